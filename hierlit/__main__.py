@@ -1,0 +1,5 @@
+"""`python -m hierlit`."""
+
+from hierlit.cli import main
+
+main()

@@ -1,0 +1,87 @@
+"""Acceptance: which labels a trained block may change, judged on training rows set aside from its fit (ours)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hierlit.losses import MarginLoss, masked_loss
+
+
+@dataclass
+class SetAsideSums:
+    """Sums over the set-aside rows, label by label ([n] each), that add up over batches and processes.
+
+    Attributes:
+        examples: Examples in which the label was observed.
+        gain: The block's decrease of the loss, averaged over an example's locations.
+        gain_squared: Its square.
+        before: Squared residual y − ŷ before the block, averaged likewise.
+        after: The same after the block.
+        confidence: ŷ² after the block.
+        wrong: ŷ² after the block where its sign is wrong.
+    """
+
+    examples: Tensor
+    gain: Tensor
+    gain_squared: Tensor
+    before: Tensor
+    after: Tensor
+    confidence: Tensor
+    wrong: Tensor
+
+    @classmethod
+    def of(cls, loss: MarginLoss, before: Tensor, after: Tensor, labels: Tensor) -> "SetAsideSums":
+        """Sums of one batch: scores before and after the block, and labels, [B, |G|, n]."""
+        observed = (labels != 0).to(before.dtype)
+        weight = observed / observed.sum(1, keepdim=True).clamp(min=1)
+
+        def per_example(values: Tensor) -> Tensor:
+            return (values * weight).sum(1).double()
+
+        gain = per_example(masked_loss(loss, before, labels) - masked_loss(loss, after, labels))
+        return cls(
+            observed.amax(1).double().sum(0),
+            gain.sum(0),
+            gain.square().sum(0),
+            per_example((labels - before).square()).sum(0),
+            per_example((labels - after).square()).sum(0),
+            per_example(after.square()).sum(0),
+            per_example(after.square() * (after * labels < 0)).sum(0),
+        )
+
+    def stack(self) -> Tensor:
+        """All sums as one tensor [7, n]."""
+        return torch.stack(list(vars(self).values()))
+
+
+def accept_all(sums: SetAsideSums, learned: Tensor) -> Tensor:
+    """The paper's letter: every label follows every block."""
+    return torch.ones_like(learned)
+
+
+def accept_gain(sums: SetAsideSums, learned: Tensor) -> Tensor:
+    """The loss falls on set-aside rows, by more than the standard error of its fall over examples."""
+    mean = sums.gain / sums.examples
+    variance = (sums.gain_squared / sums.examples - mean.square()).clamp(min=0)
+    return mean > (variance / (sums.examples - 1).clamp(min=1)).sqrt()
+
+
+def accept_strict(sums: SetAsideSums, learned: Tensor, share: float = 0.9) -> Tensor:
+    """A label not yet learned needs `share` of its explainable variance at once; a learned one needs a gain.
+
+    Labels flipped at rate p leave a squared residual of 4p(1−p) under the best of scores; p is estimated by the rate of
+    wrong signs, weighted by ŷ² so that rows the block cannot decide do not count as noise.
+    """
+    flips = (sums.wrong / sums.confidence).nan_to_num(0).clamp(max=0.5)
+    explainable = sums.before / sums.examples - 4 * flips * (1 - flips)
+    explained = (sums.before - sums.after) / sums.examples
+    return accept_gain(sums, learned) & (learned | (explained >= share * explainable))
+
+
+ACCEPTANCES: dict[str, Callable[[SetAsideSums, Tensor], Tensor]] = {
+    "none": accept_all,
+    "gain": accept_gain,
+    "strict": accept_strict,
+}

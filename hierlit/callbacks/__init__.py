@@ -1,0 +1,7 @@
+"""Lightning callbacks: the training loop over blocks, its tables and figures, and its progress bar."""
+
+from hierlit.callbacks.layerwise import LayerwiseTraining
+from hierlit.callbacks.progress import BlockProgress
+from hierlit.callbacks.staircase import Staircase
+
+__all__ = ["BlockProgress", "LayerwiseTraining", "Staircase"]

@@ -1,0 +1,172 @@
+"""LayerwiseTraining: the callback that is the paper's outer loop."""
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+
+from hierlit.acceptance import ACCEPTANCES, SetAsideSums
+from hierlit.data.base import Batch
+from hierlit.report import BlockReport
+from hierlit.solvers import Certificate
+from hierlit.task import LayerwiseTask
+
+NEVER = 10**9
+
+
+class LayerwiseTraining(L.Callback):
+    """Trains block after block: unfreeze, minimise F_k to the tolerance, judge, freeze, go on (Algorithm 4.2).
+
+    Args:
+        gradient_tolerance: ε on the norm of the full gradient at fixed weights. When None, the norm at which the
+            certificate ‖∇F_k‖²/(2λ) is `relative_suboptimality` of F_k at W² = 0.
+        relative_suboptimality: See `gradient_tolerance`.
+        max_epochs_per_block: A block that has not converged by then is frozen all the same, with a warning.
+        acceptance: Which labels a block may change: `none` restricts nothing (the paper), `gain` asks for an
+            improvement on set-aside training rows beyond its standard error, `strict` for 90% of the variance that can
+            still be explained.
+        stop_when_learned: Stop before the last block once every label has its margin on every training row.
+
+    Raises:
+        ValueError: One line for each argument out of range.
+    """
+
+    def __init__(
+        self,
+        gradient_tolerance: float | None = None,
+        relative_suboptimality: float = 0.01,
+        max_epochs_per_block: int = 2000,
+        acceptance: str = "gain",
+        stop_when_learned: bool = False,
+    ) -> None:
+        problems = []
+        if gradient_tolerance is not None and not gradient_tolerance > 0:
+            problems.append(f"gradient_tolerance must be positive or null, got {gradient_tolerance}")
+        if not relative_suboptimality > 0:
+            problems.append(f"relative_suboptimality must be positive, got {relative_suboptimality}")
+        if max_epochs_per_block < 1:
+            problems.append(f"max_epochs_per_block must be a positive integer, got {max_epochs_per_block}")
+        if acceptance not in ACCEPTANCES:
+            problems.append(f"acceptance must be one of {', '.join(ACCEPTANCES)}, got {acceptance!r}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.gradient_tolerance, self.relative_suboptimality = gradient_tolerance, relative_suboptimality
+        self.max_epochs_per_block, self.acceptance = max_epochs_per_block, acceptance
+        self.stop_when_learned = stop_when_learned
+        self._finished = self._between_blocks = False
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Checks what can be checked before any work."""
+        if not isinstance(pl_module, LayerwiseTask):
+            raise TypeError(f"LayerwiseTraining drives a LayerwiseTask, got {type(pl_module).__name__}")
+        if stage == "fit" and self.max_epochs_per_block < pl_module.solver.min_epochs:
+            needed = f"at least {pl_module.solver.min_epochs} for {type(pl_module.solver).__name__}"
+            raise ValueError(f"max_epochs_per_block must be {needed}, got {self.max_epochs_per_block}")
+
+    @torch.no_grad()
+    def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Runs the blocks trained so far over all rows, once, and keeps their streams."""
+        train, held = trainer.train_dataloader, trainer.datamodule.acceptance_dataloader()  # type: ignore[attr-defined]
+        for split, batches in (("train", train), ("held", held), ("val", trainer.val_dataloaders or [])):
+            limit = {"train": trainer.num_training_batches, "held": NEVER}.get(split, NEVER)
+            moved = (pl_module.transfer(batch) for _, batch in zip(range(int(limit)), batches, strict=False))
+            pl_module.streams.fill(split, moved)
+        self._finished = pl_module.block >= len(pl_module.net.blocks)
+        self._between_blocks = True
+        trainer.should_stop = self._finished
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Unfreezes the next block if the last one is done. Validation waits for the end of a block."""
+        trainer.check_val_every_n_epoch = NEVER
+        if self._between_blocks:
+            self._start = time.perf_counter()
+            self._first_step = trainer.global_step
+            pl_module.start_block()
+            self._between_blocks = False
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """After an epoch's last batch: certify, then freeze the block or take the full-batch step."""
+        if not trainer.is_last_batch:
+            return
+        certificate = pl_module.certify()
+        stop_reason = self._stop_reason(pl_module, certificate)
+        if stop_reason is None:
+            pl_module.step()
+            return
+        assert certificate is not None
+        self._finish_block(trainer, pl_module, certificate, stop_reason)
+
+    def tolerance(self, task: LayerwiseTask) -> float:
+        """ε of the active block."""
+        if self.gradient_tolerance is not None:
+            return self.gradient_tolerance
+        target = self.relative_suboptimality * task.initial_objective * 2 * task.objective.regularization
+        return float(target.sum().sqrt())
+
+    def _stop_reason(self, task: LayerwiseTask, certificate: Certificate | None) -> str | None:
+        if certificate is None:
+            return None
+        norm = float(certificate.gradient_norm.norm())
+        if not math.isfinite(norm):
+            where = f"block {task.block + 1}, epoch {task.block_epoch + 1}"
+            raise FloatingPointError(f"the gradient is not finite in {where}: lower the solver's step or check the inputs")
+        task.log_dict(
+            {
+                "objective": float(certificate.objective.sum()),
+                "gradient_norm": norm,
+                "gradient_tolerance": self.tolerance(task),
+                "active_block": float(task.block + 1),
+            },
+            on_step=False,
+            on_epoch=True,
+        )
+        if norm <= self.tolerance(task):
+            return "gradient norm"
+        return "max epochs" if task.block_epoch + 1 >= self.max_epochs_per_block else None
+
+    def _finish_block(
+        self, trainer: L.Trainer, task: LayerwiseTask, certificate: Certificate, stop_reason: str
+    ) -> None:
+        sums, learned = task.set_aside_sums()
+        accepted = ACCEPTANCES[self.acceptance](sums, learned)
+        number, tolerance = task.block + 1, self.tolerance(task)
+        task.freeze_block(accepted)
+        task.report = BlockReport(
+            block=number,
+            epochs=task.block_epoch + 1,
+            steps=trainer.global_step - self._first_step,
+            seconds=time.perf_counter() - self._start,
+            objective=float(certificate.objective.sum()),
+            gradient_norm=float(certificate.gradient_norm.norm()),
+            suboptimality=float(certificate.suboptimality[accepted].sum()),
+            accepted=int(accepted.sum()),
+            stop_reason=stop_reason,
+            initial_objective=float(task.initial_objective.sum()),
+            gradient_tolerance=tolerance,
+            accepted_labels=accepted.tolist(),
+            train=task.train_metrics(),
+        )
+        if stop_reason != "gradient norm":
+            norm = task.report.gradient_norm
+            rank_zero_warn(f"block {number} stopped at {stop_reason}: its gradient norm {norm:.3g} is above {tolerance:.3g}")
+        self._between_blocks = True
+        trainer.check_val_every_n_epoch = 1
+        all_have_margin = not bool((task.report.train["margin_error"] > 0).any())
+        if number == len(task.net.blocks) or (self.stop_when_learned and all_have_margin):
+            self._finished = trainer.should_stop = True
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Forgets the streams, and says so if the run ended early."""
+        pl_module.streams.clear()
+        if not self._finished and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
+            rank_zero_warn(f"training ended after {done}: raise trainer.max_epochs (-1 for no limit) or max_time to go on")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: LayerwiseTask, exception: BaseException) -> None:  # type: ignore[override]
+        """Forgets the streams."""
+        pl_module.streams.clear()

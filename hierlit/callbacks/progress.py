@@ -1,0 +1,80 @@
+"""BlockProgress: one bar for the blocks, or one line a block where there is no terminal."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hierlit.task import LayerwiseTask
+
+
+class BlockProgress(ProgressBar):
+    """Shows block k/D, epoch, gradient norm against its tolerance, and levels learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._console = Console()
+        self._progress: Progress | None = None
+        self._learned = ""
+
+    def disable(self) -> None:
+        """Shows nothing (Lightning calls this on every rank but 0)."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Shows progress again."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Opens the bar."""
+        if self._enabled and self._console.is_terminal:
+            columns = (TextColumn("block"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+            self._progress = Progress(*columns, TimeElapsedColumn(), console=self._console)
+            self._progress.add_task("", total=len(pl_module.net.blocks), completed=pl_module.block)
+            self._progress.start()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Moves the bar; after a block, counts the levels learned."""
+        if not self._enabled:
+            return
+        line = self._line(trainer, pl_module)
+        if pl_module.report is not None:
+            self._learned = self._count(pl_module)
+            line = self._line(trainer, pl_module)
+            if self._progress is None:
+                seconds, reason = pl_module.report.seconds, pl_module.report.stop_reason
+                self._console.print(f"block {pl_module.block}/{len(pl_module.net.blocks)}: {line}, {seconds:.1f} s, {reason}")
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], description=line, completed=pl_module.block)
+
+    def _line(self, trainer: L.Trainer, task: LayerwiseTask) -> str:
+        values: dict[str, Any] = trainer.callback_metrics
+        norm = ""
+        if "gradient_norm" in values:
+            norm = f", gradient {float(values['gradient_norm']):.2g} / {float(values['gradient_tolerance']):.2g}"
+        return f"epoch {task.block_epoch + 1}{norm}{self._learned}"
+
+    def _count(self, task: LayerwiseTask) -> str:
+        if "val" not in task.results:
+            return ""
+        accuracy = task.results["val"]["accuracy"]
+        learned = accuracy >= task.learned_accuracy
+        levels = task.levels or [1] * len(learned)
+        done = [level for level in set(levels) if all(learned[i] for i, own in enumerate(levels) if own == level)]
+        return f", learned {len(done)}/{len(set(levels))} levels"
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Closes the bar."""
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Closes the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

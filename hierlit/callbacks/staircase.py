@@ -1,0 +1,158 @@
+"""Staircase: tables, scalars and the picture of which block learned which level."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import matplotlib.pyplot as plt
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from hierlit.report import BlockReport, level_rows
+from hierlit.task import LayerwiseTask
+
+BLOCK_COLUMNS = (
+    "block epochs steps seconds objective gradient_norm suboptimality accepted stop_reason "
+    "initial_objective gradient_tolerance"
+).split()
+TABLE_COLUMNS = ("level", "labels", "accuracy", "min margin", "mean margin", "margin error", "learned")
+
+
+class Staircase(L.Callback):
+    """Writes `blocks.csv`, `levels.csv` and `labels.csv`, scalars and a figure by block, and the closing table.
+
+    Files go to the run's log folder. Scalars and the figure go to TensorBoard at step = block.
+    """
+
+    def __init__(self) -> None:
+        self.accuracy: list[list[float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Accuracy of each level after each block."""
+        return {"accuracy": self.accuracy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.accuracy = state_dict["accuracy"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """After a block and its validation: a row in each file, scalars, the figure."""
+        report = pl_module.report
+        if report is None:
+            return
+        pl_module.report = None
+        train = level_rows(report.train, pl_module.levels, pl_module.learned_accuracy)
+        held_out = pl_module.results.get("val", report.train)
+        val = level_rows(held_out, pl_module.levels, pl_module.learned_accuracy)
+        self.accuracy.append([row["accuracy"] for row in val])
+        if trainer.is_global_zero:
+            self._write_files(Path(trainer.log_dir or "."), report, train, val, pl_module.levels, held_out)
+            self._log(trainer, report, val)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Prints the closing table."""
+        if "val" in pl_module.results:
+            print_table("val", pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Prints the table of a `validate` run."""
+        if trainer.state.fn == "validate":
+            print_table("val", pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Prints the table of a `test` run."""
+        print_table("test", pl_module)
+
+    def _write_files(
+        self,
+        folder: Path,
+        report: BlockReport,
+        train: list[dict[str, float]],
+        val: list[dict[str, float]],
+        levels: list[int] | None,
+        held_out: Mapping[str, Tensor],
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        append_rows(folder / "blocks.csv", [{name: getattr(report, name) for name in BLOCK_COLUMNS}])
+        level_table = [
+            {
+                "block": report.block,
+                "level": before["level"],
+                "n_labels": before["n_labels"],
+                "train_accuracy": before["accuracy"],
+                "train_min_margin": before["min_margin"],
+                "margin_error": before["margin_error"],
+                "val_accuracy": after["accuracy"],
+                "learned": after["learned"],
+            }
+            for before, after in zip(train, val, strict=True)
+        ]
+        append_rows(folder / "levels.csv", level_table)
+        label_table = [
+            {
+                "block": report.block,
+                "label": label,
+                "level": "" if levels is None else levels[label],
+                "accepted": int(accepted),
+                "val_accuracy": float(held_out["accuracy"][label]),
+                "min_margin": float(held_out["min_margin"][label]),
+            }
+            for label, accepted in enumerate(report.accepted_labels)
+        ]
+        append_rows(folder / "labels.csv", label_table)
+
+    def _log(self, trainer: L.Trainer, report: BlockReport, val: list[dict[str, float]]) -> None:
+        scalars = {f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")}
+        for row in val:
+            for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
+                scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=report.block)
+            if isinstance(logger, TensorBoardLogger):
+                figure = draw_staircase(self.accuracy, [int(row["level"]) for row in val])
+                logger.experiment.add_figure("staircase", figure, report.block, close=True)
+
+
+def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
+    """A heat map of held-out accuracy [blocks][levels]: one step up for each block that learned a level."""
+    values = np.asarray(accuracy).T
+    figure, axes = plt.subplots(figsize=(1.5 + 0.55 * values.shape[1], 1.5 + 0.45 * values.shape[0]), layout="constrained")
+    image = axes.imshow(values, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
+    axes.set_xticks(range(values.shape[1]), [str(block + 1) for block in range(values.shape[1])])
+    axes.set_yticks(range(values.shape[0]), [str(level) for level in levels])
+    axes.set(xlabel="blocks trained", ylabel="level", title="Held-out accuracy")
+    if values.size <= 400:
+        for (level, block), value in np.ndenumerate(values):
+            colour = "black" if value > 0.8 else "white"
+            axes.text(block, level, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, ax=axes, label="accuracy")
+    return figure
+
+
+def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Appends rows to a CSV file, with a header if it is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+@rank_zero_only
+def print_table(split: str, task: LayerwiseTask) -> None:
+    """Prints one row a level of a split's metrics."""
+    table = Table(title=f"{split} rows after {task.block} of {len(task.net.blocks)} blocks")
+    for name in TABLE_COLUMNS:
+        table.add_column(name, justify="right")
+    for row in level_rows(task.results[split], task.levels, task.learned_accuracy):
+        numbers = [f"{row[name]:.4f}" for name in ("accuracy", "min_margin", "mean_margin", "margin_error")]
+        table.add_row(f"{row['level']:.0f}", f"{row['n_labels']:.0f}", *numbers, f"{row['learned']:.0f}")
+    Console().print(table)

@@ -1,0 +1,114 @@
+"""Elementary cellular automata: the state after i steps is the label of level i."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hierlit.data.base import (
+    HierarchyDataModule,
+    at_least,
+    loader_problems,
+    raise_problems,
+    set_aside_problems,
+    within,
+)
+from hierlit.data.draws import Draws, draw_rows, split_tables
+
+
+class CellularAutomaton(HierarchyDataModule):
+    """Rings of cells under an elementary (Wolfram) rule, the paper's kind of hierarchy with |G| = n_cells locations.
+
+    The input at a cell is its initial state, the label of level i its state after i steps, both in {-1, 1}. A state
+    is a function of three neighbouring states one step before. That level i is no simpler than that is not checked:
+    it fails for rules such as 0 (constant), 170 (shift) and 204 (identity).
+
+    Initial states are uniform and distinct, so train, val and test never share one. If there are fewer than
+    n_train + n_val + n_test states, that is 2^n_cells, they repeat, also between splits, with a warning.
+
+    Args:
+        rule: Wolfram's number of the rule, 0..255.
+        n_levels: Steps of the automaton, and labels of a cell.
+        n_cells: Cells on the ring, at least 3.
+        n_train: Training rings.
+        n_val: Validation rings.
+        n_test: Test rings.
+        flip_probability: Chance of each training label being flipped, in [0, 0.5]; set-aside rows are training rows,
+            val and test stay clean.
+        shuffle_labels: A control: deal the label rows of a split out to its inputs at random, so that labels no longer
+            depend on inputs.
+        batch_size: Rings in a batch.
+        acceptance_fraction: Share of the training rings set aside for acceptance decisions, in [0, 1).
+        data_seed: Seed of all the randomness in the data.
+
+    Raises:
+        ValueError: If arguments are out of range; one line names them all.
+    """
+
+    def __init__(
+        self,
+        rule: int = 110,
+        n_levels: int = 8,
+        n_cells: int = 64,
+        n_train: int = 400,
+        n_val: int = 100,
+        n_test: int = 100,
+        flip_probability: float = 0.0,
+        shuffle_labels: bool = False,
+        batch_size: int = 64,
+        acceptance_fraction: float = 0.2,
+        data_seed: int = 0,
+    ) -> None:
+        valid_rule = not at_least(0, rule=rule) and rule <= 255
+        problems = [] if valid_rule else [f"rule must be an integer in 0..255, got {rule!r}"]
+        problems += at_least(3, n_cells=n_cells)
+        problems += at_least(1, n_levels=n_levels, n_train=n_train, n_val=n_val, n_test=n_test)
+        problems += within("flip_probability", flip_probability, "[0, 0.5]")
+        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
+        raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
+        super().__init__(batch_size, acceptance_fraction, data_seed)
+        self.save_hyperparameters()
+        self.rule = rule
+        self.n_levels = n_levels
+        self.n_cells = n_cells
+        self.sizes = (n_train, n_val, n_test)
+        self.flip_probability = flip_probability
+        self.shuffle_labels = shuffle_labels
+
+    @property
+    def n_inputs(self) -> int:
+        """One channel a cell."""
+        return 1
+
+    @property
+    def n_labels(self) -> int:
+        """One label a level."""
+        return self.n_levels
+
+    @property
+    def n_locations(self) -> int:
+        """Cells on the ring."""
+        return self.n_cells
+
+    @property
+    def levels(self) -> list[int]:
+        """1, ..., n_levels."""
+        return list(range(1, self.n_levels + 1))
+
+    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Draw the rings and run them: inputs [rows, n_cells, 1], labels [rows, n_cells, n_levels], in {-1, 1}."""
+        states = draw_rows(sum(self.sizes), self.n_cells, Draws(self.data_seed, "rows"))
+        labels = _run(states, self.rule, self.n_levels)
+        return split_tables(
+            states[:, :, None], labels, self.sizes, self.flip_probability, self.shuffle_labels, self.data_seed
+        )
+
+
+def _run(states: NDArray[np.uint8], rule: int, n_steps: int) -> NDArray[np.uint8]:
+    """Run bits [rows, cells] on the ring; return the states after 1..n_steps steps, [rows, cells, n_steps]."""
+    next_state = np.array([rule >> neighbours & 1 for neighbours in range(8)], dtype=np.uint8)
+    history = []
+    for _ in range(n_steps):
+        left, right = np.roll(states, 1, axis=1), np.roll(states, -1, axis=1)
+        states = next_state[4 * left + 2 * states + right]
+        history.append(states)
+    return np.stack(history, axis=2)

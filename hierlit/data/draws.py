@@ -1,0 +1,123 @@
+"""Random draws that are the same on every machine and under every NumPy version, and the tables made from them."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Draws:
+    """A named stream of random numbers.
+
+    Only the raw words of PCG64 are used, because NumPy keeps these fixed, while the methods of its ``Generator`` may
+    change between versions.
+
+    Args:
+        seed: Non-negative seed; equal seeds give equal streams.
+        name: What the stream is for; streams of different names are independent.
+        part: Number of the stream among those of that name, for example an epoch.
+    """
+
+    def __init__(self, seed: int, name: str, part: int = 0) -> None:
+        key = (*name.encode(), part)
+        self._bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key))
+
+    def words(self, n: int) -> NDArray[np.uint64]:
+        """Return ``n`` uniform 64-bit words."""
+        return np.asarray(self._bits.random_raw(n), dtype=np.uint64)
+
+    def bits(self, n_rows: int, n_bits: int) -> NDArray[np.uint8]:
+        """Return uniform bits, 0 or 1, of shape [n_rows, n_bits]."""
+        words = self.words(n_rows * -(-n_bits // 64)).astype("<u8").reshape(n_rows, -1)
+        return np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :n_bits]
+
+    def integers(self, n: int, below: int) -> NDArray[np.int64]:
+        """Return ``n`` integers in 0..below-1, uniform up to below / 2³² of bias; ``below`` is at most 2³²."""
+        scaled: NDArray[np.uint64] = (self.words(n) >> np.uint64(32)) * np.uint64(below) >> np.uint64(32)
+        return scaled.astype(np.int64)
+
+    def uniform(self, n: int) -> NDArray[np.float64]:
+        """Return ``n`` numbers uniform in [0, 1)."""
+        numbers: NDArray[np.float64] = (self.words(n) >> np.uint64(11)) * 2.0**-53
+        return numbers
+
+    def permutation(self, n: int) -> NDArray[np.int64]:
+        """Return a random order of 0..n-1."""
+        return np.argsort(self.words(n), kind="stable").astype(np.int64)
+
+
+def draw_rows(n_rows: int, n_bits: int, draws: Draws) -> NDArray[np.uint8]:
+    """Draw uniform rows of bits without repetition.
+
+    Args:
+        n_rows: Number of rows.
+        n_bits: Bits in a row.
+        draws: Where the randomness comes from.
+
+    Returns:
+        Bits 0 or 1 of shape [n_rows, n_bits], all rows distinct. Where there are only 2^n_bits < n_rows distinct rows,
+        they are drawn with repetition instead, with a warning.
+    """
+    if n_rows > 2**n_bits:
+        warnings.warn(
+            f"{n_rows} rows were asked for, but {n_bits} bits have only {2**n_bits} states: "
+            "rows repeat, also between train, val and test",
+            stacklevel=2,
+        )
+        return draws.bits(n_rows, n_bits)
+    if 2 * n_rows > 2**n_bits:
+        codes = draws.permutation(2**n_bits)[:n_rows, None]
+        return ((codes >> np.arange(n_bits)) & 1).astype(np.uint8)
+    rows = draws.bits(n_rows, n_bits)
+    while len(first := _first_occurrences(rows)) < n_rows:
+        rows = np.concatenate([rows[first], draws.bits(n_rows - len(first), n_bits)])
+    return rows
+
+
+def _first_occurrences(rows: NDArray[np.uint8]) -> NDArray[np.intp]:
+    packed = np.packbits(rows, axis=1)
+    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    return np.sort(np.unique(keys, return_index=True)[1])
+
+
+def split_tables(
+    inputs: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    sizes: Sequence[int],
+    flip_probability: float,
+    shuffle_labels: bool,
+    seed: int,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Turn bits into ±1 tables for train, val and test.
+
+    Args:
+        inputs: Bits of shape [rows, |G|, d].
+        labels: Bits of shape [rows, |G|, n].
+        sizes: Rows of train, val and test, in this order, adding up to all rows.
+        flip_probability: Chance of each training label being flipped; val and test stay clean.
+        shuffle_labels: Whether each split's label rows are dealt out to its inputs at random.
+        seed: Seed of the flips and of the shuffling.
+
+    Returns:
+        For each split, inputs [rows, |G|, d] and labels [rows, |G|, n], float32 in {-1, 1}.
+    """
+    tables = {}
+    bounds = np.cumsum([0, *sizes])
+    for part, split in enumerate(("train", "val", "test")):
+        rows = slice(bounds[part], bounds[part + 1])
+        answers = labels[rows]
+        if shuffle_labels:
+            answers = answers[Draws(seed, "label shuffle", part).permutation(len(answers))]
+        if split == "train" and flip_probability > 0:
+            flips = Draws(seed, "label flips").uniform(answers.size).reshape(answers.shape) < flip_probability
+            answers = answers ^ flips
+        tables[split] = (as_signs(inputs[rows]), as_signs(answers))
+    return tables
+
+
+def as_signs(bits: NDArray[np.uint8]) -> Tensor:
+    """Map bits 0, 1 to float32 -1, +1 of the same shape."""
+    return torch.from_numpy(2.0 * bits.astype(np.float32) - 1.0).float()

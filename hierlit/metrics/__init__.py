@@ -1,0 +1,23 @@
+"""Metrics of margins y·ŷ: per label, and by level."""
+
+from hierlit.metrics.collection import label_metrics
+from hierlit.metrics.margins import (
+    LabelAccuracy,
+    LabelMetric,
+    LearnedFraction,
+    MarginError,
+    MeanMargin,
+    SmallestMargin,
+    by_level,
+)
+
+__all__ = [
+    "LabelAccuracy",
+    "LabelMetric",
+    "LearnedFraction",
+    "MarginError",
+    "MeanMargin",
+    "SmallestMargin",
+    "by_level",
+    "label_metrics",
+]

@@ -1,0 +1,210 @@
+"""Metrics of margins y·ŷ, one value per label, accumulated over batches and processes."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class LabelMetric(Metric):
+    """A metric per label of scores ŷ and labels y in {−1, 0, 1}; labels 0, not observed, are left out.
+
+    Two metrics name their states alike only if these always agree, as `MetricCollection` shares the states of metrics
+    that look equal after a first batch.
+
+    Args:
+        n_labels: Labels n.
+        **kwargs: Options of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: `n_labels` is not positive.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+
+    def __init__(self, n_labels: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if n_labels < 1:
+            raise ValueError(f"n_labels must be a positive integer, got {n_labels}")
+        self.n_labels = n_labels
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            scores: Scores ŷ [..., n].
+            labels: Labels y [..., n] in {−1, 0, 1}.
+
+        Raises:
+            ValueError: The shapes differ, or do not end in n.
+        """
+        if scores.shape != labels.shape or labels.shape[-1:] != (self.n_labels,):
+            shapes = f"{list(scores.shape)} and {list(labels.shape)}"
+            raise ValueError(f"scores and labels must both have shape [..., {self.n_labels}], got {shapes}")
+        labels = labels.reshape(-1, self.n_labels)
+        if len(labels):
+            self._add(scores.reshape(labels.shape) * labels, labels != 0)
+
+    def _add(self, margins: Tensor, observed: Tensor) -> None:
+        """Adds margins y·ŷ [rows, n] of which `observed` [rows, n] count."""
+        raise NotImplementedError
+
+    def _add_count(self, name: str) -> None:
+        self.add_state(name, torch.zeros(self.n_labels, dtype=torch.long), dist_reduce_fx="sum")
+
+
+class LabelAccuracy(LabelMetric):
+    """Share of a label's observed pairs with y·ŷ > 0; `compute` gives [n] float64, NaN where never observed."""
+
+    higher_is_better = True
+    observed: Tensor
+    correct: Tensor
+
+    def __init__(self, n_labels: int, **kwargs: Any) -> None:
+        super().__init__(n_labels, **kwargs)
+        self._add_count("observed")
+        self._add_count("correct")
+
+    def _add(self, margins: Tensor, observed: Tensor) -> None:
+        self.observed += observed.sum(0)
+        self.correct += ((margins > 0) & observed).sum(0)
+
+    def compute(self) -> Tensor:
+        """Accuracies [n]."""
+        return self.correct.double() / self.observed
+
+
+class LearnedFraction(LabelAccuracy):
+    """Share, a scalar, of the observed labels whose accuracy reaches a threshold; NaN if no label was observed.
+
+    Args:
+        n_labels: Labels n.
+        threshold: Accuracy in (0, 1] from which a label counts as learned.
+        **kwargs: Options of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(self, n_labels: int, threshold: float = 0.999, **kwargs: Any) -> None:
+        super().__init__(n_labels, **kwargs)
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold must be in (0, 1], got {threshold}")
+        self.threshold = threshold
+
+    def compute(self) -> Tensor:
+        """The share, a scalar."""
+        learned = super().compute() >= self.threshold
+        return learned.sum().double() / (self.observed > 0).sum()
+
+
+class SmallestMargin(LabelMetric):
+    """A label's smallest observed margin y·ŷ; `compute` gives [n] float32, NaN where never observed."""
+
+    higher_is_better = True
+    smallest: Tensor
+
+    def __init__(self, n_labels: int, **kwargs: Any) -> None:
+        super().__init__(n_labels, **kwargs)
+        self.add_state("smallest", torch.full((n_labels,), torch.inf), dist_reduce_fx="min")
+
+    def _add(self, margins: Tensor, observed: Tensor) -> None:
+        smallest = margins.where(observed, torch.inf).amin(0)
+        self.smallest = torch.minimum(self.smallest, smallest.to(self.smallest.dtype))
+
+    def compute(self) -> Tensor:
+        """Smallest margins [n]."""
+        return self.smallest.where(self.smallest < torch.inf, torch.nan)
+
+
+class MeanMargin(LabelMetric):
+    """A label's mean observed margin y·ŷ; `compute` gives [n] float64, NaN where never observed."""
+
+    higher_is_better = True
+    observed: Tensor
+    margin_sum: Tensor
+
+    def __init__(self, n_labels: int, **kwargs: Any) -> None:
+        super().__init__(n_labels, **kwargs)
+        self._add_count("observed")
+        self.add_state("margin_sum", torch.zeros(n_labels, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _add(self, margins: Tensor, observed: Tensor) -> None:
+        self.observed += observed.sum(0)
+        self.margin_sum += margins.where(observed, 0).sum(0, dtype=torch.float64)
+
+    def compute(self) -> Tensor:
+        """Mean margins [n]."""
+        return self.margin_sum / self.observed
+
+
+class MarginError(LabelMetric):
+    """The paper's margin error per label: share of observed pairs with y·ŷ < 1 − ξ/2 (or NaN).
+
+    `compute` gives [n] float64, NaN where never observed.
+
+    Args:
+        n_labels: Labels n.
+        robustness: ξ in (0, 1].
+        **kwargs: Options of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    higher_is_better = False
+    observed: Tensor
+    below: Tensor
+    required: Tensor
+
+    def __init__(self, n_labels: int, robustness: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(n_labels, **kwargs)
+        if not 0 < robustness <= 1:
+            raise ValueError(f"robustness must be in (0, 1], got {robustness}")
+        self._add_count("observed")
+        self._add_count("below")
+        required = torch.tensor(1 - robustness / 2, dtype=torch.float64)
+        self.add_state("required", required, dist_reduce_fx="max")  # a state, so that no other ξ shares `below`
+
+    def _add(self, margins: Tensor, observed: Tensor) -> None:
+        self.observed += observed.sum(0)
+        self.below += (~(margins >= self.required) & observed).sum(0)
+
+    def compute(self) -> Tensor:
+        """Margin errors [n]."""
+        return self.below.double() / self.observed
+
+
+def by_level(values: Tensor, levels: Sequence[int] | None, reduce: Literal["mean", "min"]) -> dict[int, float]:
+    """Aggregates values per label to values per level, ignoring NaN.
+
+    Args:
+        values: One value per label [n].
+        levels: The label's levels, n of them; None where levels are unknown puts every label in level 1.
+        reduce: `mean` or `min`.
+
+    Returns:
+        Level → value, levels ascending; NaN for a level without a value.
+
+    Raises:
+        ValueError: The number of levels is not n, or `reduce` is neither of the two.
+    """
+    if reduce not in ("mean", "min"):
+        raise ValueError(f"reduce must be one of mean, min, got {reduce!r}")
+    levels = [1] * len(values) if levels is None else levels
+    if len(levels) != len(values):
+        raise ValueError(f"levels must have one entry for each of {len(values)} labels, got {len(levels)}")
+    of_level: dict[int, list[float]] = {level: [] for level in sorted(set(levels))}
+    for level, value in zip(levels, values.tolist(), strict=True):
+        if value == value:
+            of_level[level].append(value)
+    return {level: _aggregate(found, reduce) for level, found in of_level.items()}
+
+
+def _aggregate(values: list[float], reduce: str) -> float:
+    if not values:
+        return float("nan")
+    return min(values) if reduce == "min" else sum(values) / len(values)

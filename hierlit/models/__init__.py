@@ -1,0 +1,16 @@
+"""The network: windows, frozen random features and the residual stream. Plain torch, no Lightning."""
+
+from hierlit.models.proximity import Identity, IndexTable, Proximity, Window1d, Window2d
+from hierlit.models.random_features import RandomFeatures
+from hierlit.models.resnet import HierarchicalResNet, ResidualBlock
+
+__all__ = [
+    "HierarchicalResNet",
+    "Identity",
+    "IndexTable",
+    "Proximity",
+    "RandomFeatures",
+    "ResidualBlock",
+    "Window1d",
+    "Window2d",
+]

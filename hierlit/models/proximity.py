@@ -1,0 +1,189 @@
+"""The paper's proximity mapping E_g: the window of w locations that location g sees, as a table of indices."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Proximity(ABC):
+    """Which locations each location sees; immutable, and free of tensors."""
+
+    @abstractmethod
+    def table(self, n_locations: int) -> Tensor:
+        """The windows of all locations.
+
+        Args:
+            n_locations: Number |G| of locations.
+
+        Returns:
+            Long tensor [|G|, w]: the locations that each location sees, −1 for one that does not exist (zeros).
+
+        Raises:
+            ValueError: The windows do not fit that many locations.
+        """
+
+
+def check_odd(size: int) -> None:
+    """Raises ValueError unless a window's `size` is odd, so that it has a centre."""
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"size must be a positive odd integer, got {size}")
+
+
+def line_windows(length: int, size: int, periodic: bool) -> Tensor:
+    """Centred windows [length, size] on a line of `length` locations, or on a ring of them."""
+    windows = torch.arange(length)[:, None] + torch.arange(size) - size // 2
+    if periodic:
+        return windows % length
+    return windows.where((windows >= 0) & (windows < length), -1)
+
+
+@dataclass(frozen=True)
+class Identity(Proximity):
+    """Each location sees itself alone: w = 1."""
+
+    def table(self, n_locations: int) -> Tensor:
+        """The windows [|G|, 1]."""
+        return torch.arange(n_locations)[:, None]
+
+
+@dataclass(frozen=True)
+class Window1d(Proximity):
+    """Centred windows of w = `size` neighbours on a ring or a line.
+
+    Args:
+        size: Odd number of locations in a window.
+        periodic: Whether the ends are joined; windows are padded with zeros otherwise.
+
+    Raises:
+        ValueError: `size` is not a positive odd integer.
+    """
+
+    size: int = 3
+    periodic: bool = True
+
+    def __post_init__(self) -> None:
+        check_odd(self.size)
+
+    def table(self, n_locations: int) -> Tensor:
+        """The windows [|G|, size]; ValueError for a window wider than the ring."""
+        if self.size > n_locations:
+            raise ValueError(f"size must be at most n_locations = {n_locations}, got {self.size}: wider than the ring")
+        return line_windows(n_locations, self.size, self.periodic)
+
+
+@dataclass(frozen=True)
+class Window2d(Proximity):
+    """Centred windows of w = `size`² neighbours on a torus or a grid, whose rows follow one another.
+
+    Args:
+        rows: Rows of the grid.
+        columns: Columns of the grid.
+        size: Odd number of rows, and of columns, in a window.
+        periodic: Whether opposite edges are joined; windows are padded with zeros otherwise.
+
+    Raises:
+        ValueError: `size` is not a positive odd integer, or exceeds the grid.
+    """
+
+    rows: int
+    columns: int
+    size: int = 3
+    periodic: bool = True
+
+    def __post_init__(self) -> None:
+        check_odd(self.size)
+        if self.size > min(self.rows, self.columns):
+            raise ValueError(f"size must be at most min(rows, columns) of {self.rows}×{self.columns}, got {self.size}")
+
+    def table(self, n_locations: int) -> Tensor:
+        """The windows [|G|, size²], row after row; ValueError unless |G| = rows·columns."""
+        if self.rows * self.columns != n_locations:
+            raise ValueError(f"rows·columns must be n_locations = {n_locations}, got {self.rows}·{self.columns}")
+        vertical = line_windows(self.rows, self.size, self.periodic)[:, None, :, None]
+        horizontal = line_windows(self.columns, self.size, self.periodic)[None, :, None, :]
+        windows = (vertical * self.columns + horizontal).where((vertical >= 0) & (horizontal >= 0), -1)
+        return windows.reshape(n_locations, self.size**2)
+
+
+@dataclass(frozen=True)
+class IndexTable(Proximity):
+    """Windows given one by one, for arbitrary graphs.
+
+    Args:
+        indices: One row a location: the locations it sees, −1 for zeros. All rows have the same length.
+
+    Raises:
+        ValueError: The rows are empty or differ in length, or an entry is below −1.
+    """
+
+    indices: list[list[int]]
+
+    def __post_init__(self) -> None:
+        lengths = sorted({len(row) for row in self.indices})
+        if len(lengths) != 1 or lengths[0] == 0:
+            raise ValueError(f"indices must be non-empty rows of one length (pad with -1), got lengths {lengths}")
+        smallest = min(map(min, self.indices))
+        if smallest < -1:
+            raise ValueError(f"indices must be -1 (zeros) or a location, got {smallest}")
+
+    def table(self, n_locations: int) -> Tensor:
+        """The windows [|G|, w]; ValueError unless there are |G| rows of entries below |G|."""
+        if len(self.indices) != n_locations:
+            raise ValueError(f"indices must have one row for each of {n_locations} locations, got {len(self.indices)}")
+        largest = max(map(max, self.indices))
+        if largest >= n_locations:
+            raise ValueError(f"indices must be at most {n_locations - 1}, the last location, got {largest}")
+        return torch.tensor(self.indices)
+
+
+class Windows(nn.Module):
+    """Gathers the windows E_g(Γ) of a stream Γ. What the table needs is settled here, not at every call.
+
+    Args:
+        table: Long tensor [|G|, w] of a `Proximity`; kept in checkpoints.
+    """
+
+    table: Tensor
+    index: Tensor
+    is_identity: bool
+    is_padded: bool
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.n_locations, self.size = table.shape
+        self.register_buffer("table", table)
+        self.register_load_state_dict_post_hook(inspect_table)  # type: ignore[no-untyped-call]
+        inspect_table(self)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """The windows of all locations.
+
+        Args:
+            stream: [B, |G|, C].
+
+        Returns:
+            [B, |G|, w·C], the channels of a window's first location first; `stream` itself for identity windows.
+
+        Raises:
+            ValueError: The stream does not have the table's |G| locations.
+        """
+        if stream.shape[1] != self.n_locations:
+            raise ValueError(f"stream must have {self.n_locations} locations, got {stream.shape[1]}")
+        if self.is_identity:
+            return stream
+        if self.is_padded:
+            stream = F.pad(stream, (0, 0, 0, 1))
+        windows = stream.index_select(1, self.index)
+        return windows.view(len(stream), self.n_locations, self.size * stream.shape[2])
+
+
+def inspect_table(windows: Windows, _: object = None) -> None:
+    """Derives from a `Windows` table its flags and its flat index, in which −1 is one more location, of zeros."""
+    table = windows.table
+    windows.is_padded = bool((table < 0).any())
+    locations = torch.arange(windows.n_locations, device=table.device)
+    windows.is_identity = windows.size == 1 and torch.equal(table[:, 0], locations)
+    windows.register_buffer("index", (table % (windows.n_locations + 1)).flatten(), persistent=False)

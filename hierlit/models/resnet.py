@@ -1,0 +1,149 @@
+"""The paper's network: a residual stream that every block reads through random features and writes scores to."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hierlit.models.proximity import Identity, Proximity, Windows
+from hierlit.models.random_features import ACTIVATIONS, BIASES, RandomFeatures, frozen
+
+INPUT_SCALES = ("fan_in", "live", "rms")
+OUTPUTS = ("split", "orthogonal")
+
+
+class ResidualBlock(nn.Module):
+    """One block Γ + W²σ(W¹E_g(Γ) + b): frozen random features, and W² = 0 until the block has been trained.
+
+    `weight` [n, q+1] is the image A = W^D W² of W² in label coordinates, the only part of W² that receives gradient.
+    Its last column multiplies a constant feature, which gives back the intercept that centring took away (ours).
+    """
+
+    def __init__(self, features: RandomFeatures, n_labels: int) -> None:
+        super().__init__()
+        self.features = features
+        self.weight = frozen(torch.zeros(n_labels, features.weight.shape[0] + 1))
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """The change of the scores [..., n] that this block makes to windows [..., fan_in]."""
+        return readout(self.features(windows), self.weight)
+
+
+def readout(features: Tensor, weight: Tensor) -> Tensor:
+    """Scores [..., n] of features [..., q] under a weight [n, q+1] whose last column is the intercept."""
+    return F.linear(features, weight[:, :-1], weight[:, -1])
+
+
+class HierarchicalResNet(nn.Module):
+    """The network of the paper: Γ_0 embeds the input, Γ_k = Γ_{k−1} + block k, scores ŷ = W^D Γ.
+
+    Args:
+        n_inputs: Input channels d per location.
+        n_labels: Labels n per location.
+        n_locations: Locations |G| of an example.
+        proximity: The windows E_g; each location sees itself alone when None.
+        n_blocks: Number D−1 of residual blocks.
+        n_features: Random features q per block.
+        beta: β of the β-Xavier draw, in [0, 1).
+        activation: One of relu, gelu, tanh, erf, sigmoid, softplus, cos.
+        input_scale: What gives a window squared norm fan_in: `fan_in` leaves it alone (the letter), `live` counts the
+            coordinates that vary, `rms` measures it; the last two are calibrated when a block starts (ours).
+        bias: `gaussian` or `uniform_phase`.
+        output: `split` keeps the stream as [x, scores]; `orthogonal` stores it rotated by a random orthogonal matrix
+            whose last n rows are W^D. With Gaussian W¹ the two are equal in distribution.
+        weight_seed: Seed of every frozen draw.
+
+    Raises:
+        ValueError: One line for each argument out of range.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_labels: int,
+        n_locations: int = 1,
+        proximity: Proximity | None = None,
+        n_blocks: int = 10,
+        n_features: int = 500,
+        beta: float = 0.5,
+        activation: str = "relu",
+        input_scale: str = "live",
+        bias: str = "gaussian",
+        output: str = "split",
+        weight_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        sizes = {"n_inputs": n_inputs, "n_labels": n_labels, "n_locations": n_locations}
+        sizes |= {"n_blocks": n_blocks, "n_features": n_features}
+        problems = [f"{name} must be a positive integer, got {size}" for name, size in sizes.items() if size < 1]
+        if not 0 <= beta < 1:
+            problems.append(f"beta must be in [0, 1), got {beta}")
+        choices = {"activation": (activation, tuple(ACTIVATIONS)), "input_scale": (input_scale, INPUT_SCALES)}
+        choices |= {"bias": (bias, BIASES), "output": (output, OUTPUTS)}
+        for name, (value, valid) in choices.items():
+            if value not in valid:
+                problems.append(f"{name} must be one of {', '.join(valid)}, got {value!r}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
+        self.input_scale = input_scale
+        self.windows = Windows((proximity or Identity()).table(n_locations))
+        generator = torch.Generator().manual_seed(weight_seed)
+        width = n_inputs + n_labels
+        self.rotation: nn.Parameter | None = None
+        if output == "orthogonal":
+            self.rotation = frozen(torch.linalg.qr(torch.randn(width, width, generator=generator))[0])
+        fan_in = self.windows.size * width
+        self.blocks = nn.ModuleList(
+            ResidualBlock(RandomFeatures(fan_in, n_features, beta, activation, bias, generator), n_labels)
+            for _ in range(n_blocks)
+        )
+        self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
+        self.n_trained: Tensor
+
+    def block(self, index: int) -> ResidualBlock:
+        """Block number `index`, from 0."""
+        block: ResidualBlock = self.blocks[index]  # type: ignore[assignment]
+        return block
+
+    @property
+    def output_weight(self) -> Tensor:
+        """W^D [n, d+n], orthonormal rows, never trained."""
+        basis = torch.eye(self.n_inputs + self.n_labels) if self.rotation is None else self.rotation
+        return basis[self.n_inputs :]
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Γ_0 [B, |G|, d+n] of inputs [B, |G|, d], in the orthogonal complement of W^D's row space."""
+        if self.rotation is None:
+            return F.pad(inputs, (0, self.n_labels))
+        return inputs @ self.rotation[: self.n_inputs]
+
+    def split(self, stream: Tensor) -> Tensor:
+        """The stream [B, |G|, d+n] in the coordinates [x, scores]."""
+        return stream if self.rotation is None else stream @ self.rotation.T
+
+    def scores(self, stream: Tensor) -> Tensor:
+        """Label scores ŷ = W^D Γ [B, |G|, n] of a stream [B, |G|, d+n]."""
+        return self.split(stream)[..., self.n_inputs :]
+
+    def features(self, stream: Tensor, index: int) -> Tensor:
+        """Random features [B, |G|, q] that block `index` computes of a stream [B, |G|, d+n]."""
+        features: Tensor = self.block(index).features(self.windows(stream))
+        return features
+
+    def advance(self, stream: Tensor, index: int) -> Tensor:
+        """The stream after block `index`, of the stream before it; both [B, |G|, d+n]."""
+        change = self.block(index)(self.windows(stream))
+        if self.rotation is None:
+            return stream + F.pad(change, (self.n_inputs, 0))
+        return stream + change @ self.rotation[self.n_inputs :]
+
+    def stream(self, inputs: Tensor) -> Tensor:
+        """Γ [B, |G|, d+n] after the blocks trained so far, of inputs [B, |G|, d]."""
+        stream = self.embed(inputs)
+        for index in range(int(self.n_trained)):
+            stream = self.advance(stream, index)
+        return stream
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Label scores [B, |G|, n] of inputs [B, |G|, d]; a block not yet trained is the identity."""
+        return self.scores(self.stream(inputs))

@@ -1,0 +1,7 @@
+"""Solvers: one contract, minimise the active block's F_k, with gradient steps or exactly."""
+
+from hierlit.solvers.base import Certificate, Solver
+from hierlit.solvers.exact import ExactSolver
+from hierlit.solvers.gradient import GradientSolver
+
+__all__ = ["Certificate", "ExactSolver", "GradientSolver", "Solver"]

@@ -1,0 +1,103 @@
+"""Gradient steps: mini-batches first, then full-batch accelerated steps to the tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LinearLR, LRScheduler
+
+from hierlit.solvers.accelerated import AcceleratedGradient
+from hierlit.solvers.base import Certificate, Solver
+
+if TYPE_CHECKING:
+    from hierlit.stream import Chunk
+    from hierlit.task import LayerwiseTask
+
+
+class GradientSolver(Solver):
+    """Mini-batch epochs with any torch optimizer, then full-batch accelerated steps that reach the tolerance.
+
+    A constant mini-batch step never settles: its gradient noise keeps the full gradient away from zero. So after
+    `minibatch_epochs` the gradient is accumulated over the whole epoch and followed by one accelerated step; the full
+    gradient norm comes free with it. Both steps derive from L = ℓ'' · (largest eigenvalue of the Gram matrix) + λ.
+
+    Args:
+        optimizer: Makes the mini-batch optimizer of a list of parameters; SGD with step 1/(2L) that decays linearly
+            and Nesterov momentum 0.9 when None.
+        lr_scheduler: Makes a scheduler of that optimizer, stepped once an epoch.
+        minibatch_epochs: Epochs of mini-batch steps at the start of each block.
+
+    Raises:
+        ValueError: If `minibatch_epochs` is negative.
+    """
+
+    def __init__(
+        self,
+        optimizer: Callable[[list[Tensor]], Optimizer] | None = None,
+        lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        minibatch_epochs: int = 5,
+    ) -> None:
+        if minibatch_epochs < 0:
+            raise ValueError(f"minibatch_epochs must be 0 or more, got {minibatch_epochs}")
+        self.optimizer, self.lr_scheduler, self.minibatch_epochs = optimizer, lr_scheduler, minibatch_epochs
+        self.min_epochs = minibatch_epochs + 1
+        self._in_minibatches = minibatch_epochs > 0
+        self._scheduler: LRScheduler | None = None
+
+    def start_block(self, task: LayerwiseTask) -> None:
+        """Goes back to mini-batches."""
+        self._in_minibatches = self.minibatch_epochs > 0
+
+    def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
+        """The optimizer of the phase the block is in."""
+        objective = task.objective
+        lipschitz = objective.loss.curvature * largest_eigenvalue(objective.gram)
+        step = 1 / (lipschitz + float(objective.regularization.max()))
+        if not self._in_minibatches:
+            return AcceleratedGradient([task.active], step, float(objective.regularization.min()))
+        if self.optimizer is not None:
+            optimizer = self.optimizer([task.active])
+        else:
+            optimizer = torch.optim.SGD([task.active], lr=step / 2, momentum=0.9, nesterov=True)
+        self._scheduler = self.lr_scheduler(optimizer) if self.lr_scheduler else None
+        if self.optimizer is None and self.lr_scheduler is None:
+            self._scheduler = LinearLR(optimizer, 1.0, 1.0 / self.minibatch_epochs, self.minibatch_epochs)
+        return optimizer
+
+    def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> Tensor:
+        """Takes a mini-batch step, or adds the batch to the full gradient."""
+        if not self._in_minibatches:
+            return self._backward(task, chunk)
+        optimizer: Any = task.optimizers()
+        optimizer.zero_grad()
+        terms = task.data_term(chunk)
+        n_batches = task.trainer.num_training_batches
+        penalty = task.objective.penalty(task.active)
+        task.manual_backward((terms * n_batches * task.trainer.world_size + penalty).sum())
+        optimizer.step()
+        return terms.detach()
+
+    def certify(self, task: LayerwiseTask, objective: Tensor, epoch: int) -> Certificate | None:
+        """The certificate, once the steps are full-batch."""
+        return None if self._in_minibatches else super().certify(task, objective, epoch)
+
+    def step(self, task: LayerwiseTask, epoch: int) -> None:
+        """Takes the full-batch step, or ends a mini-batch epoch."""
+        optimizer: Any = task.optimizers()
+        if not self._in_minibatches:
+            optimizer.step()
+        elif epoch + 1 == self.minibatch_epochs:
+            self._in_minibatches = False
+            task.restart_optimizers()
+        elif self._scheduler is not None:
+            self._scheduler.step()
+        task.active.grad = None
+
+
+def largest_eigenvalue(gram: Tensor) -> float:
+    """Largest eigenvalue of a Gram matrix [q, q] joined by the constant feature, whose own is 1."""
+    return max(1.0, float(torch.linalg.eigvalsh(gram.double())[-1]))

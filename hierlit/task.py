@@ -1,0 +1,264 @@
+"""LayerwiseTask: the LightningModule that trains one block of the network at a time."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MetricCollection
+
+from hierlit.acceptance import SetAsideSums
+from hierlit.calibration import calibrate, initial_objective
+from hierlit.data.base import Batch
+from hierlit.losses import MarginLoss, SquaredLoss
+from hierlit.metrics import label_metrics
+from hierlit.models.proximity import Proximity
+from hierlit.models.resnet import HierarchicalResNet, readout
+from hierlit.report import BlockReport
+from hierlit.solvers import Certificate, GradientSolver, Solver
+from hierlit.solvers.base import BlockObjective
+from hierlit.stream import Chunk, StreamCache
+
+SIZES = ("n_inputs", "n_labels", "n_locations")
+
+
+class LayerwiseTask(L.LightningModule):
+    """The paper's Algorithm 4.2 on a `HierarchicalResNet`, driven by the `LayerwiseTraining` callback.
+
+    One parameter is ever trained: `active` [n, q+1], the weight of the block being trained. When the block is done its
+    value moves into the block, so that optimizers and distributed wrappers see the same parameter from first to last.
+
+    Args:
+        n_inputs: Input channels d per location (linked to the data on the command line).
+        n_labels: Labels n per location (linked).
+        n_locations: Locations |G| (linked).
+        levels: True level of each label, None where unknown (linked); only metrics and tables read it.
+        proximity: Windows E_g; each location sees itself alone when None.
+        n_blocks: Residual blocks D−1.
+        n_features: Random features q per block.
+        beta: β of the β-Xavier draw, in [0, 1).
+        activation: relu, gelu, tanh, erf, sigmoid, softplus or cos.
+        input_scale: fan_in, live or rms.
+        bias: gaussian or uniform_phase.
+        output: split or orthogonal.
+        loss: ℓ, of margins; SquaredLoss when None.
+        solver: Minimises each F_k; GradientSolver when None.
+        regularization: λ of F_k, for every label.
+        robustness: ξ in (0, 1]; a label–location pair has its margin when y·ŷ ≥ 1 − ξ/2.
+        learned_accuracy: Held-out accuracy from which a label counts as learned.
+        feature_budget_gib: Memory for keeping the active block's features, in GiB; beyond it they are recomputed.
+        weight_seed: Seed of every frozen draw.
+
+    Raises:
+        ValueError: One line naming each argument out of range, its value and the valid choices.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_labels: int,
+        n_locations: int = 1,
+        levels: Sequence[int] | None = None,
+        proximity: Proximity | None = None,
+        n_blocks: int = 10,
+        n_features: int = 500,
+        beta: float = 0.5,
+        activation: str = "relu",
+        input_scale: str = "live",
+        bias: str = "gaussian",
+        output: str = "split",
+        loss: MarginLoss | None = None,
+        solver: Solver | None = None,
+        regularization: float = 1e-3,
+        robustness: float = 1.0,
+        learned_accuracy: float = 0.999,
+        feature_budget_gib: float = 2.0,
+        weight_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not regularization > 0:
+            raise ValueError(f"regularization must be positive, got {regularization}")
+        if not 0 < robustness <= 1:
+            raise ValueError(f"robustness must be in (0, 1], got {robustness}")
+        if levels is not None and len(levels) != n_labels:
+            raise ValueError(f"levels must have one entry for each of {n_labels} labels, got {len(levels)}")
+        self.save_hyperparameters(ignore=["solver"])
+        self.automatic_optimization = False
+        self.levels = None if levels is None else list(levels)
+        self.net = HierarchicalResNet(
+            n_inputs,
+            n_labels,
+            n_locations,
+            proximity,
+            n_blocks,
+            n_features,
+            beta,
+            activation,
+            input_scale,
+            bias,
+            output,
+            weight_seed,
+        )
+        self.loss = loss if loss is not None else SquaredLoss()
+        self.solver = solver if solver is not None else GradientSolver()
+        self.regularization, self.learned_accuracy = regularization, learned_accuracy
+        self.active = nn.Parameter(torch.zeros_like(self.net.block(0).weight))
+        self.streams = StreamCache(self.net, feature_budget_gib * 2**30)
+        metrics = label_metrics(n_labels, robustness)
+        self.metrics = nn.ModuleDict({f"{split}_metrics": metrics.clone() for split in ("train", "val", "test")})
+        self.objective: BlockObjective
+        self.initial_objective: Tensor
+        self.epoch_terms: Tensor
+        self.block_epoch = 0
+        self.results: dict[str, dict[str, Tensor]] = {}
+        self.report: BlockReport | None = None
+
+    @property
+    def block(self) -> int:
+        """Index of the active block, from 0."""
+        return int(self.net.n_trained)
+
+    def metrics_of(self, split: str) -> MetricCollection:
+        """The metrics of `train`, `val` or `test`."""
+        metrics: MetricCollection = self.metrics[f"{split}_metrics"]  # type: ignore[assignment]
+        return metrics
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Label scores [B, |G|, n] of inputs [B, |G|, d]."""
+        scores: Tensor = self.net(inputs)
+        return scores
+
+    def data_term(self, chunk: Chunk) -> Tensor:
+        """The rows' part of each label's F_k at the active weight, [n]."""
+        features = self.streams.features(chunk, self.block)
+        return self.objective.data_term(self.active, features, self.net.scores(chunk.stream), chunk.labels)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The solver's optimizer of `active`; a placeholder until the first block's F_k is known."""
+        if not hasattr(self, "objective"):
+            return torch.optim.SGD([self.active], lr=0.0)
+        return self.solver.configure_optimizers(self)
+
+    def restart_optimizers(self) -> None:
+        """Starts optimizers afresh: their state belongs to one block, or one phase of it."""
+        self.trainer.strategy.setup_optimizers(self.trainer)
+
+    def transfer(self, batch: Batch) -> Batch:
+        """A batch on this module's device and in its precision."""
+        moved: Batch = self.trainer.strategy.batch_to_device(batch, self.device, 0)
+        return moved._replace(inputs=moved.inputs.to(self.dtype), labels=moved.labels.to(self.dtype))
+
+    def reduce(self, tensor: Tensor) -> Tensor:
+        """A tensor summed over all processes."""
+        summed = self.trainer.strategy.reduce(tensor, reduce_op="sum")
+        assert isinstance(summed, Tensor)
+        return summed
+
+    def start_block(self) -> None:
+        """Unfreezes the next block: calibrates its features and makes its F_k and optimizer."""
+        moments = calibrate(self.net, self.block, self.streams, self.reduce)
+        loss = self.loss.for_data(moments.n_pairs)
+        regularization = torch.full((self.net.n_labels,), self.regularization).to(self.active)
+        self.objective = BlockObjective(loss, moments.n_pairs, regularization, moments.gram)
+        self.initial_objective = initial_objective(self.net, loss, self.streams, moments.n_pairs, self.reduce)
+        self.active.data.zero_()
+        self.active.grad = None
+        self.block_epoch = 0
+        self.solver.start_block(self)
+        self.restart_optimizers()
+
+    def certify(self) -> Certificate | None:
+        """The solver's certificate at the end of an epoch, before its full-batch step."""
+        return self.solver.certify(self, self.reduce(self.epoch_terms), self.block_epoch)
+
+    def step(self) -> None:
+        """The solver's full-batch step, and the next epoch of the block."""
+        self.solver.step(self, self.block_epoch)
+        self.block_epoch += 1
+
+    @torch.no_grad()
+    def set_aside_sums(self) -> tuple[SetAsideSums, Tensor]:
+        """What the active weight would change on the set-aside rows, and which labels [n] were learned before it."""
+        totals = torch.zeros(len(fields(SetAsideSums)), self.net.n_labels, dtype=torch.float64, device=self.device)
+        right = torch.zeros(2, self.net.n_labels, dtype=torch.float64, device=self.device)
+        for chunk in self.streams.chunks("held"):
+            before = self.net.scores(chunk.stream)
+            after = before + readout(self.streams.features(chunk, self.block), self.active)
+            totals += SetAsideSums.of(self.objective.loss, before, after, chunk.labels).stack()
+            right += torch.stack([(before * chunk.labels > 0).sum((0, 1)), (chunk.labels != 0).sum((0, 1))])
+        totals, right = self.reduce(totals), self.reduce(right)
+        return SetAsideSums(*totals), right[0] >= self.learned_accuracy * right[1]
+
+    @torch.no_grad()
+    def freeze_block(self, accepted: Tensor) -> None:
+        """Moves the active weight into its block, rows of labels not accepted left at zero, and the streams past it."""
+        self.net.block(self.block).weight.copy_(self.active * accepted[:, None])
+        self.streams.advance(self.block)
+        self.net.n_trained += 1
+        self.active.zero_()
+
+    @torch.no_grad()
+    def train_metrics(self) -> dict[str, Tensor]:
+        """The metrics [n] of all training rows, set-aside ones included, at the blocks trained so far."""
+        metrics = self.metrics_of("train")
+        metrics.reset()
+        for chunk in (*self.streams.chunks("train"), *self.streams.chunks("held")):
+            metrics.update(self.net.scores(chunk.stream), chunk.labels)
+        values: dict[str, Tensor] = metrics.compute()
+        return values
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the epoch's sum of data terms."""
+        self.epoch_terms = torch.zeros(self.net.n_labels, device=self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Hands the batch, as the active block sees it, to the solver."""
+        chunk = self.streams.get("train", batch)
+        self.epoch_terms += self.solver.training_step(self, chunk, self.block_epoch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the val metrics; while fitting, from the cached stream."""
+        chunk = self.streams.get("val", batch) if self.trainer.training else self.streams.chunk(batch)
+        self.metrics_of("val").update(self.net.scores(chunk.stream), chunk.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the val metrics and keeps them for the tables."""
+        self._log_results("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test metrics and keeps them for the tables."""
+        self._log_results("test")
+
+    def _log_results(self, split: str) -> None:
+        metrics = self.metrics_of(split)
+        values: dict[str, Tensor] = metrics.compute()
+        metrics.reset()
+        self.results[split] = values
+        learned = (values["accuracy"] >= self.learned_accuracy).double().mean()
+        means = {f"{split}/{name}": value.nanmean() for name, value in values.items() if name != "min_margin"}
+        self.log_dict({**means, f"{split}/learned": learned})
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates the test metrics."""
+        self.metrics_of("test").update(self(batch.inputs), batch.labels)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Label scores [B, |G|, n] of a batch."""
+        return self(batch.inputs)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another size.
+
+        Raises:
+            ValueError: If inputs, labels, locations or blocks are not the checkpoint's.
+        """
+        saved = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items() if key.startswith("net.")}
+        here = {f"net.{key}": tuple(value.shape) for key, value in self.net.state_dict().items()}
+        if saved != here:
+            hparams = checkpoint.get("hyper_parameters", {})
+            sizes = ", ".join(f"{key}={hparams.get(key)}" for key in (*SIZES, "n_blocks", "n_features"))
+            sizes_here = ", ".join(f"{key}={self.hparams.get(key)}" for key in (*SIZES, "n_blocks", "n_features"))
+            raise ValueError(f"the checkpoint holds another network ({sizes}) than this one ({sizes_here})")
