@@ -1,6 +1,6 @@
 """LayerwiseTask: the LightningModule that trains one block of the network at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -112,6 +112,9 @@ class LayerwiseTask(L.LightningModule):
         self.objective: BlockObjective
         self.initial_objective: Tensor
         self.epoch_terms: Tensor
+        self.certificate: Certificate
+        self.stop_rule: Callable[[LayerwiseTask, Certificate], str | None]
+        self.stop_reason: str | None = None
         self.block_epoch = 0
         self.results: dict[str, dict[str, Tensor]] = {}
         self.report: BlockReport | None = None
@@ -167,17 +170,9 @@ class LayerwiseTask(L.LightningModule):
         self.active.data.zero_()
         self.active.grad = None
         self.block_epoch = 0
+        self.stop_reason = None
         self.solver.start_block(self)
         self.restart_optimizers()
-
-    def certify(self) -> Certificate | None:
-        """The solver's certificate at the end of an epoch, before its full-batch step."""
-        return self.solver.certify(self, self.reduce(self.epoch_terms), self.block_epoch)
-
-    def step(self) -> None:
-        """The solver's full-batch step, and the next epoch of the block."""
-        self.solver.step(self, self.block_epoch)
-        self.block_epoch += 1
 
     @torch.no_grad()
     def set_aside_sums(self) -> tuple[SetAsideSums, Tensor]:
@@ -211,13 +206,27 @@ class LayerwiseTask(L.LightningModule):
         return values
 
     def on_train_epoch_start(self) -> None:
-        """Starts the epoch's sum of data terms."""
+        """Starts the epoch's sum of data terms.
+
+        Raises:
+            RuntimeError: If no `LayerwiseTraining` callback has started a block.
+        """
+        if not hasattr(self, "objective"):
+            raise RuntimeError("LayerwiseTask needs the callback LayerwiseTraining: Trainer(callbacks=[LayerwiseTraining()])")
         self.epoch_terms = torch.zeros(self.net.n_labels, device=self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Hands the batch, as the active block sees it, to the solver."""
+        """Hands the batch, as the active block sees it, to the solver; after the last, ends the block or steps."""
         chunk = self.streams.get("train", batch)
         self.epoch_terms += self.solver.training_step(self, chunk, self.block_epoch)
+        if self.trainer.is_last_batch:
+            certificate = self.solver.certify(self, self.reduce(self.epoch_terms), self.block_epoch)
+            if certificate is not None:
+                self.certificate = certificate
+                self.stop_reason = self.stop_rule(self, certificate)
+            if self.stop_reason is None:
+                self.solver.step(self, self.block_epoch)
+                self.block_epoch += 1
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the val metrics; while fitting, from the cached stream."""

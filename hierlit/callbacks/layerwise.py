@@ -75,6 +75,7 @@ class LayerwiseTraining(L.Callback):
             moved = (pl_module.transfer(batch) for _, batch in zip(range(int(limit)), batches, strict=False))
             pl_module.streams.fill(split, moved)
         self._finished = pl_module.block >= len(pl_module.net.blocks)
+        pl_module.stop_rule = self.stop_reason
         self._between_blocks = True
         trainer.should_stop = self._finished
 
@@ -90,27 +91,26 @@ class LayerwiseTraining(L.Callback):
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """After an epoch's last batch: certify, then freeze the block or take the full-batch step."""
-        if not trainer.is_last_batch:
-            return
-        certificate = pl_module.certify()
-        stop_reason = self._stop_reason(pl_module, certificate)
-        if stop_reason is None:
-            pl_module.step()
-            return
-        assert certificate is not None
-        self._finish_block(trainer, pl_module, certificate, stop_reason)
+        """After a block's last epoch, judges and freezes it."""
+        if pl_module.stop_reason is not None:
+            self._finish_block(trainer, pl_module, pl_module.stop_reason)
 
-    def tolerance(self, task: LayerwiseTask) -> float:
-        """ε of the active block."""
+    def tolerance(self, task: LayerwiseTask, certificate: Certificate) -> float:
+        """ε of the active block: given, or the norm at which this certificate would be small enough."""
         if self.gradient_tolerance is not None:
             return self.gradient_tolerance
-        target = self.relative_suboptimality * task.initial_objective * 2 * task.objective.regularization
-        return float(target.sum().sqrt())
+        target = self.relative_suboptimality * float(task.initial_objective.sum())
+        suboptimality = float(certificate.suboptimality.sum())
+        if suboptimality == 0:
+            return math.sqrt(2 * target * float(certificate.regularization.min()))
+        return float(certificate.gradient_norm.norm()) * math.sqrt(target / suboptimality)
 
-    def _stop_reason(self, task: LayerwiseTask, certificate: Certificate | None) -> str | None:
-        if certificate is None:
-            return None
+    def stop_reason(self, task: LayerwiseTask, certificate: Certificate) -> str | None:
+        """Why the active block ends at this certificate, or None if it goes on.
+
+        Raises:
+            FloatingPointError: If the gradient is not finite.
+        """
         norm = float(certificate.gradient_norm.norm())
         if not math.isfinite(norm):
             where = f"block {task.block + 1}, epoch {task.block_epoch + 1}"
@@ -119,22 +119,21 @@ class LayerwiseTraining(L.Callback):
             {
                 "objective": float(certificate.objective.sum()),
                 "gradient_norm": norm,
-                "gradient_tolerance": self.tolerance(task),
+                "gradient_tolerance": self.tolerance(task, certificate),
                 "active_block": float(task.block + 1),
             },
             on_step=False,
             on_epoch=True,
         )
-        if norm <= self.tolerance(task):
+        if norm <= self.tolerance(task, certificate):
             return "gradient norm"
         return "max epochs" if task.block_epoch + 1 >= self.max_epochs_per_block else None
 
-    def _finish_block(
-        self, trainer: L.Trainer, task: LayerwiseTask, certificate: Certificate, stop_reason: str
-    ) -> None:
+    def _finish_block(self, trainer: L.Trainer, task: LayerwiseTask, stop_reason: str) -> None:
+        certificate = task.certificate
         sums, learned = task.set_aside_sums()
         accepted = ACCEPTANCES[self.acceptance](sums, learned)
-        number, tolerance = task.block + 1, self.tolerance(task)
+        number, tolerance = task.block + 1, self.tolerance(task, certificate)
         task.freeze_block(accepted)
         task.report = BlockReport(
             block=number,

@@ -302,7 +302,7 @@ def _split_off(inputs: Tensor, labels: Tensor, fraction: float, seed: int) -> di
     """Move a random share of the rows from train to val, each split keeping the rows' order."""
     n_val = max(1, round(fraction * len(inputs)))
     if n_val == len(inputs):
-        raise ValueError(f"val_fraction {fraction} of {len(inputs)} rows leaves none to train on")
+        raise ValueError(f"val_fraction must leave a row to train on, got {fraction} of {len(inputs)} rows")
     order = torch.from_numpy(Draws(seed, "validation").permutation(len(inputs)))
     val, train = order[:n_val].sort().values, order[n_val:].sort().values
     return {"train": (inputs[train], labels[train]), "val": (inputs[val], labels[val])}

@@ -11,11 +11,11 @@ from hierlit.data.base import HierarchyDataModule, at_least, loader_problems, ra
 from hierlit.data.draws import Draws, draw_rows, split_tables
 
 TABLES = ("random", "parity", "majority")
+MAX_DEGREE = 10
 MAX_PARENT_SETS = 1_000_000
 N_PROBES = 4096
-N_PAIRS = 1024
 N_TRIES = 300
-N_RESTARTS = 10
+N_RESTARTS = 30
 
 
 class JuntaHierarchy(HierarchyDataModule):
@@ -41,7 +41,7 @@ class JuntaHierarchy(HierarchyDataModule):
         n_inputs: Input coordinates.
         n_levels: Levels of the hierarchy.
         labels_per_level: Labels at each level.
-        degree: Parents of a label, at least 2.
+        degree: Parents of a label, 2..10.
         table: Functions to draw: "random" (uniform among those allowed), "parity" (the product with a random sign) or
             "majority" (of randomly negated arguments; needs an odd degree).
         n_train: Training rows.
@@ -73,7 +73,9 @@ class JuntaHierarchy(HierarchyDataModule):
         data_seed: int = 0,
     ) -> None:
         problems = at_least(1, n_inputs=n_inputs, n_levels=n_levels, labels_per_level=labels_per_level)
-        problems += at_least(2, degree=degree) + at_least(1, n_train=n_train, n_val=n_val, n_test=n_test)
+        problems += at_least(1, n_train=n_train, n_val=n_val, n_test=n_test)
+        if at_least(2, degree=degree) or degree > MAX_DEGREE:
+            problems.append(f"degree must be an integer in 2..{MAX_DEGREE}, got {degree!r}")
         if table not in TABLES:
             problems.append(f"table must be one of {', '.join(TABLES)}, got {table!r}")
         problems += within("flip_probability", flip_probability, "[0, 0.5]")
@@ -159,9 +161,9 @@ def _count_tables(degree: int, table: str) -> int:
     if table == "parity":
         return 1
     if table == "majority":
-        return 2 ** (degree - 1)
-    balanced = (comb(2**j, 2 ** (j - 1)) * comb(degree, j) * (-1) ** (degree - j) for j in range(1, degree + 1))
-    return sum(balanced) // 2
+        return 1 << degree - 1
+    signed = [comb(degree, j) * (1 - 2 * ((degree - j) % 2)) for j in range(1, degree + 1)]
+    return sum(sign * comb(1 << j, 1 << j - 1) for j, sign in enumerate(signed, start=1)) // 2
 
 
 def _draw_table(degree: int, table: str, draws: Draws) -> tuple[int, ...]:
@@ -182,7 +184,8 @@ def _draw_table(degree: int, table: str, draws: Draws) -> tuple[int, ...]:
 def _apply(bits: tuple[int, ...], arguments: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Look a truth table up for arguments in {0, 1}, each [rows]; return [rows]."""
     code = sum(argument.astype(np.intp) << j for j, argument in enumerate(arguments))
-    return np.array(bits, dtype=np.uint8)[code]
+    values: NDArray[np.uint8] = np.array(bits, dtype=np.uint8)[code]
+    return values
 
 
 class _GraphDraw:
@@ -214,8 +217,8 @@ class _GraphDraw:
             else:
                 return graph
         raise ValueError(
-            f"labels_per_level must be small enough for level {stuck} to be filled, got {self.labels_per_level}: no such "
-            f"labels in {N_RESTARTS} attempts with n_inputs={self.n_inputs}, degree={self.degree}, "
+            f"labels_per_level must be small enough for level {stuck} to be filled, got {self.labels_per_level}: "
+            f"none found in {N_RESTARTS} attempts with n_inputs={self.n_inputs}, degree={self.degree}, "
             f"table={self.table!r}; raise n_inputs, or lower labels_per_level or n_levels"
         )
 
@@ -258,10 +261,11 @@ class _GraphDraw:
             parent_sets: Indices of nodes, [sets, parents].
         """
         ones, zeros = np.flatnonzero(values == 1), np.flatnonzero(values == 0)
-        one = ones[self.draws.integers(N_PAIRS, len(ones))]
-        zero = zeros[self.draws.integers(N_PAIRS, len(zeros))]
-        agree = np.packbits(nodes[:, one] == nodes[:, zero], axis=1).view(np.uint64)
-        for word in agree.T:
+        n_pairs = 64 * 2**self.degree
+        one = ones[self.draws.integers(n_pairs, len(ones))]
+        zero = zeros[self.draws.integers(n_pairs, len(zeros))]
+        agree = np.packbits(nodes[:, one] == nodes[:, zero], axis=1)
+        for word in np.ascontiguousarray(agree).view(np.uint64).T:
             parent_sets = parent_sets[np.bitwise_and.reduce(word[parent_sets], axis=1) == 0]
             if len(parent_sets) == 0:
                 return False
@@ -277,4 +281,5 @@ def _subsets(n: int, size: int) -> NDArray[np.intp]:
 
 def _up_to_sign(values: NDArray[np.uint8]) -> bytes:
     """Return the same key for values in {0, 1} and their negation."""
-    return (values ^ values[0]).tobytes()
+    flipped: NDArray[np.uint8] = values ^ values[0]
+    return flipped.tobytes()

@@ -25,7 +25,8 @@ class ExactSolver(Solver):
     generalised cross-validation score (Golub, Heath and Wahba 1979), which the same sums give.
 
     Args:
-        alphas: Candidates for λ_j, as multiples of the mean diagonal of G; the task's `regularization` for every
+        alphas: Candidates for λ_j, as multiples of the mean diagonal of G, raised to what the weights' precision can
+            resolve beside the largest eigenvalue of G; the task's `regularization` for every
             label when empty.
 
     Raises:
@@ -73,7 +74,8 @@ class ExactSolver(Solver):
         """λ_j [n] of least GCV score, from the gradient at zero [n, q+1] and the residuals' mean squares [n]."""
         explained = (gradient[:, :-1] @ self._vectors).square()
         n_pairs, scores = task.objective.n_pairs, []
-        candidates = torch.tensor(self.alphas, device=gradient.device) * self._eigenvalues.mean()
+        resolution = torch.finfo(task.active.dtype).eps * self._eigenvalues[-1]
+        candidates = (torch.tensor(self.alphas).to(gradient) * self._eigenvalues.mean()).clamp(min=resolution)
         for candidate in candidates:
             shrunk = self._eigenvalues + candidate
             # a label's residual power after the fit: Σ_i r_i² (s_i + 2λ)/(s_i + λ)² leaves the power before
@@ -81,5 +83,4 @@ class ExactSolver(Solver):
             left = (power - gradient[:, -1].square() - fitted).clamp(min=0)
             freedom = 1 + (self._eigenvalues / shrunk).sum()
             scores.append(left / F.relu(1 - freedom / n_pairs).clamp(min=1e-9).square())
-        chosen = candidates[torch.stack(scores).argmin(0)]
-        return chosen.to(task.active.dtype).clamp(min=torch.finfo(task.active.dtype).eps)
+        return candidates[torch.stack(scores).argmin(0)].to(task.active.dtype)
