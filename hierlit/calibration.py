@@ -32,7 +32,7 @@ class Moments:
 def calibrate(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce) -> Moments:
     """Sets the block's input scale and feature mean from the fit rows of all processes, and returns their moments."""
     features = net.block(block).features
-    features.scale.copy_(_input_scale(net, streams, reduce))
+    features.scale.fill_(_input_scale(net, streams, reduce))
     features.mean.zero_()
     total = torch.zeros(features.mean.shape[0] + 1, dtype=torch.float64, device=features.mean.device)
     for chunk in streams.chunks("train"):
@@ -50,7 +50,9 @@ def calibrate(net: HierarchicalResNet, block: int, streams: StreamCache, reduce:
 
 
 @torch.no_grad()
-def initial_objective(net: HierarchicalResNet, loss: MarginLoss, streams: StreamCache, n_pairs: int, reduce: Reduce) -> Tensor:
+def initial_objective(
+    net: HierarchicalResNet, loss: MarginLoss, streams: StreamCache, n_pairs: int, reduce: Reduce
+) -> Tensor:
     """Each label's F_k at W²_k = 0, [n]."""
     total = torch.zeros(net.n_labels, device=net.n_trained.device)
     for chunk in streams.chunks("train"):

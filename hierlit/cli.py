@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 import hierlit.losses
 import hierlit.models
 import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
-from hierlit.callbacks import BlockProgress, LayerwiseTraining, Staircase
+from hierlit.callbacks import BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
 from hierlit.data import HierarchyDataModule
 from hierlit.task import LayerwiseTask
 
@@ -21,8 +21,9 @@ class HierlitCLI(LightningCLI):
     """LightningCLI with the data's sizes linked to the model and the layerwise callbacks in sections of their own."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the section `layerwise` and the links."""
+        """Adds the sections `layerwise` and `predictions`, and the links."""
         parser.add_lightning_class_args(LayerwiseTraining, "layerwise")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
@@ -30,30 +31,56 @@ class HierlitCLI(LightningCLI):
         """Parses, then turns `--ckpt_path last` into the newest readable checkpoint."""
         super().parse_arguments(parser, args)  # type: ignore[arg-type]
         config = self.config[self.config.subcommand]
-        if config.get("ckpt_path") == "last":
-            config.ckpt_path = str(newest_checkpoint(Path(config.trainer.default_root_dir or ".")))
+        if config.get("ckpt_path"):
+            try:
+                config.ckpt_path = str(find_checkpoint(config.ckpt_path, Path(config.trainer.default_root_dir or ".")))
+            except (FileNotFoundError, ValueError) as error:
+                parser.error(str(error))
 
     def before_instantiate_classes(self) -> None:
-        """Adds the progress bar, unless it was turned off."""
-        if self.config[self.config.subcommand].trainer.enable_progress_bar is not False:
+        """Adds the progress bar, unless it was turned off, and lets `predict` stream."""
+        config = self.config[self.config.subcommand]
+        if config.trainer.enable_progress_bar is not False:
             self.trainer_defaults["callbacks"].append(BlockProgress())
+        if "return_predictions" in config and config.return_predictions is None:
+            config.return_predictions = False
+
+    def instantiate_classes(self) -> None:
+        """Instantiates, and reports an argument out of range as the parser reports a wrong type."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            self.parser.error(str(error))
 
 
-def newest_checkpoint(root: Path) -> Path:
-    """The newest checkpoint below `root`/lightning_logs that can be read.
+def find_checkpoint(path: str, root: Path) -> Path:
+    """The checkpoint at a path, or for `last` the newest one below `root`/lightning_logs that can be read.
 
     Raises:
         FileNotFoundError: If there is none.
+        ValueError: If the one named cannot be read.
     """
-    found = sorted((root / "lightning_logs").rglob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found:
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            rank_zero_warn(f"skipping unreadable checkpoint {path}: {str(error).splitlines()[0]}")
-        else:
-            return path
-    raise FileNotFoundError(f"ckpt_path last: no readable checkpoint below {root / 'lightning_logs'}; fit a model first")
+    if path != "last":
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"ckpt_path must be a checkpoint file or `last`, got {path}: no such file")
+        if problem := unreadable(Path(path)):
+            raise ValueError(f"ckpt_path must be a readable checkpoint, got {path}: {problem}")
+        return Path(path)
+    logs = root / "lightning_logs"
+    for found in sorted(logs.rglob("*.ckpt"), key=lambda found: found.stat().st_mtime, reverse=True):
+        if not (problem := unreadable(found)):
+            return found
+        rank_zero_warn(f"skipping the checkpoint {found}, which cannot be read: {problem}")
+    raise FileNotFoundError(f"ckpt_path is `last`, but there is no readable checkpoint below {logs}: fit a model first")
+
+
+def unreadable(path: Path) -> str:
+    """Why a checkpoint cannot be read, or nothing."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        return str(error).split("\n")[0] or type(error).__name__
+    return ""
 
 
 def main(args: Sequence[str] | None = None) -> LightningCLI:

@@ -45,7 +45,9 @@ def level_rows(
     """
     accuracy = metrics["accuracy"]
     level_of = [1] * len(accuracy) if levels is None else list(levels)
-    by_name = {name: by_level(values, level_of, "min" if name == "min_margin" else "mean") for name, values in metrics.items()}
+    by_name = {
+        name: by_level(values, level_of, "min" if name == "min_margin" else "mean") for name, values in metrics.items()
+    }
     rows = []
     for level in sorted(set(level_of)):
         labels = [label for label, own in enumerate(level_of) if own == level]

@@ -212,7 +212,9 @@ class LayerwiseTask(L.LightningModule):
             RuntimeError: If no `LayerwiseTraining` callback has started a block.
         """
         if not hasattr(self, "objective"):
-            raise RuntimeError("LayerwiseTask needs the callback LayerwiseTraining: Trainer(callbacks=[LayerwiseTraining()])")
+            raise RuntimeError(
+                "LayerwiseTask needs the callback LayerwiseTraining: Trainer(callbacks=[LayerwiseTraining()])"
+            )
         self.epoch_terms = torch.zeros(self.net.n_labels, device=self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -256,7 +258,8 @@ class LayerwiseTask(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Label scores [B, |G|, n] of a batch."""
-        return self(batch.inputs)
+        scores: Tensor = self(batch.inputs)
+        return scores
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another size.

@@ -1,7 +1,8 @@
 """Lightning callbacks: the training loop over blocks, its tables and figures, and its progress bar."""
 
 from hierlit.callbacks.layerwise import LayerwiseTraining
+from hierlit.callbacks.predictions import PredictionWriter
 from hierlit.callbacks.progress import BlockProgress
 from hierlit.callbacks.staircase import Staircase
 
-__all__ = ["BlockProgress", "LayerwiseTraining", "Staircase"]
+__all__ = ["BlockProgress", "LayerwiseTraining", "PredictionWriter", "Staircase"]

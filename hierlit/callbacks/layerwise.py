@@ -2,19 +2,22 @@
 
 import math
 import time
+from itertools import islice
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from hierlit.acceptance import ACCEPTANCES, SetAsideSums
-from hierlit.data.base import Batch
+from hierlit.acceptance import ACCEPTANCES
+from hierlit.data.base import Batch, HierarchyDataModule
 from hierlit.report import BlockReport
 from hierlit.solvers import Certificate
 from hierlit.task import LayerwiseTask
 
 NEVER = 10**9
+RESOLUTION = 1e-6
+"""Share of a label's loss at score 0 below which float32 scores no longer resolve it."""
 
 
 class LayerwiseTraining(L.Callback):
@@ -59,21 +62,38 @@ class LayerwiseTraining(L.Callback):
         self._finished = self._between_blocks = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Checks what can be checked before any work."""
+        """Checks what can be checked before any work.
+
+        Raises:
+            TypeError: If the module is not a `LayerwiseTask`, or the data not a `HierarchyDataModule`.
+            ValueError: If the solver needs more epochs, or `acceptance` set-aside rows that the data has not got.
+        """
         if not isinstance(pl_module, LayerwiseTask):
             raise TypeError(f"LayerwiseTraining drives a LayerwiseTask, got {type(pl_module).__name__}")
-        if stage == "fit" and self.max_epochs_per_block < pl_module.solver.min_epochs:
+        if stage != "fit":
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, HierarchyDataModule):
+            raise TypeError(f"fit needs a HierarchyDataModule as datamodule, got {type(data).__name__}")
+        if self.max_epochs_per_block < pl_module.solver.min_epochs:
             needed = f"at least {pl_module.solver.min_epochs} for {type(pl_module.solver).__name__}"
             raise ValueError(f"max_epochs_per_block must be {needed}, got {self.max_epochs_per_block}")
+        if self.acceptance != "none" and data.acceptance_fraction == 0:
+            raise ValueError(
+                f"acceptance {self.acceptance!r} needs acceptance_fraction > 0 in the data, got 0; or `none`"
+            )
+        if self.acceptance == "none" and data.acceptance_fraction > 0:
+            rank_zero_warn(
+                "acceptance `none` leaves the set-aside rows unused: set the data's acceptance_fraction to 0"
+            )
 
     @torch.no_grad()
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Runs the blocks trained so far over all rows, once, and keeps their streams."""
         train, held = trainer.train_dataloader, trainer.datamodule.acceptance_dataloader()  # type: ignore[attr-defined]
-        for split, batches in (("train", train), ("held", held), ("val", trainer.val_dataloaders or [])):
-            limit = {"train": trainer.num_training_batches, "held": NEVER}.get(split, NEVER)
-            moved = (pl_module.transfer(batch) for _, batch in zip(range(int(limit)), batches, strict=False))
-            pl_module.streams.fill(split, moved)
+        used = islice(train, int(trainer.num_training_batches))  # type: ignore[arg-type]
+        for split, batches in (("train", used), ("held", held), ("val", trainer.val_dataloaders or [])):
+            pl_module.streams.fill(split, map(pl_module.transfer, batches))
         self._finished = pl_module.block >= len(pl_module.net.blocks)
         pl_module.stop_rule = self.stop_reason
         self._between_blocks = True
@@ -82,6 +102,7 @@ class LayerwiseTraining(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Unfreezes the next block if the last one is done. Validation waits for the end of a block."""
         trainer.check_val_every_n_epoch = NEVER
+        pl_module.report = None
         if self._between_blocks:
             self._start = time.perf_counter()
             self._first_step = trainer.global_step
@@ -99,7 +120,8 @@ class LayerwiseTraining(L.Callback):
         """ε of the active block: given, or the norm at which this certificate would be small enough."""
         if self.gradient_tolerance is not None:
             return self.gradient_tolerance
-        target = self.relative_suboptimality * float(task.initial_objective.sum())
+        resolution = RESOLUTION * float(task.objective.loss(torch.zeros(())))
+        target = self.relative_suboptimality * float(task.initial_objective.clamp(min=resolution).sum())
         suboptimality = float(certificate.suboptimality.sum())
         if suboptimality == 0:
             return math.sqrt(2 * target * float(certificate.regularization.min()))
@@ -114,7 +136,9 @@ class LayerwiseTraining(L.Callback):
         norm = float(certificate.gradient_norm.norm())
         if not math.isfinite(norm):
             where = f"block {task.block + 1}, epoch {task.block_epoch + 1}"
-            raise FloatingPointError(f"the gradient is not finite in {where}: lower the solver's step or check the inputs")
+            raise FloatingPointError(
+                f"the gradient is not finite in {where}: lower the solver's step or check the inputs"
+            )
         task.log_dict(
             {
                 "objective": float(certificate.objective.sum()),
@@ -152,7 +176,9 @@ class LayerwiseTraining(L.Callback):
         )
         if stop_reason != "gradient norm":
             norm = task.report.gradient_norm
-            rank_zero_warn(f"block {number} stopped at {stop_reason}: its gradient norm {norm:.3g} is above {tolerance:.3g}")
+            rank_zero_warn(
+                f"block {number} stopped at {stop_reason}: its gradient norm {norm:.3g} is above {tolerance:.3g}"
+            )
         self._between_blocks = True
         trainer.check_val_every_n_epoch = 1
         all_have_margin = not bool((task.report.train["margin_error"] > 0).any())
@@ -164,7 +190,9 @@ class LayerwiseTraining(L.Callback):
         pl_module.streams.clear()
         if not self._finished and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
-            rank_zero_warn(f"training ended after {done}: raise trainer.max_epochs (-1 for no limit) or max_time to go on")
+            rank_zero_warn(
+                f"training ended after {done}: raise trainer.max_epochs (-1 for no limit) or max_time to go on"
+            )
 
     def on_exception(self, trainer: L.Trainer, pl_module: LayerwiseTask, exception: BaseException) -> None:  # type: ignore[override]
         """Forgets the streams."""

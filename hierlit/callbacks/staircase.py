@@ -19,9 +19,18 @@ from hierlit.report import BlockReport, level_rows
 from hierlit.task import LayerwiseTask
 
 BLOCK_COLUMNS = (
-    "block epochs steps seconds objective gradient_norm suboptimality accepted stop_reason "
-    "initial_objective gradient_tolerance"
-).split()
+    "block",
+    "epochs",
+    "steps",
+    "seconds",
+    "objective",
+    "gradient_norm",
+    "suboptimality",
+    "accepted",
+    "stop_reason",
+    "initial_objective",
+    "gradient_tolerance",
+)
 TABLE_COLUMNS = ("level", "labels", "accuracy", "min margin", "mean margin", "margin error", "learned")
 
 
@@ -47,7 +56,6 @@ class Staircase(L.Callback):
         report = pl_module.report
         if report is None:
             return
-        pl_module.report = None
         train = level_rows(report.train, pl_module.levels, pl_module.learned_accuracy)
         held_out = pl_module.results.get("val", report.train)
         val = level_rows(held_out, pl_module.levels, pl_module.learned_accuracy)
@@ -109,7 +117,9 @@ class Staircase(L.Callback):
         append_rows(folder / "labels.csv", label_table)
 
     def _log(self, trainer: L.Trainer, report: BlockReport, val: list[dict[str, float]]) -> None:
-        scalars = {f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")}
+        scalars = {
+            f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")
+        }
         for row in val:
             for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
                 scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
@@ -123,7 +133,9 @@ class Staircase(L.Callback):
 def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
     """A heat map of held-out accuracy [blocks][levels]: one step up for each block that learned a level."""
     values = np.asarray(accuracy).T
-    figure, axes = plt.subplots(figsize=(1.5 + 0.55 * values.shape[1], 1.5 + 0.45 * values.shape[0]), layout="constrained")
+    figure, axes = plt.subplots(
+        figsize=(1.5 + 0.55 * values.shape[1], 1.5 + 0.45 * values.shape[0]), layout="constrained"
+    )
     image = axes.imshow(values, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
     axes.set_xticks(range(values.shape[1]), [str(block + 1) for block in range(values.shape[1])])
     axes.set_yticks(range(values.shape[0]), [str(level) for level in levels])

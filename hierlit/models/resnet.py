@@ -132,7 +132,7 @@ class HierarchicalResNet(nn.Module):
 
     def advance(self, stream: Tensor, index: int) -> Tensor:
         """The stream after block `index`, of the stream before it; both [B, |G|, d+n]."""
-        change = self.block(index)(self.windows(stream))
+        change: Tensor = self.block(index)(self.windows(stream))
         if self.rotation is None:
             return stream + F.pad(change, (self.n_inputs, 0))
         return stream + change @ self.rotation[self.n_inputs :]
@@ -146,4 +146,5 @@ class HierarchicalResNet(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Label scores [B, |G|, n] of inputs [B, |G|, d]; a block not yet trained is the identity."""
-        return self.scores(self.stream(inputs))
+        scores: Tensor = self.scores(self.stream(inputs))
+        return scores

@@ -34,7 +34,7 @@ class BlockObjective:
     gram: Tensor
 
     def data_term(self, weight: Tensor, features: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-        """The rows' part of each label's F_k, [n]; features [B, |G|, q], scores before the block and labels [B, |G|, n]."""
+        """Rows' part of each label's F_k [n], of features [B, |G|, q], scores before the block and labels [B, |G|, n]."""
         loss = masked_loss(self.loss, scores + readout(features, weight), labels)
         return loss.flatten(0, -2).sum(0) / self.n_pairs
 

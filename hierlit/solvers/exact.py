@@ -45,7 +45,9 @@ class ExactSolver(Solver):
     def start_block(self, task: LayerwiseTask) -> None:
         """Checks that F_k has a closed form, and factorises its Gram matrix."""
         if not task.objective.loss.is_squared:
-            raise ValueError(f"solver ExactSolver needs loss SquaredLoss, got {task.objective.loss}; use GradientSolver")
+            raise ValueError(
+                f"solver ExactSolver needs loss SquaredLoss, got {task.objective.loss}; use GradientSolver"
+            )
         self._eigenvalues, self._vectors = torch.linalg.eigh(task.objective.gram.double())
         self._eigenvalues = self._eigenvalues.clamp(min=0)
 
@@ -83,4 +85,5 @@ class ExactSolver(Solver):
             left = (power - gradient[:, -1].square() - fitted).clamp(min=0)
             freedom = 1 + (self._eigenvalues / shrunk).sum()
             scores.append(left / F.relu(1 - freedom / n_pairs).clamp(min=1e-9).square())
-        return candidates[torch.stack(scores).argmin(0)].to(task.active.dtype)
+        chosen: Tensor = candidates[torch.stack(scores).argmin(0)]
+        return chosen.to(task.active.dtype)

@@ -1,0 +1,85 @@
+"""Small problems, one quiet way to fit them, and the rows a block was fitted to, worked out again in NumPy."""
+
+from collections.abc import Callable
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hierlit.callbacks import LayerwiseTraining
+from hierlit.data import ArrayHierarchy
+from hierlit.data.base import HierarchyDataModule
+from hierlit.task import LayerwiseTask
+
+# the machine may be shared: torch's threads wait for one another far longer than these problems take
+torch.set_num_threads(1)
+
+Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _fit(
+    task: LayerwiseTask,
+    data: HierarchyDataModule,
+    *callbacks: L.Callback,
+    max_epochs: int = -1,
+    precision: str = "32-true",
+    **layerwise: object,
+) -> L.Trainer:
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=max_epochs,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[LayerwiseTraining(**layerwise), *callbacks],
+    )
+    trainer.fit(task, datamodule=data)
+    return trainer
+
+
+def _xors(n_rows: int = 300, missing: float = 0.0, seed: int = 0, **data: object) -> ArrayHierarchy:
+    draw = np.random.default_rng(seed)
+    x = draw.choice([-1.0, 1.0], (n_rows, 6))
+    y = np.stack([x[:, 0] * x[:, 1], x[:, 2] * x[:, 3], np.sign(x[:, 0] + x[:, 4] + x[:, 5])], 1)
+    y[draw.random(y.shape) < missing] = 0
+    return ArrayHierarchy(x, y, **data)
+
+
+def _fitted_rows(task: LayerwiseTask, data: HierarchyDataModule, block: int) -> Rows:
+    table = data.tables["train"]
+    scores = np.zeros(table.labels[data.fit_rows].shape)
+    inputs = table.inputs[data.fit_rows].double().numpy()
+    for index in range(block + 1):
+        stream = np.concatenate([inputs, scores], 2)
+        windows = stream[:, task.net.windows.table.numpy()].reshape(*stream.shape[:2], -1)
+        drawn = task.net.block(index).features
+        weight, bias, scale, mean = (p.double().numpy() for p in (drawn.weight, drawn.bias, drawn.scale, drawn.mean))
+        features = np.maximum(scale * windows @ weight.T + bias, 0) - mean
+        features = np.concatenate([features, np.ones((*features.shape[:2], 1))], 2)
+        if index < block:
+            scores = scores + features @ task.net.block(index).weight.double().numpy().T
+    labels = table.labels[data.fit_rows].double().numpy()
+    return tuple(values.reshape(-1, values.shape[2]) for values in (features, scores, labels))
+
+
+@pytest.fixture
+def fit() -> Callable[..., L.Trainer]:
+    """Fits a task to data without a sound; other keyword arguments go to `LayerwiseTraining`."""
+    return _fit
+
+
+@pytest.fixture
+def xors() -> Callable[..., ArrayHierarchy]:
+    """Makes rows of 6 signs with two XORs and a majority as labels, a share of them `missing`."""
+    return _xors
+
+
+@pytest.fixture
+def fitted_rows() -> Callable[..., Rows]:
+    """Gives the features with a last constant one [m|G|, q+1], the scores before a block and the labels [m|G|, n]."""
+    return _fitted_rows
