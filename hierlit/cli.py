@@ -11,6 +11,7 @@ import hierlit.losses
 import hierlit.models
 import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
 from hierlit.callbacks import BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
+from hierlit.cli_errors import HierlitParser
 from hierlit.data import HierarchyDataModule
 from hierlit.task import LayerwiseTask
 
@@ -49,6 +50,9 @@ class HierlitCLI(LightningCLI):
         """Instantiates, and reports an argument out of range as the parser reports a wrong type."""
         try:
             super().instantiate_classes()
+            for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
+                if isinstance(callback, LayerwiseTraining):
+                    callback.check(self.model, self.datamodule)
         except ValueError as error:
             self.parser.error(str(error))
 
@@ -93,6 +97,7 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
         LayerwiseTask,
         HierarchyDataModule,
         subclass_mode_data=True,
+        parser_class=HierlitParser,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             "max_epochs": -1,

@@ -104,6 +104,7 @@ class LayerwiseTask(L.LightningModule):
         )
         self.loss = loss if loss is not None else SquaredLoss()
         self.solver = solver if solver is not None else GradientSolver()
+        self.solver.check(self.loss)
         self.regularization, self.learned_accuracy = regularization, learned_accuracy
         self.active = nn.Parameter(torch.zeros_like(self.net.block(0).weight))
         self.streams = StreamCache(self.net, feature_budget_gib * 2**30)

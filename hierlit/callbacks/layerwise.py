@@ -62,30 +62,29 @@ class LayerwiseTraining(L.Callback):
         self._finished = self._between_blocks = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Checks before a fit that module and data are what this callback drives."""
+        if stage == "fit":
+            self.check(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+
+    def check(self, task: L.LightningModule, data: L.LightningDataModule | None) -> None:
         """Checks what can be checked before any work.
 
         Raises:
             TypeError: If the module is not a `LayerwiseTask`, or the data not a `HierarchyDataModule`.
             ValueError: If the solver needs more epochs, or `acceptance` set-aside rows that the data has not got.
         """
-        if not isinstance(pl_module, LayerwiseTask):
-            raise TypeError(f"LayerwiseTraining drives a LayerwiseTask, got {type(pl_module).__name__}")
-        if stage != "fit":
-            return
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(task, LayerwiseTask):
+            raise TypeError(f"LayerwiseTraining drives a LayerwiseTask, got {type(task).__name__}")
         if not isinstance(data, HierarchyDataModule):
             raise TypeError(f"fit needs a HierarchyDataModule as datamodule, got {type(data).__name__}")
-        if self.max_epochs_per_block < pl_module.solver.min_epochs:
-            needed = f"at least {pl_module.solver.min_epochs} for {type(pl_module.solver).__name__}"
+        if self.max_epochs_per_block < task.solver.min_epochs:
+            needed = f"at least {task.solver.min_epochs} for {type(task.solver).__name__}"
             raise ValueError(f"max_epochs_per_block must be {needed}, got {self.max_epochs_per_block}")
         if self.acceptance != "none" and data.acceptance_fraction == 0:
-            raise ValueError(
-                f"acceptance {self.acceptance!r} needs acceptance_fraction > 0 in the data, got 0; or `none`"
-            )
+            needed = "needs acceptance_fraction above 0 in the data, got 0; or choose none"
+            raise ValueError(f"acceptance {self.acceptance!r} {needed}")
         if self.acceptance == "none" and data.acceptance_fraction > 0:
-            rank_zero_warn(
-                "acceptance `none` leaves the set-aside rows unused: set the data's acceptance_fraction to 0"
-            )
+            rank_zero_warn("acceptance none leaves the set-aside rows unused: set the data's acceptance_fraction to 0")
 
     @torch.no_grad()
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]

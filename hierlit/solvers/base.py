@@ -34,7 +34,7 @@ class BlockObjective:
     gram: Tensor
 
     def data_term(self, weight: Tensor, features: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-        """Rows' part of each label's F_k [n], of features [B, |G|, q], scores before the block and labels [B, |G|, n]."""
+        """Rows' part of each F_k [n], of features [B, |G|, q], scores before the block and labels [B, |G|, n]."""
         loss = masked_loss(self.loss, scores + readout(features, weight), labels)
         return loss.flatten(0, -2).sum(0) / self.n_pairs
 
@@ -72,6 +72,9 @@ class Solver(ABC):
 
     min_epochs: int = 1
     """Epochs a block needs before it can have a certificate."""
+
+    def check(self, loss: MarginLoss) -> None:  # noqa: B027
+        """Refuses, with a ValueError, a loss the solver cannot minimise."""
 
     @abstractmethod
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:

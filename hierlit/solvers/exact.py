@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
+from hierlit.losses import MarginLoss
 from hierlit.solvers.base import Certificate, Solver
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ ALPHAS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 class ExactSolver(Solver):
-    """Solves F_k for the squared loss with every label observed: one epoch for the gradient at zero, one to certify.
+    """Solves F_k for the squared loss: one epoch for the gradient at zero, one to certify the minimum.
 
     The Gram matrix G of the centred features is factorised once; the gradient at A = 0 is minus their covariance with
     the residuals, so that A = −g(G + λ)⁻¹, label by label with a λ_j of its own. λ_j is the candidate of least
-    generalised cross-validation score (Golub, Heath and Wahba 1979), which the same sums give.
+    generalised cross-validation score (Golub, Heath and Wahba 1979), which the same sums give. Where labels are
+    missing the Gram matrix only bounds the curvature, and more such steps follow until the tolerance is reached.
 
     Args:
         alphas: Candidates for λ_j, as multiples of the mean diagonal of G, raised to what the weights' precision can
@@ -30,7 +32,7 @@ class ExactSolver(Solver):
             label when empty.
 
     Raises:
-        ValueError: If an alpha is not positive; when fitting starts, if the loss is not squared or a label is missing.
+        ValueError: If an alpha is not positive; by `check`, if the loss is not squared.
     """
 
     def __init__(self, alphas: list[float] | None = None) -> None:
@@ -38,16 +40,19 @@ class ExactSolver(Solver):
         if any(alpha <= 0 for alpha in self.alphas):
             raise ValueError(f"alphas must all be positive, got {self.alphas}")
 
+    def check(self, loss: MarginLoss) -> None:
+        """Refuses a loss whose minimum has no closed form."""
+        if not loss.is_squared:
+            raise ValueError(
+                f"solver ExactSolver needs the loss SquaredLoss, got {loss}; for others use GradientSolver"
+            )
+
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
         """A plain unit step: `step` puts the whole way to the minimum in the gradient's place."""
         return torch.optim.SGD([task.active], lr=1.0)
 
     def start_block(self, task: LayerwiseTask) -> None:
-        """Checks that F_k has a closed form, and factorises its Gram matrix."""
-        if not task.objective.loss.is_squared:
-            raise ValueError(
-                f"solver ExactSolver needs loss SquaredLoss, got {task.objective.loss}; use GradientSolver"
-            )
+        """Factorises the block's Gram matrix."""
         self._eigenvalues, self._vectors = torch.linalg.eigh(task.objective.gram.double())
         self._eigenvalues = self._eigenvalues.clamp(min=0)
 

@@ -108,6 +108,22 @@ def test_features_are_calibrated_on_the_rows_that_are_fitted(input_scale: str, f
         assert float(task.net.block(block).features.scale) == pytest.approx((4 / power[input_scale]) ** 0.5, rel=1e-6)
 
 
+def test_limited_training_batches_are_the_same_in_every_epoch(xors) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=1, n_features=20, solver=ExactSolver())
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        limit_train_batches=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[LayerwiseTraining()],
+    )
+    trainer.fit(task, datamodule=xors(batch_size=50))
+    assert (task.report.stop_reason, task.report.epochs) == ("gradient norm", 2)
+
+
 @pytest.mark.parametrize("output", ["split", "orthogonal"])
 @pytest.mark.parametrize("unit", [1e-5, 1.0, 1e4])
 def test_live_coordinates_are_counted_whatever_the_unit_of_the_inputs(unit: float, output: str, fit, xors) -> None:

@@ -128,3 +128,10 @@ def test_blocks_after_everything_has_been_learned_reach_their_certificate_too(fi
 
     fit(task, xors(), Reasons(), acceptance="none", max_epochs_per_block=50)
     assert reasons == ["gradient norm"] * 3
+
+
+def test_a_single_row_to_fit_gives_finite_weights(fit, xors) -> None:
+    task, data = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver()), xors(3)
+    fit(task, data, acceptance="none")
+    assert len(data.fit_rows) == 1
+    assert torch.isfinite(task.net.block(1).weight).all()

@@ -1,0 +1,76 @@
+"""Parser errors in one line that names the argument, the value and the valid choices."""
+
+import importlib
+import inspect
+import re
+from typing import Any, NoReturn
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from hierlit.callbacks import LayerwiseTraining, PredictionWriter
+from hierlit.task import LayerwiseTask
+
+SECTIONS = {
+    "model": LayerwiseTask,
+    "layerwise": LayerwiseTraining,
+    "predictions": PredictionWriter,
+    "trainer": Trainer,
+}
+OTHER_KEYS = ("data", "seed_everything", "ckpt_path", "optimizer", "lr_scheduler")
+
+
+class HierlitParser(LightningArgumentParser):
+    """LightningCLI's parser, with its errors explained."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints the usage and one line, and exits with code 2."""
+        super().error(explain(message), ex)
+
+
+def explain(message: str) -> str:
+    """The line a person needs of jsonargparse's message; the message itself where there is nothing to add."""
+    key = _first(r'Parser key "([\w.]+)"', message)
+    base = _first(r"<class '(hierlit\.[\w.]+)'>", message)
+    if wrong := _first(r"Expected a dot import path string: (\S+)", message):
+        if base:
+            return f"{key} must be one of {', '.join(subclasses(_class(base)))}, got {wrong}"
+    elif wrong := _first(r"Option '([\w.]+)' is not accepted", message):
+        path = _first(r"class_path '([\w.]+)'", message)
+        if path:
+            return unknown(wrong, arguments(_class(path)), f"{key} {path.rpartition('.')[2]}")
+    elif wrong := _first(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message):
+        section, _, name = wrong.partition(".")
+        if section not in SECTIONS:
+            return unknown(section, [*SECTIONS, *OTHER_KEYS], "the command line and config")
+        return unknown(name, arguments(SECTIONS[section]), section)
+    problems = [line for line in re.findall(r"^\s*- (.+)$", message, re.M) if "NoneType" not in line]
+    return f"{key + ': ' if key else ''}{'; '.join(problems)}" if problems else message
+
+
+def unknown(name: str, valid: list[str], owner: str) -> str:
+    """The line for a misspelt key."""
+    return f"{owner} has no argument {name!r}; valid are {', '.join(valid)}"
+
+
+def arguments(cls: type) -> list[str]:
+    """Names of a class's constructor arguments."""
+    return [name for name in inspect.signature(cls).parameters if name != "self"]
+
+
+def subclasses(cls: type) -> list[str]:
+    """Names of the concrete classes below a class."""
+    children: list[type] = cls.__subclasses__()
+    below = [name for child in children for name in subclasses(child)]
+    return below if inspect.isabstract(cls) else [cls.__name__, *below]
+
+
+def _class(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    found: Any = getattr(importlib.import_module(module), name)
+    return found if isinstance(found, type) else type(found)
+
+
+def _first(pattern: str, message: str) -> str:
+    match = re.search(pattern, message)
+    return next((group for group in match.groups() if group), "") if match else ""
