@@ -34,8 +34,8 @@ def test_a_strongly_convex_quadratic_is_minimised_at_the_accelerated_rate(
 ) -> None:
     matrix, right = quadratic(seed, size, condition)
     hessian, slope = torch.from_numpy(matrix), torch.from_numpy(right)
-    # Nesterov's rate (1 − 1/√κ)^t on F − min F; the restarts cost at most a factor of 2 in steps on these
-    n_steps = 2 * math.ceil(math.sqrt(condition) * math.log(1e18)) + 20
+    # Nesterov's rate (1 − 1/√κ)^t on F − min F would ask for √κ·log(1e18) steps; measured: 0.53 of that
+    n_steps = math.ceil(0.6 * math.sqrt(condition) * math.log(1e18)) + 20
     found = minimise(lambda x: x @ hessian - slope, torch.zeros(2, size).double(), n_steps, 1 / condition, 1.0)
     np.testing.assert_allclose(found, np.linalg.solve(matrix, right.T).T, rtol=0, atol=1e-8 * np.abs(right).max())
 
@@ -57,13 +57,10 @@ def test_a_penalised_logistic_loss_is_minimised_as_by_scipy(seed: int, penalty: 
     draw = np.random.default_rng(seed)
     rows, signs = draw.standard_normal((30, 4)), draw.choice([-1.0, 1.0], 30)
 
-    def value(x: np.ndarray) -> float:
-        return np.logaddexp(0, -signs * (rows @ x)).mean() + penalty / 2 * x @ x
-
     def gradient(x: np.ndarray) -> np.ndarray:
         return -(signs / (1 + np.exp(signs * (rows @ x)))) @ rows / 30 + penalty * x
 
-    reference = optimize.minimize(value, np.zeros(4), jac=gradient, method="BFGS", options={"gtol": 1e-11}).x
+    reference = optimize.root(gradient, np.zeros(4), tol=1e-14).x
     lipschitz = np.linalg.eigvalsh(rows.T @ rows / 30)[-1] / 4 + penalty
     found = minimise(
         lambda x: torch.from_numpy(gradient(x[0].numpy()))[None],
