@@ -143,7 +143,7 @@ def test_the_certificate_bounds_the_distance_to_scipys_minimum_and_says_somethin
         assert (gap > -1e-12).all()
         assert (gap <= bound + 1e-12).all()
         assert report.suboptimality == pytest.approx(float(bound.sum()))
-        # measured: 2 to 11
+        # measured: 2 to 23
         assert ratio < 50, f"certificate {bound} of a gap of {gap}"
 
 
