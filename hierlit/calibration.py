@@ -54,7 +54,7 @@ def initial_objective(
     net: HierarchicalResNet, loss: MarginLoss, streams: StreamCache, n_pairs: int, reduce: Reduce
 ) -> Tensor:
     """Each label's F_k at W²_k = 0, [n]."""
-    total = torch.zeros(net.n_labels, device=net.n_trained.device)
+    total = torch.zeros(net.n_labels, dtype=torch.float64, device=net.n_trained.device)
     for chunk in streams.chunks("train"):
         total += masked_loss(loss, net.scores(chunk.stream), chunk.labels).flatten(0, -2).sum(0) / n_pairs
     return reduce(total)
@@ -73,5 +73,6 @@ def _input_scale(net: HierarchicalResNet, streams: StreamCache, reduce: Reduce) 
     if net.input_scale == "rms":
         norm = float((power / count).sum())
     else:
-        norm = float((power / count - (total / count).square() > 1e-9).sum())
+        variance = power / count - (total / count).square()
+        norm = float((variance > 1e-9 * variance.max()).sum())
     return math.sqrt(width / norm) if norm > 0 else 1.0

@@ -50,6 +50,8 @@ class HierlitCLI(LightningCLI):
         """Instantiates, and reports an argument out of range as the parser reports a wrong type."""
         try:
             super().instantiate_classes()
+            if ckpt_path := self.config_init[self.subcommand].get("ckpt_path"):
+                self.model.on_load_checkpoint(torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True))
             for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
                 if isinstance(callback, LayerwiseTraining):
                     callback.check(self.model, self.datamodule)

@@ -1,5 +1,6 @@
 """LayerwiseTask: the LightningModule that trains one block of the network at a time."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
@@ -22,7 +23,7 @@ from hierlit.solvers import Certificate, GradientSolver, Solver
 from hierlit.solvers.base import BlockObjective
 from hierlit.stream import Chunk, StreamCache
 
-SIZES = ("n_inputs", "n_labels", "n_locations")
+torch.serialization.add_safe_globals([*MarginLoss.__subclasses__(), *Proximity.__subclasses__()])
 
 
 class LayerwiseTask(L.LightningModule):
@@ -79,29 +80,37 @@ class LayerwiseTask(L.LightningModule):
         weight_seed: int = 0,
     ) -> None:
         super().__init__()
-        if not regularization > 0:
-            raise ValueError(f"regularization must be positive, got {regularization}")
-        if not 0 < robustness <= 1:
-            raise ValueError(f"robustness must be in (0, 1], got {robustness}")
-        if levels is not None and len(levels) != n_labels:
-            raise ValueError(f"levels must have one entry for each of {n_labels} labels, got {len(levels)}")
         self.save_hyperparameters(ignore=["solver"])
         self.automatic_optimization = False
+        limits = {
+            "regularization": (regularization, 0 < regularization < math.inf, "positive"),
+            "robustness": (robustness, 0 < robustness <= 1, "in (0, 1]"),
+            "learned_accuracy": (learned_accuracy, 0 < learned_accuracy <= 1, "in (0, 1]"),
+            "feature_budget_gib": (feature_budget_gib, feature_budget_gib >= 0, "0 or more"),
+        }
+        problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
+        if levels is not None and len(levels) != n_labels:
+            problems.append(f"levels must have one entry for each of {n_labels} labels, got {len(levels)}")
+        try:
+            self.net = HierarchicalResNet(
+                n_inputs,
+                n_labels,
+                n_locations,
+                proximity,
+                n_blocks,
+                n_features,
+                beta,
+                activation,
+                input_scale,
+                bias,
+                output,
+                weight_seed,
+            )
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
         self.levels = None if levels is None else list(levels)
-        self.net = HierarchicalResNet(
-            n_inputs,
-            n_labels,
-            n_locations,
-            proximity,
-            n_blocks,
-            n_features,
-            beta,
-            activation,
-            input_scale,
-            bias,
-            output,
-            weight_seed,
-        )
         self.loss = loss if loss is not None else SquaredLoss()
         self.solver = solver if solver is not None else GradientSolver()
         self.solver.check(self.loss)
@@ -216,7 +225,7 @@ class LayerwiseTask(L.LightningModule):
             raise RuntimeError(
                 "LayerwiseTask needs the callback LayerwiseTraining: Trainer(callbacks=[LayerwiseTraining()])"
             )
-        self.epoch_terms = torch.zeros(self.net.n_labels, device=self.device)
+        self.epoch_terms = torch.zeros(self.net.n_labels, dtype=torch.float64, device=self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Hands the batch, as the active block sees it, to the solver; after the last, ends the block or steps."""
@@ -233,7 +242,7 @@ class LayerwiseTask(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the val metrics; while fitting, from the cached stream."""
-        chunk = self.streams.get("val", batch) if self.trainer.training else self.streams.chunk(batch)
+        chunk = self.streams.get("val", batch) if self.trainer.state.fn == "fit" else self.streams.chunk(batch)
         self.metrics_of("val").update(self.net.scores(chunk.stream), chunk.labels)
 
     def on_validation_epoch_end(self) -> None:
@@ -262,16 +271,18 @@ class LayerwiseTask(L.LightningModule):
         scores: Tensor = self(batch.inputs)
         return scores
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes the network's sizes."""
+        checkpoint["sizes"] = self.net.sizes
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another size.
+        """Refuses a checkpoint of another network.
 
         Raises:
-            ValueError: If inputs, labels, locations or blocks are not the checkpoint's.
+            ValueError: If a size is not the checkpoint's; one line names those that differ.
         """
-        saved = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items() if key.startswith("net.")}
-        here = {f"net.{key}": tuple(value.shape) for key, value in self.net.state_dict().items()}
-        if saved != here:
-            hparams = checkpoint.get("hyper_parameters", {})
-            sizes = ", ".join(f"{key}={hparams.get(key)}" for key in (*SIZES, "n_blocks", "n_features"))
-            sizes_here = ", ".join(f"{key}={self.hparams.get(key)}" for key in (*SIZES, "n_blocks", "n_features"))
-            raise ValueError(f"the checkpoint holds another network ({sizes}) than this one ({sizes_here})")
+        saved, here = checkpoint["sizes"], self.net.sizes
+        differ = [name for name in here if saved[name] != here[name]]
+        if differ:
+            theirs, ours = (", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (saved, here))
+            raise ValueError(f"the checkpoint holds another network ({theirs}) than this one ({ours})")

@@ -141,7 +141,10 @@ def test_last_skips_a_truncated_checkpoint(own_folder: Path) -> None:
         (["--layerwise.gradient_tolerance", "-1"], ["gradient_tolerance", "positive", "-1"]),
         (["--data.acceptance_fraction", "0"], ["acceptance", "acceptance_fraction", "none", "0"]),
         (["--data.acceptance_fraction", "1"], ["acceptance_fraction", "[0, 1)", "1"]),
-        (["--model.solver", "ExactSolver", "--model.loss", "LogisticLoss"], ["ExactSolver", "SquaredLoss", "LogisticLoss"]),
+        (
+            ["--model.solver", "ExactSolver", "--model.loss", "LogisticLoss"],
+            ["ExactSolver", "SquaredLoss", "LogisticLoss"],
+        ),
         (["--ckpt_path", "last"], ["ckpt_path", "last", "lightning_logs"]),
         (["--ckpt_path", "nowhere.ckpt"], ["ckpt_path", "nowhere.ckpt"]),
     ],

@@ -89,12 +89,13 @@ class LayerwiseTraining(L.Callback):
     @torch.no_grad()
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Runs the blocks trained so far over all rows, once, and keeps their streams."""
-        train, held = trainer.train_dataloader, trainer.datamodule.acceptance_dataloader()  # type: ignore[attr-defined]
-        used = islice(train, int(trainer.num_training_batches))  # type: ignore[arg-type]
-        for split, batches in (("train", used), ("held", held), ("val", trainer.val_dataloaders or [])):
+        train = islice(trainer.train_dataloader or (), int(trainer.num_training_batches))
+        held = trainer.datamodule.acceptance_dataloader()  # type: ignore[attr-defined]
+        for split, batches in (("train", train), ("held", held), ("val", trainer.val_dataloaders or ())):
             pl_module.streams.fill(split, map(pl_module.transfer, batches))
         self._finished = pl_module.block >= len(pl_module.net.blocks)
         pl_module.stop_rule = self.stop_reason
+        self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         self._between_blocks = True
         trainer.should_stop = self._finished
 
@@ -187,6 +188,7 @@ class LayerwiseTraining(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Forgets the streams, and says so if the run ended early."""
         pl_module.streams.clear()
+        trainer.check_val_every_n_epoch = self._check_val_every_n_epoch
         if not self._finished and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
             rank_zero_warn(
@@ -195,4 +197,5 @@ class LayerwiseTraining(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: LayerwiseTask, exception: BaseException) -> None:  # type: ignore[override]
         """Forgets the streams."""
-        pl_module.streams.clear()
+        if isinstance(pl_module, LayerwiseTask):
+            pl_module.streams.clear()

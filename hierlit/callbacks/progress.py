@@ -47,7 +47,8 @@ class BlockProgress(ProgressBar):
             if self._progress is None:
                 seconds, reason = pl_module.report.seconds, pl_module.report.stop_reason
                 self._console.print(
-                    f"block {pl_module.block}/{len(pl_module.net.blocks)}: {line}, {seconds:.1f} s, {reason}"
+                    f"block {pl_module.block}/{len(pl_module.net.blocks)}: {line}, {seconds:.1f} s, {reason}",
+                    soft_wrap=True,
                 )
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], description=line, completed=pl_module.block)

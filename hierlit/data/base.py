@@ -67,6 +67,10 @@ class FixedBatches(DistributedSampler[Tensor]):
         shuffle: Group at random and take the batches in a new order each epoch; otherwise keep the order of ``rows``.
         num_replicas: Number of processes.
         rank: This process, 0..num_replicas-1.
+
+    Attributes:
+        leading: Number of batches that come first in every epoch, all of them if None: where Lightning's
+            ``limit_train_batches`` cuts an epoch short, every epoch has the same rows.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class FixedBatches(DistributedSampler[Tensor]):
         if shuffle:
             rows = rows[torch.from_numpy(Draws(seed, "batches").permutation(len(rows)))]
         batches = torch.split(rows, batch_size) if len(rows) else ()
+        self.leading: int | None = None
         self.batches = [batch.tensor_split(num_replicas)[rank] for batch in batches]
 
     def __len__(self) -> int:
@@ -83,8 +88,9 @@ class FixedBatches(DistributedSampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield this process's rows of each batch, in the order of the epoch given to ``set_epoch``."""
-        n = len(self.batches)
-        order = Draws(self.seed, "batch order", self.epoch).permutation(n) if self.shuffle else range(n)
+        order = np.arange(len(self.batches))
+        if self.shuffle:
+            order[: self.leading] = Draws(self.seed, "batch order", self.epoch).permutation(len(order[: self.leading]))
         return (self.batches[i] for i in order)
 
 
@@ -166,7 +172,10 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the rows to fit, the same batches every epoch, in a new order."""
-        return self._loader("train", self.fit_rows, shuffle=True)
+        loader = self._loader("train", self.fit_rows, shuffle=True)
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        loader.sampler.leading = limit if isinstance(limit, int) else int(limit * len(loader))  # type: ignore[attr-defined]
+        return loader
 
     def acceptance_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training rows that were set aside, in order; none if ``acceptance_fraction`` is 0."""

@@ -74,7 +74,9 @@ class HierarchicalResNet(nn.Module):
         super().__init__()
         sizes = {"n_inputs": n_inputs, "n_labels": n_labels, "n_locations": n_locations}
         sizes |= {"n_blocks": n_blocks, "n_features": n_features}
-        problems = [f"{name} must be a positive integer, got {size}" for name, size in sizes.items() if size < 1]
+        problems = [
+            f"{name} must be a positive integer, got {size}" for name, size in sizes.items() if not is_count(size)
+        ]
         if not 0 <= beta < 1:
             problems.append(f"beta must be in [0, 1), got {beta}")
         choices = {"activation": (activation, tuple(ACTIVATIONS)), "input_scale": (input_scale, INPUT_SCALES)}
@@ -100,6 +102,19 @@ class HierarchicalResNet(nn.Module):
         self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
         self.n_trained: Tensor
 
+    @property
+    def sizes(self) -> dict[str, int | str]:
+        """What two networks must share for one to take the other's weights."""
+        return {
+            "n_inputs": self.n_inputs,
+            "n_labels": self.n_labels,
+            "n_locations": self.n_locations,
+            "window": self.windows.size,
+            "n_blocks": len(self.blocks),
+            "n_features": self.block(0).features.weight.shape[0],
+            "output": "split" if self.rotation is None else "orthogonal",
+        }
+
     def block(self, index: int) -> ResidualBlock:
         """Block number `index`, from 0."""
         block: ResidualBlock = self.blocks[index]  # type: ignore[assignment]
@@ -108,8 +123,10 @@ class HierarchicalResNet(nn.Module):
     @property
     def output_weight(self) -> Tensor:
         """W^D [n, d+n], orthonormal rows, never trained."""
-        basis = torch.eye(self.n_inputs + self.n_labels) if self.rotation is None else self.rotation
-        return basis[self.n_inputs :]
+        if self.rotation is not None:
+            return self.rotation[self.n_inputs :]
+        weight = self.block(0).weight
+        return torch.eye(self.n_inputs + self.n_labels, dtype=weight.dtype, device=weight.device)[self.n_inputs :]
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Γ_0 [B, |G|, d+n] of inputs [B, |G|, d], in the orthogonal complement of W^D's row space."""
@@ -148,3 +165,8 @@ class HierarchicalResNet(nn.Module):
         """Label scores [B, |G|, n] of inputs [B, |G|, d]; a block not yet trained is the identity."""
         scores: Tensor = self.scores(self.stream(inputs))
         return scores
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a positive integer."""
+    return isinstance(value, int) and value >= 1

@@ -28,16 +28,17 @@ class ExactSolver(Solver):
 
     Args:
         alphas: Candidates for λ_j, as multiples of the mean diagonal of G, raised to what the weights' precision can
-            resolve beside the largest eigenvalue of G; the task's `regularization` for every
-            label when empty.
+            resolve beside the largest eigenvalue; the task's `regularization` for every label when empty.
 
     Raises:
         ValueError: If an alpha is not positive; by `check`, if the loss is not squared.
     """
 
+    min_epochs = 2
+
     def __init__(self, alphas: list[float] | None = None) -> None:
         self.alphas = list(ALPHAS) if alphas is None else alphas
-        if any(alpha <= 0 for alpha in self.alphas):
+        if any(not alpha > 0 for alpha in self.alphas):
             raise ValueError(f"alphas must all be positive, got {self.alphas}")
 
     def check(self, loss: MarginLoss) -> None:
@@ -81,7 +82,7 @@ class ExactSolver(Solver):
         """λ_j [n] of least GCV score, from the gradient at zero [n, q+1] and the residuals' mean squares [n]."""
         explained = (gradient[:, :-1] @ self._vectors).square()
         n_pairs, scores = task.objective.n_pairs, []
-        resolution = torch.finfo(task.active.dtype).eps * self._eigenvalues[-1]
+        resolution = torch.finfo(task.active.dtype).eps * self._eigenvalues[-1].clamp(min=1)
         candidates = (torch.tensor(self.alphas).to(gradient) * self._eigenvalues.mean()).clamp(min=resolution)
         for candidate in candidates:
             shrunk = self._eigenvalues + candidate
