@@ -103,6 +103,7 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             "max_epochs": -1,
+            "log_every_n_steps": 1,
             "num_sanity_val_steps": 0,
             "callbacks": [Staircase()],
         },
