@@ -260,7 +260,7 @@ class LayerwiseTask(L.LightningModule):
         self.results[split] = values
         learned = (values["accuracy"] >= self.learned_accuracy).double().mean()
         means = {f"{split}/{name}": value.nanmean() for name, value in values.items() if name != "min_margin"}
-        self.log_dict({**means, f"{split}/learned": learned})
+        self.log_dict({**means, f"{split}/learned": learned}, sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the test metrics."""

@@ -148,6 +148,7 @@ class LayerwiseTraining(L.Callback):
             },
             on_step=False,
             on_epoch=True,
+            sync_dist=True,
         )
         if norm <= self.tolerance(task, certificate):
             return "gradient norm"

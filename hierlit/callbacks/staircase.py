@@ -60,8 +60,9 @@ class Staircase(L.Callback):
         held_out = pl_module.results.get("val", report.train)
         val = level_rows(held_out, pl_module.levels, pl_module.learned_accuracy)
         self.accuracy.append([row["accuracy"] for row in val])
+        folder = Path(trainer.log_dir or ".")
         if trainer.is_global_zero:
-            self._write_files(Path(trainer.log_dir or "."), report, train, val, pl_module.levels, held_out)
+            self._write_files(folder, report, train, val, pl_module.levels, held_out)
             self._log(trainer, report, val)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
