@@ -13,7 +13,7 @@ LOSSES = {
     "squared": ["SquaredLoss"],
     "hybrid practical": ["HybridMarginLoss"],
     "hybrid, smoothing 0.5": ["HybridMarginLoss", "--model.loss.smoothing", "0.5"],
-    "hybrid, no ceiling": ["HybridMarginLoss", "--model.loss.ceiling", "inf"],
+    "hybrid, no ceiling": ["HybridMarginLoss", "--model.loss.ceiling", ".inf"],
     "hybrid, far only": ["HybridMarginLoss", "--model.loss.near", "1.0", "--model.loss.far_weight", "0.0"],
     "hybrid paper, B 1": ["HybridMarginLoss", "--model.loss.preset", "paper"],
     "hinge": ["HingeLoss"],

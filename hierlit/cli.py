@@ -100,6 +100,7 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
         HierarchyDataModule,
         subclass_mode_data=True,
         parser_class=HierlitParser,
+        auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             "max_epochs": -1,

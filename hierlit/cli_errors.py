@@ -17,7 +17,8 @@ SECTIONS = {
     "predictions": PredictionWriter,
     "trainer": Trainer,
 }
-OTHER_KEYS = ("data", "seed_everything", "ckpt_path", "optimizer", "lr_scheduler")
+OTHER_KEYS = ("data", "seed_everything", "ckpt_path")
+NOISE = r"NoneType|^Subtypes|^Given value|^Errors:|^Does not validate|^Parser key|^Problem with given|^$"
 
 
 class HierlitParser(LightningArgumentParser):
@@ -44,8 +45,19 @@ def explain(message: str) -> str:
         if section not in SECTIONS:
             return unknown(section, [*SECTIONS, *OTHER_KEYS], "the command line and config")
         return unknown(name, arguments(SECTIONS[section]), section)
-    problems = [line for line in re.findall(r"^\s*- (.+)$", message, re.M) if "NoneType" not in line]
+    if expected := _mismatch(message):
+        return f"{key} must be {expected}"
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    problems = [line for line in lines if not re.search(NOISE, line)]
     return f"{key + ': ' if key else ''}{'; '.join(problems)}" if problems else message
+
+
+def _mismatch(message: str) -> str:
+    """The valid type or choices, and the value got, of a message about one plain value; or nothing."""
+    choices = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.+?)\])", message)
+    expected = [choice for found in choices for choice in found if choice and choice != "NoneType"]
+    got = _first(r"Got value: (.+)|^\s*Given value: (\S+)$", message)
+    return f"{' or '.join(expected)}, got {got}" if expected and got else ""
 
 
 def unknown(name: str, valid: list[str], owner: str) -> str:
@@ -72,5 +84,5 @@ def _class(path: str) -> type:
 
 
 def _first(pattern: str, message: str) -> str:
-    match = re.search(pattern, message)
+    match = re.search(pattern, message, re.M)
     return next((group for group in match.groups() if group), "") if match else ""
