@@ -1,6 +1,9 @@
 """The command line, through its one door `main`, as a person would use it."""
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -183,3 +186,18 @@ def test_python_m_hierlit_is_the_console_script() -> None:
 
     (script,) = entry_points(group="console_scripts", name="hierlit")
     assert script.load() is main
+
+
+def test_two_processes_print_once_and_train_what_one_does(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", "--config", SMALL])
+    alone = table(capsys.readouterr().out)
+    ranks = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "-m", "hierlit", "fit", "--config", SMALL, *ranks]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
+    assert table(done.stdout) == alone
+    assert done.stdout.count("block 3/3") == 1
+    one, two = (rows(own_folder / "lightning_logs" / f"version_{version}" / "blocks.csv") for version in (0, 1))
+    for of_one, of_two in zip(one, two, strict=True):
+        assert of_one["epochs"] == of_two["epochs"]
+        assert float(of_one["objective"]) == pytest.approx(float(of_two["objective"]), rel=1e-4)
