@@ -1,11 +1,14 @@
 """The command line: one plain LightningCLI for fit, validate, test and predict."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import hierlit.losses
 import hierlit.models
@@ -32,11 +35,18 @@ class HierlitCLI(LightningCLI):
         """Parses, then turns `--ckpt_path last` into the newest readable checkpoint."""
         super().parse_arguments(parser, args)  # type: ignore[arg-type]
         config = self.config[self.config.subcommand]
+        if config.get("ckpt_path") is None and self.config.subcommand != "fit":
+            parser.error(
+                f"{self.config.subcommand} needs ckpt_path, a checkpoint file or `last`: the model is untrained"
+            )
         if config.get("ckpt_path"):
             try:
                 config.ckpt_path = str(find_checkpoint(config.ckpt_path, Path(config.trainer.default_root_dir or ".")))
             except (FileNotFoundError, ValueError) as error:
                 parser.error(str(error))
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the config as given: a checkpoint of another network is an error, not another config."""
 
     def before_instantiate_classes(self) -> None:
         """Adds the progress bar, unless it was turned off, and lets `predict` stream."""
@@ -55,7 +65,7 @@ class HierlitCLI(LightningCLI):
             for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
                 if isinstance(callback, LayerwiseTraining):
                     callback.check(self.model, self.datamodule)
-        except ValueError as error:
+        except (ValueError, MisconfigurationException) as error:
             self.parser.error(str(error))
 
 
@@ -83,10 +93,12 @@ def find_checkpoint(path: str, root: Path) -> Path:
 def unreadable(path: Path) -> str:
     """Why a checkpoint cannot be read, or nothing."""
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        return str(error).split("\n")[0] or type(error).__name__
-    return ""
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        return re.split(r"\n|\. |: ", str(error).removeprefix("Weights only load failed. "))[0]
+    except Exception:
+        return "truncated, or not a checkpoint"
+    return "" if isinstance(checkpoint, dict) and "sizes" in checkpoint else "not a checkpoint of hierlit"
 
 
 def main(args: Sequence[str] | None = None) -> LightningCLI:

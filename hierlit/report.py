@@ -12,7 +12,7 @@ from hierlit.metrics import by_level
 class BlockReport:
     """What is known of a block when it is frozen; `levels.csv` and `labels.csv` add what its scores reach.
 
-    `suboptimality` bounds F_k − min F_k over the accepted labels; a rejected label's row drops out of both sides.
+    `suboptimality` bounds F_k − min F_k over all labels, and so over the accepted ones, F_k being a sum over labels.
     """
 
     block: int

@@ -15,15 +15,13 @@ from hierlit.acceptance import SetAsideSums
 from hierlit.calibration import calibrate, initial_objective
 from hierlit.data.base import Batch
 from hierlit.losses import MarginLoss, SquaredLoss
-from hierlit.metrics import label_metrics
+from hierlit.metrics import compute, label_metrics
 from hierlit.models.proximity import Proximity
 from hierlit.models.resnet import HierarchicalResNet, readout
 from hierlit.report import BlockReport
 from hierlit.solvers import Certificate, GradientSolver, Solver
 from hierlit.solvers.base import BlockObjective
 from hierlit.stream import Chunk, StreamCache
-
-torch.serialization.add_safe_globals([*MarginLoss.__subclasses__(), *Proximity.__subclasses__()])
 
 
 class LayerwiseTask(L.LightningModule):
@@ -141,7 +139,7 @@ class LayerwiseTask(L.LightningModule):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Label scores [B, |G|, n] of inputs [B, |G|, d]."""
-        scores: Tensor = self.net(inputs)
+        scores: Tensor = self.net(inputs.to(self.dtype))
         return scores
 
     def data_term(self, chunk: Chunk) -> Tensor:
@@ -212,8 +210,7 @@ class LayerwiseTask(L.LightningModule):
         metrics.reset()
         for chunk in (*self.streams.chunks("train"), *self.streams.chunks("held")):
             metrics.update(self.net.scores(chunk.stream), chunk.labels)
-        values: dict[str, Tensor] = metrics.compute()
-        return values
+        return compute(metrics)
 
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's sum of data terms.
@@ -242,8 +239,9 @@ class LayerwiseTask(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the val metrics; while fitting, from the cached stream."""
-        chunk = self.streams.get("val", batch) if self.trainer.state.fn == "fit" else self.streams.chunk(batch)
-        self.metrics_of("val").update(self.net.scores(chunk.stream), chunk.labels)
+        fitting = self.trainer.state.fn == "fit"
+        scores = self.net.scores(self.streams.get("val", batch).stream) if fitting else self(batch.inputs)
+        self.metrics_of("val").update(scores, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the val metrics and keeps them for the tables."""
@@ -255,7 +253,7 @@ class LayerwiseTask(L.LightningModule):
 
     def _log_results(self, split: str) -> None:
         metrics = self.metrics_of(split)
-        values: dict[str, Tensor] = metrics.compute()
+        values = compute(metrics)
         metrics.reset()
         self.results[split] = values
         learned = (values["accuracy"] >= self.learned_accuracy).double().mean()
@@ -281,8 +279,10 @@ class LayerwiseTask(L.LightningModule):
         Raises:
             ValueError: If a size is not the checkpoint's; one line names those that differ.
         """
-        saved, here = checkpoint["sizes"], self.net.sizes
-        differ = [name for name in here if saved[name] != here[name]]
+        saved, here = checkpoint.get("sizes"), self.net.sizes
+        if saved is None:
+            raise ValueError("the checkpoint is not one of a LayerwiseTask")
+        differ = [name for name in here if saved.get(name) != here[name]]
         if differ:
-            theirs, ours = (", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (saved, here))
+            theirs, ours = (", ".join(f"{name}={sizes.get(name)}" for name in differ) for sizes in (saved, here))
             raise ValueError(f"the checkpoint holds another network ({theirs}) than this one ({ours})")

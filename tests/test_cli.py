@@ -201,3 +201,42 @@ def test_two_processes_print_once_and_train_what_one_does(own_folder: Path, caps
     for of_one, of_two in zip(one, two, strict=True):
         assert of_one["epochs"] == of_two["epochs"]
         assert float(of_one["objective"]) == pytest.approx(float(of_two["objective"]), rel=1e-4)
+
+
+def test_without_val_rows_held_out_columns_are_empty_of_numbers(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", "--config", SMALL, "--trainer.limit_val_batches", "0"])
+    written = rows(own_folder / "lightning_logs" / "version_0" / "levels.csv")
+    assert {row["val_accuracy"] for row in written} == {"nan"}
+    assert float(written[-3]["train_accuracy"]) == 1.0
+    assert len(table(capsys.readouterr().out)) == 3
+
+
+def test_without_a_logger_no_tables_are_left_behind(own_folder: Path) -> None:
+    main(["fit", "--config", SMALL, "--trainer.logger", "false"])
+    assert not list(own_folder.rglob("blocks.csv"))
+
+
+def test_a_finished_run_resumed_says_there_is_nothing_to_do() -> None:
+    main(["fit", "--config", SMALL])
+    with pytest.warns(UserWarning, match="all 3 blocks are trained already"):
+        main(["fit", "--config", SMALL, "--ckpt_path", "last"])
+
+
+@pytest.mark.parametrize(
+    "args", [["--model.n_features", "50"], ["--model.activation", "tanh"], ["--model.n_blocks", "6"]]
+)
+def test_arguments_that_contradict_the_checkpoint_are_refused(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", "--config", SMALL])
+    capsys.readouterr()
+    line = fail(capsys, "validate", "--config", SMALL, "--ckpt_path", "last", *args)
+    assert args[0].removeprefix("--model.") in line
+    assert args[1] in line
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_an_untrained_model_is_not_used(subcommand: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ckpt_path" in fail(capsys, subcommand, "--config", SMALL)

@@ -185,3 +185,22 @@ def test_an_argument_out_of_range_is_named_with_its_value(arguments: dict[str, o
 def test_all_arguments_out_of_range_are_named_at_once() -> None:
     with pytest.raises(ValueError, match=r"(?s)(?=.*regularization)(?=.*robustness)(?=.*n_blocks)"):
         LayerwiseTask(6, 3, regularization=-1.0, robustness=2.0, n_blocks=0)
+
+
+def test_a_single_label_is_a_hierarchy_of_one(fit) -> None:
+    data = CellularAutomaton(rule=110, n_levels=1, n_cells=16, n_train=40, n_val=10, n_test=10)
+    task = LayerwiseTask(1, 1, 16, data.levels, proximity=Window1d(3), n_blocks=1, n_features=40)
+    fit(task, data)
+    assert task.results["val"]["accuracy"].tolist() == [1.0]
+
+
+def test_a_checkpoint_of_something_else_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="not one of a LayerwiseTask"):
+        LayerwiseTask(6, 3, n_blocks=1, n_features=5).on_load_checkpoint({"state_dict": {}})
+
+
+def test_other_activations_do_not_take_a_checkpoints_weights(fit, xors, tmp_path: Path) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=1, n_features=20)
+    fit(task, xors()).save_checkpoint(tmp_path / "relu.ckpt")
+    with pytest.raises(ValueError, match=r"activation=relu.*activation=tanh"):
+        LayerwiseTask.load_from_checkpoint(tmp_path / "relu.ckpt", activation="tanh")

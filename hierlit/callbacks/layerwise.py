@@ -16,6 +16,7 @@ from hierlit.solvers import Certificate
 from hierlit.task import LayerwiseTask
 
 NEVER = 10**9
+PRECISIONS = ("32-true", "64-true")
 RESOLUTION = 1e-6
 """Share of a label's loss at score 0 below which float32 scores no longer resolve it."""
 
@@ -65,6 +66,8 @@ class LayerwiseTraining(L.Callback):
         """Checks before a fit that module and data are what this callback drives."""
         if stage == "fit":
             self.check(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+            if trainer.precision not in PRECISIONS:
+                raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {trainer.precision}")
 
     def check(self, task: L.LightningModule, data: L.LightningDataModule | None) -> None:
         """Checks what can be checked before any work.
@@ -94,6 +97,8 @@ class LayerwiseTraining(L.Callback):
         for split, batches in (("train", train), ("held", held), ("val", trainer.val_dataloaders or ())):
             pl_module.streams.fill(split, map(pl_module.transfer, batches))
         self._finished = pl_module.block >= len(pl_module.net.blocks)
+        if self._finished:
+            rank_zero_warn(f"all {pl_module.block} blocks are trained already: nothing to do")
         pl_module.stop_rule = self.stop_reason
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         self._between_blocks = True
@@ -167,7 +172,7 @@ class LayerwiseTraining(L.Callback):
             seconds=time.perf_counter() - self._start,
             objective=float(certificate.objective.sum()),
             gradient_norm=float(certificate.gradient_norm.norm()),
-            suboptimality=float(certificate.suboptimality[accepted].sum()),
+            suboptimality=float(certificate.suboptimality.sum()),
             accepted=int(accepted.sum()),
             stop_reason=stop_reason,
             initial_objective=float(task.initial_objective.sum()),
@@ -175,6 +180,7 @@ class LayerwiseTraining(L.Callback):
             accepted_labels=accepted.tolist(),
             train=task.train_metrics(),
         )
+        task.results["train"] = task.report.train
         if stop_reason != "gradient norm":
             norm = task.report.gradient_norm
             rank_zero_warn(

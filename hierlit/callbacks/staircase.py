@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
@@ -37,7 +38,8 @@ TABLE_COLUMNS = ("level", "labels", "accuracy", "min margin", "mean margin", "ma
 class Staircase(L.Callback):
     """Writes `blocks.csv`, `levels.csv` and `labels.csv`, scalars and a figure by block, and the closing table.
 
-    Files go to the run's log folder. Scalars and the figure go to TensorBoard at step = block.
+    Files go to the run's log folder, none where the trainer has no logger; held-out
+    columns are NaN without val rows. Scalars and the figure go to TensorBoard at step = block.
     """
 
     def __init__(self) -> None:
@@ -57,11 +59,12 @@ class Staircase(L.Callback):
         if report is None:
             return
         train = level_rows(report.train, pl_module.levels, pl_module.learned_accuracy)
-        held_out = pl_module.results.get("val", report.train)
+        unknown = {name: torch.full_like(values, torch.nan) for name, values in report.train.items()}
+        held_out = pl_module.results.get("val", unknown)
         val = level_rows(held_out, pl_module.levels, pl_module.learned_accuracy)
         self.accuracy.append([row["accuracy"] for row in val])
         folder = Path(trainer.log_dir or ".")
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and trainer.loggers:
             self._write_files(folder, report, train, val, pl_module.levels, held_out)
             self._log(trainer, report, val)
 
@@ -69,6 +72,8 @@ class Staircase(L.Callback):
         """Prints the closing table."""
         if "val" in pl_module.results:
             print_table("val", pl_module)
+        elif "train" in pl_module.results:
+            print_table("train", pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Prints the table of a `validate` run."""

@@ -1,6 +1,6 @@
 """Metrics of margins y·ŷ: per label, and by level."""
 
-from hierlit.metrics.collection import label_metrics
+from hierlit.metrics.collection import compute, label_metrics
 from hierlit.metrics.margins import (
     LabelAccuracy,
     LabelMetric,
@@ -19,5 +19,6 @@ __all__ = [
     "MeanMargin",
     "SmallestMargin",
     "by_level",
+    "compute",
     "label_metrics",
 ]

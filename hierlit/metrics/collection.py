@@ -1,5 +1,6 @@
 """The metrics every run reports."""
 
+from torch import Tensor
 from torchmetrics import MetricCollection
 
 from hierlit.metrics.margins import LabelAccuracy, MarginError, MeanMargin, SmallestMargin
@@ -15,3 +16,8 @@ def label_metrics(n_labels: int, robustness: float = 1.0) -> MetricCollection:
             "margin_error": MarginError(n_labels, robustness),
         }
     )
+
+
+def compute(metrics: MetricCollection) -> dict[str, Tensor]:
+    """Every metric's values [n]; torchmetrics would make a scalar of n = 1."""
+    return {name: value.reshape(-1) for name, value in metrics.compute().items()}

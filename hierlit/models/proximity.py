@@ -11,6 +11,10 @@ from torch import Tensor, nn
 class Proximity(ABC):
     """Which locations each location sees; immutable, and free of tensors."""
 
+    def __init_subclass__(cls) -> None:
+        """Lets checkpoints, which hold a model's arguments, load with `weights_only`."""
+        torch.serialization.add_safe_globals([cls])
+
     @abstractmethod
     def table(self, n_locations: int) -> Tensor:
         """The windows of all locations.

@@ -1,5 +1,7 @@
 """The paper's network: a residual stream that every block reads through random features and writes scores to."""
 
+from numbers import Integral
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,7 +89,7 @@ class HierarchicalResNet(nn.Module):
         if problems:
             raise ValueError("; ".join(problems))
         self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
-        self.input_scale = input_scale
+        self.activation, self.input_scale = activation, input_scale
         self.windows = Windows((proximity or Identity()).table(n_locations))
         generator = torch.Generator().manual_seed(weight_seed)
         width = n_inputs + n_labels
@@ -112,6 +114,8 @@ class HierarchicalResNet(nn.Module):
             "window": self.windows.size,
             "n_blocks": len(self.blocks),
             "n_features": self.block(0).features.weight.shape[0],
+            "activation": self.activation,
+            "input_scale": self.input_scale,
             "output": "split" if self.rotation is None else "orthogonal",
         }
 
@@ -169,4 +173,4 @@ class HierarchicalResNet(nn.Module):
 
 def is_count(value: object) -> bool:
     """Whether a value is a positive integer."""
-    return isinstance(value, int) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR, LRScheduler
+from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau
 
 from hierlit.solvers.accelerated import AcceleratedGradient
 from hierlit.solvers.base import Certificate, Solver
@@ -61,6 +61,8 @@ class GradientSolver(Solver):
             return AcceleratedGradient([task.active], step, float(objective.regularization.min()))
         if self.optimizer is not None:
             optimizer = self.optimizer([task.active])
+            if isinstance(optimizer, torch.optim.LBFGS):
+                raise ValueError("optimizer must take a step from one gradient, got LBFGS, which needs several")
         else:
             optimizer = torch.optim.SGD([task.active], lr=step / 2, momentum=0.9, nesterov=True)
         self._scheduler = self.lr_scheduler(optimizer) if self.lr_scheduler else None
@@ -94,7 +96,10 @@ class GradientSolver(Solver):
             self._in_minibatches = False
             task.restart_optimizers()
         elif self._scheduler is not None:
-            self._scheduler.step()
+            if isinstance(self._scheduler, ReduceLROnPlateau):
+                self._scheduler.step(float(task.epoch_terms.sum()))
+            else:
+                self._scheduler.step()
         task.active.grad = None
 
 
