@@ -6,9 +6,9 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import hierlit.losses
 import hierlit.models
