@@ -27,7 +27,14 @@ def run(loss: list[str], rule: str, levels: str, blocks: str) -> str:
         start = time.perf_counter()
         sizes = ["--data.rule", rule, "--data.n_levels", levels, "--model.n_blocks", blocks]
         quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-        limit = ["--trainer.default_root_dir", folder, "--layerwise.max_epochs_per_block", "800"]
+        limit = [
+            "--model.n_features",
+            "500",
+            "--trainer.default_root_dir",
+            folder,
+            "--layerwise.max_epochs_per_block",
+            "800",
+        ]
         config = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
         main(["fit", "--config", config, "--model.loss", *loss, *sizes, *quiet, *limit])
         seconds = time.perf_counter() - start

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from hierlit.callbacks import BlockProgress, LayerwiseTraining
 from hierlit.callbacks.staircase import draw_staircase
-from hierlit.data.base import ArrayHierarchy, at_least, raise_problems, within
+from hierlit.data.arrays import ArrayHierarchy
+from hierlit.data.checks import at_least, raise_problems, within
 from hierlit.losses import MarginLoss
 from hierlit.models import Proximity
 from hierlit.report import BlockReport, level_rows

@@ -164,7 +164,8 @@ def long_table(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> dict[str
         Columns of length B·|G|·n.
     """
     _, n_locations, n_labels = scores.shape
-    values = (rows[:, None, None], np.arange(n_locations)[:, None], np.arange(n_labels), scores, np.sign(scores))
+    numbers = (np.arange(n_locations)[:, None], np.arange(n_labels))
+    values: tuple[NDArray[Any], ...] = (rows[:, None, None], *numbers, scores, np.sign(scores))
     return {
         name: np.broadcast_to(value, scores.shape).ravel().astype(dtype, copy=False)
         for (name, dtype), value in zip(COLUMNS.items(), values, strict=True)

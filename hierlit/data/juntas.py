@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.base import HierarchyDataModule, at_least, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.base import HierarchyDataModule
+from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
 from hierlit.data.draws import Draws, draw_rows, split_tables
 
 TABLES = ("random", "parity", "majority")

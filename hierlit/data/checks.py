@@ -1,0 +1,85 @@
+"""Checks of arguments and tables: each gives the lines that say what is wrong."""
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from torch import Tensor
+
+LABELS_RULE = "labels must be in {-1, 0, 1} (0 = not observed)"
+
+
+def table_problems(split: str, inputs: Tensor, labels: Tensor, shape: tuple[int, int, int]) -> list[str]:
+    """Say what is wrong with a table.
+
+    Args:
+        split: Its name.
+        inputs: Should be finite, [N, |G|, d].
+        labels: Should be in {-1, 0, 1}, [N, |G|, n].
+        shape: |G|, d and n.
+
+    Returns:
+        One line for each problem.
+    """
+    n_locations, n_inputs, n_labels = shape
+    for name, table, channels in (("inputs", inputs, n_inputs), ("labels", labels, n_labels)):
+        if list(table.shape[1:]) != [n_locations, channels] or table.ndim != 3:
+            return [f"{split} {name} must have shape [rows, {n_locations}, {channels}], got {list(table.shape)}"]
+    if len(inputs) != len(labels):
+        return [f"{split} inputs and labels must have equally many rows, got {len(inputs)} and {len(labels)}"]
+    if split == "train" and len(inputs) == 0:
+        return ["train must have at least 1 row, got 0"]
+    problems = []
+    if len(wrong := (~inputs.isfinite()).nonzero()):
+        row, location, channel = wrong[0].tolist()
+        value = inputs[row, location, channel].item()
+        problems.append(
+            f"{split} inputs must be finite, got {value} at row {row}, location {location}, input {channel}"
+        )
+    if len(wrong := ((labels != -1) & (labels != 0) & (labels != 1)).nonzero()):
+        row, location, label = wrong[0].tolist()
+        value = labels[row, location, label].item()
+        problems.append(f"{split} {LABELS_RULE}, got {value} at row {row}, location {location}, label {label}")
+    return problems
+
+
+def at_least(minimum: int, **arguments: Any) -> list[str]:
+    """Name the arguments that are not integers of at least ``minimum``."""
+    return [
+        f"{name} must be an integer >= {minimum}, got {value!r}"
+        for name, value in arguments.items()
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < minimum
+    ]
+
+
+def within(name: str, value: Any, interval: str) -> list[str]:
+    """Say whether a number is outside an interval, written as in "[0, 1)"."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    inside = isinstance(value, Real) and low <= float(value) <= high
+    if inside and not (value == low and interval[0] == "(") and not (value == high and interval[-1] == ")"):
+        return []
+    return [f"{name} must be a number in {interval}, got {value!r}"]
+
+
+def loader_problems(batch_size: Any, acceptance_fraction: Any, data_seed: Any) -> list[str]:
+    """Say what is wrong with the arguments that every data module has."""
+    problems = at_least(1, batch_size=batch_size) + at_least(0, data_seed=data_seed)
+    return problems + within("acceptance_fraction", acceptance_fraction, "[0, 1)")
+
+
+def set_aside_problems(n_train: int, fraction: float) -> list[str]:
+    """Say whether setting rows aside leaves none to fit."""
+    if n_set_aside(n_train, fraction) < n_train:
+        return []
+    return [f"acceptance_fraction must leave a training row to fit, got {fraction} of {n_train} rows"]
+
+
+def n_set_aside(n_train: int, fraction: float) -> int:
+    """Return how many training rows are set aside: the fraction, rounded, and at least one unless it is 0."""
+    return max(1, round(fraction * n_train)) if fraction > 0 else 0
+
+
+def raise_problems(problems: Sequence[str]) -> None:
+    """Raise one ValueError that names all problems, if there are any."""
+    if problems:
+        raise ValueError("; ".join(problems))
