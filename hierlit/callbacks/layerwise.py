@@ -144,18 +144,19 @@ class LayerwiseTraining(L.Callback):
             raise FloatingPointError(
                 f"the gradient is not finite in {where}: lower the solver's step or check the inputs"
             )
+        tolerance = self.tolerance(task, certificate)
         task.log_dict(
             {
                 "objective": float(certificate.objective.sum()),
                 "gradient_norm": norm,
-                "gradient_tolerance": self.tolerance(task, certificate),
+                "gradient_tolerance": tolerance,
                 "active_block": float(task.block + 1),
             },
             on_step=False,
             on_epoch=True,
             sync_dist=True,
         )
-        if norm <= self.tolerance(task, certificate):
+        if norm <= tolerance:
             return "gradient norm"
         return "max epochs" if task.block_epoch + 1 >= self.max_epochs_per_block else None
 

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hierlit.report import level_rows
 from hierlit.task import LayerwiseTask
 
 
@@ -40,16 +41,13 @@ class BlockProgress(ProgressBar):
         """Moves the bar; after a block, counts the levels learned."""
         if not self._enabled:
             return
-        line = self._line(trainer, pl_module)
-        if pl_module.report is not None:
+        report = pl_module.report
+        if report is not None:
             self._learned = self._count(pl_module)
-            line = self._line(trainer, pl_module)
-            if self._progress is None:
-                seconds, reason = pl_module.report.seconds, pl_module.report.stop_reason
-                self._console.print(
-                    f"block {pl_module.block}/{len(pl_module.net.blocks)}: {line}, {seconds:.1f} s, {reason}",
-                    soft_wrap=True,
-                )
+        line = self._line(trainer, pl_module)
+        if report is not None and self._progress is None:
+            done = f"block {pl_module.block}/{len(pl_module.net.blocks)}"
+            self._console.print(f"{done}: {line}, {report.seconds:.1f} s, {report.stop_reason}", soft_wrap=True)
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], description=line, completed=pl_module.block)
 
@@ -63,11 +61,9 @@ class BlockProgress(ProgressBar):
     def _count(self, task: LayerwiseTask) -> str:
         if "val" not in task.results:
             return ""
-        accuracy = task.results["val"]["accuracy"]
-        learned = accuracy >= task.learned_accuracy
-        levels = task.levels or [1] * len(learned)
-        done = [level for level in set(levels) if all(learned[i] for i, own in enumerate(levels) if own == level)]
-        return f", learned {len(done)}/{len(set(levels))} levels"
+        rows = level_rows(task.results["val"], task.levels, task.learned_accuracy)
+        learned = sum(row["learned"] == row["n_labels"] for row in rows)
+        return f", learned {learned}/{len(rows)} levels"
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Closes the bar."""

@@ -85,7 +85,10 @@ class Solver(ABC):
 
     def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> Tensor:
         """Adds a batch to the full gradient. Returns the labels' data terms [n], detached."""
-        return self._backward(task, chunk)
+        terms = task.data_term(chunk)
+        # gradients are averaged over processes, F_k is a sum over all of their rows
+        task.manual_backward(terms.sum() * task.trainer.world_size)
+        return terms.detach()
 
     def certify(self, task: LayerwiseTask, objective: Tensor, epoch: int) -> Certificate | None:
         """The certificate at the weights just before `step`, or None if this epoch did not hold them fixed.
@@ -105,9 +108,3 @@ class Solver(ABC):
     @abstractmethod
     def step(self, task: LayerwiseTask, epoch: int) -> None:
         """Moves the weights, given the full gradient in `task.active.grad`."""
-
-    def _backward(self, task: LayerwiseTask, chunk: Chunk) -> Tensor:
-        terms = task.data_term(chunk)
-        # gradients are averaged over processes, F_k is a sum over all of their rows
-        task.manual_backward(terms.sum() * task.trainer.world_size)
-        return terms.detach()

@@ -73,7 +73,7 @@ class GradientSolver(Solver):
     def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> Tensor:
         """Takes a mini-batch step, or adds the batch to the full gradient."""
         if not self._in_minibatches:
-            return self._backward(task, chunk)
+            return super().training_step(task, chunk, epoch)
         optimizer: Any = task.optimizers()
         optimizer.zero_grad()
         terms = task.data_term(chunk)
