@@ -1,5 +1,6 @@
 """hierlit: layerwise training of deep networks on labels that form an unknown hierarchy."""
 
+from hierlit.adaptation import AdaptiveDraw
 from hierlit.callbacks import BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
 from hierlit.data import ArrayHierarchy, CellularAutomaton, HierarchyDataModule, JuntaHierarchy
 from hierlit.estimator import HierarchicalClassifier
@@ -9,6 +10,7 @@ from hierlit.solvers import ExactSolver, GradientSolver
 from hierlit.task import LayerwiseTask
 
 __all__ = [
+    "AdaptiveDraw",
     "ArrayHierarchy",
     "BlockProgress",
     "CellularAutomaton",

@@ -1,63 +1,159 @@
-"""What a block takes from the training rows before it is trained: scale and mean of its features, and its F_k."""
+"""What a block takes from the training rows before it is trained: scale and mean of its features, and their moments."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hierlit.losses import MarginLoss, masked_loss
-from hierlit.models.resnet import HierarchicalResNet
-from hierlit.stream import StreamCache
+from hierlit.models.resnet import HierarchicalResNet, readout
+from hierlit.stream import Chunk, StreamCache
 
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all processes."""
 
+MEAN_PAIRS = 8192
+"""Pairs that the features' mean is taken over: centring makes steps longer, it need not be exact."""
+FLUSH_PAIRS = 8192
+"""Pairs summed in the features' own precision before the sum joins the float64 total."""
+PANELS = 4
+"""Column panels of a symmetric product, of which those below the diagonal are not computed."""
+
 
 @dataclass
 class Moments:
-    """Sums over all training pairs, divided by their number.
+    """Sums over the training pairs of all processes, divided by their number; features end in the constant one.
 
     Attributes:
         n_pairs: m|G|, rows times locations.
-        gram: Mean outer product of the centred features, [q, q] float64.
+        gram: Mean outer product of the features, [q+1, q+1] float64.
+        cross: Mean product of the residuals y − ŷ (0 where not observed) and the features, [n, q+1] float64.
+        power: Mean squared residuals, [n] float64.
+        objective: Each label's F_k at W²_k = 0, [n] float64; its constants are filled in for these pairs.
     """
 
     n_pairs: int
     gram: Tensor
+    cross: Tensor
+    power: Tensor
+    objective: Tensor
 
 
 @torch.no_grad()
-def calibrate(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce) -> Moments:
-    """Sets the block's input scale and feature mean from the fit rows of all processes, and returns their moments."""
+def calibrate(
+    net: HierarchicalResNet,
+    block: int,
+    streams: StreamCache,
+    reduce: Reduce,
+    loss: MarginLoss,
+    leading: int | None = None,
+) -> Moments:
+    """Sets the block's input scale and feature mean from the fit rows, and takes its moments in one pass over them.
+
+    Args:
+        net: The network.
+        block: Number of the block, from 0.
+        streams: The stream before the block; features are kept there, as far as its budget goes, if all chunks count.
+        reduce: Sums over processes.
+        loss: ℓ, for the objective.
+        leading: Chunks to take the moments of, all when None.
+    """
     features = net.block(block).features
     features.scale.fill_(_input_scale(net, streams, reduce))
-    features.mean.zero_()
-    total = torch.zeros(features.mean.shape[0] + 1, dtype=torch.float64, device=features.mean.device)
-    for chunk in streams.chunks("train"):
-        raw = net.features(chunk.stream, block).flatten(0, -2)
-        total[:-1] += raw.double().sum(0)
-        total[-1] += len(raw)
-    total = reduce(total)
-    features.mean.copy_(total[:-1] / total[-1])
-    streams.keep_features("train", block)
-    gram = torch.zeros(len(total) - 1, len(total) - 1, dtype=torch.float64, device=total.device)
-    for chunk in streams.chunks("train"):
-        centred = streams.features(chunk, block).flatten(0, -2)
-        gram += centred.T @ centred
-    return Moments(int(total[-1]), reduce(gram) / total[-1])
+    features.mean.copy_(_mean(net, block, streams, reduce))
+    if leading is None:
+        streams.keep_features("train", block)
+        streams.keep_features("held", block)
+    count = reduce(_count(net, streams.chunks("train", leading)))
+    loss = loss.for_data(int(count))
+    width, n = len(features.weight) + 1, net.n_labels
+    gram = torch.zeros(width, width, dtype=torch.float64, device=count.device)
+    cross, sums = gram.new_zeros(n, width), gram.new_zeros(2, n)
+    partial, summed = features.weight.new_zeros(width, width), 0
+    for chunk in streams.chunks("train", leading):
+        for tile in streams.tiles(chunk, block):
+            if summed >= FLUSH_PAIRS:
+                gram += partial
+                partial, summed = partial.zero_(), 0
+            add_product(partial[:-1, :-1], tile.features)
+            partial[:-1, -1] += tile.features.sum(0)
+            summed += len(tile.features)
+            residual = (tile.labels - tile.scores) * (tile.labels != 0)
+            cross[:, :-1] += residual.T @ tile.features
+            cross[:, -1] += residual.sum(0)
+            sums += torch.stack([residual.square().sum(0), masked_loss(loss, tile.scores, tile.labels).sum(0)])
+    gram += partial
+    gram, cross, sums = (reduce(total) / count for total in (gram, cross, sums))
+    gram[-1, -1] = 1.0
+    gram = gram.triu() + gram.triu(1).T
+    return Moments(int(count), gram, cross, *sums)
+
+
+@dataclass
+class SetAsideErrors:
+    """Mean squared residuals on the set-aside rows of all processes, over the pairs where a label is observed.
+
+    Attributes:
+        before: Those that the best constant leaves of the residuals before the block, [n].
+        after: Those that each of A candidate weights leaves, [A, n].
+        observed: Number of such pairs, [n].
+    """
+
+    before: Tensor
+    after: Tensor
+    observed: Tensor
 
 
 @torch.no_grad()
-def initial_objective(
-    net: HierarchicalResNet, loss: MarginLoss, streams: StreamCache, n_pairs: int, reduce: Reduce
-) -> Tensor:
-    """Each label's F_k at W²_k = 0, [n]."""
-    total = torch.zeros(net.n_labels, dtype=torch.float64, device=net.n_trained.device)
-    for chunk in streams.chunks("train"):
-        total += masked_loss(loss, net.scores(chunk.stream), chunk.labels).flatten(0, -2).sum(0) / n_pairs
-    return reduce(total)
+def set_aside_errors(
+    net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, weights: Tensor
+) -> SetAsideErrors:
+    """What candidate weights [A, n, q+1] of a block leave of the residuals y − ŷ on the set-aside rows."""
+    flat, shape = weights.flatten(0, 1), weights.shape[:2]
+    totals = torch.zeros(shape[0] + 3, shape[1], dtype=torch.float64, device=weights.device)
+    for chunk in streams.chunks("held"):
+        for tile in streams.tiles(chunk, block):
+            seen = (tile.labels != 0).to(tile.scores)
+            residual = (tile.labels - tile.scores) * seen
+            changes = readout(tile.features, flat).view(-1, *shape)
+            left = (residual[:, None] - changes * seen[:, None]).square_().sum(0)
+            totals += torch.cat([left, torch.stack([seen.sum(0), residual.sum(0), residual.square().sum(0)])])
+    *after, observed, total, power = reduce(totals)
+    count = observed.clamp(min=1)
+    return SetAsideErrors((power - total.square() / count) / count, torch.stack(after) / count, observed)
+
+
+def add_product(total: Tensor, rows: Tensor) -> None:
+    """Adds rowsᵀ·rows [q, q] of rows [P, q] to a total, on and above the diagonal only (and in blocks on it)."""
+    step = -(-len(total) // PANELS)
+    for first in range(0, len(total), step):
+        total[first : first + step, first:].addmm_(rows[:, first : first + step].T, rows[:, first:])
+
+
+def leading_chunks(net: HierarchicalResNet, streams: StreamCache, reduce: Reduce, n_pairs: int) -> int:
+    """Number of leading chunks, each as large as the first over all processes, that hold `n_pairs` pairs."""
+    return math.ceil(n_pairs / max(1.0, float(reduce(_count(net, streams.chunks("train", 1))))))
+
+
+def _count(net: HierarchicalResNet, chunks: Iterator[Chunk]) -> Tensor:
+    pairs = sum(chunk.labels[..., 0].numel() for chunk in chunks)
+    return torch.tensor(pairs, dtype=torch.float64, device=net.n_trained.device)
+
+
+def _mean(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce) -> Tensor:
+    """Mean [q] of the block's features over the leading pairs."""
+    features = net.block(block).features
+    features.mean.zero_()
+    leading = leading_chunks(net, streams, reduce, MEAN_PAIRS)
+    total = torch.zeros(len(features.mean) + 1, dtype=torch.float64, device=features.mean.device)
+    for chunk in streams.chunks("train", leading):
+        for raw in features.tiles(net.windows(chunk.stream).flatten(0, -2)):
+            total[:-1] += raw.sum(0)
+            total[-1] += len(raw)
+    total = reduce(total)
+    return total[:-1] / total[-1]
 
 
 def _input_scale(net: HierarchicalResNet, streams: StreamCache, reduce: Reduce) -> float:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from hierlit.adaptation import AdaptiveDraw
 from hierlit.callbacks import BlockProgress, LayerwiseTraining
 from hierlit.callbacks.staircase import draw_staircase
 from hierlit.data.arrays import ArrayHierarchy
@@ -49,7 +50,8 @@ class HierarchicalClassifier:
         beta: β of the β-Xavier draw, in [0, 1).
         activation: relu, gelu, tanh, erf, sigmoid, softplus or cos.
         loss: ℓ, of margins; SquaredLoss when None.
-        solver: `exact` (squared loss only), `gradient`, or a `Solver`.
+        solver: `exact`, `gradient`, or a `Solver`.
+        adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
         acceptance_fraction: Share of the training rows set aside to decide acceptance, in [0, 1).
         proximity: Windows E_g; each location sees itself alone when None.
@@ -81,6 +83,7 @@ class HierarchicalClassifier:
         activation: str = "relu",
         loss: MarginLoss | None = None,
         solver: str | Solver = "exact",
+        adaptation: AdaptiveDraw | None = None,
         acceptance: str = "gain",
         acceptance_fraction: float = 0.2,
         proximity: Proximity | None = None,
@@ -97,6 +100,7 @@ class HierarchicalClassifier:
         self.n_blocks, self.n_features = n_blocks, n_features
         self.beta, self.activation = beta, activation
         self.loss, self.solver, self.regularization = loss, solver, regularization
+        self.adaptation = adaptation
         self.acceptance, self.acceptance_fraction = acceptance, acceptance_fraction
         self.proximity = proximity
         self.max_epochs_per_block, self.stop_when_learned = max_epochs_per_block, stop_when_learned
@@ -228,11 +232,11 @@ class HierarchicalClassifier:
         problems += within("acceptance_fraction", self.acceptance_fraction, "[0, 1)")
         if not isinstance(self.solver, Solver) and self.solver not in tuple(SOLVERS):
             problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {self.solver!r}")
-        for name, kind in (("loss", MarginLoss), ("proximity", Proximity)):
+        for name, kind in (("loss", MarginLoss), ("proximity", Proximity), ("adaptation", AdaptiveDraw)):
             if not isinstance(getattr(self, name), kind | None):
                 problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(self, name)!r}")
-        if self.solver == "exact" and isinstance(self.loss, MarginLoss) and not self.loss.is_squared:
-            problems.append(f"solver must be gradient unless loss is SquaredLoss, got 'exact' with {self.loss}")
+        if self.adaptation is not None and self.acceptance_fraction == 0:
+            problems.append("acceptance_fraction must be positive for an adaptation, got 0")
         if self.acceptance != "none" and self.acceptance_fraction == 0:
             problems.append(f"acceptance_fraction must be positive unless acceptance is none, got {self.acceptance!r}")
         return problems
@@ -251,6 +255,7 @@ class HierarchicalClassifier:
             loss=self.loss,
             solver=copy.deepcopy(self.solver) if isinstance(self.solver, Solver) else SOLVERS[self.solver](),
             regularization=self.regularization,
+            adaptation=self.adaptation,
             weight_seed=self.random_state,
         )
 

@@ -1,45 +1,81 @@
 """The residual stream before the active block, computed once per block and kept for every batch of every split."""
 
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import psutil
+import torch
 from torch import Tensor
 
 from hierlit.data.base import Batch
-from hierlit.models.resnet import HierarchicalResNet
+from hierlit.models.resnet import HierarchicalResNet, readout
+
+FREE_SHARE = 0.25
+"""Share of a device's free memory that a cache takes without a stated budget."""
 
 
 @dataclass
 class Chunk:
-    """One batch as the active block sees it.
+    """One batch as the active block sees it, on the network's device or in a memory-mapped file.
 
     Attributes:
         stream: Γ before the active block, [B, |G|, d+n].
         labels: Labels in {−1, 0, 1}, [B, |G|, n].
-        features: The active block's features [B, |G|, q] where they are kept, else None.
+        features: The active block's features [B·|G|, q] where they are kept, else None.
+        buffer: Memory for features, None where there was none left.
     """
 
     stream: Tensor
     labels: Tensor
     features: Tensor | None = None
+    buffer: Tensor | None = None
+
+
+class Tile(NamedTuple):
+    """Pairs (row, location) of a chunk: features [P, q], scores before the block [P, n] and labels [P, n]."""
+
+    features: Tensor
+    scores: Tensor
+    labels: Tensor
 
 
 class StreamCache:
-    """Chunks by split and batch. A batch is known by its first row, since rows are grouped into batches once.
+    """Chunks by split, in the order of their batches. A batch is known by its first row: rows are grouped once.
 
     Args:
         net: The network whose stream is kept.
-        feature_budget: Bytes of the active block's features that may be kept; beyond it they are recomputed.
+        budget: Bytes of the network's device that may be taken; a share of what is free there when None. Streams and
+            labels beyond it are memory-mapped to files without a name, which vanish with the process; features
+            beyond it are recomputed.
     """
 
-    def __init__(self, net: HierarchicalResNet, feature_budget: float) -> None:
-        self.net, self.feature_budget = net, feature_budget
-        self._chunks: dict[str, dict[int, Chunk]] = {}
+    def __init__(self, net: HierarchicalResNet, budget: float | None = None) -> None:
+        self.net, self.budget, self.left = net, budget, 0.0
+        self._chunks: dict[str, list[Chunk]] = {}
+        self._position: dict[str, dict[int, int]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.net.n_trained.device
+
+    def open(self, n_processes: int = 1) -> None:
+        """Empties the cache and settles its budget, where `n_processes` on this machine share the memory of a CPU."""
+        self.clear()
+        shared = n_processes if self.device.type == "cpu" else 1
+        self.left = FREE_SHARE * free_memory(self.device) / shared if self.budget is None else self.budget
 
     def fill(self, split: str, batches: Iterable[Batch]) -> None:
         """Runs the trained blocks once over a split's batches."""
-        kept = (batch for batch in batches if len(batch.index))
-        self._chunks[split] = {int(batch.index[0]): self.chunk(batch) for batch in kept}
+        self._chunks[split], self._position[split] = [], {}
+        for batch in batches:
+            if len(batch.index):
+                self._position[split][int(batch.index[0])] = len(self._chunks[split])
+            chunk = self.chunk(batch)
+            self._chunks[split].append(Chunk(self._keep(chunk.stream), self._keep(chunk.labels)))
 
     def chunk(self, batch: Batch) -> Chunk:
         """A batch's chunk computed from its inputs."""
@@ -47,33 +83,100 @@ class StreamCache:
 
     def get(self, split: str, batch: Batch) -> Chunk:
         """A batch's chunk, from the cache if it is there."""
-        kept = self._chunks.get(split, {}).get(int(batch.index[0])) if len(batch.index) else None
-        return kept if kept is not None and len(kept.stream) == len(batch.index) else self.chunk(batch)
+        position = self._position.get(split, {}).get(int(batch.index[0])) if len(batch.index) else None
+        if position is not None and len(self._chunks[split][position].stream) == len(batch.index):
+            return self._fetch(self._chunks[split][position])
+        return self.chunk(batch)
 
-    def chunks(self, split: str) -> Iterator[Chunk]:
-        """All chunks of a split that this process holds."""
-        return iter(self._chunks.get(split, {}).values())
+    def chunks(self, split: str, leading: int | None = None) -> Iterator[Chunk]:
+        """The chunks of a split that this process holds, or the `leading` ones alone."""
+        return map(self._fetch, self._chunks.get(split, [])[:leading])
 
-    def features(self, chunk: Chunk, block: int) -> Tensor:
-        """The active block's features of a chunk, [B, |G|, q]."""
-        return chunk.features if chunk.features is not None else self.net.features(chunk.stream, block)
+    def tiles(self, chunk: Chunk, block: int) -> Iterator[Tile]:
+        """A chunk's pairs as block number `block` sees them: all at once if their features are kept, else by tiles."""
+        scores, labels = self.net.scores(chunk.stream).flatten(0, -2), chunk.labels.flatten(0, -2)
+        if chunk.features is not None:
+            yield Tile(chunk.features, scores, labels)
+            return
+        features = self.net.block(block).features
+        windows, rows = self.net.windows(chunk.stream).flatten(0, -2), features.rows_at_once()
+        parts = (torch.split(whole, rows) for whole in (windows, scores, labels))
+        for seen, before, truth in zip(*parts, strict=True):
+            yield Tile(features(seen), before, truth)
+
+    def change(self, chunk: Chunk, block: int, weight: Tensor) -> Tensor:
+        """The change [B, |G|, n] that a weight [n, q+1] would make to a chunk's scores."""
+        if chunk.features is not None:
+            return readout(chunk.features, weight).view_as(chunk.labels)
+        return self.net.block(block).change(self.net.windows(chunk.stream), weight)
 
     def keep_features(self, split: str, block: int) -> None:
         """Computes the block's features of a split once and keeps them, as far as the budget goes."""
-        left = self.feature_budget
-        n_features = self.net.block(block).features.weight.shape[0]
-        for chunk in self.chunks(split):
-            left -= chunk.stream[..., 0].numel() * n_features * chunk.stream.element_size()
-            if left < 0:
-                break
-            chunk.features = self.net.features(chunk.stream, block)
+        features = self.net.block(block).features
+        for chunk in self._chunks.get(split, []):
+            shape = (chunk.labels[..., 0].numel(), len(features.weight))
+            size = shape[0] * shape[1] * features.weight.element_size()
+            if chunk.buffer is None and size <= self.left:
+                self.left -= size
+                chunk.buffer = features.weight.new_empty(shape)
+            if chunk.buffer is not None:
+                windows, rows = self.net.windows(self._fetch(chunk).stream).flatten(0, -2), features.rows_at_once()
+                for kept, tile in zip(torch.split(chunk.buffer, rows), features.tiles(windows), strict=True):
+                    kept.copy_(tile)
+                chunk.features = chunk.buffer
 
     def advance(self, block: int) -> None:
         """Moves every chunk past a block that has just been trained."""
+        weight = self.net.block(block).weight
         for chunks in self._chunks.values():
-            for chunk in chunks.values():
-                chunk.stream, chunk.features = self.net.advance(chunk.stream, block), None
+            for chunk in chunks:
+                seen = self._fetch(chunk)
+                chunk.stream.copy_(self.net.add_scores(seen.stream, self.change(seen, block, weight)))
+                chunk.features = None
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forgets everything; memory-mapped files go with the last tensor that uses them."""
         self._chunks.clear()
+        self._position.clear()
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        if tensor.nbytes > self.left:
+            return mapped(tensor)
+        self.left -= tensor.nbytes
+        return tensor
+
+    def _fetch(self, chunk: Chunk) -> Chunk:
+        if chunk.stream.device == chunk.labels.device == self.device:
+            return chunk
+        return Chunk(chunk.stream.to(self.device), chunk.labels.to(self.device), chunk.features)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def mapped(tensor: Tensor) -> Tensor:
+    """A copy of a tensor in a temporary file, on the CPU; the file has no name any more and ends with its tensor.
+
+    Raises:
+        OSError: The temporary folder cannot take it.
+    """
+    folder = tempfile.gettempdir()
+    try:
+        with tempfile.NamedTemporaryFile(prefix="hierlit-", dir=folder) as file:
+            # a file with holes would end the process, without a word, when the disk is full
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, max(1, tensor.nbytes))
+            else:
+                file.truncate(tensor.nbytes)
+            kept = torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the stream cache cannot keep {tensor.nbytes} bytes in {folder} ({error.strerror}): "
+            "set TMPDIR to another folder, or raise cache_budget_gib",
+        ) from error
+    return kept.view(tensor.shape).copy_(tensor)

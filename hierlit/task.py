@@ -12,12 +12,13 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from hierlit.acceptance import SetAsideSums
-from hierlit.calibration import calibrate, initial_objective
+from hierlit.adaptation import AdaptiveDraw
+from hierlit.calibration import Moments, calibrate
 from hierlit.data.base import Batch
 from hierlit.losses import MarginLoss, SquaredLoss
 from hierlit.metrics import compute, label_metrics
 from hierlit.models.proximity import Proximity
-from hierlit.models.resnet import HierarchicalResNet, readout
+from hierlit.models.resnet import HierarchicalResNet
 from hierlit.report import BlockReport
 from hierlit.solvers import Certificate, GradientSolver, Solver
 from hierlit.solvers.base import BlockObjective
@@ -48,7 +49,10 @@ class LayerwiseTask(L.LightningModule):
         regularization: λ of F_k, for every label.
         robustness: ξ in (0, 1]; a label–location pair has its margin when y·ŷ ≥ 1 − ξ/2.
         learned_accuracy: Held-out accuracy from which a label counts as learned.
-        feature_budget_gib: Memory for keeping the active block's features, in GiB; beyond it they are recomputed.
+        adaptation: Redraws each block's W¹ along the coordinates its labels depend on; the paper's draw when None.
+        cache_budget_gib: Memory of the training device that each process may take for streams and for the active
+            block's features, in GiB; a quarter of what is free when None. Streams beyond it are memory-mapped to
+            temporary files, features beyond it are recomputed.
         weight_seed: Seed of every frozen draw.
 
     Raises:
@@ -74,7 +78,8 @@ class LayerwiseTask(L.LightningModule):
         regularization: float = 1e-3,
         robustness: float = 1.0,
         learned_accuracy: float = 0.999,
-        feature_budget_gib: float = 2.0,
+        adaptation: AdaptiveDraw | None = None,
+        cache_budget_gib: float | None = None,
         weight_seed: int = 0,
     ) -> None:
         super().__init__()
@@ -84,7 +89,7 @@ class LayerwiseTask(L.LightningModule):
             "regularization": (regularization, 0 < regularization < math.inf, "positive"),
             "robustness": (robustness, 0 < robustness <= 1, "in (0, 1]"),
             "learned_accuracy": (learned_accuracy, 0 < learned_accuracy <= 1, "in (0, 1]"),
-            "feature_budget_gib": (feature_budget_gib, feature_budget_gib >= 0, "0 or more"),
+            "cache_budget_gib": (cache_budget_gib, cache_budget_gib is None or cache_budget_gib >= 0, "0 or more"),
         }
         problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
         if levels is not None and len(levels) != n_labels:
@@ -111,14 +116,15 @@ class LayerwiseTask(L.LightningModule):
         self.levels = None if levels is None else list(levels)
         self.loss = loss if loss is not None else SquaredLoss()
         self.solver = solver if solver is not None else GradientSolver()
-        self.solver.check(self.loss)
         self.regularization, self.learned_accuracy = regularization, learned_accuracy
+        self.weight_seed = weight_seed
         self.active = nn.Parameter(torch.zeros_like(self.net.block(0).weight))
-        self.streams = StreamCache(self.net, feature_budget_gib * 2**30)
+        self.adaptation = adaptation
+        self.streams = StreamCache(self.net, None if cache_budget_gib is None else cache_budget_gib * 2**30)
         metrics = label_metrics(n_labels, robustness)
         self.metrics = nn.ModuleDict({f"{split}_metrics": metrics.clone() for split in ("train", "val", "test")})
         self.objective: BlockObjective
-        self.initial_objective: Tensor
+        self.moments: Moments
         self.epoch_terms: Tensor
         self.certificate: Certificate
         self.stop_rule: Callable[[LayerwiseTask, Certificate], str | None]
@@ -144,8 +150,7 @@ class LayerwiseTask(L.LightningModule):
 
     def data_term(self, chunk: Chunk) -> Tensor:
         """The rows' part of each label's F_k at the active weight, [n]."""
-        features = self.streams.features(chunk, self.block)
-        return self.objective.data_term(self.active, features, self.net.scores(chunk.stream), chunk.labels)
+        return self.objective.data_term(self.active, self.streams.tiles(chunk, self.block))
 
     def configure_optimizers(self) -> Optimizer:
         """The solver's optimizer of `active`; a placeholder until the first block's F_k is known."""
@@ -169,12 +174,13 @@ class LayerwiseTask(L.LightningModule):
         return summed
 
     def start_block(self) -> None:
-        """Unfreezes the next block: calibrates its features and makes its F_k and optimizer."""
-        moments = calibrate(self.net, self.block, self.streams, self.reduce)
-        loss = self.loss.for_data(moments.n_pairs)
+        """Unfreezes the next block: draws and calibrates its features and makes its F_k and optimizer."""
+        if self.adaptation is not None:
+            self.adaptation.redraw(self.net, self.block, self.streams, self.reduce, self.weight_seed)
+        self.moments = calibrate(self.net, self.block, self.streams, self.reduce, self.loss)
         regularization = torch.full((self.net.n_labels,), self.regularization).to(self.active)
-        self.objective = BlockObjective(loss, moments.n_pairs, regularization, moments.gram)
-        self.initial_objective = initial_objective(self.net, loss, self.streams, moments.n_pairs, self.reduce)
+        loss = self.loss.for_data(self.moments.n_pairs)
+        self.objective = BlockObjective(loss, self.moments.n_pairs, regularization)
         self.active.data.zero_()
         self.active.grad = None
         self.block_epoch = 0
@@ -189,7 +195,7 @@ class LayerwiseTask(L.LightningModule):
         right = torch.zeros(2, self.net.n_labels, dtype=torch.float64, device=self.device)
         for chunk in self.streams.chunks("held"):
             before = self.net.scores(chunk.stream)
-            after = before + readout(self.streams.features(chunk, self.block), self.active)
+            after = before + self.streams.change(chunk, self.block, self.active)
             totals += SetAsideSums.of(self.objective.loss, before, after, chunk.labels).stack()
             right += torch.stack([(before * chunk.labels > 0).sum((0, 1)), (chunk.labels != 0).sum((0, 1))])
         totals, right = self.reduce(totals), self.reduce(right)

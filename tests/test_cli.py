@@ -144,10 +144,9 @@ def test_last_skips_a_truncated_checkpoint(own_folder: Path) -> None:
         (["--layerwise.gradient_tolerance", "-1"], ["gradient_tolerance", "positive", "-1"]),
         (["--data.acceptance_fraction", "0"], ["acceptance", "acceptance_fraction", "none", "0"]),
         (["--data.acceptance_fraction", "1"], ["acceptance_fraction", "[0, 1)", "1"]),
-        (
-            ["--model.solver", "ExactSolver", "--model.loss", "LogisticLoss"],
-            ["ExactSolver", "SquaredLoss", "LogisticLoss"],
-        ),
+        (["--model.solver", "ExactSolver", "--model.solver.choice", "cv"], ["choice", "set_aside", "gcv", "cv"]),
+        (["--model.adaptation.redraws", "0"], ["redraws", "positive", "0"]),
+        (["--model.cache_budget_gib", "-1"], ["cache_budget_gib", "0 or more", "-1"]),
         (["--ckpt_path", "last"], ["ckpt_path", "last", "lightning_logs"]),
         (["--ckpt_path", "nowhere.ckpt"], ["ckpt_path", "nowhere.ckpt"]),
     ],

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 import hierlit.estimator
 from hierlit.data import CellularAutomaton
 from hierlit.estimator import HierarchicalClassifier, NotFittedError
-from hierlit.losses import HybridMarginLoss, SquaredHingeLoss
+from hierlit.losses import SquaredHingeLoss
 from hierlit.models import Window1d
 from hierlit.solvers import GradientSolver
 
@@ -158,7 +158,6 @@ def test_must_be_fitted_first(method) -> None:
         ({"activation": "swish"}, "activation must be one of relu, .*got 'swish'"),
         ({"solver": "adam"}, "solver must be one of exact, gradient or a Solver, got 'adam'"),
         ({"solver": ["exact"]}, r"solver must be one of exact, gradient or a Solver, got \['exact'\]"),
-        ({"loss": HybridMarginLoss()}, "solver must be gradient unless loss is SquaredLoss, got 'exact' with Hybrid"),
         ({"loss": "hinge"}, "loss must be a MarginLoss or None, got 'hinge'"),
         ({"proximity": 3}, "proximity must be a Proximity or None, got 3"),
         ({"acceptance": "lenient"}, "acceptance must be one of none, gain, strict, got 'lenient'"),

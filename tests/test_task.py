@@ -81,7 +81,7 @@ def test_set_aside_rows_are_not_fitted(fit, xors) -> None:
         data.setup()
         if poison:
             data.tables["train"].labels[data.held_rows] *= -1
-        task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver())
+        task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver(choice="gcv"))
         fit(task, data, acceptance="none")
         states.append(state(task))
     assert different(*states) == set()
@@ -169,7 +169,7 @@ def test_without_the_callback_training_says_what_is_missing(xors) -> None:
         ({"robustness": 1.5}, "robustness must be in (0, 1], got 1.5"),
         ({"levels": [1]}, "levels must have one entry for each of 3 labels, got 1"),
         ({"learned_accuracy": 1.5}, "learned_accuracy must be in (0, 1]"),
-        ({"feature_budget_gib": -1.0}, "feature_budget_gib must be"),
+        ({"cache_budget_gib": -1.0}, "cache_budget_gib must be"),
         ({"beta": 1.0}, "beta must be in [0, 1), got 1.0"),
         ({"n_blocks": 0}, "n_blocks must be a positive integer, got 0"),
         ({"activation": "swish"}, "activation must be one of relu, gelu, tanh, erf, sigmoid, softplus, cos"),

@@ -86,12 +86,17 @@ class LayerwiseTraining(L.Callback):
         if self.acceptance != "none" and data.acceptance_fraction == 0:
             needed = "needs acceptance_fraction above 0 in the data, got 0; or choose none"
             raise ValueError(f"acceptance {self.acceptance!r} {needed}")
-        if self.acceptance == "none" and data.acceptance_fraction > 0:
+        if task.adaptation is not None and data.acceptance_fraction == 0:
+            raise ValueError("adaptation needs acceptance_fraction above 0 in the data, got 0; or leave it out")
+        needs_held_rows = task.adaptation is not None or task.solver.reads_set_aside_rows
+        if self.acceptance == "none" and data.acceptance_fraction > 0 and not needs_held_rows:
             rank_zero_warn("acceptance none leaves the set-aside rows unused: set the data's acceptance_fraction to 0")
 
     @torch.no_grad()
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Runs the blocks trained so far over all rows, once, and keeps their streams."""
+        pl_module.streams.open(trainer.num_devices)
+        trainer.train_dataloader.sampler.set_epoch(0)  # type: ignore[union-attr]  # the same leading batches, always
         train = islice(trainer.train_dataloader or (), int(trainer.num_training_batches))
         held = trainer.datamodule.acceptance_dataloader()  # type: ignore[attr-defined]
         for split, batches in (("train", train), ("held", held), ("val", trainer.val_dataloaders or ())):
@@ -126,7 +131,7 @@ class LayerwiseTraining(L.Callback):
         if self.gradient_tolerance is not None:
             return self.gradient_tolerance
         resolution = RESOLUTION * float(task.objective.loss(torch.zeros(())))
-        target = self.relative_suboptimality * float(task.initial_objective.clamp(min=resolution).sum())
+        target = self.relative_suboptimality * float(task.moments.objective.clamp(min=resolution).sum())
         suboptimality = float(certificate.suboptimality.sum())
         if suboptimality == 0:
             return math.sqrt(2 * target * float(certificate.regularization.min()))
@@ -176,7 +181,7 @@ class LayerwiseTraining(L.Callback):
             suboptimality=float(certificate.suboptimality.sum()),
             accepted=int(accepted.sum()),
             stop_reason=stop_reason,
-            initial_objective=float(task.initial_objective.sum()),
+            initial_objective=float(task.moments.objective.sum()),
             gradient_tolerance=tolerance,
             accepted_labels=accepted.tolist(),
             train=task.train_metrics(),

@@ -1,7 +1,8 @@
 """Staircase: tables, scalars and the picture of which block learned which level."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -32,6 +34,8 @@ BLOCK_COLUMNS = (
     "initial_objective",
     "gradient_tolerance",
 )
+MOST_NUMBERS = 120
+"""Cells of the figure up to which each has its number written in it."""
 TABLE_COLUMNS = ("level", "labels", "accuracy", "min margin", "mean margin", "margin error", "learned")
 
 
@@ -139,19 +143,25 @@ class Staircase(L.Callback):
 def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
     """A heat map of held-out accuracy [blocks][levels]: one step up for each block that learned a level."""
     values = np.asarray(accuracy).T
-    figure, axes = plt.subplots(
-        figsize=(1.5 + 0.55 * values.shape[1], 1.5 + 0.45 * values.shape[0]), layout="constrained"
-    )
+    n_levels, n_blocks = values.shape
+    size = (min(1.5 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
     image = axes.imshow(values, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
-    axes.set_xticks(range(values.shape[1]), [str(block + 1) for block in range(values.shape[1])])
-    axes.set_yticks(range(values.shape[0]), [str(level) for level in levels])
+    for axis, names in ((axes.xaxis, range(1, n_blocks + 1)), (axes.yaxis, levels)):
+        axis.set_major_locator(MaxNLocator(16, integer=True, min_n_ticks=1))
+        axis.set_major_formatter(FuncFormatter(partial(tick_name, names)))
     axes.set(xlabel="blocks trained", ylabel="level", title="Held-out accuracy")
-    if values.size <= 400:
+    if values.size <= MOST_NUMBERS:
         for (level, block), value in np.ndenumerate(values):
             colour = "black" if value > 0.8 else "white"
             axes.text(block, level, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, ax=axes, label="accuracy")
     return figure
+
+
+def tick_name(names: Sequence[int], place: float, _: int | None) -> str:
+    """The name of the row or column at a place of the figure."""
+    return str(names[int(place)]) if 0 <= place < len(names) and place == int(place) else ""
 
 
 def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -1,22 +1,25 @@
 """The frozen first layer of a residual block: W¹, b and the activation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# in place where torch can: their argument is always fresh
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": torch.relu_,
     "gelu": F.gelu,
-    "tanh": torch.tanh,
-    "erf": torch.erf,
-    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh_,
+    "erf": torch.erf_,
+    "sigmoid": torch.sigmoid_,
     "softplus": F.softplus,
-    "cos": torch.cos,
+    "cos": torch.cos_,
 }
 BIASES = ("gaussian", "uniform_phase")
+TILE = {"cpu": 2**20, "cuda": 2**28}
+"""Features computed at a time: on a CPU they then stay in its cache between one operation and the next."""
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
@@ -50,8 +53,8 @@ class RandomFeatures(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
-        weight = torch.randn(n_features, fan_in, generator=generator) * math.sqrt((1 - beta**2) / fan_in)
+        self.activation, self.spread = ACTIVATIONS[activation], math.sqrt((1 - beta**2) / fan_in)
+        weight = torch.randn(n_features, fan_in, generator=generator) * self.spread
         if bias == "gaussian":
             offset = torch.randn(n_features, generator=generator) * beta
         else:
@@ -61,6 +64,36 @@ class RandomFeatures(nn.Module):
         self.scale = frozen(torch.ones(()))
         self.mean = frozen(torch.zeros(n_features))
 
+    def preactivations(self, windows: Tensor) -> Tensor:
+        """s·W¹z + b [..., q] of windows z [..., fan_in]."""
+        return F.linear(windows, self.weight * self.scale, self.bias)
+
     def forward(self, windows: Tensor) -> Tensor:
         """Maps windows [..., fan_in] to centred features [..., q]."""
-        return self.activation(F.linear(windows, self.weight * self.scale, self.bias)) - self.mean
+        features = self.activation(self.preactivations(windows))
+        return features - self.mean if features.requires_grad else features.sub_(self.mean)
+
+    def slopes(self, windows: Tensor) -> Tensor:
+        """σ' at the pre-activations [..., q] of windows [..., fan_in]."""
+        with torch.enable_grad():
+            at = self.preactivations(windows.detach()).requires_grad_()
+            return torch.autograd.grad(self.activation(at.clone()).sum(), at)[0]
+
+    def rows_at_once(self) -> int:
+        """Windows whose features fit into one tile."""
+        return max(1, TILE.get(self.weight.device.type, TILE["cpu"]) // len(self.weight))
+
+    def tiles(self, windows: Tensor) -> Iterator[Tensor]:
+        """The features of windows [P, fan_in], a tile of rows at a time."""
+        return map(self, torch.split(windows, self.rows_at_once()))
+
+    @torch.no_grad()
+    def redraw(self, coordinates: Tensor, generator: torch.Generator) -> None:
+        """Draws W¹ again, row i with the standard deviations of the β-Xavier draw times a row of `coordinates` (ours).
+
+        Args:
+            coordinates: Factors [T, fan_in] of the standard deviations; row i of W¹ takes row i mod T.
+            generator: Source of the draw.
+        """
+        drawn = torch.randn(self.weight.shape, generator=generator).to(self.weight) * self.spread
+        self.weight.copy_(drawn * coordinates[torch.arange(len(drawn), device=coordinates.device) % len(coordinates)])

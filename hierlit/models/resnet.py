@@ -27,7 +27,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """The change of the scores [..., n] that this block makes to windows [..., fan_in]."""
-        return readout(self.features(windows), self.weight)
+        return self.change(windows, self.weight)
+
+    def change(self, windows: Tensor, weight: Tensor) -> Tensor:
+        """The change [..., n] that a weight [n, q+1] in this block's place would make, a tile of rows at a time."""
+        changes = [readout(features, weight) for features in self.features.tiles(windows.flatten(0, -2))]
+        return torch.cat(changes).view(*windows.shape[:-1], -1)
 
 
 def readout(features: Tensor, weight: Tensor) -> Tensor:
@@ -146,6 +151,18 @@ class HierarchicalResNet(nn.Module):
         """Label scores ŷ = W^D Γ [B, |G|, n] of a stream [B, |G|, d+n]."""
         return self.split(stream)[..., self.n_inputs :]
 
+    def split_coordinates(self, weight: Tensor) -> Tensor:
+        """First-layer weights [q, w·(d+n)] that act on windows of the stream, as they act on windows of [x, scores]."""
+        if self.rotation is None:
+            return weight
+        return (weight.view(len(weight), self.windows.size, -1) @ self.rotation.T).flatten(1)
+
+    def stream_coordinates(self, weight: Tensor) -> Tensor:
+        """The inverse of `split_coordinates`."""
+        if self.rotation is None:
+            return weight
+        return (weight.view(len(weight), self.windows.size, -1) @ self.rotation).flatten(1)
+
     def features(self, stream: Tensor, index: int) -> Tensor:
         """Random features [B, |G|, q] that block `index` computes of a stream [B, |G|, d+n]."""
         features: Tensor = self.block(index).features(self.windows(stream))
@@ -153,7 +170,10 @@ class HierarchicalResNet(nn.Module):
 
     def advance(self, stream: Tensor, index: int) -> Tensor:
         """The stream after block `index`, of the stream before it; both [B, |G|, d+n]."""
-        change: Tensor = self.block(index)(self.windows(stream))
+        return self.add_scores(stream, self.block(index)(self.windows(stream)))
+
+    def add_scores(self, stream: Tensor, change: Tensor) -> Tensor:
+        """A stream [B, |G|, d+n] whose scores have changed by [B, |G|, n]."""
         if self.rotation is None:
             return stream + F.pad(change, (self.n_inputs, 0))
         return stream + change @ self.rotation[self.n_inputs :]

@@ -19,10 +19,19 @@ class AcceleratedGradient(Optimizer):
         params: Parameters whose rows are independent problems.
         lr: Step; one over the gradient's Lipschitz constant.
         strong_convexity: A modulus λ of strong convexity.
+        precondition: Maps a gradient to the direction of the step; gradient and Lipschitz constant are then measured in
+            that metric. The identity when None.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, strong_convexity: float = 0.0) -> None:
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        strong_convexity: float = 0.0,
+        precondition: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__(params, {"lr": lr, "strong_convexity": strong_convexity})
+        self.precondition = precondition
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -34,13 +43,12 @@ class AcceleratedGradient(Optimizer):
                     self._step(param, param.grad, self.state[param], group["lr"], group["strong_convexity"])
         return loss
 
-    @staticmethod
-    def _step(param: Tensor, grad: Tensor, state: dict[str, Any], lr: float, strong_convexity: float) -> None:
+    def _step(self, param: Tensor, grad: Tensor, state: dict[str, Any], lr: float, strong_convexity: float) -> None:
         if not state:
             state["iterate"] = param.clone()
             state["age"] = torch.ones(len(param), 1, dtype=param.dtype, device=param.device)
         iterate, age = state["iterate"], state["age"]
-        moved = param - lr * grad
+        moved = param - lr * (grad if self.precondition is None else self.precondition(grad))
         change = moved - iterate
         uphill = (grad * change).sum(1, keepdim=True) > 0
         age.masked_fill_(uphill, 1.0)

@@ -55,7 +55,7 @@ class GradientSolver(Solver):
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
         """The optimizer of the phase the block is in."""
         objective = task.objective
-        lipschitz = objective.loss.curvature * largest_eigenvalue(objective.gram)
+        lipschitz = objective.loss.curvature * float(torch.linalg.eigvalsh(task.moments.gram)[-1])
         step = 1 / (lipschitz + float(objective.regularization.max()))
         if not self._in_minibatches:
             return AcceleratedGradient([task.active], step, float(objective.regularization.min()))
@@ -101,8 +101,3 @@ class GradientSolver(Solver):
             else:
                 self._scheduler.step()
         task.active.grad = None
-
-
-def largest_eigenvalue(gram: Tensor) -> float:
-    """Largest eigenvalue of a Gram matrix [q, q] joined by the constant feature, whose own is 1."""
-    return max(1.0, float(torch.linalg.eigvalsh(gram.double())[-1]))

@@ -68,7 +68,9 @@ def test_only_the_active_weight_changes_during_a_block_and_draws_never_do(solver
         changed = {name for name in state if not torch.equal(state[name], start[name])}
         assert changed <= {"active"}
         moved |= {block} if changed else set()
-    assert moved == {0, 1, 2}
+    # the exact solver is at the minimum before the first batch
+    assert moved == (set() if solver == "exact" else {0, 1, 2})
+    assert all(task.net.block(block).weight.any() for block in (0, 1, 2))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -121,7 +123,7 @@ def test_limited_training_batches_are_the_same_in_every_epoch(xors) -> None:
         callbacks=[LayerwiseTraining()],
     )
     trainer.fit(task, datamodule=xors(batch_size=50))
-    assert (task.report.stop_reason, task.report.epochs) == ("gradient norm", 2)
+    assert (task.report.stop_reason, task.report.epochs) == ("gradient norm", 1)
 
 
 @pytest.mark.parametrize("output", ["split", "orthogonal"])
@@ -149,11 +151,11 @@ def test_a_block_that_reaches_its_tolerance_is_frozen_without_a_warning(fit, xor
     ]
 
 
-@pytest.mark.parametrize(("max_epochs", "done"), [(3, 1), (1, 0)])
-def test_a_run_that_ends_before_its_last_block_warns(max_epochs: int, done: int, fit, xors) -> None:
-    task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver())
+@pytest.mark.parametrize(("solver", "done"), [("exact", 1), ("gradient", 0)])
+def test_a_run_that_ends_before_its_last_block_warns(solver: str, done: int, fit, xors) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=SOLVERS[solver]())
     with pytest.warns(UserWarning, match=f"training ended after {done} of 2 blocks: raise trainer.max_epochs"):
-        fit(task, xors(), max_epochs=max_epochs)
+        fit(task, xors(), max_epochs=1)
     assert task.block == done
 
 
@@ -161,7 +163,7 @@ def test_training_goes_on_from_the_blocks_that_are_there(fit, xors) -> None:
     data = xors()
     whole, parts = (LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver()) for _ in range(2))
     fit(whole, data)
-    fit(parts, data, max_epochs=2)
+    fit(parts, data, max_epochs=1)
     assert parts.block == 1
     fit(parts, data)
     assert parts.block == 2

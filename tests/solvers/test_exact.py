@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 from hierlit.data import ArrayHierarchy, CellularAutomaton
-from hierlit.losses import HingeLoss
 from hierlit.models import Window1d
 from hierlit.solvers import ExactSolver
 from hierlit.solvers.exact import ALPHAS
@@ -44,9 +43,9 @@ def test_every_block_is_the_closed_form_under_its_own_regularization(
         data, task = automaton(), automaton_task(n_blocks=n_blocks, solver=ExactSolver(alphas))
         fit(task, data, precision="64-true", acceptance="none")
         rows, penalty = fitted_rows(task, data, n_blocks - 1), task.certificate.regularization.numpy()
-        np.testing.assert_allclose(task.net.block(n_blocks - 1).weight, ridge(rows, penalty), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(task.net.block(n_blocks - 1).weight, ridge(rows, penalty), rtol=0, atol=1e-8)
         assert task.report.stop_reason == "gradient norm"
-        assert task.report.epochs == 2
+        assert task.report.epochs == 1
 
 
 def test_without_alphas_the_solution_is_scikit_learns_ridge(fit, xors, fitted_rows) -> None:
@@ -58,7 +57,7 @@ def test_without_alphas_the_solution_is_scikit_learns_ridge(fit, xors, fitted_ro
 
 
 def test_regularization_minimises_the_gcv_score_of_the_hat_matrix_label_by_label(fit, fitted_rows) -> None:
-    data, task = automaton(), automaton_task()
+    data, task = automaton(), automaton_task(solver=ExactSolver(choice="gcv"))
     fit(task, data, precision="64-true", acceptance="none")
     features, scores, labels = fitted_rows(task, data, 1)
     n, residual = len(labels), labels - scores
@@ -87,7 +86,7 @@ def test_with_missing_labels_it_iterates_to_the_weighted_closed_form(missing: fl
     data, task = xors(missing=missing), LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver())
     fit(task, data, precision="64-true", acceptance="none", gradient_tolerance=1e-8)
     assert task.report.stop_reason == "gradient norm"
-    assert task.report.epochs > 2
+    assert task.report.epochs > 1
     penalty = task.certificate.regularization.numpy()
     expected = ridge(fitted_rows(task, data, 1), penalty)
     np.testing.assert_allclose(task.net.block(1).weight, expected, rtol=0, atol=1e-8 / penalty.min())
@@ -105,11 +104,6 @@ def test_more_features_than_rows_still_reach_the_certificate(fit, xors) -> None:
     fit(task, xors(100), acceptance="none")
     assert task.report.stop_reason == "gradient norm"
     assert torch.isfinite(task.net.block(1).weight).all()
-
-
-def test_another_loss_is_refused(fit, xors) -> None:
-    with pytest.raises(ValueError, match=r"ExactSolver needs .*SquaredLoss, got HingeLoss.*GradientSolver"):
-        fit(LayerwiseTask(6, 3, n_blocks=1, n_features=20, loss=HingeLoss(), solver=ExactSolver()), xors())
 
 
 @pytest.mark.parametrize("alphas", [[0.0], [0.1, -1.0], [float("nan")]])

@@ -1,0 +1,134 @@
+"""Adaptive W¹: random features drawn again, along the coordinates that the labels turned out to depend on (ours)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierlit.calibration import Reduce, calibrate, leading_chunks, set_aside_errors
+from hierlit.losses import SquaredLoss
+from hierlit.models.resnet import HierarchicalResNet
+from hierlit.solvers.ridge import ALPHAS, RidgePath
+from hierlit.stream import StreamCache
+
+FEATURES_PER_TARGET = 32
+"""Fewest features that a label gets which W¹ is drawn for."""
+
+
+@dataclass(frozen=True)
+class AdaptiveDraw:
+    """Draws a block's W¹ several times, each time fitted to a few rows, and leans on the coordinates the fit used.
+
+    The idea is that of recursive feature machines (Radhakrishnan et al., Science 2024): the average gradient outer
+    product (AGOP) of a fit tells what its labels depend on. Here W¹ stays random, and frozen while W² trains: only the
+    standard deviations of its columns, coordinates of a window of [x, scores], become proportional to the diagonal of
+    the AGOP. Each row of W¹ takes that of one label, and the labels are those that gain most on the set-aside rows.
+
+    Args:
+        redraws: Draws beyond the first.
+        n_pairs: Pairs (row, location) that W¹ is adapted on, in whole batches; the last draw is fitted to all.
+        threshold: Labels count whose squared error on set-aside rows falls by at least this share of the largest fall.
+        floor: Weight of a uniform draw in the mixture with the adapted one, so that no coordinate is lost.
+
+    Raises:
+        ValueError: One line naming each argument out of range.
+    """
+
+    redraws: int = 2
+    n_pairs: int = 8192
+    threshold: float = 0.5
+    floor: float = 0.005
+
+    def __post_init__(self) -> None:
+        limits = {
+            "redraws": (self.redraws, self.redraws >= 1, "a positive integer"),
+            "n_pairs": (self.n_pairs, self.n_pairs >= 1, "a positive integer"),
+            "threshold": (self.threshold, 0 < self.threshold <= 1, "in (0, 1]"),
+            "floor": (self.floor, 0 <= self.floor <= 1, "in [0, 1]"),
+        }
+        problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @torch.no_grad()
+    def redraw(self, net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, seed: int) -> None:
+        """Leaves the block with its last draw of W¹; with the one before, once no label gains.
+
+        Args:
+            net: The network.
+            block: Number of the block, from 0.
+            streams: The stream before the block, with set-aside rows as the split `held`.
+            reduce: Sums over processes.
+            seed: Seed of the draws.
+        """
+        features = net.block(block).features
+        leading = leading_chunks(net, streams, reduce, self.n_pairs)
+        for draw in range(self.redraws):
+            moments = calibrate(net, block, streams, reduce, SquaredLoss(), leading)
+            path = RidgePath(moments.gram, moments.cross, ALPHAS, torch.finfo(features.weight.dtype).eps)
+            weights = path.weights.to(features.weight)
+            errors = set_aside_errors(net, block, streams, reduce, weights)
+            best, chosen = errors.after.min(0)
+            targets = self.targets(errors.before - best, len(features.weight))
+            if not len(targets):
+                return
+            agop, power = agop_diagonals(net, block, streams, reduce, weights[chosen[targets], targets], leading)
+            generator = torch.Generator().manual_seed(
+                int(np.random.SeedSequence([seed, block, draw]).generate_state(1)[0])
+            )
+            features.redraw(self.coordinates(agop, power), generator)
+            features.weight.copy_(net.stream_coordinates(features.weight))
+
+    def targets(self, gain: Tensor, n_features: int) -> Tensor:
+        """The labels W¹ is drawn for, of the fall [n] of each label's error: the best first, none if nothing falls."""
+        order = gain.argsort(descending=True)[: max(1, n_features // FEATURES_PER_TARGET)]
+        return order[(gain[order] > 0) & (gain[order] >= self.threshold * gain.max())]
+
+    def coordinates(self, agop: Tensor, power: Tensor) -> Tensor:
+        """Factors [T, fan_in] of W¹'s standard deviations that leave the mean square of its pre-activations as it was.
+
+        Args:
+            agop: Diagonals [T, fan_in] of the AGOP of each target.
+            power: Mean square [fan_in] of each coordinate.
+        """
+
+        def normalised(factors: Tensor) -> Tensor:
+            return factors * (power.sum() / (factors.square() @ power)).sqrt()[:, None]
+
+        adapted = normalised(agop / agop.amax(1, keepdim=True))
+        return normalised((1 - self.floor) * adapted + self.floor)
+
+
+def agop_diagonals(
+    net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, weights: Tensor, leading: int
+) -> tuple[Tensor, Tensor]:
+    """Mean squared gradients of some labels' changes over the leading chunks, by coordinate of a window of [x, scores].
+
+    Args:
+        net: The network.
+        block: Number of the block, from 0.
+        streams: The stream before the block.
+        reduce: Sums over processes.
+        weights: [T, q+1], a weight of the block for each label.
+        leading: Number of leading chunks.
+
+    Returns:
+        The diagonals [T, fan_in] of the average gradient outer products, and the coordinates' mean squares [fan_in].
+    """
+    features = net.block(block).features
+    first_layer = net.split_coordinates(features.weight * features.scale)
+    totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
+    for chunk in streams.chunks("train", leading):
+        coordinates = net.windows(net.split(chunk.stream)).flatten(0, -2)
+        for windows in net.windows(chunk.stream).flatten(0, -2).split(features.rows_at_once()):
+            slopes = features.slopes(windows)
+            for number, weight in enumerate(weights[:, :-1]):
+                totals[number] += ((slopes * weight) @ first_layer).square_().sum(0)
+        totals[-2] += coordinates.square().sum(0)
+        totals[-1] += len(coordinates)
+    totals = reduce(totals)
+    return (totals[:-2] / totals[-1]).to(weights), (totals[-2] / totals[-1]).to(weights)
+
+
+torch.serialization.add_safe_globals([AdaptiveDraw])

@@ -1,0 +1,79 @@
+"""Ridge regression on sums over rows: a path of regularisations, each one Cholesky factorisation."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+ALPHAS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+POWER_STEPS = 30
+
+
+class RidgePath:
+    """Minimisers of ½A G Aᵀ − A Cᵀ + (λ/2)‖A‖² for several λ, row by row.
+
+    Args:
+        gram: G [p, p], float64, a Gram matrix whose last feature is the constant.
+        cross: C [n, p], float64.
+        alphas: Candidates for λ, as multiples of the mean diagonal of G without the constant; each is raised to what
+            `resolution` leaves apart from the largest eigenvalue.
+        resolution: Relative precision of G, and of the weights that will be used.
+
+    Attributes:
+        penalties: λ [A], in descending order.
+        weights: The minimisers [A, n, p], float64.
+    """
+
+    def __init__(self, gram: Tensor, cross: Tensor, alphas: Sequence[float], resolution: float) -> None:
+        self.gram, self.cross = gram, cross
+        mean_diagonal = float(gram.diagonal()[:-1].mean())
+        floor = resolution * max(1.0, largest_eigenvalue(gram))
+        penalties = sorted({max(alpha * mean_diagonal, floor) for alpha in alphas}, reverse=True)
+        self.factors: list[Tensor] = []
+        self.penalties = torch.tensor([self._factorise(penalty) for penalty in penalties]).to(gram)
+        self.weights = torch.stack([torch.cholesky_solve(cross.T, factor).T for factor in self.factors])
+
+    def _factorise(self, penalty: float) -> float:
+        """Keeps the Cholesky factor of G + λ, of ten times λ while rounding has left it indefinite; returns λ."""
+        factor, failed = torch.linalg.cholesky_ex(add_diagonal(self.gram, penalty))
+        if failed:
+            return self._factorise(10 * penalty)
+        self.factors.append(factor)
+        return penalty
+
+    def gcv(self, power: Tensor, n_pairs: int) -> Tensor:
+        """Generalised cross-validation scores [A, n] (Golub, Heath and Wahba 1979), lower is better.
+
+        Args:
+            power: Mean squares [n] of what is regressed.
+            n_pairs: Number of rows.
+        """
+        scores = []
+        for penalty, weights, factor in zip(self.penalties, self.weights, self.factors, strict=True):
+            left = power - 2 * (weights * self.cross).sum(1) + ((weights @ self.gram) * weights).sum(1)
+            freedom = len(factor) - penalty * torch.cholesky_inverse(factor).trace()
+            scores.append(left.clamp(min=0) / (1 - freedom / n_pairs).clamp(min=1e-9).square())
+        return torch.stack(scores)
+
+    def solve(self, gradient: Tensor, index: Tensor) -> Tensor:
+        """g(G + λ)⁻¹ [n, p] of gradients g [n, p], row j with the penalty number `index[j]`."""
+        solved = torch.empty_like(gradient, dtype=torch.float64)
+        for number in sorted(set(index.tolist())):
+            rows = index == number
+            solved[rows] = torch.cholesky_solve(gradient[rows].double().T, self.factors[number]).T
+        return solved
+
+
+def add_diagonal(gram: Tensor, value: float) -> Tensor:
+    """A copy of a matrix with a value added to its diagonal."""
+    shifted = gram.clone()
+    shifted.diagonal().add_(value)
+    return shifted
+
+
+def largest_eigenvalue(gram: Tensor) -> float:
+    """The largest eigenvalue of a Gram matrix to a few per cent, by power steps from its row sums' signs."""
+    vector = gram.abs().sum(1)
+    for _ in range(POWER_STEPS):
+        vector = gram @ (vector / vector.norm().clamp(min=torch.finfo(gram.dtype).tiny))
+    return float(vector.norm())
