@@ -1,6 +1,6 @@
 """The end-to-end baseline: a residual net on rings, all blocks trained together, in a fixed wall-clock budget.
 
-    python benchmarks/end_to_end.py --rule 110 --n_levels 32 --seconds 70 --n_train 600 --folder OUT
+    python -m benchmarks.end_to_end --rule 110 --n_levels 32 --seconds 70 --n_train 600 --folder OUT
 
 It searches learning rates, widths, depths, heads and norms by successive halving, then trains the best settings anew
 for the whole budget, once with every level supervised and once with the last level only. The search, about 23 budgets
@@ -19,7 +19,6 @@ Files in the folder: search.csv, a row a run of the search; end_to_end.csv, a ro
 import argparse
 import csv
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import product
@@ -30,9 +29,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.runs import LEARNED
+from benchmarks.table import now
 from hierlit.data import CellularAutomaton
 
-LEARNED = 0.999
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WARM_UP = 0.05
 NORMS = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
@@ -66,6 +67,10 @@ class Setting:
     def __str__(self) -> str:
         sizes = f"width {self.width}, depth {self.depth_factor}r, {self.heads} heads"
         return f"{sizes}, norm {self.norm}, lr {self.lr:g}, batch {self.batch_size}"
+
+
+SEARCH_COLUMNS = [*(field.name for field in fields(Setting)), "seconds", "learned", "best", "mean_accuracy"]
+CURVE_COLUMNS = ["method", "setting", "seconds", "learned"]
 
 
 class Check(NamedTuple):
@@ -184,15 +189,16 @@ def train(data: CellularAutomaton, setting: Setting, seconds: float, seed: int, 
     """
     torch.manual_seed(seed)
     inputs, labels = _table(data, "train", setting)
-    net = Net(setting.width, setting.depth_factor * data.n_levels, labels.shape[-1], setting.heads, setting.norm)
+    sizes = (setting.width, setting.depth_factor * data.n_levels, labels.shape[-1])
+    net = Net(*sizes, setting.heads, setting.norm).to(DEVICE)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=setting.weight_decay, fused=True)
     batches, trace, spent = _batches(len(inputs), setting.batch_size), [], 0.0
     while spent < seconds:
-        start = time.perf_counter()
+        start = now()
         rows = next(batches)
         optimizer.param_groups[0]["lr"] = setting.lr * _schedule(spent / seconds)
         _step(net, optimizer, inputs[rows], labels[rows], setting.clip)
-        spent += time.perf_counter() - start
+        spent += now() - start
         if spent >= min(seconds, seconds * (len(trace) + 1) / n_checks):
             trace.append(_check(net, *_table(data, "val", setting), spent))
             if trace[-1].learned == labels.shape[-1]:
@@ -203,7 +209,8 @@ def train(data: CellularAutomaton, setting: Setting, seconds: float, seed: int, 
 def _table(data: CellularAutomaton, split: str, setting: Setting) -> tuple[Tensor, Tensor]:
     """Return inputs [N, L, 1] and the supervised labels [N, L, n or 1]."""
     table = data.tables[split]
-    return table.inputs, table.labels if setting.supervision == "all" else table.labels[..., -1:]
+    labels = table.labels if setting.supervision == "all" else table.labels[..., -1:]
+    return table.inputs.to(DEVICE), labels.to(DEVICE)
 
 
 def _batches(n_rows: int, batch_size: int) -> Iterator[Tensor]:
@@ -325,7 +332,8 @@ def _line(setting: Setting, trace: list[Check]) -> str:
     return f"{told:88s} {end.learned:8d} {best:10d} {end.last_accuracy:11.4f} {end.seconds:8.1f}"
 
 
-def _parse() -> argparse.Namespace:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the options in arguments, those of the process when None."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rule", type=int, default=110)
     parser.add_argument("--n_levels", type=int, default=32)
@@ -343,18 +351,17 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--norms", nargs="+", choices=list(NORMS), default=["none", "batch"])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="of the budget, one a rung")
     parser.add_argument("--n_best", type=int, default=2, help="settings trained anew, for each supervision")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Search, train the best settings for the full budget, print a table."""
-    options = _parse()
+    options = parse()
     sizes = {"n_cells": options.n_cells, "n_train": options.n_train, "n_val": options.n_val}
     data = CellularAutomaton(options.rule, options.n_levels, **sizes, data_seed=options.seed)
     data.setup()
-    columns = [*(field.name for field in fields(Setting)), "seconds", "learned", "best", "mean_accuracy"]
-    searched = Table(options.folder / "search.csv", columns)
-    final = Table(options.folder / "end_to_end.csv", ["method", "setting", "seconds", "learned"])
+    searched = Table(options.folder / "search.csv", SEARCH_COLUMNS)
+    final = Table(options.folder / "end_to_end.csv", CURVE_COLUMNS)
     lines = []
     for supervision in options.supervision:
         candidates = grid(supervision, options)

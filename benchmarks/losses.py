@@ -1,13 +1,9 @@
-"""Compares losses under the gradient solver on an automaton: python benchmarks/losses.py [RULE] [LEVELS] [BLOCKS]."""
+"""The losses under the gradient solver, side by side on an automaton: epochs to the same relative certificate."""
 
-import csv
-import sys
-import tempfile
-import time
-import warnings
 from pathlib import Path
 
-from hierlit.cli import main
+from benchmarks.runs import fit
+from benchmarks.table import Row, write
 
 LOSSES = {
     "squared": ["SquaredLoss"],
@@ -20,39 +16,40 @@ LOSSES = {
     "squared hinge": ["SquaredHingeLoss"],
     "logistic": ["LogisticLoss"],
 }
+QUICK = {"n_levels": 2, "n_blocks": 1, "max_epochs": 10, "overrides": ["--data.n_train=50", "--model.n_features=50"]}
 
 
-def run(loss: list[str], rule: str, levels: str, blocks: str) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        sizes = ["--data.rule", rule, "--data.n_levels", levels, "--model.n_blocks", blocks]
-        quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-        limit = [
-            "--model.n_features",
-            "500",
-            "--trainer.default_root_dir",
-            folder,
-            "--layerwise.max_epochs_per_block",
-            "800",
-        ]
-        config = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
-        main(["fit", "--config", config, "--model.loss", *loss, *sizes, *quiet, *limit])
-        seconds = time.perf_counter() - start
-        logs = Path(folder) / "lightning_logs" / "version_0"
-        with (logs / "blocks.csv").open() as file:
-            trained = list(csv.DictReader(file))
-        with (logs / "levels.csv").open() as file:
-            last = [row for row in csv.DictReader(file) if row["block"] == trained[-1]["block"]]
-    epochs = sum(int(row["epochs"]) for row in trained)
-    unconverged = sum(row["stop_reason"] != "gradient norm" for row in trained)
-    accuracy = " ".join(f"{float(row['val_accuracy']):.3f}" for row in last)
-    return f"{len(trained):6d} {epochs:7d} {seconds:8.1f} {unconverged:12d}  {accuracy}"
+def run(
+    out: Path,
+    rule: int = 110,
+    n_levels: int = 6,
+    n_blocks: int = 6,
+    max_epochs: int = 800,
+    overrides: list[str] = [],  # noqa: B006
+) -> list[Row]:
+    """Trains the quickstart with 500 features once a loss.
 
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    arguments = [*sys.argv[1:], *["110", "8", "8"][len(sys.argv) - 1 :]]
-    table = [f"{'loss':24s} blocks  epochs  seconds  unconverged  accuracy by level"]
-    for name, loss in LOSSES.items():
-        table.append(f"{name:24s} {run(loss, *arguments)}")
-    print("\n".join(table))
+    Args:
+        out: Gets losses.csv, a row a level of each loss after the last block.
+        rule: Wolfram's number of the rule.
+        n_levels: Levels.
+        n_blocks: Blocks at most.
+        max_epochs: Epochs of a block at most.
+        overrides: More arguments of the command, for all.
+    """
+    sizes = [f"--data.rule={rule}", f"--data.n_levels={n_levels}", f"--model.n_blocks={n_blocks}"]
+    limits = ["--model.n_features=500", f"--layerwise.max_epochs_per_block={max_epochs}"]
+    records, rows = [], []
+    for number, (name, loss) in enumerate(LOSSES.items()):
+        folder = out / "losses" / str(number)
+        one = fit("quickstart", folder, "--model.loss", *loss, *sizes, *limits, *overrides)
+        last = [level for level in one.levels if level["block"] == one.blocks[-1]["block"]]
+        records += [{"rule": rule, "loss": name, "epochs": one.epochs, **level} for level in last]
+        accuracy = " ".join(f"{float(level['val_accuracy']):.3f}" for level in last)
+        stopped = f"{one.unconverged} of {len(one.blocks)} blocks unconverged"
+        note = f"{stopped}, {one.seconds[-1]:.1f} s; accuracy by level {accuracy}; ratio value / squared's"
+        squared = rows[0].value if rows else one.epochs
+        what = f"rule {rule}, {n_levels} levels, {name}"
+        rows.append(Row("losses", what, one.epochs, "epochs", squared, one.epochs / squared, note=note))
+    write(out / "losses.csv", records, ["rule", "loss"])
+    return rows

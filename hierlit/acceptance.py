@@ -17,7 +17,8 @@ class SetAsideSums:
         examples: Examples in which the label was observed.
         gain: The block's decrease of the loss, averaged over an example's locations.
         gain_squared: Its square.
-        before: Squared residual y − ŷ before the block, averaged likewise.
+        offset: Residual y − ŷ before the block, averaged likewise.
+        before: Its square.
         after: The same after the block.
         confidence: ŷ² after the block.
         wrong: ŷ² after the block where its sign is wrong.
@@ -26,6 +27,7 @@ class SetAsideSums:
     examples: Tensor
     gain: Tensor
     gain_squared: Tensor
+    offset: Tensor
     before: Tensor
     after: Tensor
     confidence: Tensor
@@ -45,6 +47,7 @@ class SetAsideSums:
             observed.amax(1).double().sum(0),
             gain.sum(0),
             gain.square().sum(0),
+            per_example(labels - before).sum(0),
             per_example((labels - before).square()).sum(0),
             per_example((labels - after).square()).sum(0),
             per_example(after.square()).sum(0),
@@ -52,7 +55,7 @@ class SetAsideSums:
         )
 
     def stack(self) -> Tensor:
-        """All sums as one tensor [7, n]."""
+        """All sums as one tensor [8, n]."""
         return torch.stack(list(vars(self).values()))
 
 
@@ -71,12 +74,16 @@ def accept_gain(sums: SetAsideSums, learned: Tensor) -> Tensor:
 def accept_strict(sums: SetAsideSums, learned: Tensor, share: float = 0.9) -> Tensor:
     """A label not yet learned needs `share` of its explainable variance at once; a learned one needs a gain.
 
-    Labels flipped at rate p leave a squared residual of 4p(1−p) under the best of scores; p is estimated by the rate of
-    wrong signs, weighted by ŷ² so that rows the block cannot decide do not count as noise.
+    What a constant explains counts on neither side. Labels flipped at rate p leave a squared residual of 4p(1−p) under
+    the best of scores; p is estimated by the rate of wrong signs, weighted by ŷ² so that rows the block cannot decide
+    do not count as noise. A quarter of the variance is taken to be explainable in any case: more noise than that
+    cannot be told from a label of which the block knows little.
     """
     flips = (sums.wrong / sums.confidence).nan_to_num(0).clamp(max=0.5)
-    explainable = sums.before / sums.examples - 4 * flips * (1 - flips)
-    explained = (sums.before - sums.after) / sums.examples
+    by_constant = (sums.offset / sums.examples).square()
+    variance = sums.before / sums.examples - by_constant
+    explainable = torch.maximum(variance - 4 * flips * (1 - flips), variance / 4)
+    explained = (sums.before - sums.after) / sums.examples - by_constant
     return accept_gain(sums, learned) & (learned | (explained >= share * explainable))
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hierlit.calibration import Reduce, calibrate, leading_chunks, set_aside_errors
 from hierlit.losses import SquaredLoss
-from hierlit.models.resnet import HierarchicalResNet
-from hierlit.solvers.ridge import ALPHAS, RidgePath
+from hierlit.models.resnet import HierarchicalResNet, is_count
+from hierlit.solvers.ridge import ALPHAS, RidgePath, resolution
 from hierlit.stream import StreamCache
 
 FEATURES_PER_TARGET = 32
@@ -23,7 +23,7 @@ class AdaptiveDraw:
     The idea is that of recursive feature machines (Radhakrishnan et al., Science 2024): the average gradient outer
     product (AGOP) of a fit tells what its labels depend on. Here W¹ stays random, and frozen while W² trains: only the
     standard deviations of its columns, coordinates of a window of [x, scores], become proportional to the diagonal of
-    the AGOP. Each row of W¹ takes that of one label, and the labels are those that gain most on the set-aside rows.
+    the AGOP, each coordinate in units of its root mean square. Each row of W¹ takes that of one label, and the labels are those that gain most on the set-aside rows.
 
     Args:
         redraws: Draws beyond the first.
@@ -42,8 +42,8 @@ class AdaptiveDraw:
 
     def __post_init__(self) -> None:
         limits = {
-            "redraws": (self.redraws, self.redraws >= 1, "a positive integer"),
-            "n_pairs": (self.n_pairs, self.n_pairs >= 1, "a positive integer"),
+            "redraws": (self.redraws, is_count(self.redraws), "a positive integer"),
+            "n_pairs": (self.n_pairs, is_count(self.n_pairs), "a positive integer"),
             "threshold": (self.threshold, 0 < self.threshold <= 1, "in (0, 1]"),
             "floor": (self.floor, 0 <= self.floor <= 1, "in [0, 1]"),
         }
@@ -66,7 +66,7 @@ class AdaptiveDraw:
         leading = leading_chunks(net, streams, reduce, self.n_pairs)
         for draw in range(self.redraws):
             moments = calibrate(net, block, streams, reduce, SquaredLoss(), leading)
-            path = RidgePath(moments.gram, moments.cross, ALPHAS, torch.finfo(features.weight.dtype).eps)
+            path = RidgePath(moments.gram, moments.cross, ALPHAS, resolution(features.weight.dtype))
             weights = path.weights.to(features.weight)
             errors = set_aside_errors(net, block, streams, reduce, weights)
             best, chosen = errors.after.min(0)
@@ -96,7 +96,9 @@ class AdaptiveDraw:
         def normalised(factors: Tensor) -> Tensor:
             return factors * (power.sum() / (factors.square() @ power)).sqrt()[:, None]
 
-        adapted = normalised(agop / agop.amax(1, keepdim=True))
+        # in units of its own size, so that one which is always zero counts for nothing
+        importance = agop * power
+        adapted = normalised(importance / importance.amax(1, keepdim=True))
         return normalised((1 - self.floor) * adapted + self.floor)
 
 

@@ -59,6 +59,9 @@ def calibrate(
         reduce: Sums over processes.
         loss: ℓ, for the objective.
         leading: Chunks to take the moments of, all when None.
+
+    Raises:
+        FloatingPointError: If a feature is not finite.
     """
     features = net.block(block).features
     features.scale.fill_(_input_scale(net, streams, reduce))
@@ -86,6 +89,8 @@ def calibrate(
             sums += torch.stack([residual.square().sum(0), masked_loss(loss, tile.scores, tile.labels).sum(0)])
     gram += partial
     gram, cross, sums = (reduce(total) / count for total in (gram, cross, sums))
+    if not gram.isfinite().all():
+        raise FloatingPointError(f"the features are not finite in block {block + 1}: check the size of the inputs")
     gram[-1, -1] = 1.0
     gram = gram.triu() + gram.triu(1).T
     return Moments(int(count), gram, cross, *sums)
@@ -133,8 +138,10 @@ def add_product(total: Tensor, rows: Tensor) -> None:
 
 
 def leading_chunks(net: HierarchicalResNet, streams: StreamCache, reduce: Reduce, n_pairs: int) -> int:
-    """Number of leading chunks, each as large as the first over all processes, that hold `n_pairs` pairs."""
-    return math.ceil(n_pairs / max(1.0, float(reduce(_count(net, streams.chunks("train", 1))))))
+    """Number of leading chunks, each as large as the largest over all processes, that would hold `n_pairs` pairs."""
+    largest = max((chunk.labels[..., 0].numel() for chunk in streams.chunks("train")), default=0)
+    together = reduce(torch.tensor(largest, dtype=torch.float64, device=net.n_trained.device))
+    return math.ceil(n_pairs / max(1.0, float(together)))
 
 
 def _count(net: HierarchicalResNet, chunks: Iterator[Chunk]) -> Tensor:

@@ -1,10 +1,14 @@
-"""The command line: one plain LightningCLI for fit, validate, test and predict."""
+"""The command line: one plain LightningCLI for fit, validate, test and predict, and `plan` on the same sections."""
 
 import re
+import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
+import psutil
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -14,10 +18,13 @@ import hierlit.losses
 import hierlit.models
 import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
 from hierlit.callbacks import BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
-from hierlit.cli_errors import HierlitParser
+from hierlit.cli_errors import HierlitParser, PlanParser
+from hierlit.cli_plan import PlanOptions, Run
+from hierlit.cli_plan_tables import print_plan
 from hierlit.data import HierarchyDataModule
 from hierlit.task import LayerwiseTask
 
+PLAN = "What a fit with these arguments would cost, before it runs: operations, memory, time, messages, depth bound."
 LINKED = ("n_inputs", "n_labels", "n_locations", "levels")
 
 
@@ -69,6 +76,46 @@ class HierlitCLI(LightningCLI):
             self.parser.error(str(error))
 
 
+class PlanCLI(HierlitCLI):
+    """The sections of `fit`, and `plan`: it makes no trainer, runs nothing and writes nothing.
+
+    Attributes:
+        planned: What was planned.
+    """
+
+    planned: Run
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the section `plan`, and lets configs pass that `fit` has saved."""
+        super().add_arguments_to_parser(parser)
+        parser.add_class_arguments(PlanOptions, "plan")
+        for name in ("ckpt_path", "weights_only"):
+            parser.add_argument(f"--{name}", type=Any, help=SUPPRESS)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
+        """Parses."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Leaves the config as given."""
+
+    def instantiate_classes(self) -> None:
+        """Prints the plan of the config, of whose blocks only one is made."""
+        base, config = psutil.Process().memory_info().rss, self.config.clone()
+        n_blocks, trainer = config.model.n_blocks, config.pop("trainer")
+        config.model.n_blocks = min(1, n_blocks)
+        on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        device = torch.device("cuda" if on_gpu else "cpu")
+        dtype = torch.float64 if str(trainer.precision).startswith("64") else torch.float32
+        try:
+            made = self.parser.instantiate_classes(config)
+            made.layerwise.check(made.model, made.data)
+            self.planned = Run(made.model, made.data, made.layerwise, n_blocks, dtype, device, base)
+            print_plan(self.planned, made.plan)
+        except ValueError as error:
+            self.parser.error(str(error))
+
+
 def find_checkpoint(path: str, root: Path) -> Path:
     """The checkpoint at a path, or for `last` the newest one below `root`/lightning_logs that can be read.
 
@@ -107,6 +154,9 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
     Args:
         args: Command-line arguments; those of the process when None.
     """
+    given = sys.argv[1:] if args is None else list(args)
+    if given[:1] == ["plan"]:
+        return plan(given[1:])
     return HierlitCLI(
         LayerwiseTask,
         HierarchyDataModule,
@@ -120,5 +170,23 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
             "num_sanity_val_steps": 0,
             "callbacks": [Staircase()],
         },
+        parser_kwargs={"epilog": "And plan, which takes the arguments of fit and prints what it would cost."},
+        args=args,  # type: ignore[arg-type]
+    )
+
+
+def plan(args: Sequence[str]) -> LightningCLI:
+    """Prints what the `fit` of the same arguments would cost."""
+    return PlanCLI(
+        LayerwiseTask,
+        HierarchyDataModule,
+        subclass_mode_data=True,
+        parser_class=PlanParser,
+        auto_configure_optimizers=False,
+        run=False,
+        save_config_callback=None,
+        load_from_checkpoint_support=False,
+        seed_everything_default=False,
+        parser_kwargs={"prog": "hierlit plan", "description": PLAN},
         args=args,  # type: ignore[arg-type]
     )

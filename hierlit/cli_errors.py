@@ -9,9 +9,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from hierlit.callbacks import LayerwiseTraining, PredictionWriter
+from hierlit.cli_plan import PlanOptions
 from hierlit.task import LayerwiseTask
 
-SECTIONS = {
+SECTIONS: dict[str, type] = {
     "model": LayerwiseTask,
     "layerwise": LayerwiseTraining,
     "predictions": PredictionWriter,
@@ -24,12 +25,20 @@ NOISE = r"NoneType|^Subtypes|^Given value|^Errors:|^Does not validate|^Parser ke
 class HierlitParser(LightningArgumentParser):
     """LightningCLI's parser, with its errors explained."""
 
+    sections: dict[str, type] = SECTIONS
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the usage and one line, and exits with code 2."""
-        super().error(explain(message), ex)
+        super().error(explain(message, self.sections), ex)
 
 
-def explain(message: str) -> str:
+class PlanParser(HierlitParser):
+    """The parser of `plan`, which has a section more."""
+
+    sections = {**SECTIONS, "plan": PlanOptions}  # noqa: RUF012
+
+
+def explain(message: str, sections: dict[str, type] = SECTIONS) -> str:
     """The line a person needs of jsonargparse's message; the message itself where there is nothing to add."""
     key = _first(r'Parser key "([\w.]+)"', message)
     base = _first(r"<class '(hierlit\.[\w.]+)'>", message)
@@ -42,9 +51,9 @@ def explain(message: str) -> str:
             return unknown(wrong, arguments(_class(path)), f"{key} {path.rpartition('.')[2]}")
     elif wrong := _first(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message):
         section, _, name = wrong.partition(".")
-        if section not in SECTIONS:
-            return unknown(section, [*SECTIONS, *OTHER_KEYS], "the command line and config")
-        return unknown(name, arguments(SECTIONS[section]), section)
+        if section not in sections:
+            return unknown(section, [*sections, *OTHER_KEYS], "the command line and config")
+        return unknown(name, arguments(sections[section]), section)
     if expected := _mismatch(message):
         return f"{key} must be {expected}"
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]

@@ -129,6 +129,7 @@ class LayerwiseTask(L.LightningModule):
         self.certificate: Certificate
         self.stop_rule: Callable[[LayerwiseTask, Certificate], str | None]
         self.stop_reason: str | None = None
+        self.progress: dict[str, float] = {}
         self.block_epoch = 0
         self.results: dict[str, dict[str, Tensor]] = {}
         self.report: BlockReport | None = None
@@ -184,7 +185,7 @@ class LayerwiseTask(L.LightningModule):
         self.active.data.zero_()
         self.active.grad = None
         self.block_epoch = 0
-        self.stop_reason = None
+        self.progress, self.stop_reason = {}, None
         self.solver.start_block(self)
         self.restart_optimizers()
 

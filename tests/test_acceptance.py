@@ -36,7 +36,7 @@ def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over
     draw = np.random.default_rng(seed)
     before, after = draw.standard_normal((2, n_rows, n_locations, 2))
     labels = draw.choice([-1.0, 0.0, 1.0], (n_rows, n_locations, 2))
-    expected = np.zeros((7, 2))
+    expected = np.zeros((8, 2))
     for row in range(n_rows):
         for label in range(2):
             seen = labels[row, :, label] != 0
@@ -45,7 +45,7 @@ def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over
                 gain = (np.logaddexp(0, -y * old) - np.logaddexp(0, -y * new)).mean()
                 wrong = (new**2 * (new * y < 0)).mean()
                 residuals = ((y - old) ** 2).mean(), ((y - new) ** 2).mean()
-                expected[:, label] += [1, gain, gain**2, *residuals, (new**2).mean(), wrong]
+                expected[:, label] += [1, gain, gain**2, (y - old).mean(), *residuals, (new**2).mean(), wrong]
     cut = min(cut, n_rows)
     tensors = [torch.from_numpy(values) for values in (before, after, labels)]
     parts = [[values[:cut] for values in tensors], [values[cut:] for values in tensors]]

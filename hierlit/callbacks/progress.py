@@ -1,7 +1,5 @@
 """BlockProgress: one bar for the blocks, or one line a block where there is no terminal."""
 
-from typing import Any
-
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
@@ -44,18 +42,17 @@ class BlockProgress(ProgressBar):
         report = pl_module.report
         if report is not None:
             self._learned = self._count(pl_module)
-        line = self._line(trainer, pl_module)
+        line = self._line(pl_module)
         if report is not None and self._progress is None:
             done = f"block {pl_module.block}/{len(pl_module.net.blocks)}"
             self._console.print(f"{done}: {line}, {report.seconds:.1f} s, {report.stop_reason}", soft_wrap=True)
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], description=line, completed=pl_module.block)
 
-    def _line(self, trainer: L.Trainer, task: LayerwiseTask) -> str:
-        values: dict[str, Any] = trainer.callback_metrics
+    def _line(self, task: LayerwiseTask) -> str:
         norm = ""
-        if "gradient_norm" in values:
-            norm = f", gradient {float(values['gradient_norm']):.2g} / {float(values['gradient_tolerance']):.2g}"
+        if task.progress:
+            norm = f", gradient {task.progress['gradient_norm']:.2g} / {task.progress['gradient_tolerance']:.2g}"
         return f"epoch {task.block_epoch + 1}{norm}{self._learned}"
 
     def _count(self, task: LayerwiseTask) -> str:

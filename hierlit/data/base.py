@@ -107,6 +107,9 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         ValueError: If arguments are out of range; one line names them all.
     """
 
+    sizes: tuple[int, ...] = ()
+    """Rows of the train, val and test tables, in a module that knows them before it makes the tables."""
+
     def __init__(self, batch_size: int = 64, acceptance_fraction: float = 0.2, data_seed: int = 0) -> None:
         raise_problems(loader_problems(batch_size, acceptance_fraction, data_seed))
         super().__init__()
@@ -136,6 +139,14 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
     @abstractmethod
     def levels(self) -> list[int] | None:
         """The true level of each label, from 1, or None if unknown."""
+
+    @property
+    def n_rows(self) -> dict[str, int]:
+        """Rows of each table; the tables are made for it only where `sizes` does not tell."""
+        if self.sizes:
+            return dict(zip(SPLITS, self.sizes, strict=True))
+        self.setup()
+        return {split: len(table) for split, table in self.tables.items()}
 
     @abstractmethod
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:

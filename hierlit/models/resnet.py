@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
     def change(self, windows: Tensor, weight: Tensor) -> Tensor:
         """The change [..., n] that a weight [n, q+1] in this block's place would make, a tile of rows at a time."""
         changes = [readout(features, weight) for features in self.features.tiles(windows.flatten(0, -2))]
-        return torch.cat(changes).view(*windows.shape[:-1], -1)
+        return torch.cat(changes).view(*windows.shape[:-1], len(weight))
 
 
 def readout(features: Tensor, weight: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from hierlit.calibration import set_aside_errors
 from hierlit.solvers.accelerated import AcceleratedGradient
 from hierlit.solvers.base import Solver
-from hierlit.solvers.ridge import ALPHAS, RidgePath
+from hierlit.solvers.ridge import ALPHAS, RidgePath, resolution
 
 if TYPE_CHECKING:
     from hierlit.task import LayerwiseTask
@@ -31,8 +31,8 @@ class ExactSolver(Solver):
     Args:
         alphas: Candidates for λ_j, as multiples of the mean diagonal of G, raised to what the weights' precision can
             resolve beside the largest eigenvalue; the task's `regularization` for every label when empty.
-        choice: `set_aside` takes the candidate of least squared error on the set-aside rows (of least GCV score where
-            there are none), `gcv` that of least generalised cross-validation score.
+        choice: `set_aside` takes the candidate of least squared error on the set-aside rows (of least GCV score for a
+            label that none of them observes), `gcv` that of least generalised cross-validation score.
 
     Raises:
         ValueError: If an alpha is not positive, or `choice` is not one of those.
@@ -50,12 +50,12 @@ class ExactSolver(Solver):
         """Goes to the ridge solution."""
         objective = task.objective
         curvature = objective.loss.curvature
-        resolution = torch.finfo(task.active.dtype).eps
+        precision = resolution(task.active.dtype)
         alphas: Sequence[float] = self.alphas
         if not alphas:
             mean_diagonal = float(task.moments.gram.diagonal()[:-1].mean())
-            alphas, resolution = [float(objective.regularization[0]) / curvature / mean_diagonal], 0.0
-        path = RidgePath(task.moments.gram, task.moments.cross, alphas, resolution)
+            alphas, precision = [float(objective.regularization[0]) / curvature / max(mean_diagonal, 1e-300)], 0.0
+        path = RidgePath(task.moments.gram, task.moments.cross, alphas, precision)
         chosen = self._choose(task, path)
         labels = torch.arange(len(chosen), device=chosen.device)
         if self.alphas:
@@ -78,6 +78,7 @@ class ExactSolver(Solver):
         if self.choice == "set_aside":
             weights = path.weights.to(task.active.dtype)
             errors = set_aside_errors(task.net, task.block, task.streams, task.reduce, weights)
-            if errors.observed.sum() > 0:
+            if (errors.observed > 0).all():
                 return errors.after.argmin(0)
-        return path.gcv(task.moments.power, task.moments.n_pairs).argmin(0)
+        by_gcv = path.gcv(task.moments.power, task.moments.n_pairs).argmin(0)
+        return by_gcv if self.choice == "gcv" else errors.after.argmin(0).where(errors.observed > 0, by_gcv)

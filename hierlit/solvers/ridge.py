@@ -1,5 +1,6 @@
 """Ridge regression on sums over rows: a path of regularisations, each one Cholesky factorisation."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 
 ALPHAS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 POWER_STEPS = 30
+ROUNDING = 10.0
+"""Rounding error of a Gram matrix, in units of its largest eigenvalue times the precision it was summed in."""
 
 
 class RidgePath:
@@ -26,15 +29,18 @@ class RidgePath:
 
     def __init__(self, gram: Tensor, cross: Tensor, alphas: Sequence[float], resolution: float) -> None:
         self.gram, self.cross = gram, cross
-        mean_diagonal = float(gram.diagonal()[:-1].mean())
+        mean_diagonal = max(float(gram.diagonal()[:-1].mean()), torch.finfo(gram.dtype).tiny)
         floor = resolution * max(1.0, largest_eigenvalue(gram))
         penalties = sorted({max(alpha * mean_diagonal, floor) for alpha in alphas}, reverse=True)
         self.factors: list[Tensor] = []
-        self.penalties = torch.tensor([self._factorise(penalty) for penalty in penalties]).to(gram)
+        made = [self._factorise(penalty) for penalty in penalties]
+        self.penalties = torch.tensor(made, dtype=gram.dtype, device=gram.device)
         self.weights = torch.stack([torch.cholesky_solve(cross.T, factor).T for factor in self.factors])
 
     def _factorise(self, penalty: float) -> float:
         """Keeps the Cholesky factor of G + λ, of ten times λ while rounding has left it indefinite; returns λ."""
+        if not math.isfinite(penalty):
+            raise FloatingPointError("the Gram matrix is not finite: check the size of the inputs")
         factor, failed = torch.linalg.cholesky_ex(add_diagonal(self.gram, penalty))
         if failed:
             return self._factorise(10 * penalty)
@@ -64,6 +70,11 @@ class RidgePath:
         return solved
 
 
+def resolution(dtype: torch.dtype) -> float:
+    """Relative precision of a Gram matrix whose products were summed in a dtype."""
+    return ROUNDING * torch.finfo(dtype).eps
+
+
 def add_diagonal(gram: Tensor, value: float) -> Tensor:
     """A copy of a matrix with a value added to its diagonal."""
     shifted = gram.clone()
@@ -72,8 +83,8 @@ def add_diagonal(gram: Tensor, value: float) -> Tensor:
 
 
 def largest_eigenvalue(gram: Tensor) -> float:
-    """The largest eigenvalue of a Gram matrix to a few per cent, by power steps from its row sums' signs."""
-    vector = gram.abs().sum(1)
+    """The largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector."""
+    vector = torch.randn(len(gram), generator=torch.Generator().manual_seed(0), dtype=gram.dtype).to(gram.device)
     for _ in range(POWER_STEPS):
         vector = gram @ (vector / vector.norm().clamp(min=torch.finfo(gram.dtype).tiny))
     return float(vector.norm())

@@ -7,7 +7,7 @@ from scipy import special, stats
 from torch import Tensor
 
 from hierlit.models import RandomFeatures
-from hierlit.models.random_features import ACTIVATIONS
+from hierlit.models.random_features import ACTIVATIONS, TILE
 
 N_FEATURES, FAN_IN = 20_000, 10
 REFERENCES = {
@@ -18,6 +18,15 @@ REFERENCES = {
     "sigmoid": special.expit,
     "softplus": lambda z: np.logaddexp(0, z),
     "cos": np.cos,
+}
+SLOPES = {
+    "relu": lambda z: (z > 0).astype(float),
+    "gelu": lambda z: stats.norm.cdf(z) + z * stats.norm.pdf(z),
+    "tanh": lambda z: 1 / np.cosh(z) ** 2,
+    "erf": lambda z: 2 / math.sqrt(math.pi) * np.exp(-(z**2)),
+    "sigmoid": lambda z: special.expit(z) * special.expit(-z),
+    "softplus": special.expit,
+    "cos": lambda z: -np.sin(z),
 }
 
 
@@ -104,3 +113,68 @@ def test_nothing_is_trained_and_everything_is_in_the_checkpoint() -> None:
     assert not any(parameter.requires_grad for parameter in features.parameters())
     assert set(features.state_dict()) == {"weight", "bias", "scale", "mean"}
     assert not features(torch.ones(FAN_IN)).requires_grad
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_slopes_are_the_activations_derivative_at_the_preactivations(name: str) -> None:
+    features = draw(fan_in=4, n_features=50, activation=name).double()
+    features.scale.fill_(2.5)
+    features.mean.fill_(7)
+    z = torch.randn(6, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    before = z.clone()
+    with torch.no_grad():
+        slopes = features.slopes(z)
+    preactivations = 2.5 * z.numpy() @ features.weight.numpy().T + features.bias.numpy()
+    np.testing.assert_allclose(slopes, SLOPES[name](preactivations), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(features.preactivations(z), preactivations, rtol=1e-12, atol=1e-14)
+    assert torch.equal(z, before)
+    assert not slopes.requires_grad
+
+
+@pytest.mark.parametrize(("tile", "rows"), [(1, 1), (9, 1), (17, 1), (18, 2), (45, 5), (2**20, 2**20 // 9)])
+def test_tiles_of_rows_make_up_all_features(tile: int, rows: int, monkeypatch) -> None:
+    monkeypatch.setitem(TILE, "cpu", tile)
+    features = draw(n_features=9, activation="tanh")
+    features.mean.fill_(0.25)
+    windows = torch.randn(11, FAN_IN, generator=torch.Generator().manual_seed(1))
+    assert features.rows_at_once() == rows
+    tiles = list(features.tiles(windows))
+    assert [len(part) for part in tiles[:-1]] == [rows] * (len(tiles) - 1)
+    assert 1 <= len(tiles[-1]) <= rows
+    torch.testing.assert_close(torch.cat(tiles), features(windows))
+    monkeypatch.undo()
+    torch.testing.assert_close(torch.cat(tiles), features(windows))
+
+
+def test_a_redraw_with_equal_coordinates_is_the_papers_draw() -> None:
+    features, fresh = draw(3, beta=0.8), draw(4, beta=0.8)
+    bias = features.bias.clone()
+    features.redraw(torch.ones(1, FAN_IN), torch.Generator().manual_seed(4))
+    assert torch.equal(features.weight, fresh.weight)
+    assert torch.equal(features.bias, bias)
+    assert_centred_normal(features.weight, (1 - 0.8**2) / FAN_IN)
+
+
+def test_rows_of_a_redraw_take_turns_in_the_standard_deviations_of_their_coordinates() -> None:
+    features, again = draw(0, beta=0.6), draw(1, beta=0.6)
+    deviations = torch.rand(3, FAN_IN, generator=torch.Generator().manual_seed(2)) * 4
+    deviations[1, 7] = 0
+    for redrawn in (features, again):
+        redrawn.redraw(deviations, torch.Generator().manual_seed(9))
+    assert torch.equal(features.weight, again.weight)
+    for turn in range(3):
+        for coordinate in range(FAN_IN):
+            sample, deviation = features.weight[turn::3, coordinate], float(deviations[turn, coordinate])
+            if deviation:
+                assert_centred_normal(sample, deviation**2 * (1 - 0.6**2) / FAN_IN)
+            else:
+                assert not sample.any()
+
+
+def test_a_redraw_has_the_precision_of_the_features_and_stays_frozen() -> None:
+    features = draw(n_features=5).double()
+    before = features.weight
+    features.redraw(torch.ones(2, FAN_IN).double(), torch.Generator().manual_seed(0))
+    assert features.weight is before
+    assert features.weight.dtype == torch.float64
+    assert not features.weight.requires_grad

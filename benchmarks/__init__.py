@@ -1,0 +1,1 @@
+"""What is claimed about speed, memory and depth, as one command: python -m benchmarks."""

@@ -1,0 +1,185 @@
+"""`plan`: what the fit of a config will cost, from the config alone (ours)."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from hierlit.adaptation import FEATURES_PER_TARGET
+from hierlit.callbacks import LayerwiseTraining
+from hierlit.data import HierarchyDataModule
+from hierlit.data.base import FixedBatches
+from hierlit.data.checks import n_set_aside
+from hierlit.models.random_features import TILE
+from hierlit.plan import Sizes, distinct_candidates
+from hierlit.plan_work import Rates
+from hierlit.solvers import ExactSolver, GradientSolver
+from hierlit.solvers.ridge import ALPHAS, resolution
+from hierlit.stream import FREE_SHARE, free_memory
+from hierlit.task import LayerwiseTask
+
+TYPICAL_EPOCHS = 200
+"""Epochs of a block that is not solved in one: quickstart.yaml takes 33 to 290, 190 on average."""
+GLIBC_HEAP = 32 * 2**20
+"""Bytes below which glibc may keep memory that is freed."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a plan needs beyond the config of the run. Rates that are not given are measured here, in about a second.
+
+    Args:
+        devices: Processes of the second column.
+        epochs: Epochs of a block, which no config tells: when None, 1 for the exact solver with the squared loss, else
+            200. `layerwise.max_epochs_per_block` limits them.
+        targets: Labels that an adaptive W¹ is drawn for; as many as the largest level has when None.
+        flops: Operations a second of matrix products in the run's precision.
+        factor_flops: Operations a second of float64 factorisations and eigenvalues.
+        bandwidth: Bytes a second read from memory or written to it.
+        link: Bytes a second between processes; the time of messages is left out when None.
+        margin_growth: γ, by which a block grows the margins of labels that are right, for the paper's depth bound.
+
+    Raises:
+        ValueError: One line naming each argument out of range.
+    """
+
+    devices: int = 8
+    epochs: int | None = None
+    targets: int | None = None
+    flops: float | None = None
+    factor_flops: float | None = None
+    bandwidth: float | None = None
+    link: float | None = None
+    margin_growth: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        problems = [f"plan.{name} must be positive, got {value}" for name, value in given.items() if not value > 0]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+class Run(NamedTuple):
+    """A run to be planned.
+
+    Attributes:
+        task: The task, of one block: the others have the same sizes.
+        data: The data, whose tables need not have been made.
+        layerwise: The callback.
+        n_blocks: Blocks of the run.
+        dtype: Its precision.
+        device: Where it will run.
+        base: Bytes of memory that the libraries take.
+    """
+
+    task: LayerwiseTask
+    data: HierarchyDataModule
+    layerwise: LayerwiseTraining
+    n_blocks: int
+    dtype: torch.dtype
+    device: torch.device
+    base: int
+
+
+def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
+    """The sizes of a run on a number of processes.
+
+    Raises:
+        ValueError: Its solver is not one of hierlit's.
+    """
+    task, data = run.task, run.data
+    on_cpu, n_rows, precision = run.device.type == "cpu", data.n_rows, resolution(run.dtype)
+    n_held = n_set_aside(n_rows["train"], data.acceptance_fraction)
+    splits = {"train": n_rows["train"] - n_held, "held": n_held, "val": n_rows["val"]}
+    budget = task.streams.budget
+    if budget is None:
+        budget = FREE_SHARE * free_memory(run.device) / (n_processes if on_cpu else 1)
+    sizes = Sizes(
+        batches={split: batches_of(data, number, split == "train") for split, number in splits.items()},
+        n_rows=sum(n_rows.values()),
+        n_locations=data.n_locations,
+        n_inputs=data.n_inputs,
+        n_labels=data.n_labels,
+        n_features=len(task.net.block(0).features.weight),
+        n_blocks=run.n_blocks,
+        budget=budget,
+        tile=TILE[run.device.type],
+        heap=GLIBC_HEAP if on_cpu else 0,
+        window=task.net.windows.size,
+        n_processes=n_processes,
+        itemsize=run.dtype.itemsize,
+        rotated=task.net.rotation is not None,
+        calibrated=task.net.input_scale != "fan_in",
+        epochs=epochs_of(run, options),
+    )
+    if isinstance(task.solver, ExactSolver):
+        alphas = task.solver.alphas
+        n_candidates = distinct_candidates(alphas, precision, sizes.n_features) if alphas else 1
+        sizes = replace(sizes, n_candidates=n_candidates, gcv=task.solver.choice == "gcv" or n_held == 0)
+    elif isinstance(task.solver, GradientSolver):
+        minibatch_epochs = task.solver.minibatch_epochs
+        sizes = replace(sizes, minibatch_epochs=minibatch_epochs, n_eigenvalues=1 + (minibatch_epochs > 0))
+    else:
+        raise ValueError(
+            f"plan needs model.solver to be ExactSolver or GradientSolver, got {type(task.solver).__name__}"
+        )
+    if task.adaptation is None:
+        return sizes
+    levels = data.levels or [1] * data.n_labels
+    targets = options.targets or max(map(levels.count, levels))
+    return replace(
+        sizes,
+        redraws=task.adaptation.redraws,
+        draw_candidates=distinct_candidates(ALPHAS, precision, sizes.n_features),
+        draw_pairs=task.adaptation.n_pairs,
+        n_targets=min(targets, data.n_labels, max(1, sizes.n_features // FEATURES_PER_TARGET)),
+    )
+
+
+def batches_of(data: HierarchyDataModule, n_rows: int, shuffle: bool) -> tuple[int, ...]:
+    """Rows of each batch of that many rows, over all processes, in the order of the first epoch."""
+    return tuple(map(len, FixedBatches(torch.arange(n_rows), data.batch_size, data.data_seed, shuffle)))
+
+
+def epochs_of(run: Run, options: PlanOptions) -> int:
+    """Epochs of a block: given or typical, within the limits of the callback and the solver."""
+    in_one = isinstance(run.task.solver, ExactSolver) and run.task.loss.is_squared
+    epochs = options.epochs or (1 if in_one else TYPICAL_EPOCHS)
+    return max(run.task.solver.min_epochs, min(epochs, run.layerwise.max_epochs_per_block))
+
+
+def rates_of(run: Run, options: PlanOptions) -> Rates:
+    """The rates given; those that are not, measured on the run's device."""
+    given = (options.flops, options.factor_flops, options.factor_flops, options.bandwidth)
+    if None not in given:
+        return Rates(*given)  # type: ignore[arg-type]
+    return Rates(*(rate or found for rate, found in zip(given, measured_rates(run.device, run.dtype), strict=True)))
+
+
+def measured_rates(device: torch.device, dtype: torch.dtype) -> list[float]:
+    """Rates of a square product, a float64 Cholesky factorisation and eigenvalues, and a copy."""
+    side = 1024
+    rows = torch.randn(side, side, dtype=dtype, device=device)
+    gram = torch.eye(side, dtype=torch.float64, device=device) + rows.abs().double().mean()
+    source, copy = (torch.zeros(2**25, device=device) for _ in range(2))
+    actions: list[tuple[float, Callable[[], object]]] = [
+        (2 * side**3, lambda: rows @ rows),
+        (side**3 / 3, lambda: torch.linalg.cholesky_ex(gram)),
+        (4 * side**3 / 3, lambda: torch.linalg.eigvalsh(gram)),
+        (2 * source.nbytes, lambda: copy.copy_(source)),
+    ]
+    return [amount / seconds(action, device) for amount, action in actions]
+
+
+def seconds(action: Callable[[], object], device: torch.device) -> float:
+    """Time that an action takes, the shorter of two after a first one."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

@@ -1,0 +1,140 @@
+"""The tables and lines that `plan` prints."""
+
+import math
+from itertools import chain
+
+from rich.console import Console
+from rich.table import Table
+
+from hierlit.cli_plan import PlanOptions, Run, rates_of, sizes_of
+from hierlit.plan import Sizes, depth_bound
+from hierlit.plan_work import BlockWork, Rates, Work, total
+from hierlit.stream import FREE_SHARE
+
+RUN_BYTES = 38 * 2**20
+"""Memory that the logger, figures and metrics of a run take beyond the libraries; measured."""
+MIB = 2**20
+
+
+def print_plan(run: Run, options: PlanOptions) -> None:
+    """Prints sizes and memory, work and messages, what was taken for granted, and the depth bound."""
+    sizes = [sizes_of(run, options, n_processes) for n_processes in (1, options.devices)]
+    works, rates = [BlockWork(each) for each in sizes], rates_of(run, options)
+    console = Console(highlight=False)
+    console.print(size_table(run, sizes))
+    console.print(work_table(works, rates))
+    if works[1].messages:
+        console.print(message_table(works[1], options.link))
+    for line in (*assumptions(run, options, sizes[0], rates), depth_line(run, sizes[0], options.margin_growth)):
+        console.print(f"- {line}", soft_wrap=True)
+
+
+def memory_of(run: Run, sizes: Sizes) -> dict[str, float]:
+    """Bytes of a process at its peak by part; of its GPU, if it has one, without what CUDA itself takes."""
+    if run.device.type == "cpu":
+        return {"libraries, logger": run.base + RUN_BYTES, **sizes.memory}
+    return {part: size for part, size in sizes.memory.items() if part != "tables"}
+
+
+def size_table(run: Run, sizes: list[Sizes]) -> Table:
+    """Parameters and rows, what the cache keeps and what not, and memory."""
+    table = Table("", title="Sizes", title_justify="left")
+    for name in ("1 process", f"each of {sizes[1].n_processes}"):
+        table.add_column(name, justify="right")
+    table.add_row("parameters trained at a time", *(f"{s.n_trained:,}" for s in sizes))
+    table.add_row("parameters frozen in the end", *(f"{s.n_frozen:,}" for s in sizes), end_section=True)
+    for split, name in {"train": "rows fitted", "held": "rows set aside", "val": "rows to validate on"}.items():
+        table.add_row(name, *(f"{s.pairs(split) // s.n_locations:,}" for s in sizes))
+    table.add_section()
+    table.add_row("MiB: budget of the cache", *(mib(s.budget) for s in sizes))
+    table.add_row("MiB: streams and labels mapped to files", *(mib(s.cache.mapped) for s in sizes))
+    table.add_row(
+        "share of features computed at every visit", *(f"{recomputed(s):.0%}" for s in sizes), end_section=True
+    )
+    memory = [memory_of(run, s) for s in sizes]
+    for part in memory[0]:
+        table.add_row(f"MiB: {part}", *(mib(parts[part]) for parts in memory))
+    table.add_section()
+    table.add_row("MiB: memory at the peak", *(mib(sum(parts.values())) for parts in memory))
+    return table
+
+
+def recomputed(sizes: Sizes) -> float:
+    """Share of the fitted and set-aside rows whose features the cache does not keep."""
+    computed = sizes.cache.recomputed
+    return (computed["train"] + computed["held"]) / (sizes.pairs("train") + sizes.pairs("held"))
+
+
+def work_table(works: list[BlockWork], rates: Rates) -> Table:
+    """Operations, memory traffic and time of a block's parts."""
+    table = Table("", title="Work", title_justify="left")
+    for name in ("1 process\nGFLOP", "\nMiB", "\ns", f"each of {works[1].sizes.n_processes}\nGFLOP", "\nMiB", "\ns"):
+        table.add_column(name, justify="right")
+
+    def add(name: str, parts: list[Work], end_section: bool = False) -> None:
+        cells = ([gflop(part.operations), mib(part.moved), f"{rates.seconds(part):,.3g}"] for part in parts)
+        table.add_row(name, *chain(*cells), end_section=end_section)
+
+    for name in works[0].parts:
+        add(name, [work.parts[name] for work in works], end_section=name == list(works[0].parts)[-1])
+    blocks, n_blocks = [total(*work.parts.values()) for work in works], works[0].sizes.n_blocks
+    add("an epoch", [work.epoch for work in works])
+    add("a block", blocks)
+    add(f"{n_blocks} blocks", [block.times(n_blocks) for block in blocks])
+    return table
+
+
+def message_table(work: BlockWork, link: float | None) -> Table:
+    """Bytes that a process adds up with the others for a block, and the time of a ring of processes."""
+    n = work.sizes.n_processes
+    table = Table("", title="All-reduced for a block", title_justify="left")
+    for name in (f"each of {n}\nMiB", "\ns")[: 2 if link else 1]:
+        table.add_column(name, justify="right")
+    for part, size in {**work.messages, "a block": sum(work.messages.values())}.items():
+        table.add_row(part, mib(size), *([f"{2 * (n - 1) / n * size / link:,.3g}"] if link else []))
+    return table
+
+
+def depth_line(run: Run, sizes: Sizes, margin_growth: float | None) -> str:
+    """The paper's depth bound, or what it would need."""
+    depth, formula = f"depth: the network has D = {sizes.n_blocks + 1}", "D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1)"
+    if run.data.levels is None:
+        return f"{depth}; the paper's {formula} needs levels, which this data does not tell"
+    n_levels, n_pairs = max(run.data.levels), sum(sizes.batches["train"]) * sizes.n_locations
+    robustness = float(run.task.hparams["robustness"])
+    bound = f"{n_levels}·(⌈{math.log(8 * n_pairs / robustness):.2f}/γ⌉ + 1)"
+    if margin_growth is None:
+        return f"{depth}; the paper's {formula} = {bound} needs --plan.margin_growth, by which a block grows margins"
+    least = depth_bound(n_levels, n_pairs, robustness, margin_growth)
+    return f"{depth}; the paper's {formula} = {bound} = {least} at γ = {margin_growth:g}"
+
+
+def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> list[str]:
+    """What the config does not tell and the plan takes for granted."""
+    lines, limit = [], f"the limit is {run.layerwise.max_epochs_per_block:,}"
+    if options.epochs is None and sizes.epochs == 1:
+        lines.append(f"epochs: 1 a block, enough if every label is observed ({limit}); --plan.epochs")
+    elif options.epochs is None:
+        lines.append(f"epochs: taken as {sizes.epochs} a block, no config tells ({limit}); --plan.epochs")
+    if sizes.redraws:
+        lines.append(f"draws: labels that W¹ is drawn for taken as {sizes.n_targets}; --plan.targets")
+    if candidates := max(sizes.n_candidates, sizes.draw_candidates):
+        lines.append(f"factorisations: {candidates}, those of regularisations taken to be above rounding")
+    if run.layerwise.stop_when_learned:
+        lines.append("blocks: stop_when_learned may end the run earlier")
+    if run.task.streams.budget is None:
+        lines.append(f"cache: without model.cache_budget_gib, {FREE_SHARE:.0%} of what is free on this machine now")
+    speeds = [f"products {gflop(rates.products)}", f"factorisations {gflop(rates.cholesky)}"]
+    speeds += [] if sizes.n_candidates else [f"eigenvalues {gflop(rates.eigen)}"]
+    speed = f"{', '.join(speeds)} GFLOP/s, memory {rates.bandwidth / 2**30:,.3g} GiB/s"
+    return [*lines, f"seconds: {speed}; Lightning's own are not in them"]
+
+
+def mib(size: float) -> str:
+    """Bytes in MiB, to three digits."""
+    return f"{size / MIB:,.0f}" if size >= 100 * MIB else f"{size / MIB:.3g}"
+
+
+def gflop(operations: float) -> str:
+    """Operations in 10⁹, to three digits."""
+    return f"{operations / 1e9:,.0f}" if operations >= 1e11 else f"{operations / 1e9:.3g}"
