@@ -79,6 +79,8 @@ class HierlitCLI(LightningCLI):
 class PlanCLI(HierlitCLI):
     """The sections of `fit`, and `plan`: it makes no trainer, runs nothing and writes nothing.
 
+    Of the trainer's section it reads the precision and the accelerator; limits on batches it does not.
+
     Attributes:
         planned: What was planned.
     """

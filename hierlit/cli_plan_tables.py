@@ -127,7 +127,7 @@ def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> l
     speeds = [f"products {gflop(rates.products)}", f"factorisations {gflop(rates.cholesky)}"]
     speeds += [] if sizes.n_candidates else [f"eigenvalues {gflop(rates.eigen)}"]
     speed = f"{', '.join(speeds)} GFLOP/s, memory {rates.bandwidth / 2**30:,.3g} GiB/s"
-    return [*lines, f"seconds: {speed}; Lightning's own are not in them"]
+    return [*lines, f"seconds: {run.device.type}, {speed}; Lightning's own are not in them"]
 
 
 def mib(size: float) -> str:
