@@ -19,9 +19,9 @@ import hierlit.models
 import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
 from hierlit.callbacks import BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
 from hierlit.cli_errors import HierlitParser, PlanParser
-from hierlit.cli_plan import PlanOptions, Run
-from hierlit.cli_plan_tables import print_plan
 from hierlit.data import HierarchyDataModule
+from hierlit.plan.options import PlanOptions, Run
+from hierlit.plan.tables import print_plan
 from hierlit.task import LayerwiseTask
 
 PLAN = "What a fit with these arguments would cost, before it runs: operations, memory, time, messages, depth bound."

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from hierlit.callbacks import LayerwiseTraining, PredictionWriter
-from hierlit.cli_plan import PlanOptions
+from hierlit.plan.options import PlanOptions
 from hierlit.task import LayerwiseTask
 
 SECTIONS: dict[str, type] = {

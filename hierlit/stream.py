@@ -112,18 +112,24 @@ class StreamCache:
 
     def keep_features(self, split: str, block: int) -> None:
         """Computes the block's features of a split once and keeps them, as far as the budget goes."""
+        self._reserve(split, block)
         features = self.net.block(block).features
         for chunk in self._chunks.get(split, []):
-            shape = (chunk.labels[..., 0].numel(), len(features.weight))
-            size = shape[0] * shape[1] * features.weight.element_size()
-            if chunk.buffer is None and size <= self.left:
-                self.left -= size
-                chunk.buffer = features.weight.new_empty(shape)
             if chunk.buffer is not None:
                 windows, rows = self.net.windows(self._fetch(chunk).stream).flatten(0, -2), features.rows_at_once()
                 for kept, tile in zip(torch.split(chunk.buffer, rows), features.tiles(windows), strict=True):
                     kept.copy_(tile)
                 chunk.features = chunk.buffer
+
+    def _reserve(self, split: str, block: int) -> None:
+        """Takes memory for features, once and before any are computed: temporary tensors in between would split it."""
+        weight = self.net.block(block).features.weight
+        for chunk in self._chunks.get(split, []):
+            n_pairs = chunk.labels[..., 0].numel()
+            size = n_pairs * len(weight) * weight.element_size()
+            if chunk.buffer is None and size <= self.left:
+                self.left -= size
+                chunk.buffer = weight.new_empty(n_pairs, len(weight))
 
     def advance(self, block: int) -> None:
         """Moves every chunk past a block that has just been trained."""

@@ -12,9 +12,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hierlit.cli import PlanCLI, main
-from hierlit.cli_plan import PlanOptions, sizes_of
-from hierlit.plan import depth_bound
-from hierlit.plan_work import BlockWork, total
+from hierlit.plan.options import PlanOptions, sizes_of
+from hierlit.plan.sizes import depth_bound
+from hierlit.plan.work import BlockWork, total
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--config", str(ROOT / "tests" / "conf" / "automaton.yaml")]
@@ -29,8 +29,8 @@ PEAK = f"""
 import re, sys
 from pathlib import Path
 from hierlit.cli import main
-from hierlit.cli_plan import PlanOptions, sizes_of
-from hierlit.cli_plan_tables import memory_of
+from hierlit.plan.options import PlanOptions, sizes_of
+from hierlit.plan.tables import memory_of
 run = main(["plan", *sys.argv[1:], *{RATES}]).planned
 predicted = sum(memory_of(run, sizes_of(run, PlanOptions())).values())
 main(["fit", *sys.argv[1:]])

@@ -6,9 +6,9 @@ from itertools import chain
 from rich.console import Console
 from rich.table import Table
 
-from hierlit.cli_plan import PlanOptions, Run, rates_of, sizes_of
-from hierlit.plan import Sizes, depth_bound
-from hierlit.plan_work import BlockWork, Rates, Work, total
+from hierlit.plan.options import PlanOptions, Run, rates_of, sizes_of
+from hierlit.plan.sizes import Sizes, depth_bound
+from hierlit.plan.work import BlockWork, Rates, Work, total
 from hierlit.stream import FREE_SHARE
 
 RUN_BYTES = 38 * 2**20

@@ -13,8 +13,8 @@ from hierlit.data import HierarchyDataModule
 from hierlit.data.base import FixedBatches
 from hierlit.data.checks import n_set_aside
 from hierlit.models.random_features import TILE
-from hierlit.plan import Sizes, distinct_candidates
-from hierlit.plan_work import Rates
+from hierlit.plan.sizes import Sizes, distinct_candidates
+from hierlit.plan.work import Rates
 from hierlit.solvers import ExactSolver, GradientSolver
 from hierlit.solvers.ridge import ALPHAS, resolution
 from hierlit.stream import FREE_SHARE, free_memory

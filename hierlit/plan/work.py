@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hierlit.acceptance import SetAsideSums
 from hierlit.calibration import MEAN_PAIRS, PANELS
-from hierlit.plan import SPLITS, Sizes
+from hierlit.plan.sizes import SPLITS, Sizes
 from hierlit.solvers.ridge import POWER_STEPS
 
 METRIC_BYTES = 44
