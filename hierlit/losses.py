@@ -27,6 +27,12 @@ class MarginLoss(ABC):
     def __call__(self, margins: Tensor) -> Tensor:
         """Elementwise losses ℓ(z) of margins z, in the same shape."""
 
+    def derivative(self, margins: Tensor) -> Tensor:
+        """Elementwise ℓ'(z) of margins z, in the same shape."""
+        with torch.enable_grad():
+            at = margins.detach().requires_grad_()
+            return torch.autograd.grad(self(at).sum(), at)[0]
+
     @property
     @abstractmethod
     def curvature(self) -> float:
@@ -94,6 +100,10 @@ class SquaredLoss(MarginLoss):
     def __call__(self, margins: Tensor) -> Tensor:
         """Elementwise losses of margins."""
         return (1 - margins).square() / 2
+
+    def derivative(self, margins: Tensor) -> Tensor:
+        """Elementwise z − 1."""
+        return margins - 1
 
     @property
     def curvature(self) -> float:

@@ -149,8 +149,8 @@ class LayerwiseTask(L.LightningModule):
         scores: Tensor = self.net(inputs.to(self.dtype))
         return scores
 
-    def data_term(self, chunk: Chunk) -> Tensor:
-        """The rows' part of each label's F_k at the active weight, [n]."""
+    def data_term(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """The rows' part of each label's F_k at the active weight, [n], and its gradient [n, q+1]."""
         return self.objective.data_term(self.active, self.streams.tiles(chunk, self.block))
 
     def configure_optimizers(self) -> Optimizer:

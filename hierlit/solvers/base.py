@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hierlit.losses import MarginLoss, masked_loss
+from hierlit.losses import MarginLoss
 
 if TYPE_CHECKING:
     from hierlit.stream import Chunk, Tile
@@ -32,38 +32,23 @@ class BlockObjective:
     n_pairs: int
     regularization: Tensor
 
-    def data_term(self, weight: Tensor, tiles: Iterable[Tile]) -> Tensor:
-        """Rows' part of each F_k [n] at a weight [n, q+1]; its backward pass costs nothing more."""
-        terms: Tensor = _DataTerm.apply(weight, self, tiles)  # type: ignore[no-untyped-call]
-        return terms
+    @torch.no_grad()
+    def data_term(self, weight: Tensor, tiles: Iterable[Tile]) -> tuple[Tensor, Tensor]:
+        """Rows' part of each F_k [n] at a weight [n, q+1], and its gradient; each tile is visited once."""
+        slopes, intercept = weight[:, :-1].T, weight[:, -1]
+        terms, gradient = weight.new_zeros(len(weight)), torch.zeros_like(weight)
+        for tile in tiles:
+            margins = torch.addmm(tile.scores + intercept, tile.features, slopes).mul_(tile.labels)
+            observed = tile.labels != 0
+            terms += (self.loss(margins) * observed).sum(0)
+            rise = self.loss.derivative(margins).mul_(tile.labels)
+            gradient[:, :-1].addmm_(rise.T, tile.features)
+            gradient[:, -1] += rise.sum(0)
+        return terms / self.n_pairs, gradient.div_(self.n_pairs)
 
     def penalty(self, weight: Tensor) -> Tensor:
         """Each label's (λ_j/2)‖A_j‖², [n]."""
         return self.regularization / 2 * weight.square().sum(1)
-
-
-class _DataTerm(torch.autograd.Function):
-    """Value and gradient in one visit to each tile, so that no tile's features need to outlive it."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, objective: BlockObjective, tiles: Iterable[Tile]) -> Tensor:
-        slopes, intercept = weight[:, :-1].T, weight[:, -1]
-        gradient, terms = torch.zeros_like(weight), weight.new_zeros(len(weight))
-        for tile in tiles:
-            with torch.enable_grad():
-                scores = torch.addmm(tile.scores + intercept, tile.features, slopes).detach().requires_grad_()
-                losses = masked_loss(objective.loss, scores, tile.labels).sum(0)
-                (rise,) = torch.autograd.grad(losses.sum(), scores)
-            gradient[:, :-1].addmm_(rise.T, tile.features)
-            gradient[:, -1] += rise.sum(0)
-            terms += losses.detach()
-        ctx.save_for_backward(gradient.div_(objective.n_pairs))
-        return terms / objective.n_pairs
-
-    @staticmethod
-    def backward(ctx: Any, *change: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return change[0][:, None] * gradient, None, None
 
 
 @dataclass
@@ -102,15 +87,21 @@ class Solver(ABC):
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
         """A fresh optimizer of `task.active`; called when a block starts and when the solver changes phase."""
 
-    def start_block(self, task: LayerwiseTask) -> None:  # noqa: B027
+    def start_block(self, task: LayerwiseTask) -> None:
         """Forgets the block before; F_k is known by now as `task.objective`."""
+        self._gradient: Tensor | None = None
 
     def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> Tensor:
-        """Adds a batch to the full gradient. Returns the labels' data terms [n], detached."""
-        terms = task.data_term(chunk)
-        # gradients are averaged over processes, F_k is a sum over all of their rows
-        task.manual_backward(terms.sum() * task.trainer.world_size)
-        return terms.detach()
+        """Adds a batch to this process's part of the full gradient. Returns the labels' data terms [n]."""
+        terms, gradient = task.data_term(chunk)
+        self._gradient = gradient if self._gradient is None else self._gradient.add_(gradient)
+        return terms
+
+    def backward(self, task: LayerwiseTask, gradient: Tensor) -> None:
+        """Adds to `task.active.grad` a gradient [n, q+1] summed over processes, and that of the penalty."""
+        # wrappers average what they see in the backward pass, and see each process's part of the sum
+        given = (task.active * gradient).sum() * task.trainer.world_size
+        task.manual_backward(given + task.objective.penalty(task.active).sum())
 
     def certify(self, task: LayerwiseTask, objective: Tensor, epoch: int) -> Certificate | None:
         """The certificate at the weights just before `step`, or None if this epoch did not hold them fixed.
@@ -120,12 +111,11 @@ class Solver(ABC):
             objective: Data terms [n] summed over the epoch and all processes.
             epoch: Epoch within the block, from 0.
         """
-        penalty = task.objective.penalty(task.active)
-        task.manual_backward(penalty.sum())
+        gradient, self._gradient = self._gradient, None
+        self.backward(task, torch.zeros_like(task.active) if gradient is None else gradient)
         assert task.active.grad is not None
-        return Certificate(
-            objective + penalty.detach(), task.active.grad.norm(dim=1), task.objective.regularization.clone()
-        )
+        penalty = task.objective.penalty(task.active.detach())
+        return Certificate(objective + penalty, task.active.grad.norm(dim=1), task.objective.regularization.clone())
 
     @abstractmethod
     def step(self, task: LayerwiseTask, epoch: int) -> None:

@@ -48,6 +48,7 @@ class ExactSolver(Solver):
 
     def start_block(self, task: LayerwiseTask) -> None:
         """Goes to the ridge solution."""
+        super().start_block(task)
         objective = task.objective
         curvature = objective.loss.curvature
         precision = resolution(task.active.dtype)

@@ -50,6 +50,7 @@ class GradientSolver(Solver):
 
     def start_block(self, task: LayerwiseTask) -> None:
         """Goes back to mini-batches."""
+        super().start_block(task)
         self._in_minibatches = self.minibatch_epochs > 0
 
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
@@ -76,12 +77,10 @@ class GradientSolver(Solver):
             return super().training_step(task, chunk, epoch)
         optimizer: Any = task.optimizers()
         optimizer.zero_grad()
-        terms = task.data_term(chunk)
-        n_batches = task.trainer.num_training_batches
-        penalty = task.objective.penalty(task.active)
-        task.manual_backward((terms * n_batches * task.trainer.world_size + penalty).sum())
+        terms, gradient = task.data_term(chunk)
+        self.backward(task, gradient * task.trainer.num_training_batches)
         optimizer.step()
-        return terms.detach()
+        return terms
 
     def certify(self, task: LayerwiseTask, objective: Tensor, epoch: int) -> Certificate | None:
         """The certificate, once the steps are full-batch."""
