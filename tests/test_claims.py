@@ -53,6 +53,17 @@ def test_other_rules_are_learned_without_tuning(rule: int) -> None:
     assert min(values[-1] for values in accuracy.values()) >= 0.99
 
 
+def test_adaptive_draws_learn_32_levels_one_a_block() -> None:
+    blocks, accuracy = fit("deep", "--trainer.enable_checkpointing", "false")
+    assert len(blocks) == 32
+    assert min(values[-1] for values in accuracy.values()) >= 0.999
+
+
+def test_the_papers_draw_stops_before_level_12() -> None:
+    _, accuracy = fit("deep", "--model.adaptation", "null", "--model.n_blocks", "16")
+    assert sum(values[-1] >= 0.999 for values in accuracy.values()) < 12
+
+
 @pytest.mark.parametrize("degree", [2, 3])
 def test_juntas_are_learned_at_every_level(degree: int) -> None:
     _, accuracy = fit("juntas", "--data.degree", str(degree))
