@@ -50,7 +50,7 @@ def calibrate(
     loss: MarginLoss,
     leading: int | None = None,
 ) -> Moments:
-    """Sets the block's input scale and feature mean from the fit rows, and takes its moments in one pass over them.
+    """Sets the block's input scale and feature mean from the fit rows, and takes its moments.
 
     Args:
         net: The network.
@@ -66,6 +66,20 @@ def calibrate(
     features = net.block(block).features
     features.scale.fill_(_input_scale(net, streams, reduce))
     features.mean.copy_(_mean(net, block, streams, reduce))
+    return take_moments(net, block, streams, reduce, loss, leading)
+
+
+@torch.no_grad()
+def take_moments(
+    net: HierarchicalResNet,
+    block: int,
+    streams: StreamCache,
+    reduce: Reduce,
+    loss: MarginLoss,
+    leading: int | None = None,
+) -> Moments:
+    """The moments of a calibrated block, in one pass over the fit rows; arguments and errors are `calibrate`'s."""
+    features = net.block(block).features
     if leading is None:
         streams.keep_features("train", block)
         streams.keep_features("held", block)

@@ -93,22 +93,22 @@ class StreamCache:
         return map(self._fetch, self._chunks.get(split, [])[:leading])
 
     def tiles(self, chunk: Chunk, block: int) -> Iterator[Tile]:
-        """A chunk's pairs as block number `block` sees them: all at once if their features are kept, else by tiles."""
+        """A chunk's pairs as block number `block` sees them, by tiles."""
         scores, labels = self.net.scores(chunk.stream).flatten(0, -2), chunk.labels.flatten(0, -2)
-        if chunk.features is not None:
-            yield Tile(chunk.features, scores, labels)
-            return
-        features = self.net.block(block).features
-        windows, rows = self.net.windows(chunk.stream).flatten(0, -2), features.rows_at_once()
-        parts = (torch.split(whole, rows) for whole in (windows, scores, labels))
-        for seen, before, truth in zip(*parts, strict=True):
-            yield Tile(features(seen), before, truth)
+        parts = (torch.split(whole, self.net.block(block).features.rows_at_once()) for whole in (scores, labels))
+        for seen, before, truth in zip(self._features(chunk, block), *parts, strict=True):
+            yield Tile(seen, before, truth)
 
     def change(self, chunk: Chunk, block: int, weight: Tensor) -> Tensor:
         """The change [B, |G|, n] that a weight [n, q+1] would make to a chunk's scores."""
+        return torch.cat([readout(seen, weight) for seen in self._features(chunk, block)]).view_as(chunk.labels)
+
+    def _features(self, chunk: Chunk, block: int) -> Iterator[Tensor]:
+        """The block's features of a chunk, by the same tiles if they are kept: sums then round alike, to the bit."""
+        features = self.net.block(block).features
         if chunk.features is not None:
-            return readout(chunk.features, weight).view_as(chunk.labels)
-        return self.net.block(block).change(self.net.windows(chunk.stream), weight)
+            return iter(torch.split(chunk.features, features.rows_at_once()))
+        return features.tiles(self.net.windows(chunk.stream).flatten(0, -2))
 
     def keep_features(self, split: str, block: int) -> None:
         """Computes the block's features of a split once and keeps them, as far as the budget goes."""

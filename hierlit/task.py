@@ -7,22 +7,26 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from hierlit.acceptance import SetAsideSums
 from hierlit.adaptation import AdaptiveDraw
-from hierlit.calibration import Moments, calibrate
+from hierlit.calibration import Moments, calibrate, take_moments
 from hierlit.data.base import Batch
+from hierlit.loops import settle
 from hierlit.losses import MarginLoss, SquaredLoss
 from hierlit.metrics import compute, label_metrics
 from hierlit.models.proximity import Proximity
 from hierlit.models.resnet import HierarchicalResNet
 from hierlit.report import BlockReport
 from hierlit.solvers import Certificate, GradientSolver, Solver
-from hierlit.solvers.base import BlockObjective
+from hierlit.solvers.base import BlockObjective, EpochSums
 from hierlit.stream import Chunk, StreamCache
+
+NEVER = 2**62
 
 
 class LayerwiseTask(L.LightningModule):
@@ -125,12 +129,15 @@ class LayerwiseTask(L.LightningModule):
         self.metrics = nn.ModuleDict({f"{split}_metrics": metrics.clone() for split in ("train", "val", "test")})
         self.objective: BlockObjective
         self.moments: Moments
-        self.epoch_terms: Tensor
+        self.epoch_sums: EpochSums
+        self.first_bad: Tensor
         self.certificate: Certificate
         self.stop_rule: Callable[[LayerwiseTask, Certificate], str | None]
         self.stop_reason: str | None = None
         self.progress: dict[str, float] = {}
         self.block_epoch = 0
+        self.is_open, self.drawn_block = False, -1
+        self.under_way: dict[str, Any] | None = None
         self.results: dict[str, dict[str, Tensor]] = {}
         self.report: BlockReport | None = None
 
@@ -176,18 +183,37 @@ class LayerwiseTask(L.LightningModule):
 
     def start_block(self) -> None:
         """Unfreezes the next block: draws and calibrates its features and makes its F_k and optimizer."""
-        if self.adaptation is not None:
+        if self.adaptation is not None and self.drawn_block != self.block:
             self.adaptation.redraw(self.net, self.block, self.streams, self.reduce, self.weight_seed)
-        self.moments = calibrate(self.net, self.block, self.streams, self.reduce, self.loss)
+        self.drawn_block = self.block
+        self.block_epoch, self.epoch_sums = 0, EpochSums.zeros(self.active)
+        self._open_block(calibrate(self.net, self.block, self.streams, self.reduce, self.loss))
+        self.restart_optimizers()
+
+    def resume_block(self) -> None:
+        """Goes on with the block that the checkpoint found under way, at the batch where it was."""
+        state, optimizer = self.under_way, self.trainer.optimizers[0].state_dict()
+        assert state is not None
+        active = self.active.detach().clone()
+        self.block_epoch = state["epoch"]
+        self.epoch_sums = EpochSums(own_part(state["sums"], self.trainer).to(self.device))
+        self._open_block(take_moments(self.net, self.block, self.streams, self.reduce, self.loss))
+        self.solver.load_state_dict(self, state["solver"])
+        self.active.data.copy_(active)
+        self.restart_optimizers()
+        self.trainer.optimizers[0].load_state_dict(optimizer)
+        self.under_way = None
+
+    def _open_block(self, moments: Moments) -> None:
+        self.moments = moments
         regularization = torch.full((self.net.n_labels,), self.regularization).to(self.active)
-        loss = self.loss.for_data(self.moments.n_pairs)
-        self.objective = BlockObjective(loss, self.moments.n_pairs, regularization)
+        self.objective = BlockObjective(self.loss.for_data(moments.n_pairs), moments.n_pairs, regularization)
         self.active.data.zero_()
         self.active.grad = None
-        self.block_epoch = 0
         self.progress, self.stop_reason = {}, None
+        self.first_bad = torch.full((), NEVER, device=self.device)
         self.solver.start_block(self)
-        self.restart_optimizers()
+        self.is_open = True
 
     @torch.no_grad()
     def set_aside_sums(self) -> tuple[SetAsideSums, Tensor]:
@@ -209,6 +235,7 @@ class LayerwiseTask(L.LightningModule):
         self.streams.advance(self.block)
         self.net.n_trained += 1
         self.active.zero_()
+        self.is_open = False
 
     @torch.no_grad()
     def train_metrics(self) -> dict[str, Tensor]:
@@ -220,29 +247,42 @@ class LayerwiseTask(L.LightningModule):
         return compute(metrics)
 
     def on_train_epoch_start(self) -> None:
-        """Starts the epoch's sum of data terms.
+        """Starts the epoch's sums.
 
         Raises:
             RuntimeError: If no `LayerwiseTraining` callback has started a block.
         """
-        if not hasattr(self, "objective"):
+        if not self.is_open:
             raise RuntimeError(
                 "LayerwiseTask needs the callback LayerwiseTraining: Trainer(callbacks=[LayerwiseTraining()])"
             )
-        self.epoch_terms = torch.zeros(self.net.n_labels, dtype=torch.float64, device=self.device)
+        self.epoch_sums = EpochSums.zeros(self.active)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Hands the batch, as the active block sees it, to the solver; after the last, ends the block or steps."""
         chunk = self.streams.get("train", batch)
-        self.epoch_terms += self.solver.training_step(self, chunk, self.block_epoch)
+        terms, gradient = self.solver.training_step(self, chunk, self.block_epoch)
+        self.epoch_sums.add(terms, gradient)
+        finite = (terms.sum() + gradient.sum()).isfinite()
+        self.first_bad = torch.where(finite, self.first_bad, self.first_bad.clamp(max=batch_idx))
         if self.trainer.is_last_batch:
-            certificate = self.solver.certify(self, self.reduce(self.epoch_terms), self.block_epoch)
-            if certificate is not None:
-                self.certificate = certificate
-                self.stop_reason = self.stop_rule(self, certificate)
-            if self.stop_reason is None:
-                self.solver.step(self, self.block_epoch)
-                self.block_epoch += 1
+            self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        sums = EpochSums(self.reduce(self.epoch_sums.values))
+        if not sums.values.isfinite().all():
+            first_bad = int(self.trainer.strategy.reduce(self.first_bad, reduce_op="min"))
+            where = f"block {self.block + 1}, epoch {self.block_epoch + 1}, batch {first_bad + 1}"
+            raise FloatingPointError(
+                f"loss or gradient is not finite in {where}: lower the solver's step or the inputs"
+            )
+        certificate = self.solver.certify(self, sums, self.block_epoch)
+        if certificate is not None:
+            self.certificate = certificate
+            self.stop_reason = self.stop_rule(self, certificate)
+        if self.stop_reason is None:
+            self.solver.step(self, sums, self.block_epoch)
+            self.block_epoch += 1
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the val metrics; while fitting, from the cached stream."""
@@ -277,8 +317,17 @@ class LayerwiseTask(L.LightningModule):
         return scores
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes the network's sizes."""
+        """Notes the network's sizes, and how far the block under way has come on every process."""
         checkpoint["sizes"] = self.net.sizes
+        if self.is_open:
+            checkpoint["under_way"] = {
+                "epoch": self.block_epoch,
+                "sums": self.trainer.strategy.all_gather(self.epoch_sums.values).view(
+                    -1, *self.epoch_sums.values.shape
+                ),
+                "solver": self.solver.state_dict(),
+                "solver_class": type(self.solver).__name__,
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another network.
@@ -293,3 +342,20 @@ class LayerwiseTask(L.LightningModule):
         if differ:
             theirs, ours = (", ".join(f"{name}={sizes.get(name)}" for name in differ) for sizes in (saved, here))
             raise ValueError(f"the checkpoint holds another network ({theirs}) than this one ({ours})")
+        self.under_way = checkpoint.get("under_way")
+        if self.under_way is not None:
+            self.drawn_block = int(checkpoint["state_dict"]["net.n_trained"])
+            solver, of_checkpoint = type(self.solver).__name__, self.under_way["solver_class"]
+            if solver != of_checkpoint:
+                rank_zero_warn(
+                    f"block {self.drawn_block + 1}, under way with {of_checkpoint}, starts anew with {solver}"
+                )
+                self.under_way = None
+                settle(checkpoint["loops"]["fit_loop"], 0, -1)
+
+
+def own_part(parts: Tensor, trainer: L.Trainer) -> Tensor:
+    """This process's share [...] of sums [W, ...] that W processes had; on another number of them, one has all."""
+    if len(parts) == trainer.world_size:
+        return parts[trainer.global_rank]
+    return parts.sum(0) if trainer.is_global_zero else torch.zeros_like(parts[0])

@@ -132,10 +132,10 @@ def test_without_a_budget_in_memory_everything_is_in_nameless_files_and_the_weig
         ("exact", STREAMS + 216 * 20 * 4, (True, True, True, True)),
     ],
 )
-def test_features_beyond_the_budget_are_recomputed_and_the_weights_are_the_same_to_rounding(
+def test_features_beyond_the_budget_are_recomputed_and_the_weights_are_the_same_to_the_bit(
     solver: str, budget: int, kept: tuple[bool, ...], folder: Path, fit, xors, monkeypatch
 ) -> None:
-    monkeypatch.setitem(TILE, "cpu", 20 * 13)
+    monkeypatch.setitem(TILE, "cpu", 20 * 32)
     states, watch = [], Watch(folder)
     # float64 takes twice the bytes
     for gib, callbacks in ((1.0, []), (2 * budget / GIB, [watch])):
@@ -143,7 +143,7 @@ def test_features_beyond_the_budget_are_recomputed_and_the_weights_are_the_same_
         fit(task, xors(missing=0.2), *callbacks, precision="64-true", max_epochs_per_block=8)
         states.append(task.state_dict())
     for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=0, atol=1e-9 * max(1.0, float(value.abs().max())))
+        assert torch.equal(states[1][name], value), name
     assert watch.with_features == {kept}
     assert watch.in_files == ({False} if MAPS.exists() else set())
 
@@ -211,7 +211,7 @@ def test_a_process_without_rows_in_a_batch_has_an_empty_chunk(budget: float | No
 def test_chunks_go_through_the_blocks_as_the_network_does(
     features: str, output: str, folder: Path, monkeypatch
 ) -> None:
-    monkeypatch.setitem(TILE, "cpu", 7 * 4)
+    monkeypatch.setitem(TILE, "cpu", 7 * 16)
     net, batches = ring_net(output=output, activation="tanh").double(), ring_batches(4, 3)
     batches = [Batch(batch.inputs.double(), batch.labels.double(), batch.index) for batch in batches]
     cache = ring_cache(net, batches, 0.0 if features == "in a file" else None)
@@ -221,10 +221,10 @@ def test_chunks_go_through_the_blocks_as_the_network_does(
         for batch, chunk in zip(batches, cache.chunks("train"), strict=True):
             net.n_trained.fill_(block)
             stream = net.stream(batch.inputs)
-            torch.testing.assert_close(chunk.stream, stream)
+            assert torch.equal(chunk.stream, stream)
             tiles = list(cache.tiles(chunk, block))
             assert (chunk.features is not None) == (features == "kept")
-            assert len(tiles) == (1 if features == "kept" else -(-len(batch.index) * 5 // 4))
+            assert len(tiles) == -(-len(batch.index) * 5 // 16)
             parts = [torch.cat(part) for part in zip(*tiles, strict=True)]
             torch.testing.assert_close(parts[0], net.features(stream, block).flatten(0, 1))
             torch.testing.assert_close(parts[1], net.scores(stream).flatten(0, 1))

@@ -10,7 +10,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from hierlit.acceptance import ACCEPTANCES
-from hierlit.data.base import Batch, HierarchyDataModule
+from hierlit.data.base import Batch, FixedBatches, HierarchyDataModule
+from hierlit.loops import settle
 from hierlit.report import BlockReport
 from hierlit.solvers import Certificate
 from hierlit.task import LayerwiseTask
@@ -19,6 +20,13 @@ NEVER = 10**9
 PRECISIONS = ("32-true", "64-true")
 RESOLUTION = 1e-6
 """Share of a label's loss at score 0 below which float32 scores no longer resolve it."""
+
+
+def sampler_of(trainer: L.Trainer) -> FixedBatches:
+    """The sampler of the training rows."""
+    sampler = trainer.train_dataloader.sampler  # type: ignore[union-attr]
+    assert isinstance(sampler, FixedBatches)
+    return sampler
 
 
 class LayerwiseTraining(L.Callback):
@@ -60,7 +68,8 @@ class LayerwiseTraining(L.Callback):
         self.gradient_tolerance, self.relative_suboptimality = gradient_tolerance, relative_suboptimality
         self.max_epochs_per_block, self.acceptance = max_epochs_per_block, acceptance
         self.stop_when_learned = stop_when_learned
-        self._finished = self._between_blocks = False
+        self._finished = False
+        self._start, self._first_step, self._seconds = time.perf_counter(), 0, 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Checks before a fit that module and data are what this callback drives."""
@@ -94,37 +103,59 @@ class LayerwiseTraining(L.Callback):
 
     @torch.no_grad()
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Runs the blocks trained so far over all rows, once, and keeps their streams."""
-        pl_module.streams.open(trainer.num_devices)
-        trainer.train_dataloader.sampler.set_epoch(0)  # type: ignore[union-attr]  # the same leading batches, always
-        train = islice(trainer.train_dataloader or (), int(trainer.num_training_batches))
-        held = trainer.datamodule.acceptance_dataloader()  # type: ignore[attr-defined]
-        for split, batches in (("train", train), ("held", held), ("val", trainer.val_dataloaders or ())):
-            pl_module.streams.fill(split, map(pl_module.transfer, batches))
+        """Runs the blocks trained so far over all rows, once; goes on with the block under way, if there is one."""
+        sampler = sampler_of(trainer)
+        done, pl_module.is_open = sampler.done, False
+        self._fill_streams(trainer, pl_module)
         self._finished = pl_module.block >= len(pl_module.net.blocks)
         if self._finished:
             rank_zero_warn(f"all {pl_module.block} blocks are trained already: nothing to do")
         pl_module.stop_rule = self.stop_reason
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
-        self._between_blocks = True
+        trainer.check_val_every_n_epoch = NEVER
         trainer.should_stop = self._finished
+        if pl_module.under_way is not None and trainer.ckpt_path is not None:
+            pl_module.resume_block()
+            sampler.start_epoch(pl_module.block, pl_module.block_epoch, done=done)
+            self._start = time.perf_counter() - self._seconds
+
+    def _fill_streams(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
+        task.streams.open(trainer.num_devices)
+        sampler_of(trainer).start_epoch(0, 0)  # the same leading batches, always
+        train = islice(trainer.train_dataloader or (), int(trainer.num_training_batches))
+        held = trainer.datamodule.acceptance_dataloader()  # type: ignore[attr-defined]
+        for split, batches in (("train", train), ("held", held), ("val", trainer.val_dataloaders or ())):
+            task.streams.fill(split, map(task.transfer, batches))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Unfreezes the next block if the last one is done. Validation waits for the end of a block."""
         trainer.check_val_every_n_epoch = NEVER
         pl_module.report = None
-        if self._between_blocks:
+        if not pl_module.is_open:
             self._start = time.perf_counter()
             self._first_step = trainer.global_step
             pl_module.start_block()
-            self._between_blocks = False
+        sampler_of(trainer).start_epoch(pl_module.block, pl_module.block_epoch)
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """After a block's last epoch, judges and freezes it."""
+        """Counts the batch; after a block's last epoch, judges and freezes the block."""
+        sampler_of(trainer).done = batch_idx + 1
         if pl_module.stop_reason is not None:
             self._finish_block(trainer, pl_module, pl_module.stop_reason)
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the block under way began: its first step, and the seconds it has taken."""
+        return {"first_step": self._first_step, "seconds": time.perf_counter() - self._start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self._first_step, self._seconds = state_dict["first_step"], state_dict["seconds"]
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Makes Lightning's counters say where the run is."""
+        settle(checkpoint["loops"]["fit_loop"], sampler_of(trainer).done, int(trainer.num_training_batches))
 
     def tolerance(self, task: LayerwiseTask, certificate: Certificate) -> float:
         """ε of the active block: given, or the norm at which this certificate would be small enough."""
@@ -138,17 +169,8 @@ class LayerwiseTraining(L.Callback):
         return float(certificate.gradient_norm.norm()) * math.sqrt(target / suboptimality)
 
     def stop_reason(self, task: LayerwiseTask, certificate: Certificate) -> str | None:
-        """Why the active block ends at this certificate, or None if it goes on.
-
-        Raises:
-            FloatingPointError: If the gradient is not finite.
-        """
+        """Why the active block ends at this certificate, or None if it goes on."""
         norm = float(certificate.gradient_norm.norm())
-        if not math.isfinite(norm):
-            where = f"block {task.block + 1}, epoch {task.block_epoch + 1}"
-            raise FloatingPointError(
-                f"the gradient is not finite in {where}: lower the solver's step or check the inputs"
-            )
         tolerance = self.tolerance(task, certificate)
         objective = float(certificate.objective.sum())
         task.progress = {"objective": objective, "gradient_norm": norm, "gradient_tolerance": tolerance}
@@ -186,7 +208,6 @@ class LayerwiseTraining(L.Callback):
             rank_zero_warn(
                 f"block {number} stopped at {stop_reason}: its gradient norm {norm:.3g} is above {tolerance:.3g}"
             )
-        self._between_blocks = True
         trainer.check_val_every_n_epoch = 1
         all_have_margin = not bool((task.report.train["margin_error"] > 0).any())
         if number == len(task.net.blocks) or (self.stop_when_learned and all_have_margin):

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -55,7 +55,8 @@ class FixedBatches(DistributedSampler[Tensor]):
     """Rows grouped into batches once, whatever the number of processes.
 
     Each epoch yields every row exactly once: one index tensor a batch, of which a process gets its fixed slice,
-    perhaps an empty one. It is a ``DistributedSampler`` so that Lightning leaves it in place.
+    perhaps an empty one. The order derives from the seed and from the epoch alone, so that an epoch can be gone
+    through again, or gone on with. It is a ``DistributedSampler`` so that Lightning leaves it in place.
 
     Args:
         rows: Long [N], the rows to go through.
@@ -68,6 +69,9 @@ class FixedBatches(DistributedSampler[Tensor]):
     Attributes:
         leading: Number of batches that come first in every epoch, all of them if None: where Lightning's
             ``limit_train_batches`` cuts an epoch short, every epoch has the same rows.
+        place: The epoch that the order is made of, as block and epoch within it; block 0 and the epoch of
+            ``set_epoch`` when None.
+        done: Batches of the epoch that are done with, and left out by the next ``iter``.
     """
 
     def __init__(
@@ -78,17 +82,40 @@ class FixedBatches(DistributedSampler[Tensor]):
             rows = rows[torch.from_numpy(Draws(seed, "batches").permutation(len(rows)))]
         batches = torch.split(rows, batch_size) if len(rows) else ()
         self.leading: int | None = None
+        self.place: tuple[int, int] | None = None
+        self.done = 0
         self.batches = [batch.tensor_split(num_replicas)[rank] for batch in batches]
 
     def __len__(self) -> int:
         return len(self.batches)
 
+    def start_epoch(self, block: int, epoch: int, done: int = 0) -> None:
+        """Go to an epoch of a block, past the batches of it that are done; the next ``iter`` starts there."""
+        self.place, self.done = (block, epoch), done
+
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield this process's rows of each batch, in the order of the epoch given to ``set_epoch``."""
+        """Yield this process's rows of each batch left of the epoch, which is looked up when the first is asked for."""
         order = np.arange(len(self.batches))
         if self.shuffle:
-            order[: self.leading] = Draws(self.seed, "batch order", self.epoch).permutation(len(order[: self.leading]))
-        return (self.batches[i] for i in order)
+            draws = Draws(self.seed, "batch order", *(self.place or (0, self.epoch)))
+            order[: self.leading] = draws.permutation(len(order[: self.leading]))
+        for number in order[self.done :]:
+            yield self.batches[number]
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A loader of ``FixedBatches`` that Lightning can save in the middle of an epoch, and go on with."""
+
+    sampler: FixedBatches
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which epoch it is."""
+        return {"place": list(self.sampler.place or (0, self.sampler.epoch)), "done": self.sampler.done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go there."""
+        block, epoch = state_dict["place"]
+        self.sampler.start_epoch(block, epoch, state_dict["done"])
 
 
 class HierarchyDataModule(L.LightningDataModule, ABC):
@@ -178,34 +205,34 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.held_rows, self.fit_rows = order[:n_held].sort().values, order[n_held:].sort().values
         self.tables = {split: ArrayDataset(*(table.float() for table in tables[split])) for split in SPLITS}
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> ResumableLoader:
         """Batches of the rows to fit, the same batches every epoch, in a new order."""
         loader = self._loader("train", self.fit_rows, shuffle=True)
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
-        loader.sampler.leading = limit if isinstance(limit, int) else int(limit * len(loader))  # type: ignore[attr-defined]
+        loader.sampler.leading = limit if isinstance(limit, int) else int(limit * len(loader))
         return loader
 
-    def acceptance_dataloader(self) -> DataLoader[Batch]:
+    def acceptance_dataloader(self) -> ResumableLoader:
         """Batches of the training rows that were set aside, in order; none if ``acceptance_fraction`` is 0."""
         return self._loader("train", self.held_rows)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> ResumableLoader:
         """Batches of the validation table, in order."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> ResumableLoader:
         """Batches of the test table, in order."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> ResumableLoader:
         """Batches of the test table, in order."""
         return self._loader("test")
 
-    def _loader(self, split: str, rows: Tensor | None = None, shuffle: bool = False) -> DataLoader[Batch]:
+    def _loader(self, split: str, rows: Tensor | None = None, shuffle: bool = False) -> ResumableLoader:
         if not self.tables:
             raise RuntimeError(f"{type(self).__name__} has no tables yet: call setup() first")
         table = self.tables[split]
         rows = torch.arange(len(table)) if rows is None else rows
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         batches = FixedBatches(rows, self.batch_size, self.data_seed, shuffle, replicas, rank)
-        return DataLoader(table, batch_size=None, sampler=batches)
+        return ResumableLoader(table, batch_size=None, sampler=batches)

@@ -18,11 +18,11 @@ class Draws:
     Args:
         seed: Non-negative seed; equal seeds give equal streams.
         name: What the stream is for; streams of different names are independent.
-        part: Number of the stream among those of that name, for example an epoch.
+        *part: Number of the stream among those of that name, for example of an epoch, or of a block and its epoch.
     """
 
-    def __init__(self, seed: int, name: str, part: int = 0) -> None:
-        key = (*name.encode(), part)
+    def __init__(self, seed: int, name: str, *part: int) -> None:
+        key = (*name.encode(), *(part or (0,)))
         self._bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key))
 
     def words(self, n: int) -> NDArray[np.uint64]:

@@ -18,6 +18,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "cos": torch.cos_,
 }
 BIASES = ("gaussian", "uniform_phase")
+ALIGNED_ROWS = 16
+"""Rows of a tile come in this multiple, so that every tile starts at an aligned address: products then round alike."""
 TILE = {"cpu": 2**20, "cuda": 2**28}
 """Features computed at a time: on a CPU they then stay in its cache between one operation and the next."""
 
@@ -80,8 +82,9 @@ class RandomFeatures(nn.Module):
             return torch.autograd.grad(self.activation(at.clone()).sum(), at)[0]
 
     def rows_at_once(self) -> int:
-        """Windows whose features fit into one tile."""
-        return max(1, TILE.get(self.weight.device.type, TILE["cpu"]) // len(self.weight))
+        """Windows whose features fit into one tile; a multiple of `ALIGNED_ROWS`."""
+        rows = TILE.get(self.weight.device.type, TILE["cpu"]) // len(self.weight)
+        return max(ALIGNED_ROWS, rows // ALIGNED_ROWS * ALIGNED_ROWS)
 
     def tiles(self, windows: Tensor) -> Iterator[Tensor]:
         """The features of windows [P, fan_in], a tile of rows at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -46,10 +46,6 @@ class BlockObjective:
             gradient[:, -1] += rise.sum(0)
         return terms / self.n_pairs, gradient.div_(self.n_pairs)
 
-    def penalty(self, weight: Tensor) -> Tensor:
-        """Each label's (λ_j/2)‖A_j‖², [n]."""
-        return self.regularization / 2 * weight.square().sum(1)
-
 
 @dataclass
 class Certificate:
@@ -71,6 +67,37 @@ class Certificate:
         return self.gradient_norm.square() / (2 * self.regularization)
 
 
+@dataclass
+class EpochSums:
+    """Sums over the batches of an epoch: of this process while the epoch lasts, of all once it is reduced.
+
+    Attributes:
+        values: [n, q+2] float64: the gradient of each label's data terms, and the data terms.
+    """
+
+    values: Tensor
+
+    @classmethod
+    def zeros(cls, weight: Tensor) -> EpochSums:
+        """No batch yet, for a weight [n, q+1]."""
+        return cls(torch.zeros(len(weight), weight.shape[1] + 1, dtype=torch.float64, device=weight.device))
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient [n, q+1] of the data terms."""
+        return self.values[:, :-1]
+
+    @property
+    def terms(self) -> Tensor:
+        """The data terms [n]."""
+        return self.values[:, -1]
+
+    def add(self, terms: Tensor, gradient: Tensor) -> None:
+        """Adds a batch."""
+        self.values[:, :-1] += gradient
+        self.values[:, -1] += terms
+
+
 class Solver(ABC):
     """Minimises the active block's F_k, an epoch at a time, and certifies its exact full gradient norm.
 
@@ -87,36 +114,42 @@ class Solver(ABC):
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
         """A fresh optimizer of `task.active`; called when a block starts and when the solver changes phase."""
 
+    @abstractmethod
     def start_block(self, task: LayerwiseTask) -> None:
         """Forgets the block before; F_k is known by now as `task.objective`."""
-        self._gradient: Tensor | None = None
 
-    def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> Tensor:
-        """Adds a batch to this process's part of the full gradient. Returns the labels' data terms [n]."""
-        terms, gradient = task.data_term(chunk)
-        self._gradient = gradient if self._gradient is None else self._gradient.add_(gradient)
-        return terms
+    def state_dict(self) -> dict[str, Any]:
+        """What a block under way needs beyond the weight and its optimizer's state, to go on after `start_block`."""
+        return {}
 
-    def backward(self, task: LayerwiseTask, gradient: Tensor) -> None:
-        """Adds to `task.active.grad` a gradient [n, q+1] summed over processes, and that of the penalty."""
-        # wrappers average what they see in the backward pass, and see each process's part of the sum
-        given = (task.active * gradient).sum() * task.trainer.world_size
-        task.manual_backward(given + task.objective.penalty(task.active).sum())
+    def load_state_dict(self, task: LayerwiseTask, state: dict[str, Any]) -> None:  # noqa: B027
+        """Goes on with a block, between `start_block` and `configure_optimizers`."""
 
-    def certify(self, task: LayerwiseTask, objective: Tensor, epoch: int) -> Certificate | None:
+    def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> tuple[Tensor, Tensor]:
+        """Visits a batch. Returns this process's part of its data terms [n] and of their gradient [n, q+1]."""
+        return task.data_term(chunk)
+
+    def certify(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> Certificate | None:
         """The certificate at the weights just before `step`, or None if this epoch did not hold them fixed.
 
         Args:
             task: The task.
-            objective: Data terms [n] summed over the epoch and all processes.
+            sums: Those of the epoch, over all processes.
             epoch: Epoch within the block, from 0.
         """
-        gradient, self._gradient = self._gradient, None
-        self.backward(task, torch.zeros_like(task.active) if gradient is None else gradient)
-        assert task.active.grad is not None
-        penalty = task.objective.penalty(task.active.detach())
-        return Certificate(objective + penalty, task.active.grad.norm(dim=1), task.objective.regularization.clone())
+        weight, regularization = task.active.detach().double(), task.objective.regularization.double()
+        norm = (sums.gradient + regularization[:, None] * weight).norm(dim=1)
+        return Certificate(sums.terms + regularization / 2 * weight.square().sum(1), norm, regularization)
 
     @abstractmethod
-    def step(self, task: LayerwiseTask, epoch: int) -> None:
-        """Moves the weights, given the full gradient in `task.active.grad`."""
+    def step(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> None:
+        """Moves the weights, given the sums of the epoch over all processes."""
+
+
+@torch.no_grad()
+def take_step(task: LayerwiseTask, gradient: Tensor) -> None:
+    """Steps the task's optimizer with a data term's gradient [n, q+1], summed over processes, and the penalty's."""
+    optimizer: Any = task.optimizers()
+    task.active.grad = gradient.to(task.active) + task.objective.regularization[:, None] * task.active
+    optimizer.step()
+    task.active.grad = None

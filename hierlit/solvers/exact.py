@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from hierlit.calibration import set_aside_errors
 from hierlit.solvers.accelerated import AcceleratedGradient
-from hierlit.solvers.base import Solver
+from hierlit.solvers.base import EpochSums, Solver, take_step
 from hierlit.solvers.ridge import ALPHAS, RidgePath, resolution
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ class ExactSolver(Solver):
 
     def start_block(self, task: LayerwiseTask) -> None:
         """Goes to the ridge solution."""
-        super().start_block(task)
         objective = task.objective
         curvature = objective.loss.curvature
         precision = resolution(task.active.dtype)
@@ -56,23 +55,37 @@ class ExactSolver(Solver):
         if not alphas:
             mean_diagonal = float(task.moments.gram.diagonal()[:-1].mean())
             alphas, precision = [float(objective.regularization[0]) / curvature / max(mean_diagonal, 1e-300)], 0.0
-        path = RidgePath(task.moments.gram, task.moments.cross, alphas, precision)
-        chosen = self._choose(task, path)
-        labels = torch.arange(len(chosen), device=chosen.device)
+        self._path = RidgePath(task.moments.gram, task.moments.cross, alphas, precision)
+        self._start_at(task, self._choose(task, self._path))
+
+    def _start_at(self, task: LayerwiseTask, chosen: Tensor) -> None:
+        """Goes to the ridge solution of each label's candidate [n]."""
+        self._chosen, labels = chosen, torch.arange(len(chosen), device=chosen.device)
         if self.alphas:
-            objective.regularization = (curvature * path.penalties[chosen]).to(task.active.dtype)
-        task.active.data.copy_(path.weights[chosen, labels])
-        self._precondition = lambda gradient: path.solve(gradient / curvature, chosen).to(gradient.dtype)
+            penalties = task.objective.loss.curvature * self._path.penalties[chosen]
+            task.objective.regularization = penalties.to(task.active.dtype)
+        task.active.data.copy_(self._path.weights[chosen, labels])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The candidates chosen."""
+        return {"chosen": self._chosen}
+
+    def load_state_dict(self, task: LayerwiseTask, state: dict[str, Any]) -> None:
+        """Goes back to the candidates chosen, which rounding could have chosen otherwise on other processes."""
+        self._start_at(task, state["chosen"].to(self._chosen))
 
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
         """Accelerated steps in the metric ℓ''·G + λ."""
-        return AcceleratedGradient([task.active], 1.0, precondition=self._precondition)
+        curvature = task.objective.loss.curvature
 
-    def step(self, task: LayerwiseTask, epoch: int) -> None:
+        def precondition(gradient: Tensor) -> Tensor:
+            return self._path.solve(gradient / curvature, self._chosen).to(gradient.dtype)
+
+        return AcceleratedGradient([task.active], 1.0, precondition=precondition)
+
+    def step(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> None:
         """Takes a step with the full gradient."""
-        optimizer: Any = task.optimizers()
-        optimizer.step()
-        task.active.grad = None
+        take_step(task, sums.gradient)
 
     def _choose(self, task: LayerwiseTask, path: RidgePath) -> Tensor:
         """Each label's candidate [n]."""

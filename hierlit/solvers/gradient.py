@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau
 
 from hierlit.solvers.accelerated import AcceleratedGradient
-from hierlit.solvers.base import Certificate, Solver
+from hierlit.solvers.base import Certificate, EpochSums, Solver, take_step
 
 if TYPE_CHECKING:
     from hierlit.stream import Chunk
@@ -47,11 +47,23 @@ class GradientSolver(Solver):
         self.min_epochs = minibatch_epochs + 1
         self._in_minibatches = minibatch_epochs > 0
         self._scheduler: LRScheduler | None = None
+        self._scheduler_state: dict[str, Any] | None = None
 
     def start_block(self, task: LayerwiseTask) -> None:
         """Goes back to mini-batches."""
-        super().start_block(task)
         self._in_minibatches = self.minibatch_epochs > 0
+        self._scheduler = self._scheduler_state = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The phase, and the scheduler's state."""
+        return {
+            "in_minibatches": self._in_minibatches,
+            "scheduler": self._scheduler.state_dict() if self._in_minibatches and self._scheduler else None,
+        }
+
+    def load_state_dict(self, task: LayerwiseTask, state: dict[str, Any]) -> None:
+        """Goes to the phase; the scheduler follows with its optimizer."""
+        self._in_minibatches, self._scheduler_state = state["in_minibatches"], state["scheduler"]
 
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
         """The optimizer of the phase the block is in."""
@@ -69,34 +81,30 @@ class GradientSolver(Solver):
         self._scheduler = self.lr_scheduler(optimizer) if self.lr_scheduler else None
         if self.optimizer is None and self.lr_scheduler is None:
             self._scheduler = LinearLR(optimizer, 1.0, 1.0 / self.minibatch_epochs, self.minibatch_epochs)
+        if self._scheduler is not None and self._scheduler_state is not None:
+            self._scheduler.load_state_dict(self._scheduler_state)
+        self._scheduler_state = None
         return optimizer
 
-    def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> Tensor:
-        """Takes a mini-batch step, or adds the batch to the full gradient."""
-        if not self._in_minibatches:
-            return super().training_step(task, chunk, epoch)
-        optimizer: Any = task.optimizers()
-        optimizer.zero_grad()
+    def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> tuple[Tensor, Tensor]:
+        """Visits the batch, and takes a mini-batch step."""
         terms, gradient = task.data_term(chunk)
-        self.backward(task, gradient * task.trainer.num_training_batches)
-        optimizer.step()
-        return terms
+        if self._in_minibatches:
+            take_step(task, task.reduce(gradient) * task.trainer.num_training_batches)
+        return terms, gradient
 
-    def certify(self, task: LayerwiseTask, objective: Tensor, epoch: int) -> Certificate | None:
+    def certify(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> Certificate | None:
         """The certificate, once the steps are full-batch."""
-        return None if self._in_minibatches else super().certify(task, objective, epoch)
+        return None if self._in_minibatches else super().certify(task, sums, epoch)
 
-    def step(self, task: LayerwiseTask, epoch: int) -> None:
+    def step(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> None:
         """Takes the full-batch step, or ends a mini-batch epoch."""
-        optimizer: Any = task.optimizers()
         if not self._in_minibatches:
-            optimizer.step()
+            take_step(task, sums.gradient)
         elif epoch + 1 == self.minibatch_epochs:
             self._in_minibatches = False
             task.restart_optimizers()
+        elif isinstance(self._scheduler, ReduceLROnPlateau):
+            self._scheduler.step(float(sums.terms.sum()))
         elif self._scheduler is not None:
-            if isinstance(self._scheduler, ReduceLROnPlateau):
-                self._scheduler.step(float(task.epoch_terms.sum()))
-            else:
-                self._scheduler.step()
-        task.active.grad = None
+            self._scheduler.step()

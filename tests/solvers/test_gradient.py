@@ -221,9 +221,9 @@ def test_momentum_of_the_full_batch_steps_starts_afresh_with_every_block(fit, xo
     assert all(held == 1 for _, epoch, held in recorder.seen if epoch > 0)
 
 
-def test_a_gradient_that_is_not_finite_is_an_error_that_names_block_and_epoch(fit, xors) -> None:
+def test_a_gradient_that_is_not_finite_is_an_error_that_names_block_epoch_and_batch(fit, xors) -> None:
     solver = GradientSolver(partial(torch.optim.SGD, lr=1e30), minibatch_epochs=2)
-    with pytest.raises(FloatingPointError, match="block 1, epoch 3"):
+    with pytest.raises(FloatingPointError, match="loss or gradient is not finite in block 1, epoch 1, batch 2: "):
         fit(LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=solver), xors())
 
 
