@@ -1,7 +1,7 @@
 """hierlit: layerwise training of deep networks on labels that form an unknown hierarchy."""
 
 from hierlit.adaptation import AdaptiveDraw
-from hierlit.callbacks import BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
+from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
 from hierlit.data import ArrayHierarchy, CellularAutomaton, HierarchyDataModule, JuntaHierarchy
 from hierlit.estimator import HierarchicalClassifier
 from hierlit.losses import HingeLoss, HybridMarginLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
@@ -12,6 +12,7 @@ from hierlit.task import LayerwiseTask
 __all__ = [
     "AdaptiveDraw",
     "ArrayHierarchy",
+    "BlockCheckpoint",
     "BlockProgress",
     "CellularAutomaton",
     "ExactSolver",

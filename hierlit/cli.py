@@ -1,9 +1,10 @@
 """The command line: one plain LightningCLI for fit, validate, test and predict, and `plan` on the same sections."""
 
+import json
 import re
 import sys
 from argparse import SUPPRESS
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,20 +12,24 @@ from typing import Any
 import psutil
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 import hierlit.losses
 import hierlit.models
 import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
-from hierlit.callbacks import BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
+from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
 from hierlit.cli_errors import HierlitParser, PlanParser
 from hierlit.data import HierarchyDataModule
 from hierlit.plan.options import PlanOptions, Run
 from hierlit.plan.tables import print_plan
+from hierlit.strategies import strategy_problem
 from hierlit.task import LayerwiseTask
 
 PLAN = "What a fit with these arguments would cost, before it runs: operations, memory, time, messages, depth bound."
+LOGS = "lightning_logs"
 LINKED = ("n_inputs", "n_labels", "n_locations", "levels")
 
 
@@ -32,8 +37,9 @@ class HierlitCLI(LightningCLI):
     """LightningCLI with the data's sizes linked to the model and the layerwise callbacks in sections of their own."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the sections `layerwise` and `predictions`, and the links."""
+        """Adds the sections of the callbacks, and the links."""
         parser.add_lightning_class_args(LayerwiseTraining, "layerwise")
+        parser.add_lightning_class_args(BlockCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
@@ -58,6 +64,8 @@ class HierlitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Adds the progress bar, unless it was turned off, and lets `predict` stream."""
         config = self.config[self.config.subcommand]
+        if problem := strategy_problem(config.trainer.strategy):
+            self.parser.error(problem)
         if config.trainer.enable_progress_bar is not False:
             self.trainer_defaults["callbacks"].append(BlockProgress())
         if "return_predictions" in config and config.return_predictions is None:
@@ -67,6 +75,7 @@ class HierlitCLI(LightningCLI):
         """Instantiates, and reports an argument out of range as the parser reports a wrong type."""
         try:
             super().instantiate_classes()
+            self.model.config = run_config(self.config[self.subcommand].as_dict())
             if ckpt_path := self.config_init[self.subcommand].get("ckpt_path"):
                 self.model.on_load_checkpoint(torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True))
             for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
@@ -74,6 +83,18 @@ class HierlitCLI(LightningCLI):
                     callback.check(self.model, self.datamodule)
         except (ValueError, MisconfigurationException) as error:
             self.parser.error(str(error))
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Goes on with the log of the run that a fit goes on with; makes no checkpoints if they are turned off."""
+        if config["enable_checkpointing"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, BlockCheckpoint)]
+        ckpt_path = self.config[self.subcommand].get("ckpt_path")
+        folder = Path(ckpt_path or "").absolute().parent.parent
+        is_default = config["logger"] in (None, True) and not config["fast_dev_run"]
+        if self.subcommand == "fit" and ckpt_path and is_default and folder.parent.name == LOGS:
+            config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name, default_hp_metric=False)
+            self.save_config_callback = None
+        return super()._instantiate_trainer(config, callbacks)
 
 
 class PlanCLI(HierlitCLI):
@@ -118,6 +139,13 @@ class PlanCLI(HierlitCLI):
             self.parser.error(str(error))
 
 
+def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config that decide the weights: of data, model, blocks, and precision."""
+    kept = {section: config[section] for section in ("data", "model", "layerwise") if section in config}
+    trainer = {name: config["trainer"][name] for name in ("precision", "limit_train_batches")}
+    return {**json.loads(json.dumps(kept, default=str)), "trainer": trainer}
+
+
 def find_checkpoint(path: str, root: Path) -> Path:
     """The checkpoint at a path, or for `last` the newest one below `root`/lightning_logs that can be read.
 
@@ -131,7 +159,7 @@ def find_checkpoint(path: str, root: Path) -> Path:
         if problem := unreadable(Path(path)):
             raise ValueError(f"ckpt_path must be a readable checkpoint, got {path}: {problem}")
         return Path(path)
-    logs = root / "lightning_logs"
+    logs = root / LOGS
     for found in sorted(logs.rglob("*.ckpt"), key=lambda found: found.stat().st_mtime, reverse=True):
         if not (problem := unreadable(found)):
             return found

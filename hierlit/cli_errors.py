@@ -8,13 +8,14 @@ from typing import Any, NoReturn
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from hierlit.callbacks import LayerwiseTraining, PredictionWriter
+from hierlit.callbacks import BlockCheckpoint, LayerwiseTraining, PredictionWriter
 from hierlit.plan.options import PlanOptions
 from hierlit.task import LayerwiseTask
 
 SECTIONS: dict[str, type] = {
     "model": LayerwiseTask,
     "layerwise": LayerwiseTraining,
+    "checkpoint": BlockCheckpoint,
     "predictions": PredictionWriter,
     "trainer": Trainer,
 }

@@ -16,12 +16,12 @@ from hierlit.acceptance import SetAsideSums
 from hierlit.adaptation import AdaptiveDraw
 from hierlit.calibration import Moments, calibrate, take_moments
 from hierlit.data.base import Batch
-from hierlit.loops import settle
 from hierlit.losses import MarginLoss, SquaredLoss
 from hierlit.metrics import compute, label_metrics
 from hierlit.models.proximity import Proximity
 from hierlit.models.resnet import HierarchicalResNet
 from hierlit.report import BlockReport
+from hierlit.resume import config_changes, own_part, settle
 from hierlit.solvers import Certificate, GradientSolver, Solver
 from hierlit.solvers.base import BlockObjective, EpochSums
 from hierlit.stream import Chunk, StreamCache
@@ -138,6 +138,7 @@ class LayerwiseTask(L.LightningModule):
         self.block_epoch = 0
         self.is_open, self.drawn_block = False, -1
         self.under_way: dict[str, Any] | None = None
+        self.config: dict[str, Any] = {}
         self.results: dict[str, dict[str, Tensor]] = {}
         self.report: BlockReport | None = None
 
@@ -318,7 +319,7 @@ class LayerwiseTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes the network's sizes, and how far the block under way has come on every process."""
-        checkpoint["sizes"] = self.net.sizes
+        checkpoint["sizes"], checkpoint["config"] = self.net.sizes, self.config
         if self.is_open:
             checkpoint["under_way"] = {
                 "epoch": self.block_epoch,
@@ -326,7 +327,6 @@ class LayerwiseTask(L.LightningModule):
                     -1, *self.epoch_sums.values.shape
                 ),
                 "solver": self.solver.state_dict(),
-                "solver_class": type(self.solver).__name__,
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -345,17 +345,10 @@ class LayerwiseTask(L.LightningModule):
         self.under_way = checkpoint.get("under_way")
         if self.under_way is not None:
             self.drawn_block = int(checkpoint["state_dict"]["net.n_trained"])
-            solver, of_checkpoint = type(self.solver).__name__, self.under_way["solver_class"]
-            if solver != of_checkpoint:
-                rank_zero_warn(
-                    f"block {self.drawn_block + 1}, under way with {of_checkpoint}, starts anew with {solver}"
-                )
-                self.under_way = None
-                settle(checkpoint["loops"]["fit_loop"], 0, -1)
-
-
-def own_part(parts: Tensor, trainer: L.Trainer) -> Tensor:
-    """This process's share [...] of sums [W, ...] that W processes had; on another number of them, one has all."""
-    if len(parts) == trainer.world_size:
-        return parts[trainer.global_rank]
-    return parts.sum(0) if trainer.is_global_zero else torch.zeros_like(parts[0])
+        changes = config_changes(checkpoint.get("config", {}), self.config)
+        if changes:
+            rank_zero_warn(f"values that differ from the checkpoint's: {', '.join(changes)}")
+        if self.under_way is not None and changes:
+            rank_zero_warn(f"block {self.drawn_block + 1}, which was under way, starts anew with them")
+            self.under_way = None
+            settle(checkpoint["loops"]["fit_loop"], 0, -1)

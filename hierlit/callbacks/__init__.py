@@ -1,8 +1,9 @@
-"""Lightning callbacks: the training loop over blocks, its tables and figures, and its progress bar."""
+"""Lightning callbacks: the training loop over blocks, its checkpoints, its tables and figures, and its progress bar."""
 
+from hierlit.callbacks.checkpoint import BlockCheckpoint
 from hierlit.callbacks.layerwise import LayerwiseTraining
 from hierlit.callbacks.predictions import PredictionWriter
 from hierlit.callbacks.progress import BlockProgress
 from hierlit.callbacks.staircase import Staircase
 
-__all__ = ["BlockProgress", "LayerwiseTraining", "PredictionWriter", "Staircase"]
+__all__ = ["BlockCheckpoint", "BlockProgress", "LayerwiseTraining", "PredictionWriter", "Staircase"]

@@ -11,9 +11,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from hierlit.acceptance import ACCEPTANCES
 from hierlit.data.base import Batch, FixedBatches, HierarchyDataModule
-from hierlit.loops import settle
 from hierlit.report import BlockReport
+from hierlit.resume import settle
 from hierlit.solvers import Certificate
+from hierlit.strategies import strategy_problem
 from hierlit.task import LayerwiseTask
 
 NEVER = 10**9
@@ -68,13 +69,15 @@ class LayerwiseTraining(L.Callback):
         self.gradient_tolerance, self.relative_suboptimality = gradient_tolerance, relative_suboptimality
         self.max_epochs_per_block, self.acceptance = max_epochs_per_block, acceptance
         self.stop_when_learned = stop_when_learned
-        self._finished = False
+        self._finished = self._all_have_margin = False
         self._start, self._first_step, self._seconds = time.perf_counter(), 0, 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Checks before a fit that module and data are what this callback drives."""
         if stage == "fit":
             self.check(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+            if problem := strategy_problem(trainer.strategy):
+                raise ValueError(problem)
             if trainer.precision not in PRECISIONS:
                 raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {trainer.precision}")
 
@@ -107,9 +110,9 @@ class LayerwiseTraining(L.Callback):
         sampler = sampler_of(trainer)
         done, pl_module.is_open = sampler.done, False
         self._fill_streams(trainer, pl_module)
-        self._finished = pl_module.block >= len(pl_module.net.blocks)
+        self._finished = self._is_last(pl_module)
         if self._finished:
-            rank_zero_warn(f"all {pl_module.block} blocks are trained already: nothing to do")
+            rank_zero_warn(f"all of the {pl_module.block} blocks wanted are trained already: nothing to do")
         pl_module.stop_rule = self.stop_reason
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         trainer.check_val_every_n_epoch = NEVER
@@ -146,12 +149,14 @@ class LayerwiseTraining(L.Callback):
             self._finish_block(trainer, pl_module, pl_module.stop_reason)
 
     def state_dict(self) -> dict[str, Any]:
-        """When the block under way began: its first step, and the seconds it has taken."""
-        return {"first_step": self._first_step, "seconds": time.perf_counter() - self._start}
+        """When the block under way began, its first step and the seconds it has taken; whether all is learned."""
+        seconds = time.perf_counter() - self._start
+        return {"first_step": self._first_step, "seconds": seconds, "all_have_margin": self._all_have_margin}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores `state_dict`."""
         self._first_step, self._seconds = state_dict["first_step"], state_dict["seconds"]
+        self._all_have_margin = state_dict["all_have_margin"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Makes Lightning's counters say where the run is."""
@@ -209,9 +214,12 @@ class LayerwiseTraining(L.Callback):
                 f"block {number} stopped at {stop_reason}: its gradient norm {norm:.3g} is above {tolerance:.3g}"
             )
         trainer.check_val_every_n_epoch = 1
-        all_have_margin = not bool((task.report.train["margin_error"] > 0).any())
-        if number == len(task.net.blocks) or (self.stop_when_learned and all_have_margin):
-            self._finished = trainer.should_stop = True
+        self._all_have_margin = not bool((task.report.train["margin_error"] > 0).any())
+        self._finished = trainer.should_stop = self._is_last(task)
+
+    def _is_last(self, task: LayerwiseTask) -> bool:
+        """Whether no block follows those trained so far."""
+        return task.block == len(task.net.blocks) or (self.stop_when_learned and self._all_have_margin)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Forgets the streams, and says so if the run ended early."""

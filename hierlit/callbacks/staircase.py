@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from hierlit.report import BlockReport, level_rows
+from hierlit.run_files import cut_logs, log_sizes
 from hierlit.task import LayerwiseTask
 
 BLOCK_COLUMNS = (
@@ -48,6 +49,7 @@ class Staircase(L.Callback):
 
     def __init__(self) -> None:
         self.accuracy: list[list[float]] = []
+        self._reported = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Accuracy of each level after each block."""
@@ -57,19 +59,33 @@ class Staircase(L.Callback):
         """Restores `state_dict`."""
         self.accuracy = state_dict["accuracy"]
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Writes what loggers still hold back, and notes how long the run's files are."""
+        if trainer.is_global_zero and trainer.loggers:
+            checkpoint["log_sizes"] = log_sizes(trainer.loggers)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Cuts the files of a run that goes on back to what they were, so that no point is there twice."""
+        if trainer.is_global_zero and trainer.loggers:
+            cut_logs(trainer.loggers, checkpoint.get("log_sizes", []))
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """After a block and its validation: a row in each file, scalars, the figure."""
-        report = pl_module.report
-        if report is None:
+        """After a block that no val rows followed: a row in each file, scalars, the figure."""
+        self._report(trainer, pl_module)
+
+    def _report(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
+        report = task.report
+        if report is None or report.block == self._reported:
             return
-        train = level_rows(report.train, pl_module.levels, pl_module.learned_accuracy)
+        self._reported = report.block
+        train = level_rows(report.train, task.levels, task.learned_accuracy)
         unknown = {name: torch.full_like(values, torch.nan) for name, values in report.train.items()}
-        held_out = pl_module.results.get("val", unknown)
-        val = level_rows(held_out, pl_module.levels, pl_module.learned_accuracy)
+        held_out = task.results.get("val", unknown)
+        val = level_rows(held_out, task.levels, task.learned_accuracy)
         self.accuracy.append([row["accuracy"] for row in val])
         folder = Path(trainer.log_dir or ".")
         if trainer.is_global_zero and trainer.loggers:
-            self._write_files(folder, report, train, val, pl_module.levels, held_out)
+            self._write_files(folder, report, train, val, task.levels, held_out)
             self._log(trainer, report, val)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
@@ -80,9 +96,11 @@ class Staircase(L.Callback):
             print_table("train", pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Prints the table of a `validate` run."""
+        """After a block and its validation, what `on_train_epoch_end` does; of a `validate` run, prints the table."""
         if trainer.state.fn == "validate":
             print_table("val", pl_module)
+        else:
+            self._report(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Prints the table of a `test` run."""

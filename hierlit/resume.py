@@ -1,6 +1,11 @@
-"""Lightning's counters in a checkpoint, made to say exactly where a run was, whatever hook it was saved in."""
+"""What a checkpoint says about the run it was saved in, made exact: where it was, its sums, its config."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
 
 
 def settle(loops: dict[str, Any], done: int, n_batches: int) -> None:
@@ -26,3 +31,26 @@ def settle(loops: dict[str, Any], done: int, n_batches: int) -> None:
     batches["current"].update(ready=within, started=within, processed=within, completed=within)
     batches["is_last_batch"] = False
     loops["epoch_loop.state_dict"]["_batches_that_stepped"] = trained
+
+
+def own_part(parts: Tensor, trainer: L.Trainer) -> Tensor:
+    """This process's share [...] of sums [W, ...] that W processes had; on another number of them, one has all."""
+    if len(parts) == trainer.world_size:
+        return parts[trainer.global_rank]
+    return parts.sum(0) if trainer.is_global_zero else torch.zeros_like(parts[0])
+
+
+def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two configs, a line for each value; nothing if one of them is not known."""
+    old, new = dict(leaves(before)), dict(leaves(after))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)] if before and after else []
+    return [f"{name} {old.get(name)} → {new.get(name)}" for name in names]
+
+
+def leaves(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested config by dotted names."""
+    if not isinstance(config, Mapping):
+        yield name, config
+        return
+    for key, value in config.items():
+        yield from leaves(value, f"{name}.{key}" if name else key)
