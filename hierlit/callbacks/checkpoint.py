@@ -20,7 +20,7 @@ SECONDS_BETWEEN_TALKS = 1.0
 
 
 class BlockCheckpoint(Checkpoint):
-    """Saves the run when it starts, after each block, every few minutes within one, and when it is told to stop.
+    """Saves the run when it starts, after each block, every few minutes within one, and when it is made to stop.
 
     On SIGTERM all processes save the run together before the next batch and exit with code 143; SLURM's requeue signal
     is handled before the next batch too. Every checkpoint goes on to the bit where the run was. Files are
@@ -90,6 +90,11 @@ class BlockCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Saves a block that is finished."""
         if pl_module.block > self._saved_blocks:
+            self.save(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Saves a block that a limit on epochs or time cut short."""
+        if pl_module.is_open:
             self.save(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: LayerwiseTask, exception: BaseException) -> None:  # type: ignore[override]
