@@ -223,7 +223,7 @@ def test_without_a_logger_no_tables_are_left_behind(own_folder: Path) -> None:
 
 def test_a_finished_run_resumed_says_there_is_nothing_to_do() -> None:
     main(["fit", "--config", SMALL])
-    with pytest.warns(UserWarning, match="all 3 blocks are trained already, there are no more: nothing to do"):
+    with pytest.warns(UserWarning, match="3 of 3 blocks are trained already and no more are needed"):
         main(["fit", "--config", SMALL, "--ckpt_path", "last"])
 
 

@@ -112,10 +112,8 @@ class LayerwiseTraining(L.Callback):
         self._fill_streams(trainer, pl_module)
         self._finished = self._is_last(pl_module)
         if self._finished:
-            reason = (
-                "every label has its margin" if pl_module.block < len(pl_module.net.blocks) else "there are no more"
-            )
-            rank_zero_warn(f"all {pl_module.block} blocks are trained already, {reason}: nothing to do")
+            done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
+            rank_zero_warn(f"{done} are trained already and no more are needed: nothing to do")
         pl_module.stop_rule = self.stop_reason
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         trainer.check_val_every_n_epoch = NEVER
