@@ -9,7 +9,7 @@ from torch import Tensor
 from hierlit.calibration import Reduce, calibrate, leading_chunks, set_aside_errors
 from hierlit.losses import SquaredLoss
 from hierlit.models.resnet import HierarchicalResNet, is_count
-from hierlit.solvers.ridge import ALPHAS, RidgePath, resolution
+from hierlit.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.stream import StreamCache
 
 FEATURES_PER_TARGET = 32
@@ -67,7 +67,7 @@ class AdaptiveDraw:
         leading = leading_chunks(net, streams, reduce, self.n_pairs)
         for draw in range(self.redraws):
             moments = calibrate(net, block, streams, reduce, SquaredLoss(), leading)
-            path = RidgePath(moments.gram, moments.cross, ALPHAS, resolution(features.weight.dtype))
+            path = RidgePath(moments.gram, moments.cross, ALPHAS, RESOLUTION[features.weight.dtype])
             weights = path.weights.to(features.weight)
             errors = set_aside_errors(net, block, streams, reduce, weights)
             best, chosen = errors.after.min(0)

@@ -49,6 +49,7 @@ def calibrate(
     reduce: Reduce,
     loss: MarginLoss,
     leading: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Moments:
     """Sets the block's input scale and feature mean from the fit rows, and takes its moments.
 
@@ -59,6 +60,8 @@ def calibrate(
         reduce: Sums over processes.
         loss: ℓ, for the objective.
         leading: Chunks to take the moments of, all when None.
+        dtype: What products of features are summed in, the weights' own when None. The float32 sums of two partitions
+            of the rows differ by more than a solution can bear.
 
     Raises:
         FloatingPointError: If a feature is not finite.
@@ -66,7 +69,7 @@ def calibrate(
     features = net.block(block).features
     features.scale.fill_(_input_scale(net, streams, reduce))
     features.mean.copy_(_mean(net, block, streams, reduce))
-    return take_moments(net, block, streams, reduce, loss, leading)
+    return take_moments(net, block, streams, reduce, loss, leading, dtype)
 
 
 @torch.no_grad()
@@ -77,6 +80,7 @@ def take_moments(
     reduce: Reduce,
     loss: MarginLoss,
     leading: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Moments:
     """The moments of a calibrated block, in one pass over the fit rows; arguments and errors are `calibrate`'s."""
     features = net.block(block).features
@@ -88,18 +92,19 @@ def take_moments(
     width, n = len(features.weight) + 1, net.n_labels
     gram = torch.zeros(width, width, dtype=torch.float64, device=count.device)
     cross, sums = gram.new_zeros(n, width), gram.new_zeros(2, n)
-    partial, summed = features.weight.new_zeros(width, width), 0
+    partial, summed = torch.zeros_like(gram, dtype=dtype or features.weight.dtype), 0
     for chunk in streams.chunks("train", leading):
         for tile in streams.tiles(chunk, block):
             if summed >= FLUSH_PAIRS:
                 gram += partial
                 partial, summed = partial.zero_(), 0
-            add_product(partial[:-1, :-1], tile.features)
-            partial[:-1, -1] += tile.features.sum(0)
-            summed += len(tile.features)
+            seen = tile.features.to(partial)
+            add_product(partial[:-1, :-1], seen)
+            partial[:-1, -1] += seen.sum(0)
+            summed += len(seen)
             residual = (tile.labels - tile.scores) * (tile.labels != 0)
-            cross[:, :-1] += residual.T @ tile.features
-            cross[:, -1] += residual.sum(0)
+            cross[:, :-1] += residual.to(partial).T @ seen
+            cross[:, -1] += residual.to(partial).sum(0)
             sums += torch.stack([residual.square().sum(0), masked_loss(loss, tile.scores, tile.labels).sum(0)])
     gram += partial
     gram, cross, sums = (reduce(total) / count for total in (gram, cross, sums))

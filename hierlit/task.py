@@ -188,7 +188,9 @@ class LayerwiseTask(L.LightningModule):
             self.adaptation.redraw(self.net, self.block, self.streams, self.reduce, self.weight_seed)
         self.drawn_block = self.block
         self.block_epoch, self.epoch_sums = 0, EpochSums.zeros(self.active)
-        self._open_block(calibrate(self.net, self.block, self.streams, self.reduce, self.loss))
+        self._open_block(
+            calibrate(self.net, self.block, self.streams, self.reduce, self.loss, dtype=self.solver.gram_dtype)
+        )
         self.restart_optimizers()
 
     def resume_block(self) -> None:
@@ -198,7 +200,9 @@ class LayerwiseTask(L.LightningModule):
         active = self.active.detach().clone()
         self.block_epoch = state["epoch"]
         self.epoch_sums = EpochSums(own_part(state["sums"], self.trainer).to(self.device))
-        self._open_block(take_moments(self.net, self.block, self.streams, self.reduce, self.loss))
+        self._open_block(
+            take_moments(self.net, self.block, self.streams, self.reduce, self.loss, dtype=self.solver.gram_dtype)
+        )
         self.solver.load_state_dict(self, state["solver"])
         self.active.data.copy_(active)
         self.restart_optimizers()

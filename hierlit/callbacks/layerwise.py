@@ -110,10 +110,11 @@ class LayerwiseTraining(L.Callback):
         sampler = sampler_of(trainer)
         done, pl_module.is_open = sampler.done, False
         self._fill_streams(trainer, pl_module)
+        self._all_have_margin &= trainer.ckpt_path is not None
         self._finished = self._is_last(pl_module)
         if self._finished:
-            done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
-            rank_zero_warn(f"{done} are trained already and no more are needed: nothing to do")
+            trained = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
+            rank_zero_warn(f"{trained} are trained already and no more are needed: nothing to do")
         pl_module.stop_rule = self.stop_reason
         self._check_val_every_n_epoch = trainer.check_val_every_n_epoch
         trainer.check_val_every_n_epoch = NEVER

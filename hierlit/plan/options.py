@@ -16,7 +16,7 @@ from hierlit.models.random_features import TILE
 from hierlit.plan.sizes import Sizes, distinct_candidates
 from hierlit.plan.work import Rates
 from hierlit.solvers import ExactSolver, GradientSolver
-from hierlit.solvers.ridge import ALPHAS, resolution
+from hierlit.solvers.ridge import ALPHAS, RESOLUTION
 from hierlit.stream import FREE_SHARE, free_memory
 from hierlit.task import LayerwiseTask
 
@@ -90,7 +90,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         ValueError: Its solver is not one of hierlit's.
     """
     task, data = run.task, run.data
-    on_cpu, n_rows, precision = run.device.type == "cpu", data.n_rows, resolution(run.dtype)
+    on_cpu, n_rows, precision = run.device.type == "cpu", data.n_rows, RESOLUTION[run.dtype]
     n_held = n_set_aside(n_rows["train"], data.acceptance_fraction)
     splits = {"train": n_rows["train"] - n_held, "held": n_held, "val": n_rows["val"]}
     budget = task.streams.budget

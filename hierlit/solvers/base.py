@@ -107,6 +107,8 @@ class Solver(ABC):
 
     min_epochs: int = 1
     """Epochs a block needs before it can have a certificate."""
+    gram_dtype: torch.dtype | None = None
+    """What products of features are summed in for the Gram matrix; the weights' own precision when None."""
     reads_set_aside_rows: bool = False
     """Whether it chooses something on the set-aside rows."""
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from hierlit.calibration import set_aside_errors
 from hierlit.solvers.accelerated import AcceleratedGradient
 from hierlit.solvers.base import EpochSums, Solver, take_step
-from hierlit.solvers.ridge import ALPHAS, RidgePath, resolution
+from hierlit.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 
 if TYPE_CHECKING:
     from hierlit.task import LayerwiseTask
@@ -29,14 +29,16 @@ class ExactSolver(Solver):
     tolerance. Each label has its own λ_j, chosen for the squared loss and multiplied by the bound on ℓ''.
 
     Args:
-        alphas: Candidates for λ_j, as multiples of the mean diagonal of G, raised to what the weights' precision can
-            resolve beside the largest eigenvalue; the task's `regularization` for every label when empty.
+        alphas: Candidates for λ_j, as multiples of the mean diagonal of G, raised to `RESOLUTION`, below which weights
+            would depend on the order of summation; the task's `regularization` for every label when empty.
         choice: `set_aside` takes the candidate of least squared error on the set-aside rows (of least GCV score for a
             label that none of them observes), `gcv` that of least generalised cross-validation score.
 
     Raises:
         ValueError: If an alpha is not positive, or `choice` is not one of those.
     """
+
+    gram_dtype = torch.float64
 
     def __init__(self, alphas: list[float] | None = None, choice: str = "set_aside") -> None:
         self.alphas = list(ALPHAS) if alphas is None else alphas
@@ -50,12 +52,12 @@ class ExactSolver(Solver):
         """Goes to the ridge solution."""
         objective = task.objective
         curvature = objective.loss.curvature
-        precision = resolution(task.active.dtype)
+        resolution = RESOLUTION[task.active.dtype]
         alphas: Sequence[float] = self.alphas
         if not alphas:
             mean_diagonal = float(task.moments.gram.diagonal()[:-1].mean())
-            alphas, precision = [float(objective.regularization[0]) / curvature / max(mean_diagonal, 1e-300)], 0.0
-        self._path = RidgePath(task.moments.gram, task.moments.cross, alphas, precision)
+            alphas, resolution = [float(objective.regularization[0]) / curvature / max(mean_diagonal, 1e-300)], 0.0
+        self._path = RidgePath(task.moments.gram, task.moments.cross, alphas, resolution)
         self._start_at(task, self._choose(task, self._path))
 
     def _start_at(self, task: LayerwiseTask, chosen: Tensor) -> None:
