@@ -131,12 +131,12 @@ def test_slopes_are_the_activations_derivative_at_the_preactivations(name: str) 
     assert not slopes.requires_grad
 
 
-@pytest.mark.parametrize(("tile", "rows"), [(1, 1), (9, 1), (17, 1), (18, 2), (45, 5), (2**20, 2**20 // 9)])
+@pytest.mark.parametrize(("tile", "rows"), [(1, 16), (9 * 31, 16), (9 * 32, 32), (2**20, 116_496)])
 def test_tiles_of_rows_make_up_all_features(tile: int, rows: int, monkeypatch) -> None:
     monkeypatch.setitem(TILE, "cpu", tile)
     features = draw(n_features=9, activation="tanh")
     features.mean.fill_(0.25)
-    windows = torch.randn(11, FAN_IN, generator=torch.Generator().manual_seed(1))
+    windows = torch.randn(75, FAN_IN, generator=torch.Generator().manual_seed(1))
     assert features.rows_at_once() == rows
     tiles = list(features.tiles(windows))
     assert [len(part) for part in tiles[:-1]] == [rows] * (len(tiles) - 1)

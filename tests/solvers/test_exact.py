@@ -14,8 +14,9 @@ from hierlit.data import ArrayHierarchy, CellularAutomaton
 from hierlit.losses import HingeLoss, HybridMarginLoss, LogisticLoss, MarginLoss, SquaredHingeLoss
 from hierlit.models import Window1d
 from hierlit.solvers import ExactSolver
-from hierlit.solvers.exact import ALPHAS
 from hierlit.task import LayerwiseTask
+
+WIDE = [3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0]  # all above the least λ that is resolved
 
 Array = NDArray[np.float64]
 
@@ -119,11 +120,11 @@ def test_without_alphas_the_solution_is_scikit_learns_ridge(fit, xors, fitted_ro
 
 
 def test_regularization_minimises_the_gcv_score_of_the_hat_matrix_label_by_label(fit, fitted_rows) -> None:
-    data, task = automaton(), automaton_task(solver=ExactSolver(choice="gcv"))
+    data, task = automaton(), automaton_task(solver=ExactSolver(WIDE, "gcv"))
     fit(task, data, precision="64-true", acceptance="none")
     features, scores, labels = fitted_rows(task, data, 1)
     n, residual = len(labels), labels - scores
-    candidates = np.array(ALPHAS) * (features[:, :-1] ** 2).sum() / n / (features.shape[1] - 1)
+    candidates = np.array(WIDE) * (features[:, :-1] ** 2).sum() / n / (features.shape[1] - 1)
     gcv = []
     for candidate in candidates:
         gram = features.T @ features / n + candidate * np.eye(features.shape[1])
@@ -250,13 +251,14 @@ def test_missing_labels_cost_a_moderate_number_of_epochs(missing: float, most: i
 def test_each_label_takes_the_candidate_of_least_error_on_the_set_aside_rows(
     n_features: int, missing: float, fit, xors, fitted_rows
 ) -> None:
-    data, task = xors(missing=missing), LayerwiseTask(6, 3, n_blocks=1, n_features=n_features, solver=ExactSolver())
+    solver = ExactSolver(WIDE)
+    data, task = xors(missing=missing), LayerwiseTask(6, 3, n_blocks=1, n_features=n_features, solver=solver)
     fit(task, data, precision="64-true", acceptance="none", max_epochs_per_block=1000)
     features, scores, labels = fitted_rows(task, data, 0)
     rows = SimpleNamespace(tables=data.tables, fit_rows=data.held_rows)
     held_features, held_scores, held_labels = fitted_rows(task, rows, 0)
     residual = (labels - scores) * (labels != 0)
-    candidates = np.array(ALPHAS) * (features[:, :-1] ** 2).mean()
+    candidates = np.array(WIDE) * (features[:, :-1] ** 2).mean()
     errors = []
     for candidate in candidates:
         gram = features.T @ features / len(labels) + candidate * np.eye(features.shape[1])
