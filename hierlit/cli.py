@@ -1,12 +1,10 @@
 """The command line: one plain LightningCLI for fit, validate, test and predict, and `plan` on the same sections."""
 
 import json
-import re
 import sys
 from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import psutil
@@ -15,21 +13,26 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
 
 import hierlit.losses
 import hierlit.models
 import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
 from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
+from hierlit.checkpoints import LOGS, find_checkpoint, read_checkpoint
 from hierlit.cli_errors import HierlitParser, PlanParser
 from hierlit.data import HierarchyDataModule
+from hierlit.export import export
+from hierlit.failures import failure_line, watch_parent
 from hierlit.plan.options import PlanOptions, Run
 from hierlit.plan.tables import print_plan
 from hierlit.strategies import strategy_problem
 from hierlit.task import LayerwiseTask
 
 PLAN = "What a fit with these arguments would cost, before it runs: operations, memory, time, messages, depth bound."
-LOGS = "lightning_logs"
+EPILOG = (
+    "And plan, which takes the arguments of fit and prints what it would cost; "
+    "and export, which writes a checkpoint's weights to a safetensors file."
+)
 LINKED = ("n_inputs", "n_labels", "n_locations", "levels")
 
 
@@ -48,9 +51,10 @@ class HierlitCLI(LightningCLI):
         """Parses, then turns `--ckpt_path last` into the newest readable checkpoint."""
         super().parse_arguments(parser, args)  # type: ignore[arg-type]
         config = self.config[self.config.subcommand]
-        if config.get("ckpt_path") is None and self.config.subcommand != "fit":
+        if config.get("ckpt_path") is None and config.model.weights is None and self.config.subcommand != "fit":
             parser.error(
-                f"{self.config.subcommand} needs ckpt_path, a checkpoint file or `last`: the model is untrained"
+                f"{self.config.subcommand} needs ckpt_path, a checkpoint file or `last`, or model.weights: "
+                "the model is untrained"
             )
         if config.get("ckpt_path"):
             try:
@@ -77,7 +81,7 @@ class HierlitCLI(LightningCLI):
             super().instantiate_classes()
             self.model.config = run_config(self.config[self.subcommand].as_dict())
             if ckpt_path := self.config_init[self.subcommand].get("ckpt_path"):
-                self.model.on_load_checkpoint(torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True))
+                self.model.on_load_checkpoint(read_checkpoint(ckpt_path, mmap=True))
             for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
                 if isinstance(callback, LayerwiseTraining):
                     callback.check(self.model, self.datamodule)
@@ -126,7 +130,7 @@ class PlanCLI(HierlitCLI):
         """Prints the plan of the config, of whose blocks only one is made."""
         base, config = psutil.Process().memory_info().rss, self.config.clone()
         n_blocks, trainer = config.model.n_blocks, config.pop("trainer")
-        config.model.n_blocks = min(1, n_blocks)
+        config.model.n_blocks, config.model.weights = min(1, n_blocks), None
         on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         device = torch.device("cuda" if on_gpu else "cpu")
         dtype = torch.float64 if str(trainer.precision).startswith("64") else torch.float32
@@ -146,47 +150,32 @@ def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**json.loads(json.dumps(kept, default=str)), "trainer": trainer}
 
 
-def find_checkpoint(path: str, root: Path) -> Path:
-    """The checkpoint at a path, or for `last` the newest one below `root`/lightning_logs that can be read.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If the one named cannot be read.
-    """
-    if path != "last":
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"ckpt_path must be a checkpoint file or `last`, got {path}: no such file")
-        if problem := unreadable(Path(path)):
-            raise ValueError(f"ckpt_path must be a readable checkpoint, got {path}: {problem}")
-        return Path(path)
-    logs = root / LOGS
-    for found in sorted(logs.rglob("*.ckpt"), key=lambda found: found.stat().st_mtime, reverse=True):
-        if not (problem := unreadable(found)):
-            return found
-        rank_zero_warn(f"skipping the checkpoint {found}, which cannot be read: {problem}")
-    raise FileNotFoundError(f"ckpt_path is `last`, but there is no readable checkpoint below {logs}: fit a model first")
-
-
-def unreadable(path: Path) -> str:
-    """Why a checkpoint cannot be read, or nothing."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UnpicklingError as error:
-        return re.split(r"\n|\. |: ", str(error).removeprefix("Weights only load failed. "))[0]
-    except Exception:
-        return "truncated, or not a checkpoint"
-    return "" if isinstance(checkpoint, dict) and "sizes" in checkpoint else "not a checkpoint of hierlit"
-
-
-def main(args: Sequence[str] | None = None) -> LightningCLI:
+def main(args: Sequence[str] | None = None) -> LightningCLI | None:
     """Runs a subcommand.
 
     Args:
         args: Command-line arguments; those of the process when None.
+
+    Raises:
+        SystemExit: With code 2 after a wrong argument, 1 after a failure that one line explains, 143 after SIGTERM.
     """
     given = sys.argv[1:] if args is None else list(args)
-    if given[:1] == ["plan"]:
-        return plan(given[1:])
+    watch_parent()
+    try:
+        if given[:1] == ["plan"]:
+            return plan(given[1:])
+        if given[:1] == ["export"]:
+            export(given[1:])
+            return None
+        return run(args)
+    except Exception as error:
+        if line := failure_line(error):
+            raise SystemExit(line) from error
+        raise
+
+
+def run(args: Sequence[str] | None) -> LightningCLI:
+    """Runs fit, validate, test or predict."""
     return HierlitCLI(
         LayerwiseTask,
         HierarchyDataModule,
@@ -200,7 +189,7 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
             "num_sanity_val_steps": 0,
             "callbacks": [Staircase()],
         },
-        parser_kwargs={"epilog": "And plan, which takes the arguments of fit and prints what it would cost."},
+        parser_kwargs={"epilog": EPILOG},
         args=args,  # type: ignore[arg-type]
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,6 +16,7 @@ from torchmetrics import MetricCollection
 from hierlit.acceptance import SetAsideSums
 from hierlit.adaptation import AdaptiveDraw
 from hierlit.calibration import Moments, calibrate, take_moments
+from hierlit.checkpoints import CheckpointFiles
 from hierlit.data.base import Batch
 from hierlit.losses import MarginLoss, SquaredLoss
 from hierlit.metrics import compute, label_metrics
@@ -25,6 +27,7 @@ from hierlit.resume import config_changes, own_part, settle
 from hierlit.solvers import Certificate, GradientSolver, Solver
 from hierlit.solvers.base import BlockObjective, EpochSums
 from hierlit.stream import Chunk, StreamCache
+from hierlit.weights import load_weights
 
 NEVER = 2**62
 
@@ -58,6 +61,7 @@ class LayerwiseTask(L.LightningModule):
             block's features, in GiB; a quarter of what is free when None. Streams beyond it are memory-mapped to
             temporary files, features beyond it are recomputed.
         weight_seed: Seed of every frozen draw.
+        weights: A safetensors file with weights of blocks trained before, to go on from or to evaluate.
 
     Raises:
         ValueError: One line naming each argument out of range, its value and the valid choices.
@@ -85,9 +89,10 @@ class LayerwiseTask(L.LightningModule):
         adaptation: AdaptiveDraw | None = None,
         cache_budget_gib: float | None = None,
         weight_seed: int = 0,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["solver"])
+        self.save_hyperparameters(ignore=["solver", "weights"])
         self.automatic_optimization = False
         limits = {
             "regularization": (regularization, 0 < regularization < math.inf, "positive"),
@@ -113,7 +118,9 @@ class LayerwiseTask(L.LightningModule):
                 output,
                 weight_seed,
             )
-        except ValueError as error:
+            if weights is not None:
+                load_weights(self.net, weights)
+        except (ValueError, OSError, ImportError) as error:
             problems.append(str(error))
         if problems:
             raise ValueError("; ".join(problems))
@@ -160,6 +167,11 @@ class LayerwiseTask(L.LightningModule):
     def data_term(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
         """The rows' part of each label's F_k at the active weight, [n], and its gradient [n, q+1]."""
         return self.objective.data_term(self.active, self.streams.tiles(chunk, self.block))
+
+    def setup(self, stage: str) -> None:
+        """Has the trainer's checkpoints sealed and checked, unless it was given another way to write them."""
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = CheckpointFiles()
 
     def configure_optimizers(self) -> Optimizer:
         """The solver's optimizer of `active`; a placeholder until the first block's F_k is known."""

@@ -11,10 +11,15 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from hierlit.callbacks.signals import DeferredSignals
+from hierlit.files import remove, reserve
 from hierlit.task import LayerwiseTask
 
 PREEMPTED = 143
 """Exit code of a run that SIGTERM ended after it had saved itself: 128 + SIGTERM."""
+BALLAST = ".next.ckpt.part"
+"""Disk space for the next checkpoint."""
+SPARE = 16
+"""Active weights that a checkpoint within a block may hold beyond one between blocks: sums, optimizer state."""
 SECONDS_BETWEEN_TALKS = 1.0
 """Processes ask one another about this often whether one of them was told to stop."""
 
@@ -96,23 +101,38 @@ class BlockCheckpoint(Checkpoint):
         """Saves a block that a limit on epochs or time cut short."""
         if pl_module.is_open:
             self.save(trainer, pl_module)
+        if trainer.is_global_zero:
+            remove(self.folder / BALLAST)
 
     def on_exception(self, trainer: L.Trainer, pl_module: LayerwiseTask, exception: BaseException) -> None:  # type: ignore[override]
         """Saves a block that was finished just before; the other processes may be gone."""
-        if trainer.state.fn == "fit" and trainer.is_global_zero and pl_module.block > self._saved_blocks:
-            path = self._path(trainer, pl_module)
-            trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
+        if trainer.state.fn == "fit" and trainer.is_global_zero:
+            remove(self.folder / BALLAST)
+            if pl_module.block > self._saved_blocks:
+                path = self._path(trainer, pl_module)
+                trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
 
     def save(self, trainer: L.Trainer, task: LayerwiseTask) -> Path:
-        """Saves the run, on all processes, and removes the oldest of its checkpoints."""
+        """Saves the run, on all processes, and removes the oldest of its checkpoints.
+
+        Disk space for the next checkpoint is taken at once: a full disk is met while all that is done is saved.
+
+        Raises:
+            OSError: One line, if the checkpoint or the space for the next cannot be written.
+        """
         path = self._path(trainer, task)
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._saved = [*(name for name in self._saved if name != path.name), path.name]
-            trainer.save_checkpoint(path, weights_only=False)
-            for name in self._saved[: -self.keep] if trainer.is_global_zero else ():
-                (self.folder / name).unlink(missing_ok=True)
-            del self._saved[: -self.keep]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return path
+        self._saved = [*(name for name in self._saved if name != path.name), path.name]
+        if trainer.is_global_zero:
+            remove(self.folder / BALLAST)
+        trainer.save_checkpoint(path, weights_only=False)
         self._saved_at, self._saved_blocks = time.monotonic(), task.block
+        if trainer.is_global_zero:
+            for name in self._saved[: -self.keep]:
+                remove(self.folder / name)
+            reserve(self.folder / BALLAST, path.stat().st_size + SPARE * task.active.nbytes)
+        del self._saved[: -self.keep]
         return path
 
     def _path(self, trainer: L.Trainer, task: LayerwiseTask) -> Path:

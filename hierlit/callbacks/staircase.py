@@ -1,6 +1,7 @@
 """Staircase: tables, scalars and the picture of which block learned which level."""
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,14 +51,21 @@ class Staircase(L.Callback):
     def __init__(self) -> None:
         self.accuracy: list[list[float]] = []
         self._reported = 0
+        self._unwritten: dict[str, list[dict[str, Any]]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Accuracy of each level after each block."""
-        return {"accuracy": self.accuracy}
+        """Accuracy of each level after each block; the rows of a block that could not be written."""
+        return {"accuracy": self.accuracy, "unwritten": self._unwritten}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores `state_dict`."""
-        self.accuracy = state_dict["accuracy"]
+        self.accuracy, self._unwritten = state_dict["accuracy"], state_dict["unwritten"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Writes what the run that goes on could not write."""
+        folder = Path(trainer.log_dir or ".")
+        if trainer.is_global_zero and trainer.loggers and self._unwritten:
+            self._write(folder)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Writes what loggers still hold back, and notes how long the run's files are."""
@@ -85,8 +93,13 @@ class Staircase(L.Callback):
         self.accuracy.append([row["accuracy"] for row in val])
         folder = Path(trainer.log_dir or ".")
         if trainer.is_global_zero and trainer.loggers:
-            self._write_files(folder, report, train, val, task.levels, held_out)
+            self._unwritten = tables_of(report, train, val, task.levels, held_out)
+            self._write(folder)
             self._log(trainer, report, val)
+
+    def _write(self, folder: Path) -> None:
+        append_tables(folder, self._unwritten)
+        self._unwritten = {}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Prints the closing table."""
@@ -105,44 +118,6 @@ class Staircase(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Prints the table of a `test` run."""
         print_table("test", pl_module)
-
-    def _write_files(
-        self,
-        folder: Path,
-        report: BlockReport,
-        train: list[dict[str, float]],
-        val: list[dict[str, float]],
-        levels: list[int] | None,
-        held_out: Mapping[str, Tensor],
-    ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        append_rows(folder / "blocks.csv", [{name: getattr(report, name) for name in BLOCK_COLUMNS}])
-        level_table = [
-            {
-                "block": report.block,
-                "level": before["level"],
-                "n_labels": before["n_labels"],
-                "train_accuracy": before["accuracy"],
-                "train_min_margin": before["min_margin"],
-                "margin_error": before["margin_error"],
-                "val_accuracy": after["accuracy"],
-                "learned": after["learned"],
-            }
-            for before, after in zip(train, val, strict=True)
-        ]
-        append_rows(folder / "levels.csv", level_table)
-        label_table = [
-            {
-                "block": report.block,
-                "label": label,
-                "level": "" if levels is None else levels[label],
-                "accepted": int(accepted),
-                "val_accuracy": float(held_out["accuracy"][label]),
-                "min_margin": float(held_out["min_margin"][label]),
-            }
-            for label, accepted in enumerate(report.accepted_labels)
-        ]
-        append_rows(folder / "labels.csv", label_table)
 
     def _log(self, trainer: L.Trainer, report: BlockReport, val: list[dict[str, float]]) -> None:
         scalars = {
@@ -182,9 +157,71 @@ def tick_name(names: Sequence[int], place: float, _: int | None) -> str:
     return str(names[int(place)]) if 0 <= place < len(names) and place == int(place) else ""
 
 
+def tables_of(
+    report: BlockReport,
+    train: list[dict[str, float]],
+    val: list[dict[str, float]],
+    levels: list[int] | None,
+    held_out: Mapping[str, Tensor],
+) -> dict[str, list[dict[str, Any]]]:
+    """What a block adds to each table of a run: rows by the table's name.
+
+    Args:
+        report: The block's.
+        train: Rows by level of the training rows.
+        val: Rows by level of the held-out rows.
+        levels: Each label's level, None where unknown.
+        held_out: Metrics [n] of the held-out rows.
+    """
+    blocks = [{name: getattr(report, name) for name in BLOCK_COLUMNS}]
+    by_level = [
+        {
+            "block": report.block,
+            "level": before["level"],
+            "n_labels": before["n_labels"],
+            "train_accuracy": before["accuracy"],
+            "train_min_margin": before["min_margin"],
+            "margin_error": before["margin_error"],
+            "val_accuracy": after["accuracy"],
+            "learned": after["learned"],
+        }
+        for before, after in zip(train, val, strict=True)
+    ]
+    by_label = [
+        {
+            "block": report.block,
+            "label": label,
+            "level": "" if levels is None else levels[label],
+            "accepted": int(accepted),
+            "val_accuracy": float(held_out["accuracy"][label]),
+            "min_margin": float(held_out["min_margin"][label]),
+        }
+        for label, accepted in enumerate(report.accepted_labels)
+    ]
+    return {"blocks.csv": blocks, "levels.csv": by_level, "labels.csv": by_label}
+
+
+def append_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Appends rows to CSV files: to all of them, or to none if one cannot be written.
+
+    Raises:
+        OSError: If one cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {path: path.stat().st_size for name in tables if (path := folder / name).exists()}
+    try:
+        for name, rows in tables.items():
+            append_rows(folder / name, rows)
+    except OSError as error:
+        for path in map(folder.joinpath, tables):
+            if path.exists():
+                os.truncate(path, sizes.get(path, 0))
+        raise OSError(error.errno, f"cannot write the tables of a block to {folder}: {error.strerror}") from error
+
+
 def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Appends rows to a CSV file, with a header if it is new."""
-    new = not path.exists()
+    new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         if new:

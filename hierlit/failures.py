@@ -1,0 +1,45 @@
+"""Failures that a person can mend, in one line; and no process that outlives the run it belongs to."""
+
+import os
+import threading
+import time
+
+import torch
+
+MENDABLE = (OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError)
+LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
+"""What a message of torch.distributed has in it when another process is gone."""
+
+
+def failure_line(error: BaseException) -> str:
+    """What went wrong, where a traceback would not help: disks, memory, numbers, other processes; else nothing."""
+    rank = f" on rank {os.environ.get('RANK', os.environ.get('LOCAL_RANK', '0'))}" if "LOCAL_RANK" in os.environ else ""
+    if isinstance(error, MENDABLE):
+        text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
+        return f"error{rank}: {text or type(error).__name__}"
+    first_line = str(error).partition("\n")[0]
+    if isinstance(error, RuntimeError) and any(sign in first_line.lower() for sign in LOST):
+        return f"error{rank}: another process of the run is gone ({first_line})"
+    return ""
+
+
+def os_error_line(error: OSError) -> str:
+    """An operating system's error with its file, if it has one."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+
+
+def watch_parent(seconds: float = 1.0) -> None:
+    """Ends this process, if another one launched it as a rank, once that other one is gone."""
+    if "LOCAL_RANK" not in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os.write(
+            2, f"error on rank {os.environ.get('RANK', os.environ['LOCAL_RANK'])}: its launcher is gone\n".encode()
+        )
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
