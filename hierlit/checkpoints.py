@@ -37,12 +37,12 @@ class CheckpointError(ValueError):
 
     Args:
         path: The file.
-        problem: What is wrong with it, in one line.
+        problem: What is wrong with it. It may name what the file holds, of which unprintable characters become "?".
     """
 
     def __init__(self, path: object, problem: str) -> None:
-        super().__init__(path, problem)
-        self.path, self.problem = path, problem
+        self.path, self.problem = path, "".join(letter if letter.isprintable() else "?" for letter in problem)
+        super().__init__(path, self.problem)
 
     def __str__(self) -> str:
         """One line with the file and the problem."""

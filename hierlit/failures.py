@@ -13,14 +13,19 @@ LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", 
 
 def failure_line(error: BaseException) -> str:
     """What went wrong, where a traceback would not help: disks, memory, numbers, other processes; else nothing."""
-    rank = f" on rank {os.environ.get('RANK', os.environ.get('LOCAL_RANK', '0'))}" if "LOCAL_RANK" in os.environ else ""
+    where = f" on rank {rank()}" if "LOCAL_RANK" in os.environ else ""
     if isinstance(error, MENDABLE):
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
-        return f"error{rank}: {text or type(error).__name__}"
+        return f"error{where}: {text or type(error).__name__}"
     first_line = str(error).partition("\n")[0]
     if isinstance(error, RuntimeError) and any(sign in first_line.lower() for sign in LOST):
-        return f"error{rank}: another process of the run is gone ({first_line})"
+        return f"error{where}: another process of the run is gone ({first_line})"
     return ""
+
+
+def rank() -> str:
+    """This process's rank, as its launcher says."""
+    return os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")
 
 
 def os_error_line(error: OSError) -> str:

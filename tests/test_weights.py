@@ -253,7 +253,7 @@ def test_weights_exported_on_the_command_line_are_evaluated_as_the_checkpoint_is
     )
     main(["predict", "--config", SMALL, "--model.weights", "net.safetensors"])
     main(["plan", "--config", SMALL, "--model.weights", "net.safetensors"])
-    with pytest.warns(UserWarning, match="all 3 blocks are trained already"):
+    with pytest.warns(UserWarning, match="3 of 3 blocks are trained already"):
         main(["fit", "--config", SMALL, "--model.weights", "net.safetensors"])
 
 
