@@ -174,6 +174,11 @@ def main(args: Sequence[str] | None = None) -> LightningCLI | None:
         raise
 
 
+def script() -> None:
+    """The console script `hierlit`, whose exit code a returned object would become."""
+    main()
+
+
 def run(args: Sequence[str] | None) -> LightningCLI:
     """Runs fit, validate, test or predict."""
     return HierlitCLI(

@@ -18,6 +18,8 @@ def failure_line(error: BaseException) -> str:
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
         return f"error{where}: {text or type(error).__name__}"
     first_line = str(error).partition("\n")[0]
+    if isinstance(error, RuntimeError) and "is not the same on ranks" in first_line:
+        return f"error{where}: {first_line}"
     if isinstance(error, RuntimeError) and any(sign in first_line.lower() for sign in LOST):
         return f"error{where}: another process of the run is gone ({first_line})"
     return ""

@@ -18,6 +18,7 @@ from hierlit.adaptation import AdaptiveDraw
 from hierlit.calibration import Moments, calibrate, take_moments
 from hierlit.checkpoints import CheckpointFiles
 from hierlit.data.base import Batch
+from hierlit.digests import tensor_digest
 from hierlit.losses import MarginLoss, SquaredLoss
 from hierlit.metrics import compute, label_metrics
 from hierlit.models.proximity import Proximity
@@ -169,7 +170,9 @@ class LayerwiseTask(L.LightningModule):
         return self.objective.data_term(self.active, self.streams.tiles(chunk, self.block))
 
     def setup(self, stage: str) -> None:
-        """Has the trainer's checkpoints sealed and checked, unless it was given another way to write them."""
+        """Takes the run's precision, before a checkpoint is loaded, and has its checkpoints sealed and checked."""
+        if self.trainer.precision == "64-true":
+            self.double()
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
 
@@ -249,10 +252,28 @@ class LayerwiseTask(L.LightningModule):
     def freeze_block(self, accepted: Tensor) -> None:
         """Moves the active weight into its block, rows of labels not accepted left at zero, and the streams past it."""
         self.net.block(self.block).weight.copy_(self.active * accepted[:, None])
+        self.check_processes()
         self.streams.advance(self.block)
         self.net.n_trained += 1
         self.active.zero_()
         self.is_open = False
+
+    def check_processes(self) -> None:
+        """Compares the active block of all processes by checksums.
+
+        Raises:
+            RuntimeError: If it is not the same to the bit; one line names the ranks and tensors that differ.
+        """
+        if self.trainer.world_size == 1:
+            return
+        tensors = dict(self.net.block(self.block).named_parameters())
+        own = [int(tensor_digest(tensor)[:15], 16) for tensor in tensors.values()]
+        sums = self.trainer.strategy.all_gather(torch.tensor(own, device=self.device)).view(-1, len(own))
+        differs = sums != sums[0]
+        if differs.any():
+            ranks = [0, *differs.any(1).nonzero().flatten().tolist()]
+            names = [name for name, is_other in zip(tensors, differs.any(0), strict=True) if is_other]
+            raise RuntimeError(f"block {self.block + 1} is not the same on ranks {ranks}: {', '.join(names)} differ")
 
     @torch.no_grad()
     def train_metrics(self) -> dict[str, Tensor]:

@@ -233,6 +233,22 @@ def test_a_tensor_no_digest_covers_is_covered_by_its_checksum(tmp_path: Path) ->
         read_checkpoint(path)
 
 
+def test_names_a_damaged_file_holds_cannot_break_the_line_or_drive_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "flipped.ckpt"
+    write_checkpoint(sealed(), path)
+    path.write_bytes(path.read_bytes().replace(b"archive/version", b"arc\nive/\x1bersion"))
+    damaged = bytearray(path.read_bytes())
+    damaged[path.read_bytes().index(b"arc\nive")] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"damaged: record arc\?ive/\?ersion does not fit"):
+        read_checkpoint(path)
+    checkpoint = sealed(**{"a\nb": torch.ones(1)})
+    checkpoint["a\nb"] += 1
+    torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match=r"damaged: tensor a\?b is altered"):
+        read_checkpoint(path)
+
+
 def test_torchs_older_format_without_checksums_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.ckpt"
     torch.save(sealed(), path, _use_new_zipfile_serialization=False)

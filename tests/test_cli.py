@@ -1,7 +1,6 @@
 """The command line, through its one door `main`, as a person would use it."""
 
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -184,26 +183,13 @@ def test_a_checkpoint_of_another_hierarchy_is_refused_by_its_sizes(
     assert "n_labels=2" in line
 
 
-def test_python_m_hierlit_is_the_console_script() -> None:
-    from importlib.metadata import entry_points
-
-    (script,) = entry_points(group="console_scripts", name="hierlit")
-    assert script.load() is main
-
-
-def test_two_processes_print_once_and_train_what_one_does(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", "--config", SMALL])
-    alone = table(capsys.readouterr().out)
-    ranks = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    command = [sys.executable, "-m", "hierlit", "fit", "--config", SMALL, *ranks]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
-    assert table(done.stdout) == alone
-    assert done.stdout.count("block 3/3") == 1
-    one, two = (rows(own_folder / "lightning_logs" / f"version_{version}" / "blocks.csv") for version in (0, 1))
-    for of_one, of_two in zip(one, two, strict=True):
-        assert of_one["epochs"] == of_two["epochs"]
-        assert float(of_one["objective"]) == pytest.approx(float(of_two["objective"]), rel=1e-4)
+def test_the_console_script_exits_with_0_and_with_the_errors_code() -> None:
+    code = (
+        "from importlib.metadata import entry_points as e; import sys; f, = e(group='console_scripts', name='hierlit')"
+    )
+    for config, expected in ((SMALL, 0), ("nowhere.yaml", 2)):
+        run = [sys.executable, "-c", f"{code}; sys.exit(f.load()())", "plan", "--config", config]
+        assert subprocess.run(run, capture_output=True, timeout=60).returncode == expected
 
 
 def test_without_val_rows_held_out_columns_are_empty_of_numbers(

@@ -9,9 +9,6 @@ from hierlit.calibration import MEAN_PAIRS, PANELS
 from hierlit.plan.sizes import SPLITS, Sizes
 from hierlit.solvers.ridge import POWER_STEPS
 
-METRIC_BYTES = 44
-"""What the metrics of a split keep of a label: four counts and a sum of 8 bytes, and a smallest margin of 4."""
-
 
 class Work(NamedTuple):
     """Operations, of which a multiplication with an addition is two, and traffic; works add up.
@@ -130,20 +127,24 @@ class BlockWork:
 
     @cached_property
     def messages(self) -> dict[str, float]:
-        """Bytes that a process adds up with the others for one block, by part; none where it is alone."""
+        """Bytes that a process adds up with the others for one block, by part; none where it is alone.
+
+        What Lightning and torchmetrics send is not in it: some numbers a label, and 8 bytes a batch.
+        """
         s, n = self.sizes, self.sizes.n_labels
         if s.n_processes == 1:
             return {}
-        calibrations, steps = s.redraws + 1, s.epochs * len(s.batches["train"]) + s.epochs - s.minibatch_epochs
-        sums = n * s.side + s.side + 2 * n + 3 * s.channels * s.calibrated
+        calibrations, gradients = s.redraws + 1, s.minibatch_epochs * len(s.batches["train"])
+        sums = n * s.side + s.side + 2 * n + 1 + 1 + 3 * s.channels * s.calibrated
         errors = s.redraws * (s.draw_candidates + 3) * n
         errors += (s.n_candidates + 3) * n if s.n_candidates and not s.gcv else 0
         return {
             "Gram matrix": calibrations * s.square,
             "cross products, means": calibrations * sums * 8,
-            "errors, draws": (errors + s.redraws * (s.n_targets + 2) * s.fan_in) * 8,
-            "gradients": steps * s.n_trained * s.itemsize + s.epochs * n * 8,
-            "acceptance, metrics": (len(fields(SetAsideSums)) + 2) * n * 8 + 2 * n * METRIC_BYTES,
+            "errors, draws": (errors + s.redraws * (s.n_targets + 2) * s.fan_in + (s.redraws > 0)) * 8,
+            "mini-batch gradients": gradients * s.n_trained * s.itemsize,
+            "gradients, objectives": s.epochs * n * (s.side + 1) * 8,
+            "acceptance": (len(fields(SetAsideSums)) + 2) * n * 8,
         }
 
     def _product(self, pairs: int, inputs: int, outputs: int) -> Work:

@@ -1,0 +1,110 @@
+"""Runs of the command line as processes of their own, and what is compared of them."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from hierlit.checkpoints import read_checkpoint
+
+ROOT = Path(__file__).parents[1]
+RUN = [
+    *("fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), "--trainer.accelerator", "cpu"),
+    *("--data.n_levels", "3", "--data.n_train", "301", "--data.batch_size", "50", "--data.n_cells", "32"),
+    *("--model.n_blocks", "3", "--model.n_features", "100", "--trainer.enable_model_summary", "false"),
+]
+EXACT = ["--model.solver", "ExactSolver"]
+LOGISTIC = ["--model.loss", "LogisticLoss"]
+TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
+PLAIN = "from hierlit.cli import main; main()"
+
+
+def start(folder: Path, *args: str, code: str = PLAIN, **environment: str) -> subprocess.Popen[str]:
+    """Starts `python -m hierlit` in a folder; `code` runs in its place, in every process of the run."""
+    script = folder / "run_hierlit.py"
+    folder.mkdir(exist_ok=True, parents=True)
+    script.write_text(code)
+    given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    pipe = subprocess.PIPE
+    command = [sys.executable, str(script), *args]
+    return subprocess.Popen(command, cwd=folder, env=given, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+
+
+def run(folder: Path, *args: str, expect: int | None = 0, code: str = PLAIN, **environment: str) -> str:
+    """Runs to the end, within two minutes, and returns what was printed."""
+    process = start(folder, *args, code=code, **environment)
+    try:
+        printed, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert expect is None or process.returncode == expect, printed[-3000:]
+    return printed
+
+
+def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], signum: int = signal.SIGKILL) -> int:
+    """Signals a process as soon as something is so, waits, and returns its exit code."""
+    deadline = time.monotonic() + 90
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signum)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+def log_of(folder: Path, version: int = 0) -> Path:
+    return folder / "lightning_logs" / f"version_{version}"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder's only run, the oldest first."""
+    found = (log_of(folder) / "checkpoints").glob("*.ckpt")
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return read_checkpoint(checkpoints(folder)[-1])["state_dict"]
+
+
+def rows(folder: Path, table: str) -> list[dict[str, str]]:
+    with (log_of(folder) / table).open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_run(folder: Path, whole: Path) -> None:
+    """Weights, tables and TensorBoard's points of a run are those of another, to the bit; times aside."""
+    expected, got = weights(whole), weights(folder)
+    assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
+    for table in ("blocks.csv", "levels.csv", "labels.csv"):
+        assert [{**row, "seconds": ""} for row in rows(folder, table)] == [
+            {**row, "seconds": ""} for row in rows(whole, table)
+        ]
+    assert points(folder) == points(whole)
+
+
+def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of every scalar but times, and the steps of every figure."""
+    events = EventAccumulator(str(log_of(folder)), size_guidance={"scalars": 0, "images": 0}).Reload()
+    scalars = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    figures = {tag: [(e.step, 0.0) for e in events.Images(tag)] for tag in events.Tags()["images"]}
+    return {tag: found for tag, found in {**scalars, **figures}.items() if "seconds" not in tag and tag != "hp_metric"}
+
+
+def leftovers() -> set[str]:
+    """Processes of runs that are still there."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            line = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if b"run_hierlit.py" in line:
+            found.add(entry.name)
+    return found

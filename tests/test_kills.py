@@ -1,0 +1,202 @@
+"""A run that is killed and goes on ends as one that nobody disturbed, to the bit."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from processes import (
+    EXACT,
+    LOGISTIC,
+    RUN,
+    TWO,
+    assert_same_run,
+    checkpoints,
+    kill_when,
+    leftovers,
+    log_of,
+    run,
+    start,
+)
+
+OFTEN = ["--checkpoint.every_minutes", "0.001"]
+LAST = ["--ckpt_path", "last"]
+SOLVERS = {"gradient": [], "exact": [*EXACT, *LOGISTIC, "--model.adaptation.redraws", "2"]}
+ONE_THREAD = "import torch; torch.set_num_threads(1)\n"
+AT_BATCH = (
+    ONE_THREAD
+    + """
+import os, signal
+from hierlit.task import LayerwiseTask
+from hierlit.cli import main
+step, seen = LayerwiseTask.training_step, [0]
+def training_step(self, batch, batch_idx):
+    step(self, batch, batch_idx)
+    seen[0] += 1
+    if seen[0] == int(os.environ.get("KILL_AT", -1)) and self.trainer.global_rank == int(os.environ.get("KILL_RANK", 0)):
+        os.kill(os.getpid(), int(os.environ["KILL_WITH"]))
+LayerwiseTask.training_step = training_step
+main()
+"""
+)
+AT_TRANSITION = (
+    ONE_THREAD
+    + """
+import os, signal
+from hierlit.callbacks import Staircase
+from hierlit.cli import main
+write, seen = Staircase._write, [0]
+def killed(self, folder):
+    write(self, folder)
+    seen[0] += 1
+    if seen[0] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Staircase._write = killed
+main()
+"""
+)
+AT_WRITE = (
+    ONE_THREAD
+    + """
+import os, signal
+from hierlit.cli import main
+replace, seen = os.replace, [0]
+def killed(source, target):
+    seen[0] += 1
+    if seen[0] == 3:
+        os.truncate(source, os.path.getsize(source) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = killed
+main()
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kills")
+
+
+def whole(root: Path, solver: str, *ranks: str) -> Path:
+    """An undisturbed run, made once."""
+    folder = root / f"whole-{solver}-{len(ranks)}"
+    if not folder.exists():
+        run(folder, *RUN, *SOLVERS[solver], *ranks, code=AT_BATCH)
+    return folder
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_killed_in_the_middle_of_an_epoch(solver: str, root: Path, tmp_path: Path) -> None:
+    args = [*RUN, *SOLVERS[solver]]
+    run(tmp_path, *args, *OFTEN, code=AT_BATCH, KILL_AT="143", KILL_WITH="9", expect=-9)
+    assert "batch=00000" not in checkpoints(tmp_path)[-1].name
+    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, solver))
+
+
+def test_killed_between_the_tables_and_the_checkpoint_of_a_block(root: Path, tmp_path: Path) -> None:
+    run(tmp_path, *RUN, code=AT_TRANSITION, expect=-9)
+    assert "block=001" in checkpoints(tmp_path)[-1].name
+    run(tmp_path, *RUN, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient"))
+
+
+def test_killed_while_a_checkpoint_is_written(root: Path, tmp_path: Path) -> None:
+    run(tmp_path, *RUN, code=AT_WRITE, expect=-9)
+    assert "block=001" in checkpoints(tmp_path)[-1].name
+    run(tmp_path, *RUN, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient"))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("rank", ["1", pytest.param("0", marks=pytest.mark.slow)])
+def test_one_rank_of_two_is_killed(rank: str, root: Path, tmp_path: Path) -> None:
+    args = [*RUN, *TWO]
+    begun = time.monotonic()
+    code = {"KILL_AT": "143", "KILL_WITH": "9", "KILL_RANK": rank}
+    printed = run(tmp_path, *args, *OFTEN, code=AT_BATCH, expect=None, **code)
+    wait_for_the_end(begun + 60)
+    if rank == "1":
+        assert "error on rank 0: another process of the run is gone" in printed
+    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient", *TWO))
+
+
+def wait_for_the_end(deadline: float) -> None:
+    while leftovers() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not leftovers()
+
+
+@pytest.mark.parametrize("ranks", [[], pytest.param(TWO, marks=pytest.mark.slow)], ids=["alone", "two ranks"])
+def test_sigterm_saves_and_says_so_by_its_code(ranks: list[str], root: Path, tmp_path: Path) -> None:
+    args = [*RUN, *ranks]
+    printed = run(tmp_path, *args, code=AT_BATCH, KILL_AT="143", KILL_WITH="15", expect=143)
+    assert printed.count("stopped by SIGTERM, saved as") == 1
+    assert checkpoints(tmp_path)[-1].name in printed
+    wait_for_the_end(time.monotonic() + 30)
+    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient", *ranks))
+
+
+def test_on_another_number_of_processes_a_run_goes_on_to_rounding(root: Path, tmp_path: Path) -> None:
+    from processes import rows, weights
+
+    double = ["--trainer.precision", "64-true"]
+    one = root / "double"
+    run(one, *RUN, *double)
+    run(tmp_path, *RUN, *double, *OFTEN, code=AT_BATCH, KILL_AT="143", KILL_WITH="9", expect=-9)
+    run(tmp_path, *RUN, *double, *TWO, *LAST)
+    for name, value in weights(one).items():
+        assert float((weights(tmp_path)[name].double() - value.double()).norm()) <= 1e-9 * float(value.double().norm())
+    assert [row["epochs"] for row in rows(one, "blocks.csv")] == [row["epochs"] for row in rows(tmp_path, "blocks.csv")]
+
+
+def test_slurm_is_asked_to_requeue_and_the_job_goes_on(root: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/requeued\n')
+    (tools / "scontrol").chmod(0o755)
+    slurm = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "fit",
+        "SLURM_NTASKS": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+    }
+    slurm |= {
+        "SLURM_NODEID": "0",
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_NODELIST": "localhost",
+    }
+    slurm |= {"PATH": f"{tools}:{os.environ['PATH']}"}
+    job = start(tmp_path, *RUN, code=AT_BATCH, KILL_AT="143", KILL_WITH=str(int(signal.SIGUSR1)), **slurm)
+    assert kill_when(job, (tmp_path / "requeued").exists) == -9
+    assert (tmp_path / "requeued").read_text().split() == ["requeue", "7"]
+    assert (tmp_path / "hpc_ckpt_1.ckpt").exists()
+    run(tmp_path, *RUN, code=AT_BATCH, **slurm)
+    log_of(tmp_path, 7).rename(log_of(tmp_path))
+    assert_same_run(tmp_path, whole(root, "gradient"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM], ids=lambda signum: signum.name)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_killed_at_twenty_random_moments(solver: str, signum: signal.Signals, root: Path, tmp_path: Path) -> None:
+    args, draw, n_kills = [*RUN, *SOLVERS[solver], "--checkpoint.every_minutes", "0.002"], random.Random(int(signum)), 0
+    expected = whole(root, solver)
+    while n_kills < 20:
+        folder = tmp_path / f"run-{n_kills}"
+        for attempt in range(4):
+            last = LAST if attempt and checkpoints(folder) else []
+            process, moment = start(folder, *args, *last, code=AT_BATCH), time.monotonic() + draw.uniform(2.5, 6.0)
+            kill_when(process, lambda moment=moment: time.monotonic() > moment, signum)
+            n_kills += process.returncode != 0
+        if not checkpoints(folder):
+            run(folder, *args, code=AT_BATCH)
+        run(folder, *args, *LAST, code=AT_BATCH)
+        assert_same_run(folder, expected)
