@@ -22,7 +22,7 @@ from hierlit.checkpoints import LOGS, find_checkpoint, read_checkpoint
 from hierlit.cli_errors import HierlitParser, PlanParser
 from hierlit.data import HierarchyDataModule
 from hierlit.export import export
-from hierlit.failures import failure_line, watch_parent
+from hierlit.failures import explain_threads, failure_line, watch_parent
 from hierlit.plan.options import PlanOptions, Run
 from hierlit.plan.tables import print_plan
 from hierlit.strategies import strategy_problem
@@ -161,6 +161,7 @@ def main(args: Sequence[str] | None = None) -> LightningCLI | None:
     """
     given = sys.argv[1:] if args is None else list(args)
     watch_parent()
+    explain_threads()
     try:
         if given[:1] == ["plan"]:
             return plan(given[1:])

@@ -1,6 +1,7 @@
 """Failures that a person can mend, in one line; and no process that outlives the run it belongs to."""
 
 import os
+import sys
 import threading
 import time
 
@@ -33,6 +34,20 @@ def rank() -> str:
 def os_error_line(error: OSError) -> str:
     """An operating system's error with its file, if it has one."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+
+
+def explain_threads() -> None:
+    """Has threads, such as TensorBoard's writer, end with the line of `failure_line` where there is one."""
+    before = threading.excepthook
+
+    def explain(args: threading.ExceptHookArgs) -> None:
+        line = failure_line(args.exc_value) if args.exc_value is not None else ""
+        if line:
+            print(f"{line} (in thread {args.thread.name if args.thread else ''})", file=sys.stderr, flush=True)
+        else:
+            before(args)
+
+    threading.excepthook = explain
 
 
 def watch_parent(seconds: float = 1.0) -> None:

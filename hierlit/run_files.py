@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -13,9 +14,10 @@ EVENTS = "events.out.tfevents.*"
 def log_sizes(loggers: Iterable[Logger]) -> list[dict[str, int]]:
     """Bytes of each log file by name, folder by folder, after all that was logged has been written to it."""
     for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.flush()
-        logger.save()
+        with suppress(OSError):  # what a logger cannot write is no reason not to write a checkpoint
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
+            logger.save()
     return [{path.name: path.stat().st_size for path in log_files(folder)} for folder in log_folders(loggers)]
 
 

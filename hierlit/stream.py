@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,8 +75,9 @@ class StreamCache:
         for batch in batches:
             if len(batch.index):
                 self._position[split][int(batch.index[0])] = len(self._chunks[split])
-            chunk = self.chunk(batch)
-            self._chunks[split].append(Chunk(self._keep(chunk.stream), self._keep(chunk.labels)))
+            with memory_for("streams", batch.labels.nbytes + batch.inputs.nbytes):
+                chunk = self.chunk(batch)
+                self._chunks[split].append(Chunk(self._keep(chunk.stream), self._keep(chunk.labels)))
 
     def chunk(self, batch: Batch) -> Chunk:
         """A batch's chunk computed from its inputs."""
@@ -129,7 +131,8 @@ class StreamCache:
             size = n_pairs * len(weight) * weight.element_size()
             if chunk.buffer is None and size <= self.left:
                 self.left -= size
-                chunk.buffer = weight.new_empty(n_pairs, len(weight))
+                with memory_for("features", size):
+                    chunk.buffer = weight.new_empty(n_pairs, len(weight))
 
     def advance(self, block: int) -> None:
         """Moves every chunk past a block that has just been trained."""
@@ -162,6 +165,23 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+@contextmanager
+def memory_for(what: str, size: int) -> Iterator[None]:
+    """Explains that memory ran out.
+
+    Raises:
+        MemoryError: One line, in place of torch's error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise MemoryError(
+            f"no memory for the {what} of a batch ({size:,} bytes): lower model.cache_budget_gib or data.batch_size"
+        ) from error
 
 
 def mapped(tensor: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def save_weights(net: HierarchicalResNet, path: str | Path) -> None:
     write_weights(net.state_dict(), net.sizes, path)
 
 
-def write_weights(tensors: Mapping[str, Tensor], sizes: Mapping[str, int | str], path: str | Path) -> None:
+def write_weights(tensors: Mapping[str, Tensor], sizes: Mapping[str, int | float | str], path: str | Path) -> None:
     """Writes tensors of a network of these sizes; see `save_weights`."""
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"weights must be a file ending in .safetensors, got {path}")

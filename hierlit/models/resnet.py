@@ -95,6 +95,7 @@ class HierarchicalResNet(nn.Module):
             raise ValueError("; ".join(problems))
         self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
         self.activation, self.input_scale = activation, input_scale
+        self.draw: dict[str, float | str] = {"beta": beta, "bias": bias, "weight_seed": weight_seed}
         self.windows = Windows((proximity or Identity()).table(n_locations))
         generator = torch.Generator().manual_seed(weight_seed)
         width = n_inputs + n_labels
@@ -110,8 +111,8 @@ class HierarchicalResNet(nn.Module):
         self.n_trained: Tensor
 
     @property
-    def sizes(self) -> dict[str, int | str]:
-        """What two networks must share for one to take the other's weights."""
+    def sizes(self) -> dict[str, int | float | str]:
+        """What two networks must share for one to take the other's weights, and draw the same ones."""
         return {
             "n_inputs": self.n_inputs,
             "n_labels": self.n_labels,
@@ -122,6 +123,7 @@ class HierarchicalResNet(nn.Module):
             "activation": self.activation,
             "input_scale": self.input_scale,
             "output": "split" if self.rotation is None else "orthogonal",
+            **self.draw,
         }
 
     def block(self, index: int) -> ResidualBlock:
