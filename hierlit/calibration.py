@@ -176,7 +176,7 @@ def _mean(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Red
     total = torch.zeros(len(features.mean) + 1, dtype=torch.float64, device=features.mean.device)
     for chunk in streams.chunks("train", leading):
         for raw in features.tiles(net.windows(chunk.stream).flatten(0, -2)):
-            total[:-1] += raw.sum(0)
+            total[:-1] += raw.to(features.mean.dtype).sum(0)
             total[-1] += len(raw)
     total = reduce(total)
     return total[:-1] / total[-1]

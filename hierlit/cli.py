@@ -23,8 +23,10 @@ from hierlit.cli_errors import HierlitParser, PlanParser
 from hierlit.data import HierarchyDataModule
 from hierlit.export import export
 from hierlit.failures import explain_threads, failure_line, watch_parent
+from hierlit.models.random_features import ROUNDINGS
 from hierlit.plan.options import PlanOptions, Run
 from hierlit.plan.tables import print_plan
+from hierlit.precision import check_precision, rounding_of
 from hierlit.strategies import strategy_problem
 from hierlit.task import LayerwiseTask
 
@@ -79,6 +81,10 @@ class HierlitCLI(LightningCLI):
         """Instantiates, and reports an argument out of range as the parser reports a wrong type."""
         try:
             super().instantiate_classes()
+            if self.subcommand == "fit":
+                # of the precision asked for: Lightning makes bf16-mixed of 16-mixed on a CPU
+                precision = self.config_init[self.subcommand].trainer.precision
+                check_precision(precision, self.trainer.strategy.root_device)
             self.model.config = run_config(self.config[self.subcommand].as_dict())
             if ckpt_path := self.config_init[self.subcommand].get("ckpt_path"):
                 self.model.on_load_checkpoint(read_checkpoint(ckpt_path, mmap=True))
@@ -134,10 +140,13 @@ class PlanCLI(HierlitCLI):
         on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         device = torch.device("cuda" if on_gpu else "cpu")
         dtype = torch.float64 if str(trainer.precision).startswith("64") else torch.float32
+        rounding = rounding_of(trainer.precision, config.model.tf32)
+        features = dtype if rounding is None else ROUNDINGS[rounding]
         try:
+            check_precision(trainer.precision, device)
             made = self.parser.instantiate_classes(config)
             made.layerwise.check(made.model, made.data)
-            self.planned = Run(made.model, made.data, made.layerwise, n_blocks, dtype, device, base)
+            self.planned = Run(made.model, made.data, made.layerwise, n_blocks, dtype, features, device, base)
             print_plan(self.planned, made.plan)
         except ValueError as error:
             self.parser.error(str(error))

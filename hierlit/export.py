@@ -46,5 +46,5 @@ def export_weights(checkpoint: Path, path: str) -> str:
     tensors = {name.removeprefix(NET): tensor for name, tensor in state.items() if name.startswith(NET)}
     if "n_trained" not in tensors:
         raise ValueError(f"ckpt_path must be a checkpoint of a LayerwiseTask, got {checkpoint}: it holds no network")
-    write_weights(tensors, contents["sizes"], path)
+    write_weights(tensors, contents["sizes"], path, contents.get("rounding"))
     return f"wrote {int(tensors['n_trained'])} trained blocks of {checkpoint} to {path}"

@@ -7,13 +7,15 @@ import time
 
 import torch
 
-MENDABLE = (OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError)
+from hierlit.models.random_features import CompileError
+
+MENDABLE = (OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError, CompileError)
 LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
 """What a message of torch.distributed has in it when another process is gone."""
 
 
 def failure_line(error: BaseException) -> str:
-    """What went wrong, where a traceback would not help: disks, memory, numbers, other processes; else nothing."""
+    """What went wrong, where a traceback would not help: disks, memory, numbers, compilers, processes; else nothing."""
     where = f" on rank {rank()}" if "LOCAL_RANK" in os.environ else ""
     if isinstance(error, MENDABLE):
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)

@@ -25,7 +25,7 @@ class Chunk:
     Attributes:
         stream: Γ before the active block, [B, |G|, d+n].
         labels: Labels in {−1, 0, 1}, [B, |G|, n].
-        features: The active block's features [B·|G|, q] where they are kept, else None.
+        features: The active block's features [B·|G|, q] where they are kept, in what they are computed in, else None.
         buffer: Memory for features, None where there was none left.
     """
 
@@ -36,7 +36,10 @@ class Chunk:
 
 
 class Tile(NamedTuple):
-    """Pairs (row, location) of a chunk: features [P, q], scores before the block [P, n] and labels [P, n]."""
+    """Pairs (row, location) of a chunk: features [P, q], scores before the block [P, n] and labels [P, n].
+
+    All have the precision of the weights.
+    """
 
     features: Tensor
     scores: Tensor
@@ -99,7 +102,7 @@ class StreamCache:
         scores, labels = self.net.scores(chunk.stream).flatten(0, -2), chunk.labels.flatten(0, -2)
         parts = (torch.split(whole, self.net.block(block).features.rows_at_once()) for whole in (scores, labels))
         for seen, before, truth in zip(self._features(chunk, block), *parts, strict=True):
-            yield Tile(seen, before, truth)
+            yield Tile(seen.to(before.dtype), before, truth)
 
     def change(self, chunk: Chunk, block: int, weight: Tensor) -> Tensor:
         """The change [B, |G|, n] that a weight [n, q+1] would make to a chunk's scores."""
@@ -125,14 +128,15 @@ class StreamCache:
 
     def _reserve(self, split: str, block: int) -> None:
         """Takes memory for features, once and before any are computed: temporary tensors in between would split it."""
-        weight = self.net.block(block).features.weight
+        features = self.net.block(block).features
+        weight, dtype = features.weight, features.dtype
         for chunk in self._chunks.get(split, []):
             n_pairs = chunk.labels[..., 0].numel()
-            size = n_pairs * len(weight) * weight.element_size()
+            size = n_pairs * len(weight) * dtype.itemsize
             if chunk.buffer is None and size <= self.left:
                 self.left -= size
                 with memory_for("features", size):
-                    chunk.buffer = weight.new_empty(n_pairs, len(weight))
+                    chunk.buffer = weight.new_empty(n_pairs, len(weight), dtype=dtype)
 
     def advance(self, block: int) -> None:
         """Moves every chunk past a block that has just been trained."""

@@ -23,6 +23,7 @@ from hierlit.losses import MarginLoss, SquaredLoss
 from hierlit.metrics import compute, label_metrics
 from hierlit.models.proximity import Proximity
 from hierlit.models.resnet import HierarchicalResNet
+from hierlit.precision import keep_precision, rounding_of
 from hierlit.report import BlockReport
 from hierlit.resume import config_changes, own_part, settle
 from hierlit.solvers import Certificate, GradientSolver, Solver
@@ -63,6 +64,8 @@ class LayerwiseTask(L.LightningModule):
             temporary files, features beyond it are recomputed.
         weight_seed: Seed of every frozen draw.
         weights: A safetensors file with weights of blocks trained before, to go on from or to evaluate.
+        tf32: In 32-true, whether the factors in random features are rounded to TF32, and CUDA computes with it there.
+        compile: Whether torch.compile compiles the random features.
 
     Raises:
         ValueError: One line naming each argument out of range, its value and the valid choices.
@@ -91,6 +94,8 @@ class LayerwiseTask(L.LightningModule):
         cache_budget_gib: float | None = None,
         weight_seed: int = 0,
         weights: str | None = None,
+        tf32: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["solver", "weights"])
@@ -119,6 +124,7 @@ class LayerwiseTask(L.LightningModule):
                 output,
                 weight_seed,
             )
+            self.net.compile_features(compile)
             if weights is not None:
                 load_weights(self.net, weights)
         except (ValueError, OSError, ImportError) as error:
@@ -175,6 +181,19 @@ class LayerwiseTask(L.LightningModule):
             self.double()
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
+        keep_precision(self.trainer)
+
+    def on_fit_start(self) -> None:
+        """Has features rounded as the run's precision says.
+
+        Raises:
+            ValueError: If blocks have been trained on features of another rounding.
+        """
+        before, rounding = self.net.rounding, rounding_of(self.trainer.precision, self.hparams["tf32"])
+        if rounding != before and (self.block or self.under_way):
+            kinds = f"features rounded to {before}, got {rounding} (None is full precision)"
+            raise ValueError(f"trainer.precision and model.tf32 must be those of the blocks trained so far: {kinds}")
+        self.net.rounding = rounding
 
     def configure_optimizers(self) -> Optimizer:
         """The solver's optimizer of `active`; a placeholder until the first block's F_k is known."""
@@ -357,6 +376,7 @@ class LayerwiseTask(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes the network's sizes, and how far the block under way has come on every process."""
         checkpoint["sizes"], checkpoint["config"] = self.net.sizes, self.config
+        checkpoint["rounding"] = self.net.rounding
         if self.is_open:
             checkpoint["under_way"] = {
                 "epoch": self.block_epoch,
@@ -379,6 +399,7 @@ class LayerwiseTask(L.LightningModule):
         if differ:
             theirs, ours = (", ".join(f"{name}={sizes.get(name)}" for name in differ) for sizes in (saved, here))
             raise ValueError(f"the checkpoint holds another network ({theirs}) than this one ({ours})")
+        self.net.rounding = checkpoint.get("rounding")
         self.under_way = checkpoint.get("under_way")
         if self.under_way is not None:
             self.drawn_block = int(checkpoint["state_dict"]["net.n_trained"])

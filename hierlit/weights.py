@@ -31,16 +31,18 @@ def save_weights(net: HierarchicalResNet, path: str | Path) -> None:
         OSError: If the file cannot be written; one line with its size and the reason.
         ValueError: If the path has another suffix.
     """
-    write_weights(net.state_dict(), net.sizes, path)
+    write_weights(net.state_dict(), net.sizes, path, net.rounding)
 
 
-def write_weights(tensors: Mapping[str, Tensor], sizes: Mapping[str, int | float | str], path: str | Path) -> None:
-    """Writes tensors of a network of these sizes; see `save_weights`."""
+def write_weights(
+    tensors: Mapping[str, Tensor], sizes: Mapping[str, int | float | str], path: str | Path, rounding: str | None = None
+) -> None:
+    """Writes tensors of a network of these sizes and this rounding of features; see `save_weights`."""
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"weights must be a file ending in .safetensors, got {path}")
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digests = {name: tensor_digest(tensor) for name, tensor in dense.items()}
-    about = {"version": VERSION, "sizes": dict(sizes), "digests": digests}
+    about = {"version": VERSION, "sizes": dict(sizes), "rounding": rounding, "digests": digests}
     written = import_safetensors().torch.save(dense, {"hierlit": json.dumps(about)})
     replace_file(Path(path), lambda sink: sink.write(written))
 
@@ -66,6 +68,7 @@ def load_weights(net: HierarchicalResNet, path: str | Path) -> None:
     if problems:
         more = f", and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
         raise ValueError(f"weights must fit this network, got {path}: {', '.join(problems[:NAMED])}{more}")
+    net.rounding = about.get("rounding")
     net.load_state_dict(tensors)
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from hierlit.acceptance import ACCEPTANCES
 from hierlit.data.base import Batch, FixedBatches, HierarchyDataModule
+from hierlit.precision import check_precision
 from hierlit.report import BlockReport
 from hierlit.resume import settle
 from hierlit.solvers import Certificate
@@ -18,7 +19,6 @@ from hierlit.strategies import strategy_problem
 from hierlit.task import LayerwiseTask
 
 NEVER = 10**9
-PRECISIONS = ("32-true", "64-true")
 RESOLUTION = 1e-6
 """Share of a label's loss at score 0 below which float32 scores no longer resolve it."""
 
@@ -78,8 +78,7 @@ class LayerwiseTraining(L.Callback):
             self.check(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
             if problem := strategy_problem(trainer.strategy):
                 raise ValueError(problem)
-            if trainer.precision not in PRECISIONS:
-                raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {trainer.precision}")
+            check_precision(trainer.precision, trainer.strategy.root_device)
 
     def check(self, task: L.LightningModule, data: L.LightningDataModule | None) -> None:
         """Checks what can be checked before any work.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierlit.models.proximity import Identity, Proximity, Windows
-from hierlit.models.random_features import ACTIVATIONS, BIASES, RandomFeatures, frozen
+from hierlit.models.random_features import ACTIVATIONS, BIASES, ROUNDINGS, RandomFeatures, frozen
 
 INPUT_SCALES = ("fan_in", "live", "rms")
 OUTPUTS = ("split", "orthogonal")
@@ -36,8 +36,8 @@ class ResidualBlock(nn.Module):
 
 
 def readout(features: Tensor, weight: Tensor) -> Tensor:
-    """Scores [..., n] of features [..., q] under a weight [n, q+1] whose last column is the intercept."""
-    return F.linear(features, weight[:, :-1], weight[:, -1])
+    """Scores [..., n] of features [..., q] under a weight [n, q+1] whose last column is the intercept; in its dtype."""
+    return F.linear(features.to(weight.dtype), weight[:, :-1], weight[:, -1])
 
 
 class HierarchicalResNet(nn.Module):
@@ -130,6 +130,27 @@ class HierarchicalResNet(nn.Module):
         """Block number `index`, from 0."""
         block: ResidualBlock = self.blocks[index]  # type: ignore[assignment]
         return block
+
+    @property
+    def rounding(self) -> str | None:
+        """What the features of all blocks are rounded to; see `RandomFeatures`. It travels with trained weights.
+
+        Raises:
+            ValueError: If it is set to something else than None, bfloat16, float16 or tf32.
+        """
+        return self.block(0).features.rounding
+
+    @rounding.setter
+    def rounding(self, rounding: str | None) -> None:
+        if rounding not in (None, *ROUNDINGS):
+            raise ValueError(f"rounding must be None or one of {', '.join(ROUNDINGS)}, got {rounding!r}")
+        for index in range(len(self.blocks)):
+            self.block(index).features.rounding = rounding
+
+    def compile_features(self, compiled: bool = True) -> None:
+        """Has the features of all blocks computed by one function that torch.compile makes when it is first needed."""
+        for index in range(len(self.blocks)):
+            self.block(index).features.compiled = compiled
 
     @property
     def output_weight(self) -> Tensor:

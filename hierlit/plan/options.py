@@ -70,6 +70,7 @@ class Run(NamedTuple):
         layerwise: The callback.
         n_blocks: Blocks of the run.
         dtype: Its precision.
+        features: The precision of its random features.
         device: Where it will run.
         base: Bytes of memory that the libraries take.
     """
@@ -79,6 +80,7 @@ class Run(NamedTuple):
     layerwise: LayerwiseTraining
     n_blocks: int
     dtype: torch.dtype
+    features: torch.dtype
     device: torch.device
     base: int
 
@@ -110,6 +112,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         window=task.net.windows.size,
         n_processes=n_processes,
         itemsize=run.dtype.itemsize,
+        feature_itemsize=run.features.itemsize,
         rotated=task.net.rotation is not None,
         calibrated=task.net.input_scale != "fan_in",
         epochs=epochs_of(run, options),

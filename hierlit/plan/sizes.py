@@ -48,6 +48,7 @@ class Sizes:
         window: w.
         n_processes: Processes that share each batch.
         itemsize: Bytes of a number in the run's precision.
+        feature_itemsize: Bytes of a feature as it is kept.
         rotated: Whether the stream is kept rotated (output: orthogonal).
         calibrated: Whether the input scale is measured (input_scale: live or rms).
         epochs: Passes over the fitted rows that a block takes.
@@ -74,6 +75,7 @@ class Sizes:
     window: int = 1
     n_processes: int = 1
     itemsize: int = 4
+    feature_itemsize: int = 4
     rotated: bool = False
     calibrated: bool = True
     epochs: int = 1
@@ -143,7 +145,7 @@ class Sizes:
                     left, streams, mapped = left - kept * size, streams + kept * size, mapped + (not kept) * size
         for split in SPLITS:
             for pairs in self.chunks(split):
-                size = pairs * self.n_features * self.itemsize
+                size = pairs * self.n_features * self.feature_itemsize
                 kept = size <= left and split != "val"
                 left, features = left - kept * size, features + kept * size
                 recomputed[split] += (not kept) * pairs

@@ -154,7 +154,7 @@ class BlockWork:
     def _features(self, pairs: int) -> Work:
         """Features of windows, written once."""
         s, windows = self.sizes, self._product(pairs, self.sizes.fan_in, self.sizes.n_features)
-        return total(windows, Work(moved=float(pairs * s.n_features * s.itemsize)))
+        return total(windows, Work(moved=float(pairs * s.n_features * s.feature_itemsize)))
 
     def _readout(self, pairs: int, outputs: int) -> Work:
         return self._product(pairs, self.sizes.n_features, outputs)

@@ -7,7 +7,7 @@ from scipy import special, stats
 from torch import Tensor
 
 from hierlit.models import RandomFeatures
-from hierlit.models.random_features import ACTIVATIONS, TILE
+from hierlit.models.random_features import ACTIVATIONS, TILE, rounded_to_tf32
 
 N_FEATURES, FAN_IN = 20_000, 10
 REFERENCES = {
@@ -178,3 +178,35 @@ def test_a_redraw_has_the_precision_of_the_features_and_stays_frozen() -> None:
     assert features.weight is before
     assert features.weight.dtype == torch.float64
     assert not features.weight.requires_grad
+
+
+@pytest.mark.parametrize(("rounding", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_rounded_features_are_the_features_to_their_precision(name: str, rounding: str, dtype: torch.dtype) -> None:
+    features = draw(fan_in=4, n_features=50, activation=name)
+    z = torch.randn(7, 3, 4, generator=torch.Generator().manual_seed(1))
+    features.mean.copy_(features(z).mean((0, 1)))
+    exact, before = features(z), {key: value.clone() for key, value in features.state_dict().items()}
+    features.rounding = rounding
+    rounded = features(z)
+    assert rounded.dtype == features.dtype == dtype
+    # four roundings, of numbers up to about 4
+    torch.testing.assert_close(rounded.float(), exact, rtol=0, atol=16 * torch.finfo(dtype).eps)
+    assert not torch.equal(rounded.float(), exact)
+    assert all(torch.equal(value, before[key]) for key, value in features.state_dict().items())
+    assert features.slopes(z).dtype == torch.float32
+
+
+def test_factors_rounded_to_tf32_are_those_of_the_product() -> None:
+    features = draw(fan_in=4, n_features=50, activation="softplus")
+    z = torch.randn(7, 4, generator=torch.Generator().manual_seed(1))
+    exact = features(z)
+    features.rounding = "tf32"
+    rounded = features(z)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=8 * 2.0**-11)
+    factors = [rounded_to_tf32(factor).double() for factor in (z, features.weight)]
+    torch.testing.assert_close(
+        rounded.double(), torch.nn.functional.softplus(factors[0] @ factors[1].T + features.bias), rtol=1e-5, atol=1e-6
+    )
+    assert torch.equal(features.double()(z.double()), rounded), "and in a network of float64"
