@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-from benchmarks import depth, epoch, exact, flat, losses, memory, race, ridge
+from benchmarks import depth, epoch, exact, flat, losses, memory, race, ridge, scaling
 from benchmarks.table import Row, save, show
 
 BENCHMARKS = {
@@ -27,6 +27,7 @@ BENCHMARKS = {
     "losses": losses,
     "depth": depth,
     "end_to_end": race,
+    "scaling": scaling,
 }
 FOLDER = Path("lightning_logs")
 

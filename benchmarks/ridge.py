@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.table import Row, alternate, write
 from hierlit.calibration import FLUSH_PAIRS, add_product
 from hierlit.models.resnet import readout
-from hierlit.solvers.ridge import RidgePath, resolution
+from hierlit.solvers.ridge import RESOLUTION, RidgePath
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Candidates, as multiples of the mean diagonal of the Gram matrix; none is below what float32 sums resolve."""
@@ -75,7 +75,7 @@ def fit(features: NDArray[np.float32], targets: NDArray[np.float32], choice: str
     gram, cross, power = gram / n, cross / n, power / n
     gram[-1, -1] = 1.0
     gram = gram.triu() + gram.triu(1).T
-    path = RidgePath(gram, cross, ALPHAS, resolution(rows.dtype))
+    path = RidgePath(gram, cross, ALPHAS, RESOLUTION[rows.dtype])
     if choice == "gcv":
         errors = path.gcv(power, n)
     else:

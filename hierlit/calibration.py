@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,6 +40,11 @@ class Moments:
     cross: Tensor
     power: Tensor
     objective: Tensor
+
+    @cached_property
+    def largest_eigenvalue(self) -> float:
+        """That of the Gram matrix."""
+        return float(torch.linalg.eigvalsh(self.gram)[-1])
 
 
 @torch.no_grad()

@@ -7,7 +7,9 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -179,6 +181,8 @@ class LayerwiseTask(L.LightningModule):
         """Takes the run's precision, before a checkpoint is loaded, and has its checkpoints sealed and checked."""
         if self.trainer.precision == "64-true":
             self.double()
+        if isinstance(self.trainer.strategy, DDPStrategy):  # nothing to send before every batch
+            self.trainer.strategy._ddp_kwargs["broadcast_buffers"] = False
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = CheckpointFiles()
         keep_precision(self.trainer)
@@ -211,10 +215,10 @@ class LayerwiseTask(L.LightningModule):
         return moved._replace(inputs=moved.inputs.to(self.dtype), labels=moved.labels.to(self.dtype))
 
     def reduce(self, tensor: Tensor) -> Tensor:
-        """A tensor summed over all processes."""
-        summed = self.trainer.strategy.reduce(tensor, reduce_op="sum")
-        assert isinstance(summed, Tensor)
-        return summed
+        """A tensor summed over all processes, in place."""
+        if self.trainer.world_size > 1:
+            dist.all_reduce(tensor)  # in the strategy's own reduce a barrier would come first
+        return tensor
 
     def start_block(self) -> None:
         """Unfreezes the next block: draws and calibrates its features and makes its F_k and optimizer."""
@@ -374,8 +378,8 @@ class LayerwiseTask(L.LightningModule):
         return scores
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes the network's sizes, and how far the block under way has come on every process."""
-        checkpoint["sizes"], checkpoint["config"] = self.net.sizes, self.config
+        """Notes the network's sizes and draw, and how far the block under way has come on every process."""
+        checkpoint["sizes"], checkpoint["config"] = self.net.sizes | self.net.draw, self.config
         checkpoint["rounding"] = self.net.rounding
         if self.is_open:
             checkpoint["under_way"] = {
@@ -392,7 +396,7 @@ class LayerwiseTask(L.LightningModule):
         Raises:
             ValueError: If a size is not the checkpoint's; one line names those that differ.
         """
-        saved, here = checkpoint.get("sizes"), self.net.sizes
+        saved, here = checkpoint.get("sizes"), self.net.sizes | self.net.draw
         if saved is None:
             raise ValueError("the checkpoint is not one of a LayerwiseTask")
         differ = [name for name in here if saved.get(name) != here[name]]

@@ -35,7 +35,7 @@ def save_weights(net: HierarchicalResNet, path: str | Path) -> None:
 
 
 def write_weights(
-    tensors: Mapping[str, Tensor], sizes: Mapping[str, int | float | str], path: str | Path, rounding: str | None = None
+    tensors: Mapping[str, Tensor], sizes: Mapping[str, int | str], path: str | Path, rounding: str | None = None
 ) -> None:
     """Writes tensors of a network of these sizes and this rounding of features; see `save_weights`."""
     if Path(path).suffix != ".safetensors":

@@ -111,8 +111,8 @@ class HierarchicalResNet(nn.Module):
         self.n_trained: Tensor
 
     @property
-    def sizes(self) -> dict[str, int | float | str]:
-        """What two networks must share for one to take the other's weights, and draw the same ones."""
+    def sizes(self) -> dict[str, int | str]:
+        """What two networks must share for one to take the other's weights."""
         return {
             "n_inputs": self.n_inputs,
             "n_labels": self.n_labels,
@@ -123,7 +123,6 @@ class HierarchicalResNet(nn.Module):
             "activation": self.activation,
             "input_scale": self.input_scale,
             "output": "split" if self.rotation is None else "orthogonal",
-            **self.draw,
         }
 
     def block(self, index: int) -> ResidualBlock:

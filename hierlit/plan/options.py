@@ -123,7 +123,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         sizes = replace(sizes, n_candidates=n_candidates, gcv=task.solver.choice == "gcv" or n_held == 0)
     elif isinstance(task.solver, GradientSolver):
         minibatch_epochs = task.solver.minibatch_epochs
-        sizes = replace(sizes, minibatch_epochs=minibatch_epochs, n_eigenvalues=1 + (minibatch_epochs > 0))
+        sizes = replace(sizes, minibatch_epochs=minibatch_epochs, n_eigenvalues=1)
     else:
         raise ValueError(
             f"plan needs model.solver to be ExactSolver or GradientSolver, got {type(task.solver).__name__}"

@@ -68,7 +68,7 @@ class GradientSolver(Solver):
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
         """The optimizer of the phase the block is in."""
         objective = task.objective
-        lipschitz = objective.loss.curvature * float(torch.linalg.eigvalsh(task.moments.gram)[-1])
+        lipschitz = objective.loss.curvature * task.moments.largest_eigenvalue
         step = 1 / (lipschitz + float(objective.regularization.max()))
         if not self._in_minibatches:
             return AcceleratedGradient([task.active], step, float(objective.regularization.min()))
