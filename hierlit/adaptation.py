@@ -1,6 +1,7 @@
 """Adaptive W¹: random features drawn again, along the coordinates that the labels turned out to depend on (ours)."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -45,8 +46,8 @@ class AdaptiveDraw:
         limits = {
             "redraws": (self.redraws, is_count(self.redraws), "a positive integer"),
             "n_pairs": (self.n_pairs, is_count(self.n_pairs), "a positive integer"),
-            "threshold": (self.threshold, 0 < self.threshold <= 1, "in (0, 1]"),
-            "floor": (self.floor, 0 <= self.floor <= 1, "in [0, 1]"),
+            "threshold": (self.threshold, isinstance(self.threshold, Real) and 0 < self.threshold <= 1, "in (0, 1]"),
+            "floor": (self.floor, isinstance(self.floor, Real) and 0 <= self.floor <= 1, "in [0, 1]"),
         }
         problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
         if problems:

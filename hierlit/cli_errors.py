@@ -59,7 +59,9 @@ def explain(message: str, sections: dict[str, type] = SECTIONS) -> str:
         return f"{key} must be {expected}"
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     problems = [line for line in lines if not re.search(NOISE, line)]
-    return f"{key + ': ' if key else ''}{'; '.join(problems)}" if problems else message
+    return (
+        f"{key + ': ' if key else ''}{'; '.join(problems)}" if problems else "; ".join(line for line in lines if line)
+    )
 
 
 def _mismatch(message: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -188,6 +189,8 @@ def test_killed_at_twenty_random_moments(solver: str, signum: signal.Signals, ro
             process, moment = start(folder, *args, *last, code=AT_BATCH), time.monotonic() + draw.uniform(2.5, 6.0)
             kill_when(process, lambda moment=moment: time.monotonic() > moment, signum)
             n_kills += process.returncode != 0
+            if not checkpoints(folder):  # it had not begun
+                shutil.rmtree(folder)
         if not checkpoints(folder):
             run(folder, *args, code=AT_BATCH)
         run(folder, *args, *LAST, code=AT_BATCH)
