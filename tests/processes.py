@@ -97,14 +97,14 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: found for tag, found in {**scalars, **figures}.items() if "seconds" not in tag and tag != "hp_metric"}
 
 
-def leftovers() -> set[str]:
-    """Processes of runs that are still there."""
+def leftovers(folder: Path) -> set[str]:
+    """Processes of a folder's runs that are still there."""
     found = set()
     for entry in Path("/proc").iterdir():
         try:
             line = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
         except OSError:
             continue
-        if b"run_hierlit.py" in line:
+        if str(folder / "run_hierlit.py").encode() in line:
             found.add(entry.name)
     return found

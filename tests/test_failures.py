@@ -140,7 +140,7 @@ main()
     assert "Traceback" not in printed
     assert "loss or gradient is not finite in block 2, epoch 7, batch 3" in printed
     assert "block=001" in checkpoints(tmp_path)[-1].name
-    assert not leftovers()
+    assert not leftovers(tmp_path)
 
 
 def test_a_truncated_newest_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> None:

@@ -126,17 +126,17 @@ def test_one_rank_of_two_is_killed(rank: str, root: Path, tmp_path: Path) -> Non
     begun = time.monotonic()
     code = {"KILL_AT": "143", "KILL_WITH": "9", "KILL_RANK": rank}
     printed = run(tmp_path, *args, *OFTEN, code=AT_BATCH, expect=None, **code)
-    wait_for_the_end(begun + 60)
+    wait_for_the_end(tmp_path, begun + 60)
     if rank == "1":
         assert "error on rank 0: another process of the run is gone" in printed
     run(tmp_path, *args, *LAST, code=AT_BATCH)
     assert_same_run(tmp_path, whole(root, "gradient", *TWO))
 
 
-def wait_for_the_end(deadline: float) -> None:
-    while leftovers() and time.monotonic() < deadline:
+def wait_for_the_end(folder: Path, deadline: float) -> None:
+    while leftovers(folder) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not leftovers()
+    assert not leftovers(folder)
 
 
 @pytest.mark.parametrize("ranks", [[], pytest.param(TWO, marks=pytest.mark.slow)], ids=["alone", "two ranks"])
@@ -145,7 +145,7 @@ def test_sigterm_saves_and_says_so_by_its_code(ranks: list[str], root: Path, tmp
     printed = run(tmp_path, *args, code=AT_BATCH, KILL_AT="143", KILL_WITH="15", expect=143)
     assert printed.count("stopped by SIGTERM, saved as") == 1
     assert checkpoints(tmp_path)[-1].name in printed
-    wait_for_the_end(time.monotonic() + 30)
+    wait_for_the_end(tmp_path, time.monotonic() + 30)
     run(tmp_path, *args, *LAST, code=AT_BATCH)
     assert_same_run(tmp_path, whole(root, "gradient", *ranks))
 
