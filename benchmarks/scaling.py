@@ -12,10 +12,12 @@ from benchmarks.table import Row
 QUICK = {"n_train": 200, "n_features": 50, "repeats": 1}
 BUDGET_GIB = 0.05
 """So little that features are recomputed: read from memory, they are bound by its bandwidth, which processes share."""
+BATCH_SIZE = 1000
+"""Large enough that mini-batch steps are not mostly waiting: each ends with a sum over processes."""
 SOLVERS = {"gradient": "GradientSolver", "exact": "ExactSolver"}
 
 
-def run(out: Path, n_train: int = 4000, n_features: int = 700, n_blocks: int = 1, repeats: int = 2) -> list[Row]:
+def run(out: Path, n_train: int = 16000, n_features: int = 700, n_blocks: int = 1, repeats: int = 2) -> list[Row]:
     """Measures the seconds of all blocks, start-up aside.
 
     Args:
@@ -43,7 +45,7 @@ def seconds(n: int, solver: str, n_train: int, n_features: int, n_blocks: int) -
     config = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
     sizes = {"data.n_train": n_train, "model.n_features": n_features, "model.n_blocks": n_blocks}
     options = {**sizes, "model.solver": solver, "trainer.accelerator": "cpu", "data.n_levels": 8}
-    options["model.cache_budget_gib"] = BUDGET_GIB
+    options |= {"model.cache_budget_gib": BUDGET_GIB, "data.batch_size": BATCH_SIZE}
     options |= {"trainer.strategy": "ddp", "trainer.devices": n} if n > 1 else {}
     with tempfile.TemporaryDirectory() as folder:
         given = [f"--{name}={value}" for name, value in {**options, "trainer.default_root_dir": folder}.items()]

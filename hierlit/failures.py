@@ -9,7 +9,7 @@ import torch
 
 from hierlit.models.random_features import CompileError
 
-MENDABLE = (OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError, CompileError)
+MENDABLE = (OSError, FloatingPointError, MemoryError, CompileError)
 LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
 """What a message of torch.distributed has in it when another process is gone."""
 
@@ -21,11 +21,20 @@ def failure_line(error: BaseException) -> str:
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
         return f"error{where}: {text or type(error).__name__}"
     first_line = str(error).partition("\n")[0]
+    if is_out_of_memory(error):
+        remedy = "lower model.n_features, model.cache_budget_gib or data.batch_size"
+        return f"error{where}: no memory ({first_line}): {remedy}"
     if isinstance(error, RuntimeError) and "is not the same on ranks" in first_line:
         return f"error{where}: {first_line}"
     if isinstance(error, RuntimeError) and any(sign in first_line.lower() for sign in LOST):
         return f"error{where}: another process of the run is gone ({first_line})"
     return ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on any device; on a CPU torch tells only by the text of a RuntimeError."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
 def rank() -> str:

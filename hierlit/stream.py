@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hierlit.data.base import Batch
+from hierlit.failures import is_out_of_memory
 from hierlit.models.resnet import HierarchicalResNet, readout
 
 FREE_SHARE = 0.25
@@ -181,7 +182,7 @@ def memory_for(what: str, size: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise MemoryError(
             f"no memory for the {what} of a batch ({size:,} bytes): lower model.cache_budget_gib or data.batch_size"

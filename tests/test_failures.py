@@ -168,3 +168,23 @@ def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> N
 def test_memory_limits_are_not_left_behind() -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     assert torch.ones(1).item() == 1
+
+
+def test_memory_that_runs_out_anywhere_is_one_line(tmp_path: Path) -> None:
+    code = """
+import resource, psutil
+import hierlit.task
+from hierlit.cli import main
+calibrate = hierlit.task.calibrate
+def tight(net, block, *args, **kwargs):
+    if block == 1:  # streams have theirs, a Gram matrix of 2,000 features has none
+        used = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
+    return calibrate(net, block, *args, **kwargs)
+hierlit.task.calibrate = tight
+main()
+"""
+    big = ["--model.n_features", "2000", "--model.cache_budget_gib", "0.001", *EXACT]
+    line = one_line(run(tmp_path, *RUN, *big, code=code, expect=1))
+    assert "no memory" in line and "model.n_features" in line
+    assert "block=001" in checkpoints(tmp_path)[-1].name

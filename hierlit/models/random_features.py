@@ -25,7 +25,7 @@ ALIGNED_ROWS = 16
 """Rows of a tile come in this multiple, so that every tile starts at an aligned address: products then round alike."""
 ROUNDINGS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "tf32": torch.float32}
 """What features are computed in by what they are rounded to; TF32 has float32's range, and 10 bits of its fraction."""
-TILE = {"cpu": 2**20, "cuda": 2**28}
+TILE = {"cpu": 2**19, "cuda": 2**28}
 """Features computed at a time: on a CPU they then stay in its cache between one operation and the next."""
 
 
