@@ -90,7 +90,7 @@ CASES = {
 
 def run(
     out: Path,
-    cases: list[str] = ["110-32", "110-64", "30-24", "110-128", "110-256", "110-32-window-5", "110-32-unadapted"],  # noqa: B006
+    cases: list[str] = ["110-32", "110-64", "30-24", "110-128", "110-32-window-5", "110-32-unadapted"],  # noqa: B006
     seeds: list[int] | None = None,
 ) -> list[Row]:
     """Trains every case with every seed, one process a run.
