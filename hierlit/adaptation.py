@@ -1,6 +1,6 @@
 """Adaptive W¹: random features drawn again, along the coordinates that the labels turned out to depend on (ours)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
@@ -12,6 +12,7 @@ from hierlit.losses import SquaredLoss
 from hierlit.models.resnet import HierarchicalResNet, is_count
 from hierlit.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.stream import StreamCache
+from hierlit.unobserved import LabelLoss
 
 FEATURES_PER_TARGET = 32
 """Fewest features that a label gets which W¹ is drawn for."""
@@ -54,7 +55,9 @@ class AdaptiveDraw:
             raise ValueError("; ".join(problems))
 
     @torch.no_grad()
-    def redraw(self, net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, seed: int) -> None:
+    def redraw(
+        self, net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, loss: LabelLoss, seed: int
+    ) -> None:
         """Leaves the block with its last draw of W¹; with the one before, once no label gains.
 
         Args:
@@ -62,15 +65,17 @@ class AdaptiveDraw:
             block: Number of the block, from 0.
             streams: The stream before the block, with set-aside rows as the split `held`.
             reduce: Sums over processes.
+            loss: What it makes of labels that are not observed; its ℓ is replaced by the squared loss.
             seed: Seed of the draws.
         """
+        loss = replace(loss, margin_loss=SquaredLoss())
         features = net.block(block).features
         leading = leading_chunks(net, streams, reduce, self.n_pairs)
         for draw in range(self.redraws):
-            moments = calibrate(net, block, streams, reduce, SquaredLoss(), leading)
+            moments = calibrate(net, block, streams, reduce, loss, leading)
             path = RidgePath(moments.gram, moments.cross, ALPHAS, RESOLUTION[features.weight.dtype])
             weights = path.weights.to(features.weight)
-            errors = set_aside_errors(net, block, streams, reduce, weights)
+            errors = set_aside_errors(net, block, streams, reduce, weights, loss)
             best, chosen = errors.after.min(0)
             targets = self.targets(errors.before - best, len(features.weight))
             if not len(targets):

@@ -167,7 +167,7 @@ class LayerwiseTraining(L.Callback):
         """ε of the active block: given, or the norm at which this certificate would be small enough."""
         if self.gradient_tolerance is not None:
             return self.gradient_tolerance
-        resolution = RESOLUTION * float(task.objective.loss(torch.zeros(())))
+        resolution = RESOLUTION * float(task.objective.loss.margin_loss(torch.zeros(())))
         target = self.relative_suboptimality * float(task.moments.objective.clamp(min=resolution).sum())
         suboptimality = float(certificate.suboptimality.sum())
         if suboptimality == 0:
