@@ -4,5 +4,6 @@ from hierlit.data.arrays import ArrayHierarchy
 from hierlit.data.base import Batch, HierarchyDataModule
 from hierlit.data.cellular_automaton import CellularAutomaton
 from hierlit.data.juntas import JuntaHierarchy
+from hierlit.data.supervision import Supervision
 
-__all__ = ["ArrayHierarchy", "Batch", "CellularAutomaton", "HierarchyDataModule", "JuntaHierarchy"]
+__all__ = ["ArrayHierarchy", "Batch", "CellularAutomaton", "HierarchyDataModule", "JuntaHierarchy", "Supervision"]
