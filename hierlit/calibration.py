@@ -72,10 +72,16 @@ def calibrate(
     Raises:
         FloatingPointError: If a feature is not finite.
     """
+    calibrate_features(net, block, streams, reduce)
+    return take_moments(net, block, streams, reduce, loss, leading, dtype)
+
+
+@torch.no_grad()
+def calibrate_features(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce) -> None:
+    """Sets a block's input scale and feature mean from the fit rows of the stream; arguments are `calibrate`'s."""
     features = net.block(block).features
     features.scale.fill_(_input_scale(net, streams, reduce))
     features.mean.copy_(_mean(net, block, streams, reduce))
-    return take_moments(net, block, streams, reduce, loss, leading, dtype)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from torchmetrics import MetricCollection
 
 from hierlit.acceptance import SetAsideSums
 from hierlit.adaptation import AdaptiveDraw
-from hierlit.calibration import Moments, calibrate, take_moments
+from hierlit.calibration import Moments, calibrate_features, take_moments
 from hierlit.checkpoints import CheckpointFiles
 from hierlit.data.base import Batch
 from hierlit.digests import tensor_digest
@@ -208,7 +208,7 @@ class LayerwiseTask(L.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         """The solver's optimizer of `active`; a placeholder until the first block's F_k is known."""
         if not hasattr(self, "objective"):
-            return torch.optim.SGD([self.active], lr=0.0)
+            return torch.optim.SGD(self.solver.trained(self), lr=0.0)
         return self.solver.configure_optimizers(self)
 
     def restart_optimizers(self) -> None:
@@ -232,8 +232,10 @@ class LayerwiseTask(L.LightningModule):
             self.adaptation.redraw(self.net, self.block, self.streams, self.reduce, self.loss, self.weight_seed)
         self.drawn_block = self.block
         self.block_epoch, self.epoch_sums = 0, EpochSums.zeros(self.active)
+        for index in self.solver.blocks_to_calibrate(self):
+            calibrate_features(self.net, index, self.streams, self.reduce)
         self._open_block(
-            calibrate(self.net, self.block, self.streams, self.reduce, self.loss, dtype=self.solver.gram_dtype)
+            take_moments(self.net, self.block, self.streams, self.reduce, self.loss, dtype=self.solver.gram_dtype)
         )
         self.restart_optimizers()
 

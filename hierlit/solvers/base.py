@@ -110,6 +110,16 @@ class Solver(ABC):
     """What products of features are summed in for the Gram matrix; the weights' own precision when None."""
     reads_set_aside_rows: bool = False
     """Whether it chooses something on the set-aside rows."""
+    is_joint: bool = False
+    """Whether it trains every block at once, in the first one's place; blocks then follow as they are."""
+
+    def trained(self, task: LayerwiseTask) -> list[Tensor]:
+        """The parameters that its optimizers move."""
+        return [task.active]
+
+    def blocks_to_calibrate(self, task: LayerwiseTask) -> Iterable[int]:
+        """The blocks whose features are scaled and centred on the stream before the active block, when it starts."""
+        return [task.block]
 
     @abstractmethod
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:
