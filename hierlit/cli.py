@@ -20,7 +20,7 @@ import hierlit.solvers  # noqa: F401  short class names resolve among imported c
 from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
 from hierlit.checkpoints import LOGS, find_checkpoint, read_checkpoint
 from hierlit.cli_errors import HierlitParser, PlanParser
-from hierlit.data import HierarchyDataModule
+from hierlit.data import HierarchyDataModule, Supervision
 from hierlit.export import export
 from hierlit.failures import explain_threads, failure_line, watch_parent
 from hierlit.models.random_features import ROUNDINGS
@@ -39,15 +39,17 @@ LINKED = ("n_inputs", "n_labels", "n_locations", "levels")
 
 
 class HierlitCLI(LightningCLI):
-    """LightningCLI with the data's sizes linked to the model and the layerwise callbacks in sections of their own."""
+    """LightningCLI with the layerwise callbacks in sections of their own, and `supervision` between data and model."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the sections of the callbacks, and the links."""
+        """Adds the sections of the callbacks and of the supervision, and the links from data to it, and to the model."""
         parser.add_lightning_class_args(LayerwiseTraining, "layerwise")
         parser.add_lightning_class_args(BlockCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_class_arguments(Supervision, "supervision")
+        parser.link_arguments("data", "supervision.data", apply_on="instantiate")
         for name in LINKED:
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+            parser.link_arguments(f"supervision.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
         """Parses, then turns `--ckpt_path last` into the newest readable checkpoint."""
@@ -81,6 +83,7 @@ class HierlitCLI(LightningCLI):
         """Instantiates, and reports an argument out of range as the parser reports a wrong type."""
         try:
             super().instantiate_classes()
+            self.datamodule = self._get(self.config_init, "supervision")
             if self.subcommand == "fit":
                 # of the precision asked for: Lightning makes bf16-mixed of 16-mixed on a CPU
                 precision = self.config_init[self.subcommand].trainer.precision
@@ -145,8 +148,8 @@ class PlanCLI(HierlitCLI):
         try:
             check_precision(trainer.precision, device)
             made = self.parser.instantiate_classes(config)
-            made.layerwise.check(made.model, made.data)
-            self.planned = Run(made.model, made.data, made.layerwise, n_blocks, dtype, features, device, base)
+            made.layerwise.check(made.model, made.supervision)
+            self.planned = Run(made.model, made.supervision, made.layerwise, n_blocks, dtype, features, device, base)
             print_plan(self.planned, made.plan)
         except ValueError as error:
             self.parser.error(str(error))
@@ -154,7 +157,7 @@ class PlanCLI(HierlitCLI):
 
 def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a config that decide the weights: of data, model, blocks, and precision."""
-    kept = {section: config[section] for section in ("data", "model", "layerwise") if section in config}
+    kept = {section: config[section] for section in ("data", "supervision", "model", "layerwise") if section in config}
     trainer = {name: config["trainer"][name] for name in ("precision", "limit_train_batches")}
     return {**json.loads(json.dumps(kept, default=str)), "trainer": trainer}
 
