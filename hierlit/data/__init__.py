@@ -4,6 +4,15 @@ from hierlit.data.arrays import ArrayHierarchy
 from hierlit.data.base import Batch, HierarchyDataModule
 from hierlit.data.cellular_automaton import CellularAutomaton
 from hierlit.data.juntas import JuntaHierarchy
+from hierlit.data.life import LifeAutomaton
 from hierlit.data.supervision import Supervision
 
-__all__ = ["ArrayHierarchy", "Batch", "CellularAutomaton", "HierarchyDataModule", "JuntaHierarchy", "Supervision"]
+__all__ = [
+    "ArrayHierarchy",
+    "Batch",
+    "CellularAutomaton",
+    "HierarchyDataModule",
+    "JuntaHierarchy",
+    "LifeAutomaton",
+    "Supervision",
+]

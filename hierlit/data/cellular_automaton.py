@@ -88,6 +88,10 @@ class CellularAutomaton(HierarchyDataModule):
         """1, ..., n_levels."""
         return list(range(1, self.n_levels + 1))
 
+    def truth_table(self, label: int) -> tuple[int, ...]:
+        """The rule, a function of the right, the own and the left cell one step before."""
+        return tuple(2 * (self.rule >> neighbours & 1) - 1 for neighbours in range(8))
+
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw the rings and run them: inputs [rows, n_cells, 1], labels [rows, n_cells, n_levels], in {-1, 1}."""
         states = draw_rows(sum(self.sizes), self.n_cells, Draws(self.data_seed, "rows"))

@@ -116,6 +116,10 @@ class JuntaHierarchy(HierarchyDataModule):
         """The level of each label, ascending from 1."""
         return [1 + label // self.labels_per_level for label in range(self.n_labels)]
 
+    def truth_table(self, label: int) -> tuple[int, ...]:
+        """Its entry of `truth_tables`, a function of its `parents`."""
+        return self.truth_tables[label]
+
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw inputs [rows, 1, n_inputs] and compute labels [rows, 1, n_labels], in {-1, 1}."""
         inputs = draw_rows(sum(self.sizes), self.n_inputs, Draws(self.data_seed, "rows"))

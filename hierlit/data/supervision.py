@@ -94,6 +94,10 @@ class Supervision(HierarchyDataModule):
         """The level of each label; None if the hierarchy has none and no label is added."""
         return None if self.data.levels is None and not self.n_added else self._of_level
 
+    def truth_table(self, label: int) -> tuple[int, ...] | None:
+        """That of the hierarchy's own labels; None for added ones."""
+        return self.data.truth_table(label) if label < self.data.n_labels else None
+
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """The hierarchy's tables with labels added, and training labels flipped and hidden."""
         tables = self.data.make_tables()
