@@ -25,7 +25,7 @@ class AdaptiveDraw:
     The idea is that of recursive feature machines (Radhakrishnan et al., Science 2024): the average gradient outer
     product (AGOP) of a fit tells what its labels depend on. Here W¹ stays random, and frozen while W² trains: only the
     standard deviations of its columns, coordinates of a window of [x, scores], become proportional to the diagonal of
-    the AGOP, each coordinate in units of its root mean square. Each row of W¹ takes the diagonal of one label, and the
+    the AGOP, or a power of it, each coordinate in units of its root mean square. Each row of W¹ takes the diagonal of one label, and the
     labels are those that gain most on the set-aside rows.
 
     Args:
@@ -33,6 +33,8 @@ class AdaptiveDraw:
         n_pairs: Pairs (row, location) that W¹ is adapted on, in whole batches; the last draw is fitted to all.
         threshold: Labels count whose squared error on set-aside rows falls by at least this share of the largest fall.
         floor: Weight of a uniform draw in the mixture with the adapted one, so that no coordinate is lost.
+        exponent: Power of the diagonal that W¹'s standard deviations follow, in (0, 1]: 1 isolates coordinates soonest,
+            less keeps those that a label depends on less, such as the centre cell in Conway's Life.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -42,12 +44,14 @@ class AdaptiveDraw:
     n_pairs: int = 8192
     threshold: float = 0.5
     floor: float = 0.005
+    exponent: float = 1.0
 
     def __post_init__(self) -> None:
         limits = {
             "redraws": (self.redraws, is_count(self.redraws), "a positive integer"),
             "n_pairs": (self.n_pairs, is_count(self.n_pairs), "a positive integer"),
             "threshold": (self.threshold, isinstance(self.threshold, Real) and 0 < self.threshold <= 1, "in (0, 1]"),
+            "exponent": (self.exponent, isinstance(self.exponent, Real) and 0 < self.exponent <= 1, "in (0, 1]"),
             "floor": (self.floor, isinstance(self.floor, Real) and 0 <= self.floor <= 1, "in [0, 1]"),
         }
         problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
@@ -105,7 +109,7 @@ class AdaptiveDraw:
 
         # in units of its own size, so that one which is always zero counts for nothing
         importance = agop * power
-        adapted = normalised(importance / importance.amax(1, keepdim=True))
+        adapted = normalised((importance / importance.amax(1, keepdim=True)) ** self.exponent)
         return normalised((1 - self.floor) * adapted + self.floor)
 
 

@@ -2,6 +2,7 @@
 
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.data.base import Batch, HierarchyDataModule
+from hierlit.data.brain_dump import BrainDump
 from hierlit.data.cellular_automaton import CellularAutomaton
 from hierlit.data.juntas import JuntaHierarchy
 from hierlit.data.life import LifeAutomaton
@@ -10,6 +11,7 @@ from hierlit.data.supervision import Supervision
 __all__ = [
     "ArrayHierarchy",
     "Batch",
+    "BrainDump",
     "CellularAutomaton",
     "HierarchyDataModule",
     "JuntaHierarchy",

@@ -127,7 +127,7 @@ class JuntaHierarchy(HierarchyDataModule):
         for label, (parents, values) in enumerate(zip(self.parents, self.truth_tables, strict=True)):
             earlier = inputs.T if label < self.labels_per_level else labels
             bits = tuple((value + 1) // 2 for value in values)
-            labels.append(_apply(bits, [earlier[parent] for parent in parents]))
+            labels.append(apply_table(bits, [earlier[parent] for parent in parents]))
         answers = np.stack(labels, axis=1)
         return split_tables(
             inputs[:, None],
@@ -171,7 +171,7 @@ def _count_tables(degree: int, table: str) -> int:
     return sum(sign * comb(1 << j, 1 << j - 1) for j, sign in enumerate(signed, start=1)) // 2
 
 
-def _draw_table(degree: int, table: str, draws: Draws) -> tuple[int, ...]:
+def draw_table(degree: int, table: str, draws: Draws) -> tuple[int, ...]:
     """Draw a balanced truth table in {0, 1} that depends on every argument."""
     size = 2**degree
     codes = np.arange(size)[:, None] >> np.arange(degree) & 1
@@ -186,7 +186,7 @@ def _draw_table(degree: int, table: str, draws: Draws) -> tuple[int, ...]:
             return tuple(bits.tolist())
 
 
-def _apply(bits: tuple[int, ...], arguments: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def apply_table(bits: tuple[int, ...], arguments: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Look a truth table up for arguments in {0, 1}, each [rows]; return [rows]."""
     code = sum(argument.astype(np.intp) << j for j, argument in enumerate(arguments))
     values: NDArray[np.uint8] = np.array(bits, dtype=np.uint8)[code]
@@ -239,8 +239,8 @@ class _GraphDraw:
         for _ in range(self.labels_per_level):
             for _ in range(N_TRIES):
                 parents = self._draw_parents(pool, newest)
-                bits = _draw_table(self.degree, self.table, self.draws)
-                values = _apply(bits, [nodes[parent] for parent in parents])
+                bits = draw_table(self.degree, self.table, self.draws)
+                values = apply_table(bits, [nodes[parent] for parent in parents])
                 if _up_to_sign(values) not in seen and not (level > 1 and self.is_junta(values, simple, parent_sets)):
                     break
             else:

@@ -30,7 +30,7 @@ def alpha(d: int, k: int) -> float:
         ValueError: If k is even or not in 1..d.
     """
     check_sizes(d, k)
-    return k / d * math.comb(k - 1, (k - 1) // 2) / 2 ** (k - 1)
+    return k / d * math.comb(k - 1, (k - 1) // 2) * 0.5 ** (k - 1)
 
 
 def alpha_by_enumeration(d: int, k: int) -> float:
@@ -42,7 +42,7 @@ def alpha_by_enumeration(d: int, k: int) -> float:
         for signs in product((-1, 1), repeat=k)
         if 0 in chosen
     )
-    return float(total) / (math.comb(d, k) * 2**k)
+    return float(total) * 0.5**k / math.comb(d, k)
 
 
 def random_majorities(n: int, d: int, k: int, draws: Draws) -> NDArray[np.int64]:
