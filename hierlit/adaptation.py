@@ -25,8 +25,8 @@ class AdaptiveDraw:
     The idea is that of recursive feature machines (Radhakrishnan et al., Science 2024): the average gradient outer
     product (AGOP) of a fit tells what its labels depend on. Here W¹ stays random, and frozen while W² trains: only the
     standard deviations of its columns, coordinates of a window of [x, scores], become proportional to the diagonal of
-    the AGOP, or a power of it, each coordinate in units of its root mean square. Each row of W¹ takes the diagonal of one label, and the
-    labels are those that gain most on the set-aside rows.
+    the AGOP, or a power of it, each coordinate in units of its root mean square. Each row of W¹ takes the diagonal of
+    one label, and the labels are those that gain most on the set-aside rows.
 
     Args:
         redraws: Draws beyond the first.

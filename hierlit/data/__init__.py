@@ -6,6 +6,7 @@ from hierlit.data.brain_dump import BrainDump
 from hierlit.data.cellular_automaton import CellularAutomaton
 from hierlit.data.juntas import JuntaHierarchy
 from hierlit.data.life import LifeAutomaton
+from hierlit.data.random_hierarchy import RandomHierarchyModel
 from hierlit.data.supervision import Supervision
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "HierarchyDataModule",
     "JuntaHierarchy",
     "LifeAutomaton",
+    "RandomHierarchyModel",
     "Supervision",
 ]

@@ -15,7 +15,8 @@ NORMS = ("l2", "l1")
 
 def cube(k: int) -> Array:
     """All of {−1, 1}^k, [2^k, k]: row Σ_j 2^j [coordinate j is 1]."""
-    return 2.0 * (np.arange(2**k)[:, None] >> np.arange(k) & 1) - 1
+    points: Array = 2 * (np.arange(2**k)[:, None] >> np.arange(k) & 1).astype(np.float64) - 1
+    return points
 
 
 def monomials(k: int, degree: int) -> list[tuple[int, ...]]:
