@@ -8,6 +8,7 @@ from hierlit.data.juntas import JuntaHierarchy
 from hierlit.data.life import LifeAutomaton
 from hierlit.data.random_hierarchy import RandomHierarchyModel
 from hierlit.data.supervision import Supervision
+from hierlit.data.thresholds import ThresholdHierarchy
 
 __all__ = [
     "ArrayHierarchy",
@@ -19,4 +20,5 @@ __all__ = [
     "LifeAutomaton",
     "RandomHierarchyModel",
     "Supervision",
+    "ThresholdHierarchy",
 ]
