@@ -7,7 +7,8 @@ from torch import Tensor
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
 from hierlit.data.draws import Draws, draw_rows, split_tables
-from hierlit.data.juntas import MAX_DEGREE, apply_table, draw_table
+from hierlit.data.graphs import apply_table, draw_table
+from hierlit.data.juntas import MAX_DEGREE
 
 Bits = NDArray[np.uint8]
 N_PROBES = 4096
@@ -155,7 +156,7 @@ class BrainDump(HierarchyDataModule):
         told = zip(layers, self.majorities, strict=False)
         votes = [(2 * states.astype(int) - 1) @ weights.T > 0 for states, weights in told]
         labels = np.concatenate([*votes, layers[-1][:, :1]], axis=1).astype(np.uint8)
-        return split_tables(inputs[:, None], labels[:, None], self.sizes, 0.0, False, self.data_seed)
+        return split_tables(inputs[:, None], labels[:, None], self.sizes)
 
 
 def _draw_majorities(n: int, width: int, size: int, draws: Draws) -> NDArray[np.int64]:

@@ -107,7 +107,7 @@ class LifeAutomaton(HierarchyDataModule):
         for _ in range(self.n_levels):
             history.append(self._step(history[-1]))
         states = np.stack(history, axis=3).reshape(shape[0], self.n_locations, -1)
-        return split_tables(states[..., :1], states[..., 1:], self.sizes, 0.0, False, self.data_seed)
+        return split_tables(states[..., :1], states[..., 1:], self.sizes)
 
     def _step(self, boards: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The next state of boards [N, rows, columns] of bits."""

@@ -131,7 +131,7 @@ class RandomHierarchyModel(HierarchyDataModule):
             latent = [one_hot(level, self.n_symbols) for level in symbols[-2:0:-1]]
             spread = [np.repeat(level, self.n_leaves // level.shape[1], axis=1) for level in [*latent, classes]]
             inputs, labels = leaves, np.concatenate(spread, axis=2)
-        return split_tables(inputs, labels, self.sizes, 0.0, False, self.data_seed)
+        return split_tables(inputs, labels, self.sizes)
 
     def derive(self, choices: list[Symbols]) -> list[Symbols]:
         """Symbols of every level, [rows, 1] classes first and [rows, s^L] leaves last.

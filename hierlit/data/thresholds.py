@@ -10,6 +10,7 @@ from torch import Tensor
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
 from hierlit.data.draws import Draws, as_signs, draw_rows, split_tables
+from hierlit.data.graphs import level_sizes, wiring_problems
 
 Array = NDArray[np.float64]
 MAX_FAN_IN = 8
@@ -18,7 +19,6 @@ N_PROBES = 4096
 BISECTIONS = 60
 BALANCE = 0.15
 """Largest distance from ½ of a label's share of 1."""
-WIRINGS = ("random", "tree")
 
 
 class ThresholdHierarchy(HierarchyDataModule):
@@ -79,10 +79,8 @@ class ThresholdHierarchy(HierarchyDataModule):
         problems = at_least(1, n_levels=n_levels, labels_per_level=labels_per_level)
         problems += at_least(1, n_train=n_train, n_val=n_val, n_test=n_test)
         problems += _polynomial_problems(n_inputs, fan_in, degree, coefficient_norm)
-        if wiring not in WIRINGS:
-            problems.append(f"wiring must be one of {', '.join(WIRINGS)}, got {wiring!r}")
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
-        raise_problems(problems or _wiring_problems(wiring, n_inputs, n_levels, labels_per_level, fan_in))
+        raise_problems(problems or wiring_problems(wiring, n_inputs, n_levels, labels_per_level, fan_in, "fan_in"))
         raise_problems(set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters()
@@ -167,7 +165,7 @@ class ThresholdHierarchy(HierarchyDataModule):
             arguments = np.stack([earlier[parent] for parent in parents], axis=1)
             labels.append(np.sign(self._values(arguments) @ coefficients))
         answers = (np.stack(labels, axis=1) > 0).astype(np.uint8)
-        return split_tables(inputs[:, None], answers[:, None], self.sizes, 0.0, False, self.data_seed)
+        return split_tables(inputs[:, None], answers[:, None], self.sizes)
 
 
 def monomial_table(points: Array, monomials: list[tuple[int, ...]]) -> Array:
@@ -220,13 +218,6 @@ def depends_on_all(signs: Array) -> bool:
     return all(bool((np.diff(cube, axis=axis) != 0).any()) for axis in range(cube.ndim))
 
 
-def level_sizes(wiring: str, n_inputs: int, n_levels: int, labels_per_level: int, fan_in: int) -> list[int]:
-    """Labels at each level."""
-    if wiring == "tree":
-        return [n_inputs // fan_in**level for level in range(1, n_levels + 1)]
-    return [labels_per_level] * n_levels
-
-
 def _polynomial_problems(n_inputs: int, fan_in: int, degree: int, norm: float) -> list[str]:
     if at_least(2, fan_in=fan_in) or fan_in > MAX_FAN_IN:
         return [f"fan_in must be an integer in 2..{MAX_FAN_IN}, got {fan_in!r}"]
@@ -234,12 +225,3 @@ def _polynomial_problems(n_inputs: int, fan_in: int, degree: int, norm: float) -
     if at_least(1, degree=degree) or degree > fan_in:
         problems.append(f"degree must be an integer in 1..{fan_in}, got {degree!r}")
     return problems
-
-
-def _wiring_problems(wiring: str, n_inputs: int, n_levels: int, labels_per_level: int, fan_in: int) -> list[str]:
-    if wiring == "tree" and n_inputs % fan_in**n_levels:
-        multiple = f"a multiple of fan_in^n_levels = {fan_in**n_levels}"
-        return [f"n_inputs must be {multiple} for a tree, got {n_inputs}"]
-    if wiring == "random" and n_levels > 1:
-        return at_least(fan_in, labels_per_level=labels_per_level)
-    return []

@@ -80,14 +80,15 @@ def test_the_seed_decides() -> None:
     [
         ({"fan_in": 9}, r"^fan_in must be an integer in 2..8, got 9$"),
         (
-            {"degree": 4, "wiring": "ring"},
-            r"^degree must be .* got 4; wiring must be one of random, tree, got 'ring'$",
+            {"degree": 4, "n_levels": 0},
+            r"^n_levels must be an integer >= 1, got 0; degree must be an integer in 1..3, got 4$",
         ),
         (
             {"wiring": "tree", "n_inputs": 28},
             r"^n_inputs must be a multiple of .* = 27 for a tree, got 28$",
         ),
-        ({"labels_per_level": 2}, r"^labels_per_level must be an integer >= 3, got 2$"),
+        ({"labels_per_level": 2}, r"^labels_per_level must be an integer >= fan_in = 3, got 2$"),
+        ({"wiring": "ring"}, r"^wiring must be one of random, tree, got 'ring'$"),
         ({"coefficient_norm": 1.0, "fan_in": 4}, r"^coefficient_norm must be at least \d.* for 10 monomials, got 1.0$"),
     ],
 )
