@@ -34,7 +34,9 @@ class AdaptiveDraw:
         threshold: Labels count whose squared error on set-aside rows falls by at least this share of the largest fall.
         floor: Weight of a uniform draw in the mixture with the adapted one, so that no coordinate is lost.
         exponent: Power of the diagonal that W¹'s standard deviations follow, in (0, 1]: 1 isolates coordinates soonest,
-            less keeps those that a label depends on less, such as the centre cell in Conway's Life.
+            less keeps those that a label depends on less.
+        by_channel: Average the diagonal over the places of a window, so that a channel counts alike in all of them.
+            Conway's Life needs that: its centre cell moves less than its neighbours do, and would be lost.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -45,6 +47,7 @@ class AdaptiveDraw:
     threshold: float = 0.5
     floor: float = 0.005
     exponent: float = 1.0
+    by_channel: bool = False
 
     def __post_init__(self) -> None:
         limits = {
@@ -88,7 +91,7 @@ class AdaptiveDraw:
             generator = torch.Generator().manual_seed(
                 int(np.random.SeedSequence([seed, block, draw]).generate_state(1)[0])
             )
-            features.redraw(self.coordinates(agop, power), generator)
+            features.redraw(self.coordinates(agop, power, net.windows.size), generator)
             features.weight.copy_(net.stream_coordinates(features.weight))
 
     def targets(self, gain: Tensor, n_features: int) -> Tensor:
@@ -96,12 +99,13 @@ class AdaptiveDraw:
         order = gain.argsort(descending=True)[: max(1, n_features // FEATURES_PER_TARGET)]
         return order[(gain[order] > 0) & (gain[order] >= self.threshold * gain.max())]
 
-    def coordinates(self, agop: Tensor, power: Tensor) -> Tensor:
+    def coordinates(self, agop: Tensor, power: Tensor, n_places: int = 1) -> Tensor:
         """Factors [T, fan_in] of W¹'s standard deviations that leave the mean square of its pre-activations as it was.
 
         Args:
             agop: Diagonals [T, fan_in] of the AGOP of each target.
             power: Mean square [fan_in] of each coordinate.
+            n_places: Locations of a window.
         """
 
         def normalised(factors: Tensor) -> Tensor:
@@ -109,6 +113,9 @@ class AdaptiveDraw:
 
         # in units of its own size, so that one which is always zero counts for nothing
         importance = agop * power
+        if self.by_channel:
+            places = importance.view(len(agop), n_places, -1)
+            importance = places.mean(1, keepdim=True).expand_as(places).flatten(1)
         adapted = normalised((importance / importance.amax(1, keepdim=True)) ** self.exponent)
         return normalised((1 - self.floor) * adapted + self.floor)
 
