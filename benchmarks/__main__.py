@@ -15,7 +15,20 @@ from pathlib import Path
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-from benchmarks import depth, epoch, exact, flat, losses, memory, race, ridge, scaling
+from benchmarks import (
+    brain_dump,
+    corruption,
+    depth,
+    epoch,
+    exact,
+    flat,
+    losses,
+    memory,
+    race,
+    ridge,
+    scaling,
+    single_positive,
+)
 from benchmarks.table import Row, save, show
 
 BENCHMARKS = {
@@ -28,6 +41,9 @@ BENCHMARKS = {
     "depth": depth,
     "end_to_end": race,
     "scaling": scaling,
+    "single_positive": single_positive,
+    "corruption": corruption,
+    "brain_dump": brain_dump,
 }
 FOLDER = Path("lightning_logs")
 

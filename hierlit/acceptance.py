@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hierlit.losses import MarginLoss, masked_loss
+from hierlit.unobserved import LabelLoss
 
 
 @dataclass
@@ -14,7 +14,7 @@ class SetAsideSums:
     """Sums over the set-aside rows, label by label ([n] each), that add up over batches and processes.
 
     Attributes:
-        examples: Examples in which the label was observed.
+        examples: Examples in which the label counts somewhere: observed, or taken to be something.
         gain: The block's decrease of the loss, averaged over an example's locations.
         gain_squared: Its square.
         offset: Residual y − ŷ before the block, averaged likewise.
@@ -34,24 +34,24 @@ class SetAsideSums:
     wrong: Tensor
 
     @classmethod
-    def of(cls, loss: MarginLoss, before: Tensor, after: Tensor, labels: Tensor) -> "SetAsideSums":
+    def of(cls, loss: LabelLoss, before: Tensor, after: Tensor, labels: Tensor) -> "SetAsideSums":
         """Sums of one batch: scores before and after the block, and labels, [B, |G|, n]."""
-        observed = (labels != 0).to(before.dtype)
-        weight = observed / observed.sum(1, keepdim=True).clamp(min=1)
+        targets, seen = loss.targets(labels)
+        weight = seen / seen.sum(1, keepdim=True).clamp(min=torch.finfo(seen.dtype).tiny)
 
         def per_example(values: Tensor) -> Tensor:
             return (values * weight).sum(1).double()
 
-        gain = per_example(masked_loss(loss, before, labels) - masked_loss(loss, after, labels))
+        gain = per_example(loss(before, labels) - loss(after, labels))
         return cls(
-            observed.amax(1).double().sum(0),
+            (seen.amax(1) > 0).double().sum(0),
             gain.sum(0),
             gain.square().sum(0),
-            per_example(labels - before).sum(0),
-            per_example((labels - before).square()).sum(0),
-            per_example((labels - after).square()).sum(0),
+            per_example(targets - before).sum(0),
+            per_example((targets - before).square()).sum(0),
+            per_example((targets - after).square()).sum(0),
             per_example(after.square()).sum(0),
-            per_example(after.square() * (after * labels < 0)).sum(0),
+            per_example(after.square() * (after * targets < 0)).sum(0),
         )
 
     def stack(self) -> Tensor:

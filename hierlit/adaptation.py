@@ -1,6 +1,6 @@
 """Adaptive W¹: random features drawn again, along the coordinates that the labels turned out to depend on (ours)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
@@ -12,6 +12,7 @@ from hierlit.losses import SquaredLoss
 from hierlit.models.resnet import HierarchicalResNet, is_count
 from hierlit.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.stream import StreamCache
+from hierlit.unobserved import LabelLoss
 
 FEATURES_PER_TARGET = 32
 """Fewest features that a label gets which W¹ is drawn for."""
@@ -24,14 +25,18 @@ class AdaptiveDraw:
     The idea is that of recursive feature machines (Radhakrishnan et al., Science 2024): the average gradient outer
     product (AGOP) of a fit tells what its labels depend on. Here W¹ stays random, and frozen while W² trains: only the
     standard deviations of its columns, coordinates of a window of [x, scores], become proportional to the diagonal of
-    the AGOP, each coordinate in units of its root mean square. Each row of W¹ takes the diagonal of one label, and the
-    labels are those that gain most on the set-aside rows.
+    the AGOP, or a power of it, each coordinate in units of its root mean square. Each row of W¹ takes the diagonal of
+    one label, and the labels are those that gain most on the set-aside rows.
 
     Args:
         redraws: Draws beyond the first.
         n_pairs: Pairs (row, location) that W¹ is adapted on, in whole batches; the last draw is fitted to all.
         threshold: Labels count whose squared error on set-aside rows falls by at least this share of the largest fall.
         floor: Weight of a uniform draw in the mixture with the adapted one, so that no coordinate is lost.
+        exponent: Power of the diagonal that W¹'s standard deviations follow, in (0, 1]: 1 isolates coordinates soonest,
+            less keeps those that a label depends on less.
+        by_channel: Average the diagonal over the places of a window, so that a channel counts alike in all of them.
+            Conway's Life needs that: its centre cell moves less than its neighbours do, and would be lost.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -41,12 +46,15 @@ class AdaptiveDraw:
     n_pairs: int = 8192
     threshold: float = 0.5
     floor: float = 0.005
+    exponent: float = 1.0
+    by_channel: bool = False
 
     def __post_init__(self) -> None:
         limits = {
             "redraws": (self.redraws, is_count(self.redraws), "a positive integer"),
             "n_pairs": (self.n_pairs, is_count(self.n_pairs), "a positive integer"),
             "threshold": (self.threshold, isinstance(self.threshold, Real) and 0 < self.threshold <= 1, "in (0, 1]"),
+            "exponent": (self.exponent, isinstance(self.exponent, Real) and 0 < self.exponent <= 1, "in (0, 1]"),
             "floor": (self.floor, isinstance(self.floor, Real) and 0 <= self.floor <= 1, "in [0, 1]"),
         }
         problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
@@ -54,7 +62,9 @@ class AdaptiveDraw:
             raise ValueError("; ".join(problems))
 
     @torch.no_grad()
-    def redraw(self, net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, seed: int) -> None:
+    def redraw(
+        self, net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, loss: LabelLoss, seed: int
+    ) -> None:
         """Leaves the block with its last draw of W¹; with the one before, once no label gains.
 
         Args:
@@ -62,15 +72,17 @@ class AdaptiveDraw:
             block: Number of the block, from 0.
             streams: The stream before the block, with set-aside rows as the split `held`.
             reduce: Sums over processes.
+            loss: What it makes of labels that are not observed; its ℓ is replaced by the squared loss.
             seed: Seed of the draws.
         """
+        loss = replace(loss, margin_loss=SquaredLoss())
         features = net.block(block).features
         leading = leading_chunks(net, streams, reduce, self.n_pairs)
         for draw in range(self.redraws):
-            moments = calibrate(net, block, streams, reduce, SquaredLoss(), leading)
+            moments = calibrate(net, block, streams, reduce, loss, leading)
             path = RidgePath(moments.gram, moments.cross, ALPHAS, RESOLUTION[features.weight.dtype])
             weights = path.weights.to(features.weight)
-            errors = set_aside_errors(net, block, streams, reduce, weights)
+            errors = set_aside_errors(net, block, streams, reduce, weights, loss)
             best, chosen = errors.after.min(0)
             targets = self.targets(errors.before - best, len(features.weight))
             if not len(targets):
@@ -79,7 +91,7 @@ class AdaptiveDraw:
             generator = torch.Generator().manual_seed(
                 int(np.random.SeedSequence([seed, block, draw]).generate_state(1)[0])
             )
-            features.redraw(self.coordinates(agop, power), generator)
+            features.redraw(self.coordinates(agop, power, net.windows.size), generator)
             features.weight.copy_(net.stream_coordinates(features.weight))
 
     def targets(self, gain: Tensor, n_features: int) -> Tensor:
@@ -87,12 +99,13 @@ class AdaptiveDraw:
         order = gain.argsort(descending=True)[: max(1, n_features // FEATURES_PER_TARGET)]
         return order[(gain[order] > 0) & (gain[order] >= self.threshold * gain.max())]
 
-    def coordinates(self, agop: Tensor, power: Tensor) -> Tensor:
+    def coordinates(self, agop: Tensor, power: Tensor, n_places: int = 1) -> Tensor:
         """Factors [T, fan_in] of W¹'s standard deviations that leave the mean square of its pre-activations as it was.
 
         Args:
             agop: Diagonals [T, fan_in] of the AGOP of each target.
             power: Mean square [fan_in] of each coordinate.
+            n_places: Locations of a window.
         """
 
         def normalised(factors: Tensor) -> Tensor:
@@ -100,7 +113,10 @@ class AdaptiveDraw:
 
         # in units of its own size, so that one which is always zero counts for nothing
         importance = agop * power
-        adapted = normalised(importance / importance.amax(1, keepdim=True))
+        if self.by_channel:
+            places = importance.view(len(agop), n_places, -1)
+            importance = places.mean(1, keepdim=True).expand_as(places).flatten(1)
+        adapted = normalised((importance / importance.amax(1, keepdim=True)) ** self.exponent)
         return normalised((1 - self.floor) * adapted + self.floor)
 
 

@@ -8,9 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hierlit.losses import MarginLoss, masked_loss
 from hierlit.models.resnet import HierarchicalResNet, readout
 from hierlit.stream import Chunk, StreamCache
+from hierlit.unobserved import LabelLoss
 
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all processes."""
@@ -30,7 +30,7 @@ class Moments:
     Attributes:
         n_pairs: m|G|, rows times locations.
         gram: Mean outer product of the features, [q+1, q+1] float64.
-        cross: Mean product of the residuals y − ŷ (0 where not observed) and the features, [n, q+1] float64.
+        cross: Mean product of the residuals y − ŷ (weighted by `LabelLoss.targets`) and features, [n, q+1] float64.
         power: Mean squared residuals, [n] float64.
         objective: Each label's F_k at W²_k = 0, [n] float64; its constants are filled in for these pairs.
     """
@@ -53,7 +53,7 @@ def calibrate(
     block: int,
     streams: StreamCache,
     reduce: Reduce,
-    loss: MarginLoss,
+    loss: LabelLoss,
     leading: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Moments:
@@ -64,7 +64,7 @@ def calibrate(
         block: Number of the block, from 0.
         streams: The stream before the block; features are kept there, as far as its budget goes, if all chunks count.
         reduce: Sums over processes.
-        loss: ℓ, for the objective.
+        loss: Of scores and labels, for the objective and the residuals.
         leading: Chunks to take the moments of, all when None.
         dtype: What products of features are summed in, the weights' own when None. The float32 sums of two partitions
             of the rows differ by more than a solution can bear.
@@ -72,10 +72,16 @@ def calibrate(
     Raises:
         FloatingPointError: If a feature is not finite.
     """
+    calibrate_features(net, block, streams, reduce)
+    return take_moments(net, block, streams, reduce, loss, leading, dtype)
+
+
+@torch.no_grad()
+def calibrate_features(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce) -> None:
+    """Sets a block's input scale and feature mean from the fit rows of the stream; arguments are `calibrate`'s."""
     features = net.block(block).features
     features.scale.fill_(_input_scale(net, streams, reduce))
     features.mean.copy_(_mean(net, block, streams, reduce))
-    return take_moments(net, block, streams, reduce, loss, leading, dtype)
 
 
 @torch.no_grad()
@@ -84,7 +90,7 @@ def take_moments(
     block: int,
     streams: StreamCache,
     reduce: Reduce,
-    loss: MarginLoss,
+    loss: LabelLoss,
     leading: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Moments:
@@ -108,10 +114,11 @@ def take_moments(
             add_product(partial[:-1, :-1], seen)
             partial[:-1, -1] += seen.sum(0)
             summed += len(seen)
-            residual = (tile.labels - tile.scores) * (tile.labels != 0)
+            targets, weights = loss.targets(tile.labels)
+            residual = (targets - tile.scores) * weights
             cross[:, :-1] += residual.to(partial).T @ seen
             cross[:, -1] += residual.to(partial).sum(0)
-            sums += torch.stack([residual.square().sum(0), masked_loss(loss, tile.scores, tile.labels).sum(0)])
+            sums += torch.stack([residual.square().sum(0), loss(tile.scores, tile.labels).sum(0)])
     gram += partial
     gram, cross, sums = (reduce(total) / count for total in (gram, cross, sums))
     if not gram.isfinite().all():
@@ -128,7 +135,7 @@ class SetAsideErrors:
     Attributes:
         before: Those that the best constant leaves of the residuals before the block, [n].
         after: Those that each of A candidate weights leaves, [A, n].
-        observed: Number of such pairs, [n].
+        observed: Number of such pairs, by weight, [n].
     """
 
     before: Tensor
@@ -138,18 +145,19 @@ class SetAsideErrors:
 
 @torch.no_grad()
 def set_aside_errors(
-    net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, weights: Tensor
+    net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, weights: Tensor, loss: LabelLoss
 ) -> SetAsideErrors:
     """What candidate weights [A, n, q+1] of a block leave of the residuals y − ŷ on the set-aside rows."""
     flat, shape = weights.flatten(0, 1), weights.shape[:2]
     totals = torch.zeros(shape[0] + 3, shape[1], dtype=torch.float64, device=weights.device)
     for chunk in streams.chunks("held"):
         for tile in streams.tiles(chunk, block):
-            seen = (tile.labels != 0).to(tile.scores)
-            residual = (tile.labels - tile.scores) * seen
+            goals, seen = loss.targets(tile.labels)
+            residual, root = goals - tile.scores, seen.sqrt()
             changes = readout(tile.features, flat).view(-1, *shape)
-            left = (residual[:, None] - changes * seen[:, None]).square_().sum(0)
-            totals += torch.cat([left, torch.stack([seen.sum(0), residual.sum(0), residual.square().sum(0)])])
+            left = changes.sub_(residual[:, None]).mul_(root[:, None]).square_().sum(0)
+            sums = [seen.sum(0), (residual * seen).sum(0), (residual.square() * seen).sum(0)]
+            totals += torch.cat([left, torch.stack(sums)])
     *after, observed, total, power = reduce(totals)
     count = observed.clamp(min=1)
     return SetAsideErrors((power - total.square() / count) / count, torch.stack(after) / count, observed)

@@ -52,20 +52,6 @@ class MarginLoss(ABC):
         return self
 
 
-def masked_loss(loss: MarginLoss, scores: Tensor, labels: Tensor) -> Tensor:
-    """Elementwise losses ℓ(y·ŷ), zero with zero gradient where a label is not observed.
-
-    Args:
-        loss: The loss ℓ.
-        scores: Scores ŷ [..., n].
-        labels: Labels y [..., n] in {−1, 0, 1}, 0 = not observed.
-
-    Returns:
-        Losses [..., n].
-    """
-    return loss(scores * labels) * (labels != 0)
-
-
 def smoothed_hinge(margins: Tensor, margin: float, smoothing: float) -> Tensor:
     """The hinge h_η(z) = max(0, t), t = 1 − z/η, with its kink smoothed quadratically (ours).
 

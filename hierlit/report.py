@@ -1,11 +1,16 @@
 """What a run reports: a block when it is frozen, and the levels as they stand."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from hierlit.metrics import by_level
+from hierlit.theory import depth_bound
+
+SHORTFALL = 1e-6
+"""Least mean shortfall of a margin that float32 scores resolve."""
 
 
 @dataclass
@@ -55,3 +60,51 @@ def level_rows(
         values = {name: by_name[name].get(level, float("nan")) for name in metrics}
         rows.append({"level": level, "n_labels": len(labels), **values, "learned": learned})
     return rows
+
+
+def margin_growth(rows: Sequence[Sequence[Mapping[str, float]]], learned_accuracy: float) -> float | None:
+    """γ as a run shows it (ours): by how much, at least, the block after a level is learned lowers its loss.
+
+    Args:
+        rows: For each block the rows by level, as `level_rows` makes them of the training rows.
+        learned_accuracy: Training accuracy from which a level is learned.
+
+    Returns:
+        The least log(s/s') over the levels, s and s' the mean shortfalls 1 − y·ŷ of the margins after the block that
+        learns a level and after the next; None unless every level was learned before the last block.
+    """
+    growths = []
+    for level in range(len(rows[0])):
+        learned = [block for block, of_block in enumerate(rows) if of_block[level]["accuracy"] >= learned_accuracy]
+        if not learned or learned[0] + 1 == len(rows):
+            return None
+        before, after = (1 - rows[block][level]["mean_margin"] for block in (learned[0], learned[0] + 1))
+        growths.append(math.log(max(abs(before), SHORTFALL) / max(abs(after), SHORTFALL)))
+    return min(growths)
+
+
+def margin_line(
+    rows: Sequence[Sequence[Mapping[str, float]]],
+    n_levels: int | None,
+    n_pairs: int,
+    robustness: float,
+    learned_accuracy: float,
+) -> str:
+    """What the paper's main result says of a finished run; nothing if a training pair is left without its margin.
+
+    Args:
+        rows: For each block the rows by level of the training rows.
+        n_levels: r; None if unknown.
+        n_pairs: m|G|.
+        robustness: ξ.
+        learned_accuracy: Training accuracy from which a level is learned.
+    """
+    if not rows or any(row["margin_error"] != 0 for row in rows[-1]):
+        return ""
+    said = f"zero empirical margin error: y·ŷ ≥ 1 − ξ/2 for each label at all {n_pairs:,} training pairs"
+    growth = margin_growth(rows, learned_accuracy) if n_levels else None
+    if not n_levels or growth is None or growth <= 0:
+        return said
+    least, depth = depth_bound(n_levels, n_pairs, robustness, growth), len(rows) + 1
+    meets = "meets" if depth >= least else "is below"
+    return f"{said}; D = {depth} {meets} the paper's bound, D ≥ {least} at this run's γ = {growth:.2g}"

@@ -17,7 +17,7 @@ from torchmetrics import MetricCollection
 
 from hierlit.acceptance import SetAsideSums
 from hierlit.adaptation import AdaptiveDraw
-from hierlit.calibration import Moments, calibrate, take_moments
+from hierlit.calibration import Moments, calibrate_features, take_moments
 from hierlit.checkpoints import CheckpointFiles
 from hierlit.data.base import Batch
 from hierlit.digests import tensor_digest
@@ -31,6 +31,7 @@ from hierlit.resume import config_changes, own_part, settle
 from hierlit.solvers import Certificate, GradientSolver, Solver
 from hierlit.solvers.base import BlockObjective, EpochSums
 from hierlit.stream import Chunk, StreamCache
+from hierlit.unobserved import label_loss
 from hierlit.weights import load_weights
 
 NEVER = 2**62
@@ -56,6 +57,9 @@ class LayerwiseTask(L.LightningModule):
         bias: gaussian or uniform_phase.
         output: split or orthogonal.
         loss: ℓ, of margins; SquaredLoss when None.
+        unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
+            maximize_entropy; see `LabelLoss`.
+        unobserved_weight: What a label that is not observed counts for, in (0, 1]; the treatment's own when None.
         solver: Minimises each F_k; GradientSolver when None.
         regularization: λ of F_k, for every label.
         robustness: ξ in (0, 1]; a label–location pair has its margin when y·ŷ ≥ 1 − ξ/2.
@@ -89,6 +93,8 @@ class LayerwiseTask(L.LightningModule):
         output: str = "split",
         loss: MarginLoss | None = None,
         solver: Solver | None = None,
+        unobserved: str = "ignore",
+        unobserved_weight: float | None = None,
         regularization: float = 1e-3,
         robustness: float = 1.0,
         learned_accuracy: float = 0.999,
@@ -129,12 +135,12 @@ class LayerwiseTask(L.LightningModule):
             self.net.compile_features(compile)
             if weights is not None:
                 load_weights(self.net, weights)
+            self.loss = label_loss(loss or SquaredLoss(), unobserved, unobserved_weight, n_labels)
         except (ValueError, OSError, ImportError) as error:
             problems.append(str(error))
         if problems:
             raise ValueError("; ".join(problems))
         self.levels = None if levels is None else list(levels)
-        self.loss = loss if loss is not None else SquaredLoss()
         self.solver = solver if solver is not None else GradientSolver()
         self.regularization, self.learned_accuracy = regularization, learned_accuracy
         self.weight_seed = weight_seed
@@ -202,7 +208,7 @@ class LayerwiseTask(L.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         """The solver's optimizer of `active`; a placeholder until the first block's F_k is known."""
         if not hasattr(self, "objective"):
-            return torch.optim.SGD([self.active], lr=0.0)
+            return torch.optim.SGD(self.solver.trained(self), lr=0.0)
         return self.solver.configure_optimizers(self)
 
     def restart_optimizers(self) -> None:
@@ -223,11 +229,13 @@ class LayerwiseTask(L.LightningModule):
     def start_block(self) -> None:
         """Unfreezes the next block: draws and calibrates its features and makes its F_k and optimizer."""
         if self.adaptation is not None and self.drawn_block != self.block:
-            self.adaptation.redraw(self.net, self.block, self.streams, self.reduce, self.weight_seed)
+            self.adaptation.redraw(self.net, self.block, self.streams, self.reduce, self.loss, self.weight_seed)
         self.drawn_block = self.block
         self.block_epoch, self.epoch_sums = 0, EpochSums.zeros(self.active)
+        for index in self.solver.blocks_to_calibrate(self):
+            calibrate_features(self.net, index, self.streams, self.reduce)
         self._open_block(
-            calibrate(self.net, self.block, self.streams, self.reduce, self.loss, dtype=self.solver.gram_dtype)
+            take_moments(self.net, self.block, self.streams, self.reduce, self.loss, dtype=self.solver.gram_dtype)
         )
         self.restart_optimizers()
 
@@ -267,7 +275,8 @@ class LayerwiseTask(L.LightningModule):
             before = self.net.scores(chunk.stream)
             after = before + self.streams.change(chunk, self.block, self.active)
             totals += SetAsideSums.of(self.objective.loss, before, after, chunk.labels).stack()
-            right += torch.stack([(before * chunk.labels > 0).sum((0, 1)), (chunk.labels != 0).sum((0, 1))])
+            targets, seen = self.loss.targets(chunk.labels)
+            right += torch.stack([(seen * (before * targets > 0)).sum((0, 1)), (seen * (targets != 0)).sum((0, 1))])
         totals, right = self.reduce(totals), self.reduce(right)
         return SetAsideSums(*totals), right[0] >= self.learned_accuracy * right[1]
 

@@ -10,13 +10,14 @@ from hierlit.data import ArrayHierarchy
 from hierlit.losses import LogisticLoss, SquaredLoss
 from hierlit.solvers import ExactSolver
 from hierlit.task import LayerwiseTask
+from hierlit.unobserved import LabelLoss
 
 FLIPS = 0.1
 
 
 def decide(rule: str, before: Tensor, after: Tensor, labels: Tensor, learned: bool = False) -> list[bool]:
     """What a rule says of scores before and after a block and labels, all [rows, n]."""
-    sums = SetAsideSums.of(SquaredLoss(), before[:, None], after[:, None], labels[:, None])
+    sums = SetAsideSums.of(LabelLoss(SquaredLoss()), before[:, None], after[:, None], labels[:, None])
     return ACCEPTANCES[rule](sums, torch.full((labels.shape[1],), learned)).tolist()
 
 
@@ -49,7 +50,7 @@ def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over
     cut = min(cut, n_rows)
     tensors = [torch.from_numpy(values) for values in (before, after, labels)]
     parts = [[values[:cut] for values in tensors], [values[cut:] for values in tensors]]
-    total = sum(SetAsideSums.of(LogisticLoss(), *part).stack() for part in parts)
+    total = sum(SetAsideSums.of(LabelLoss(LogisticLoss()), *part).stack() for part in parts)
     np.testing.assert_allclose(total, expected, rtol=1e-10, atol=1e-12)
 
 

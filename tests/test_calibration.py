@@ -15,6 +15,7 @@ from hierlit.losses import HybridMarginLoss, LogisticLoss, MarginLoss, SquaredLo
 from hierlit.models import HierarchicalResNet, Window1d
 from hierlit.models.random_features import TILE
 from hierlit.stream import StreamCache
+from hierlit.unobserved import LabelLoss
 
 D, N, G, Q = 2, 3, 5, 11
 SIZES = (9, 4, 7)
@@ -35,6 +36,8 @@ def paper(z: NDArray[np.float64], n_pairs: int) -> NDArray[np.float64]:
     """The paper's preset with B = ξ = 1: both margins are 1/2."""
     return (1 + 1 / (4 * n_pairs)) * hinge(z, 0.5, 0.5)
 
+
+SQUARED, PAPER = LabelLoss(SquaredLoss()), LabelLoss(HybridMarginLoss("paper", n_pairs=200))
 
 LOSSES: dict[str, tuple[MarginLoss, Callable[[NDArray[np.float64], int], NDArray[np.float64]]]] = {
     "squared": (SquaredLoss(), lambda z, n_pairs: (1 - z) ** 2 / 2),
@@ -96,7 +99,7 @@ def close(found: Tensor, expected: NDArray[np.float64]) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_moments_are_means_over_the_training_pairs(loss: str, missing: float) -> None:
     net, made = second_block(), batches(missing)
-    moments = calibrate(net, 1, cache(net, train=made), alone, LOSSES[loss][0])
+    moments = calibrate(net, 1, cache(net, train=made), alone, LabelLoss(LOSSES[loss][0]))
     features, scores, labels = pairs(net, made)
     residual = (labels - scores) * (labels != 0)
     assert moments.n_pairs == len(labels) == sum(SIZES) * G
@@ -116,7 +119,7 @@ def test_moments_do_not_depend_on_tiles_flushes_or_memory(
     monkeypatch.setattr(hierlit.calibration, "FLUSH_PAIRS", flush)
     net, made = second_block(output), batches()
     streams = cache(net, budget, train=made)
-    moments = calibrate(net, 1, streams, alone, SquaredLoss())
+    moments = calibrate(net, 1, streams, alone, SQUARED)
     assert {chunk.features is None for chunk in streams.chunks("train")} == {budget == 0}
     features, scores, labels = pairs(net, made)
     residual = (labels - scores) * (labels != 0)
@@ -128,7 +131,7 @@ def test_moments_do_not_depend_on_tiles_flushes_or_memory(
 def test_moments_in_single_precision_are_as_good_as_its_rounding() -> None:
     net, made = second_block().float(), batches(sizes=(2000,))
     made = [Batch(batch.inputs.float(), batch.labels.float(), batch.index) for batch in made]
-    moments = calibrate(net, 1, cache(net, train=made), alone, SquaredLoss())
+    moments = calibrate(net, 1, cache(net, train=made), alone, SQUARED)
     features, _, labels = pairs(net, made)
     assert len(labels) > hierlit.calibration.FLUSH_PAIRS
     np.testing.assert_allclose(moments.gram, features.T.astype(float) @ features / len(labels), rtol=0, atol=1e-6)
@@ -137,11 +140,11 @@ def test_moments_in_single_precision_are_as_good_as_its_rounding() -> None:
 def test_moments_of_leading_chunks_are_theirs_alone_and_keep_no_features() -> None:
     net, made = second_block(input_scale="rms"), batches()
     streams = cache(net, train=made, held=batches(seed=1))
-    whole = calibrate(net, 1, streams, alone, LogisticLoss())
+    whole = calibrate(net, 1, streams, alone, LabelLoss(LogisticLoss()))
     mean, scale = net.block(1).features.mean.clone(), float(net.block(1).features.scale)
     assert all(chunk.features is not None for split in ("train", "held") for chunk in streams.chunks(split))
     streams = cache(net, train=made, held=batches(seed=1))
-    part = calibrate(net, 1, streams, alone, LogisticLoss(), leading=2)
+    part = calibrate(net, 1, streams, alone, LabelLoss(LogisticLoss()), leading=2)
     assert all(chunk.features is None for split in ("train", "held") for chunk in streams.chunks(split))
     features, scores, labels = pairs(net, made[:2])
     close(part.gram, features.T @ features / len(labels))
@@ -157,7 +160,7 @@ def test_the_mean_is_that_of_enough_leading_pairs(monkeypatch) -> None:
     streams = cache(net, train=made)
     for n_pairs, leading in ((1, 1), (9 * G, 1), (9 * G + 1, 2), (10**6, 3)):
         monkeypatch.setattr(hierlit.calibration, "MEAN_PAIRS", n_pairs)
-        calibrate(net, 1, streams, alone, SquaredLoss())
+        calibrate(net, 1, streams, alone, SQUARED)
         features, _, _ = pairs(net, made[:leading])
         np.testing.assert_allclose(features[:, :-1].mean(0), 0, atol=1e-14)
         assert abs(pairs(net, made[leading:] or made)[0][:, :-1].mean(0)).max() > (1e-3 if leading < 3 else -1)
@@ -173,9 +176,9 @@ def test_leading_chunks_are_counted_over_all_processes(n_pairs: int, leading: in
 
 def test_sums_over_processes_are_divided_by_the_pairs_of_all() -> None:
     net, made = second_block(input_scale="rms"), batches()
-    one = calibrate(net, 1, cache(net, train=made), alone, HybridMarginLoss("paper", n_pairs=200))
+    one = calibrate(net, 1, cache(net, train=made), alone, PAPER)
     state = {name: value.clone() for name, value in net.state_dict().items()}
-    two = calibrate(net, 1, cache(net, train=made), lambda total: 2 * total, HybridMarginLoss("paper", n_pairs=200))
+    two = calibrate(net, 1, cache(net, train=made), lambda total: 2 * total, PAPER)
     assert two.n_pairs == 2 * one.n_pairs
     for name in ("gram", "cross", "power", "objective"):
         torch.testing.assert_close(getattr(two, name), getattr(one, name))
@@ -216,20 +219,23 @@ def test_set_aside_errors_are_those_of_the_observed_set_aside_pairs(
     net, held = second_block(), batches(missing, seed=1)
     held[0].labels[..., 1] = held[1].labels[..., 1] = held[2].labels[..., 1] = 0
     streams = cache(net, budget, train=batches(), held=held)
-    calibrate(net, 1, streams, alone, SquaredLoss())
+    calibrate(net, 1, streams, alone, SQUARED)
     assert {chunk.features is None for chunk in streams.chunks("held")} == {budget == 0}
     weights = torch.randn(4, N, Q + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    found, expected = set_aside_errors(net, 1, streams, alone, weights), squared_errors(net, held, weights)
+    found, expected = (
+        set_aside_errors(net, 1, streams, alone, weights, SQUARED),
+        squared_errors(net, held, weights),
+    )
     for name in ("before", "after", "observed"):
         close(getattr(found, name), getattr(expected, name).numpy())
     assert found.observed[1] == 0
-    twice = set_aside_errors(net, 1, streams, lambda total: 2 * total, weights)
+    twice = set_aside_errors(net, 1, streams, lambda total: 2 * total, weights, SQUARED)
     close(twice.after, expected.after.numpy())
     close(twice.observed, 2 * expected.observed.numpy())
 
 
 def test_without_set_aside_rows_nothing_is_observed() -> None:
     net = second_block()
-    errors = set_aside_errors(net, 1, cache(net, train=batches()), alone, torch.zeros(2, N, Q + 1).double())
+    errors = set_aside_errors(net, 1, cache(net, train=batches()), alone, torch.zeros(2, N, Q + 1).double(), SQUARED)
     assert not errors.observed.any()
     assert torch.isfinite(errors.after).all()

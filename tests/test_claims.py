@@ -89,12 +89,12 @@ def test_one_block_of_the_same_total_width_does_not_learn_the_last_level() -> No
 
 
 def test_labels_shuffled_across_rows_are_not_learned() -> None:
-    _, accuracy = fit("wide_window", "--data.shuffle_labels", "true")
+    _, accuracy = fit("wide_window", "--supervision.shuffle_labels", "true")
     # 5/8 of the cells are alive after one step of rule 110, whatever the ring
     assert max(values[-1] for values in accuracy.values()) < 0.65
 
 
 @pytest.mark.parametrize("acceptance", ["gain", "strict"])
 def test_labels_flipped_at_a_rate_of_a_tenth_are_learned(acceptance: str) -> None:
-    _, accuracy = fit("exact", "--data.flip_probability", "0.1", "--layerwise.acceptance", acceptance)
+    _, accuracy = fit("exact", "--supervision.flip_probability", "0.1", "--layerwise.acceptance", acceptance)
     assert min(values[-1] for values in accuracy.values()) >= 0.99

@@ -37,7 +37,13 @@ VALUES = [
 ]
 ARGUMENTS = [
     *("data.rule", "data.n_levels", "data.n_cells", "data.n_train", "data.n_val", "data.batch_size", "data.data_seed"),
-    *("data.acceptance_fraction", "data.flip_probability", "data.shuffle_labels", "data", "model.proximity"),
+    *(
+        "data.acceptance_fraction",
+        "supervision.flip_probability",
+        "supervision.shuffle_labels",
+        "data",
+        "model.proximity",
+    ),
     *("model.n_blocks", "model.n_features", "model.beta", "model.activation", "model.input_scale", "model.bias"),
     *("model.output", "model.loss", "model.solver", "model.regularization", "model.robustness", "model.weights"),
     *("model.learned_accuracy", "model.adaptation", "model.cache_budget_gib", "model.weight_seed", "model.nonsense"),

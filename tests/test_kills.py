@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from processes import (
     EXACT,
+    JOINT,
     LOGISTIC,
     RUN,
     TWO,
@@ -29,6 +30,7 @@ LAST = ["--ckpt_path", "last"]
 SOLVERS = {
     "gradient": [],
     "exact": [*EXACT, *LOGISTIC, "--model.adaptation.redraws", "2"],
+    "joint": JOINT,
     "double": ["--trainer.precision", "64-true"],
 }
 ONE_THREAD = "import torch; torch.set_num_threads(1)\n"

@@ -14,8 +14,8 @@ from hierlit.losses import (
     MarginLoss,
     SquaredHingeLoss,
     SquaredLoss,
-    masked_loss,
 )
+from hierlit.unobserved import LabelLoss
 
 LOSSES = [
     SquaredLoss(),
@@ -154,7 +154,7 @@ def test_for_data_leaves_other_losses_alone() -> None:
 def test_masked_labels_have_no_loss_and_no_gradient(loss: MarginLoss, values: list[tuple[float, int]]) -> None:
     scores = tensor(*[score for score, _ in values]).requires_grad_()
     labels = torch.tensor([label for _, label in values], dtype=torch.int8)
-    losses = masked_loss(loss, scores, labels)
+    losses = LabelLoss(loss)(scores, labels)
     slopes = torch.autograd.grad(losses.sum(), scores)[0]
     hidden = labels == 0
     assert losses.shape == labels.shape

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hierlit.cli import PlanCLI, main
+from hierlit.cli import main
+from hierlit.cli.dry import PlanCLI
 from hierlit.plan.options import PlanOptions, sizes_of
 from hierlit.plan.sizes import depth_bound
 from hierlit.plan.work import BlockWork, total

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import EXACT, ROOT, RUN, TWO, log_of, points, rows, run, weights
+from processes import EXACT, JOINT, ROOT, RUN, TWO, log_of, points, rows, run, weights
 
 from hierlit.cli import main
 from hierlit.data.base import FixedBatches
@@ -63,6 +63,13 @@ def test_processes_train_the_weights_that_one_does(solver: str, precision: str, 
     printed = run(many, *RUN, *SOLVERS[solver], "--trainer.precision", precision, *ranks)
     assert printed.count("block 3/3") == 1
     assert_alike(one, many, {"64-true": 1e-9, "32-true": 1e-4}[precision])
+
+
+def test_processes_train_jointly_what_one_does(root: Path, tmp_path: Path) -> None:
+    args = [*RUN, *JOINT, "--trainer.precision", "64-true"]
+    run(tmp_path / "one", *args)
+    run(tmp_path / "two", *args, *TWO)
+    assert_alike(tmp_path / "one", tmp_path / "two", 1e-9)
 
 
 def assert_alike(one: Path, many: Path, tolerance: float) -> None:

@@ -99,6 +99,10 @@ class LayerwiseTraining(L.Callback):
             raise ValueError(f"acceptance {self.acceptance!r} {needed}")
         if task.adaptation is not None and data.acceptance_fraction == 0:
             raise ValueError("adaptation needs acceptance_fraction above 0 in the data, got 0; or leave it out")
+        if task.adaptation is not None and task.solver.is_joint:
+            raise ValueError(
+                "adaptation redraws a block after those before it are trained: leave it out of joint training"
+            )
         needs_held_rows = task.adaptation is not None or task.solver.reads_set_aside_rows
         if self.acceptance == "none" and data.acceptance_fraction > 0 and not needs_held_rows:
             rank_zero_warn("acceptance none leaves the set-aside rows unused: set the data's acceptance_fraction to 0")
@@ -167,7 +171,7 @@ class LayerwiseTraining(L.Callback):
         """ε of the active block: given, or the norm at which this certificate would be small enough."""
         if self.gradient_tolerance is not None:
             return self.gradient_tolerance
-        resolution = RESOLUTION * float(task.objective.loss(torch.zeros(())))
+        resolution = RESOLUTION * float(task.objective.loss.margin_loss(torch.zeros(())))
         target = self.relative_suboptimality * float(task.moments.objective.clamp(min=resolution).sum())
         suboptimality = float(certificate.suboptimality.sum())
         if suboptimality == 0:
@@ -183,6 +187,8 @@ class LayerwiseTraining(L.Callback):
         # straight to the loggers, once an epoch: log_dict takes as long as a small epoch
         for logger in task.trainer.loggers:
             logger.log_metrics({**task.progress, "active_block": task.block + 1.0}, step=task.trainer.current_epoch)
+        if task.solver.is_joint:
+            return "joint training"
         if norm <= tolerance:
             return "gradient norm"
         return "max epochs" if task.block_epoch + 1 >= self.max_epochs_per_block else None
@@ -190,7 +196,7 @@ class LayerwiseTraining(L.Callback):
     def _finish_block(self, trainer: L.Trainer, task: LayerwiseTask, stop_reason: str) -> None:
         certificate = task.certificate
         sums, learned = task.set_aside_sums()
-        accepted = ACCEPTANCES[self.acceptance](sums, learned)
+        accepted = ACCEPTANCES["none" if task.solver.is_joint else self.acceptance](sums, learned)
         number, tolerance = task.block + 1, self.tolerance(task, certificate)
         task.freeze_block(accepted)
         task.report = BlockReport(
@@ -209,7 +215,7 @@ class LayerwiseTraining(L.Callback):
             train=task.train_metrics(),
         )
         task.results["train"] = task.report.train
-        if stop_reason != "gradient norm":
+        if stop_reason == "max epochs":
             norm = task.report.gradient_norm
             rank_zero_warn(
                 f"block {number} stopped at {stop_reason}: its gradient norm {norm:.3g} is above {tolerance:.3g}"
@@ -220,7 +226,8 @@ class LayerwiseTraining(L.Callback):
 
     def _is_last(self, task: LayerwiseTask) -> bool:
         """Whether no block follows those trained so far."""
-        return task.block == len(task.net.blocks) or (self.stop_when_learned and self._all_have_margin)
+        stops_early = self.stop_when_learned and not task.solver.is_joint
+        return task.block == len(task.net.blocks) or (stops_early and self._all_have_margin)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Forgets the streams, and says so if the run ended early."""

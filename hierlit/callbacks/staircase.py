@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from hierlit.report import BlockReport, level_rows
+from hierlit.report import BlockReport, level_rows, margin_line
 from hierlit.run_files import cut_logs, log_sizes
 from hierlit.task import LayerwiseTask
 
@@ -50,16 +50,18 @@ class Staircase(L.Callback):
 
     def __init__(self) -> None:
         self.accuracy: list[list[float]] = []
+        self.train: list[list[dict[str, float]]] = []
         self._reported = 0
         self._unwritten: dict[str, list[dict[str, Any]]] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Accuracy of each level after each block; the rows of a block that could not be written."""
-        return {"accuracy": self.accuracy, "unwritten": self._unwritten}
+        """Each level's held-out accuracy and training rows, block by block; what of a block could not be written."""
+        return {"accuracy": self.accuracy, "train": self.train, "unwritten": self._unwritten}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores `state_dict`."""
-        self.accuracy, self._unwritten = state_dict["accuracy"], state_dict["unwritten"]
+        self.accuracy, self.train = state_dict["accuracy"], state_dict["train"]
+        self._unwritten = state_dict["unwritten"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Writes what the run that goes on could not write."""
@@ -91,6 +93,7 @@ class Staircase(L.Callback):
         held_out = task.results.get("val", unknown)
         val = level_rows(held_out, task.levels, task.learned_accuracy)
         self.accuracy.append([row["accuracy"] for row in val])
+        self.train.append(train)
         folder = Path(trainer.log_dir or ".")
         if trainer.is_global_zero and trainer.loggers:
             self._unwritten = tables_of(report, train, val, task.levels, held_out)
@@ -102,11 +105,17 @@ class Staircase(L.Callback):
         self._unwritten = {}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Prints the closing table."""
+        """Prints the closing table, and whether every training pair has its margin."""
         if "val" in pl_module.results:
             print_table("val", pl_module)
         elif "train" in pl_module.results:
             print_table("train", pl_module)
+        if self.train and trainer.is_global_zero:
+            n_levels = None if pl_module.levels is None else len(set(pl_module.levels))
+            robustness = float(pl_module.hparams["robustness"])
+            n_pairs = len(trainer.datamodule.tables["train"]) * pl_module.net.n_locations  # type: ignore[attr-defined]
+            line = margin_line(self.train, n_levels, n_pairs, robustness, pl_module.learned_accuracy)
+            print(line, end="\n" if line else "")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """After a block and its validation, what `on_train_epoch_end` does; of a `validate` run, prints the table."""

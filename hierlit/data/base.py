@@ -175,6 +175,13 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.setup()
         return {split: len(table) for split, table in self.tables.items()}
 
+    def truth_table(self, label: int) -> tuple[int, ...] | None:
+        """A label's 2^k values in {-1, 1} as a function of k inputs or labels of earlier levels.
+
+        Entry Σ_j 2^j [argument j is 1]. None where it is no function of a few of them, or not known to be.
+        """
+        return None
+
     @abstractmethod
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return inputs [N, |G|, d] and labels [N, |G|, n] of "train", "val" and "test"."""

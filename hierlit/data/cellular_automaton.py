@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems
 from hierlit.data.draws import Draws, draw_rows, split_tables
 
 
@@ -26,10 +26,6 @@ class CellularAutomaton(HierarchyDataModule):
         n_train: Training rings.
         n_val: Validation rings.
         n_test: Test rings.
-        flip_probability: Chance of each training label being flipped, in [0, 0.5]; set-aside rows are training rows,
-            val and test stay clean.
-        shuffle_labels: A control: deal the label rows of a split out to its inputs at random, so that labels no longer
-            depend on inputs.
         batch_size: Rings in a batch.
         acceptance_fraction: Share of the training rings set aside for acceptance decisions, in [0, 1).
         data_seed: Seed of all the randomness in the data.
@@ -46,8 +42,6 @@ class CellularAutomaton(HierarchyDataModule):
         n_train: int = 400,
         n_val: int = 100,
         n_test: int = 100,
-        flip_probability: float = 0.0,
-        shuffle_labels: bool = False,
         batch_size: int = 64,
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
@@ -56,7 +50,6 @@ class CellularAutomaton(HierarchyDataModule):
         problems = [] if valid_rule else [f"rule must be an integer in 0..255, got {rule!r}"]
         problems += at_least(3, n_cells=n_cells)
         problems += at_least(1, n_levels=n_levels, n_train=n_train, n_val=n_val, n_test=n_test)
-        problems += within("flip_probability", flip_probability, "[0, 0.5]")
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
@@ -65,8 +58,6 @@ class CellularAutomaton(HierarchyDataModule):
         self.n_levels = n_levels
         self.n_cells = n_cells
         self.sizes = (n_train, n_val, n_test)
-        self.flip_probability = flip_probability
-        self.shuffle_labels = shuffle_labels
 
     @property
     def n_inputs(self) -> int:
@@ -88,13 +79,15 @@ class CellularAutomaton(HierarchyDataModule):
         """1, ..., n_levels."""
         return list(range(1, self.n_levels + 1))
 
+    def truth_table(self, label: int) -> tuple[int, ...]:
+        """The rule, a function of the right, the own and the left cell one step before."""
+        return tuple(2 * (self.rule >> neighbours & 1) - 1 for neighbours in range(8))
+
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw the rings and run them: inputs [rows, n_cells, 1], labels [rows, n_cells, n_levels], in {-1, 1}."""
         states = draw_rows(sum(self.sizes), self.n_cells, Draws(self.data_seed, "rows"))
         labels = _run(states, self.rule, self.n_levels)
-        return split_tables(
-            states[:, :, None], labels, self.sizes, self.flip_probability, self.shuffle_labels, self.data_seed
-        )
+        return split_tables(states[:, :, None], labels, self.sizes)
 
 
 def _run(states: NDArray[np.uint8], rule: int, n_steps: int) -> NDArray[np.uint8]:

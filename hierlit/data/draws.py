@@ -84,12 +84,7 @@ def _first_occurrences(rows: NDArray[np.uint8]) -> NDArray[np.intp]:
 
 
 def split_tables(
-    inputs: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    sizes: Sequence[int],
-    flip_probability: float,
-    shuffle_labels: bool,
-    seed: int,
+    inputs: NDArray[np.uint8], labels: NDArray[np.uint8], sizes: Sequence[int]
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Turn bits into ±1 tables for train, val and test.
 
@@ -97,25 +92,13 @@ def split_tables(
         inputs: Bits of shape [rows, |G|, d].
         labels: Bits of shape [rows, |G|, n].
         sizes: Rows of train, val and test, in this order, adding up to all rows.
-        flip_probability: Chance of each training label being flipped; val and test stay clean.
-        shuffle_labels: Whether each split's label rows are dealt out to its inputs at random.
-        seed: Seed of the flips and of the shuffling.
 
     Returns:
         For each split, inputs [rows, |G|, d] and labels [rows, |G|, n], float32 in {-1, 1}.
     """
-    tables = {}
     bounds = np.cumsum([0, *sizes])
-    for part, split in enumerate(("train", "val", "test")):
-        rows = slice(bounds[part], bounds[part + 1])
-        answers = labels[rows]
-        if shuffle_labels:
-            answers = answers[Draws(seed, "label shuffle", part).permutation(len(answers))]
-        if split == "train" and flip_probability > 0:
-            flips = Draws(seed, "label flips").uniform(answers.size).reshape(answers.shape) < flip_probability
-            answers = answers ^ flips
-        tables[split] = (as_signs(inputs[rows]), as_signs(answers))
-    return tables
+    parts = {split: slice(bounds[part], bounds[part + 1]) for part, split in enumerate(("train", "val", "test"))}
+    return {split: (as_signs(inputs[rows]), as_signs(labels[rows])) for split, rows in parts.items()}
 
 
 def as_signs(bits: NDArray[np.uint8]) -> Tensor:

@@ -3,6 +3,7 @@
 from hierlit.models.proximity import Identity, IndexTable, Proximity, Window1d, Window2d
 from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import HierarchicalResNet, ResidualBlock
+from hierlit.models.tree_windows import TreeWindows
 
 __all__ = [
     "HierarchicalResNet",
@@ -11,6 +12,7 @@ __all__ = [
     "Proximity",
     "RandomFeatures",
     "ResidualBlock",
+    "TreeWindows",
     "Window1d",
     "Window2d",
 ]

@@ -197,15 +197,3 @@ def distinct_candidates(alphas: Sequence[float], resolution: float, n_features: 
         n_features: q, the mean diagonals in its trace.
     """
     return len({max(alpha, resolution * LARGEST_SHARE * n_features) for alpha in alphas})
-
-
-def depth_bound(n_levels: int, n_pairs: int, robustness: float, margin_growth: float) -> int:
-    """The paper's bound on depth, D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1), as far as our source prints it.
-
-    Args:
-        n_levels: Depth r of the hierarchy.
-        n_pairs: m|G|, fitted rows times locations.
-        robustness: ξ.
-        margin_growth: γ > 0, by which a block grows the margins of labels that are right.
-    """
-    return n_levels * (math.ceil(math.log(8 * n_pairs / robustness) / margin_growth) + 1)

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hierlit.plan.options import PlanOptions, Run, rates_of, sizes_of
-from hierlit.plan.sizes import Sizes, depth_bound
+from hierlit.plan.sizes import Sizes
 from hierlit.plan.work import BlockWork, Rates, Work, total
 from hierlit.stream import FREE_SHARE
+from hierlit.theory import depth_bound
 
 RUN_BYTES = 38 * 2**20
 """Memory that the logger, figures and metrics of a run take beyond the libraries; measured."""

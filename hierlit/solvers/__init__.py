@@ -3,5 +3,6 @@
 from hierlit.solvers.base import Certificate, Solver
 from hierlit.solvers.exact import ExactSolver
 from hierlit.solvers.gradient import GradientSolver
+from hierlit.solvers.joint import JointSolver
 
-__all__ = ["Certificate", "ExactSolver", "GradientSolver", "Solver"]
+__all__ = ["Certificate", "ExactSolver", "GradientSolver", "JointSolver", "Solver"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hierlit.losses import MarginLoss
+from hierlit.unobserved import LabelLoss
 
 if TYPE_CHECKING:
     from hierlit.stream import Chunk, Tile
@@ -23,12 +23,12 @@ class BlockObjective:
     """F_k(A) = 1/(m|G|) Σ ℓ(y·(ŷ_{k−1} + Aφ)) + Σ_j (λ_j/2)‖A_j‖², a sum over labels j (the paper's F_k).
 
     Attributes:
-        loss: ℓ, of margins.
+        loss: ℓ, of scores and labels.
         n_pairs: m|G|, the rows times locations of all processes, whatever is observed.
         regularization: λ_j, [n].
     """
 
-    loss: MarginLoss
+    loss: LabelLoss
     n_pairs: int
     regularization: Tensor
 
@@ -38,10 +38,9 @@ class BlockObjective:
         slopes, intercept = weight[:, :-1].T, weight[:, -1]
         terms, gradient = weight.new_zeros(len(weight)), torch.zeros_like(weight)
         for tile in tiles:
-            margins = torch.addmm(tile.scores + intercept, tile.features, slopes).mul_(tile.labels)
-            observed = tile.labels != 0
-            terms += (self.loss(margins) * observed).sum(0)
-            rise = self.loss.derivative(margins).mul_(tile.labels)
+            scores = torch.addmm(tile.scores + intercept, tile.features, slopes)
+            terms += self.loss(scores, tile.labels).sum(0)
+            rise = self.loss.derivative(scores, tile.labels)
             gradient[:, :-1].addmm_(rise.T, tile.features)
             gradient[:, -1] += rise.sum(0)
         return terms / self.n_pairs, gradient.div_(self.n_pairs)
@@ -111,6 +110,16 @@ class Solver(ABC):
     """What products of features are summed in for the Gram matrix; the weights' own precision when None."""
     reads_set_aside_rows: bool = False
     """Whether it chooses something on the set-aside rows."""
+    is_joint: bool = False
+    """Whether it trains every block at once, in the first one's place; blocks then follow as they are."""
+
+    def trained(self, task: LayerwiseTask) -> list[Tensor]:
+        """The parameters that its optimizers move."""
+        return [task.active]
+
+    def blocks_to_calibrate(self, task: LayerwiseTask) -> Iterable[int]:
+        """The blocks whose features are scaled and centred on the stream before the active block, when it starts."""
+        return [task.block]
 
     @abstractmethod
     def configure_optimizers(self, task: LayerwiseTask) -> Optimizer:

@@ -93,7 +93,7 @@ class ExactSolver(Solver):
         """Each label's candidate [n]."""
         if self.choice == "set_aside":
             weights = path.weights.to(task.active.dtype)
-            errors = set_aside_errors(task.net, task.block, task.streams, task.reduce, weights)
+            errors = set_aside_errors(task.net, task.block, task.streams, task.reduce, weights, task.loss)
             if (errors.observed > 0).all():
                 return errors.after.argmin(0)
         by_gcv = path.gcv(task.moments.power, task.moments.n_pairs).argmin(0)

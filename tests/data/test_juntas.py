@@ -105,16 +105,6 @@ def test_same_data_on_every_machine(degree: int, pin: str) -> None:
     assert hashlib.sha256(content.encode()).hexdigest()[:16] == pin
 
 
-def test_flips_hit_training_labels_only() -> None:
-    clean, noisy = JuntaHierarchy(), JuntaHierarchy(flip_probability=0.2)
-    clean.setup()
-    noisy.setup()
-    flipped = (clean.tables["train"].labels != noisy.tables["train"].labels).float().mean().item()
-    assert flipped == pytest.approx(0.2, abs=0.01)
-    for split in ("val", "test"):
-        assert torch.equal(clean.tables[split].labels, noisy.tables[split].labels)
-
-
 def test_many_inputs_are_checked_on_a_sample() -> None:
     data = JuntaHierarchy(n_inputs=100, n_train=500, n_val=10, n_test=10, degree=3, table="majority")
     data.setup()
@@ -138,7 +128,11 @@ def test_many_inputs_are_checked_on_a_sample() -> None:
         ({"n_inputs": 3, "degree": 3, "labels_per_level": 30}, r"^labels_per_level must be at most 29, "),
         ({"n_inputs": 5, "labels_per_level": 4}, r"^labels_per_level must be small enough for level 2 .* got 4: "),
         ({"degree": 6}, r"^degree must leave at most 1000000 parent sets to rule out, got 12271512 sets"),
-        ({"flip_probability": -0.1}, r"^flip_probability must be a number in \[0, 0.5\], got -0.1$"),
+        ({"wiring": "ring"}, r"^wiring must be one of random, tree, got 'ring'$"),
+        (
+            {"wiring": "tree", "n_inputs": 24},
+            r"^n_inputs must be a multiple of .* = 16 for a tree, got 24$",
+        ),
         ({"n_levels": 0, "data_seed": 0.5}, r"^n_levels must be .* got 0; data_seed must be .* got 0.5$"),
         ({"acceptance_fraction": 1}, r"^acceptance_fraction must be a number in \[0, 1\), got 1$"),
         ({"n_train": 1}, r"^acceptance_fraction must leave a training row to fit, got 0.2 of 1 rows$"),
@@ -147,3 +141,19 @@ def test_many_inputs_are_checked_on_a_sample() -> None:
 def test_bad_arguments_are_refused(change, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         JuntaHierarchy(**change)
+
+
+@pytest.mark.parametrize(("degree", "table"), [(2, "random"), (3, "majority"), (3, "parity")])
+def test_a_tree_has_disjoint_parents(degree: int, table: str) -> None:
+    n_inputs = degree**3 * 2
+    data = JuntaHierarchy(n_inputs, 3, degree=degree, table=table, wiring="tree", n_train=100, n_val=10, n_test=10)
+    data.setup()
+    assert data.levels == [1] * (2 * degree**2) + [2] * (2 * degree) + [3] * 2
+    first, n_earlier = 0, n_inputs
+    for level in (1, 2, 3):
+        labels = [label for label, own in enumerate(data.levels) if own == level]
+        parents = sorted(parent for label in labels for parent in data.parents[label])
+        assert parents == list(range(first, first + n_earlier))
+        first, n_earlier = (0 if level == 1 else first + n_earlier), len(labels)
+    for inputs, labels in zip(data.tables["val"].inputs[:, 0], data.tables["val"].labels[:, 0], strict=True):
+        assert labels.tolist() == values_on(data, tuple(int(value) for value in inputs))

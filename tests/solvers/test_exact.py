@@ -10,7 +10,7 @@ from scipy import optimize, special
 from sklearn.linear_model import Ridge
 
 from hierlit.adaptation import AdaptiveDraw
-from hierlit.data import ArrayHierarchy, CellularAutomaton
+from hierlit.data import ArrayHierarchy, CellularAutomaton, Supervision
 from hierlit.losses import HingeLoss, HybridMarginLoss, LogisticLoss, MarginLoss, SquaredHingeLoss
 from hierlit.models import Window1d
 from hierlit.solvers import ExactSolver
@@ -21,10 +21,9 @@ WIDE = [3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0]  # all above the least λ that is resol
 Array = NDArray[np.float64]
 
 
-def automaton() -> CellularAutomaton:
-    return CellularAutomaton(
-        n_levels=3, n_cells=16, n_train=40, n_val=5, n_test=5, flip_probability=0.05, batch_size=12
-    )
+def automaton() -> Supervision:
+    clean = CellularAutomaton(n_levels=3, n_cells=16, n_train=40, n_val=5, n_test=5, batch_size=12)
+    return Supervision(clean, flip_probability=0.05)
 
 
 def automaton_task(n_labels: int = 3, **arguments: object) -> LayerwiseTask:

@@ -9,10 +9,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from hierlit.callbacks import BlockCheckpoint, LayerwiseTraining, PredictionWriter
-from hierlit.plan.options import PlanOptions
+from hierlit.data import Supervision
 from hierlit.task import LayerwiseTask
 
 SECTIONS: dict[str, type] = {
+    "supervision": Supervision,
     "model": LayerwiseTask,
     "layerwise": LayerwiseTraining,
     "checkpoint": BlockCheckpoint,
@@ -31,12 +32,6 @@ class HierlitParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the usage and one line, and exits with code 2."""
         super().error(explain(message, self.sections), ex)
-
-
-class PlanParser(HierlitParser):
-    """The parser of `plan`, which has a section more."""
-
-    sections = {**SECTIONS, "plan": PlanOptions}  # noqa: RUF012
 
 
 def explain(message: str, sections: dict[str, type] = SECTIONS) -> str:

@@ -1,0 +1,90 @@
+"""Three hierarchies and one way to train them, for benchmarks that vary what the labels tell."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torchmetrics.functional.classification import multilabel_average_precision
+
+from benchmarks.runs import MINIMAL
+from hierlit.callbacks import LayerwiseTraining
+from hierlit.data import CellularAutomaton, HierarchyDataModule, JuntaHierarchy, RandomHierarchyModel, Supervision
+from hierlit.models import TreeWindows, Window1d
+from hierlit.solvers import ExactSolver
+from hierlit.task import LayerwiseTask
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A hierarchy and the model that climbs it when all its labels are observed.
+
+    Attributes:
+        data: Makes the hierarchy of a seed and a number of training rows.
+        n_rows: Training rows.
+        model: Arguments of the task.
+    """
+
+    data: Callable[[int, int], HierarchyDataModule]
+    n_rows: int
+    model: dict[str, Any]
+
+
+def juntas(seed: int, n_rows: int) -> HierarchyDataModule:
+    """Random functions of degree 2, 3 levels of 12 labels."""
+    return JuntaHierarchy(n_levels=3, labels_per_level=12, n_train=n_rows, data_seed=seed)
+
+
+def automaton(seed: int, n_rows: int) -> HierarchyDataModule:
+    """Rule 110, 6 levels."""
+    return CellularAutomaton(110, 6, 32, n_rows, batch_size=100, data_seed=seed)
+
+
+def trees(seed: int, n_rows: int) -> HierarchyDataModule:
+    """The random hierarchy model: of every location the symbols above it, one-hot."""
+    return RandomHierarchyModel(
+        n_symbols=6, n_classes=6, n_synonyms=3, n_children=2, n_levels=3, n_train=n_rows, data_seed=seed
+    )
+
+
+SETTINGS = {
+    "juntas": Setting(juntas, 6000, {"n_blocks": 4, "n_features": 800, "beta": 0.3, "activation": "softplus"}),
+    "automaton": Setting(automaton, 300, {"n_blocks": 7, "n_features": 400, "proximity": Window1d(3)}),
+    "trees": Setting(trees, 1500, {"n_blocks": 4, "n_features": 400, "proximity": TreeWindows(2, 3)}),
+}
+
+
+def train(
+    setting: Setting,
+    seed: int,
+    n_rows: int | None = None,
+    supervision: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    layerwise: dict[str, Any] | None = None,
+) -> tuple[list[int], list[float], list[float]]:
+    """Trains a setting.
+
+    Args:
+        setting: The hierarchy and its model.
+        seed: Of data and weights.
+        n_rows: Training rows, the setting's when None.
+        supervision: Arguments of `Supervision`.
+        model: Further arguments of the task.
+        layerwise: Arguments of the callback.
+
+    Returns:
+        Each label's level, its accuracy on the test rows and its average precision there.
+    """
+    data = Supervision(setting.data(seed, n_rows or setting.n_rows), **(supervision or {}))
+    arguments = {**copy.copy(setting.model), "solver": ExactSolver(), "weight_seed": seed, **(model or {})}
+    task = LayerwiseTask(data.n_inputs, data.n_labels, data.n_locations, data.levels, **arguments)
+    trainer = L.Trainer(max_epochs=-1, callbacks=[LayerwiseTraining(**(layerwise or {}))], **MINIMAL)
+    trainer.fit(task, datamodule=data)
+    table = data.tables["test"]
+    with torch.no_grad():
+        scores, labels = task.cpu()(table.inputs).flatten(0, 1), table.labels.flatten(0, 1)
+    precision = multilabel_average_precision(scores, (labels > 0).long(), data.n_labels, average="none")
+    accuracy = ((scores > 0) == (labels > 0)).double().mean(0)
+    return data.levels or [1] * data.n_labels, accuracy.tolist(), precision.tolist()

@@ -1,0 +1,121 @@
+"""plan and describe: they take the arguments of `fit`, make no trainer, run nothing and write nothing."""
+
+from argparse import SUPPRESS
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import torch
+from lightning.pytorch.cli import LightningArgumentParser
+
+from hierlit.cli.errors import HierlitParser
+from hierlit.cli.fit import HierlitCLI
+from hierlit.data import HierarchyDataModule
+from hierlit.describe import DescribeOptions, Description, print_description
+from hierlit.models.random_features import ROUNDINGS
+from hierlit.plan.options import PlanOptions, Run
+from hierlit.plan.tables import print_plan
+from hierlit.precision import check_precision, rounding_of
+from hierlit.task import LayerwiseTask
+
+
+class DryCLI(HierlitCLI):
+    """The sections of `fit` and one of its own, whose objects are made, with one block, and looked at.
+
+    Attributes:
+        name: Of the command and of its section.
+        options: The section's class.
+        description: What the command does.
+    """
+
+    name: str
+    options: type
+    description: str
+
+    def __init__(self, args: Sequence[str]) -> None:
+        sections = HierlitParser.sections | {self.name: self.options}
+        parser = type("DryParser", (HierlitParser,), {"sections": sections})
+        super().__init__(
+            LayerwiseTask,
+            HierarchyDataModule,
+            subclass_mode_data=True,
+            parser_class=parser,
+            auto_configure_optimizers=False,
+            run=False,
+            save_config_callback=None,
+            load_from_checkpoint_support=False,
+            seed_everything_default=False,
+            parser_kwargs={"prog": f"hierlit {self.name}", "description": self.description},
+            args=args,  # type: ignore[arg-type]
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the command's section, and lets configs pass that `fit` has saved."""
+        super().add_arguments_to_parser(parser)
+        parser.add_class_arguments(self.options, self.name)
+        for name in ("ckpt_path", "weights_only"):
+            parser.add_argument(f"--{name}", type=Any, help=SUPPRESS)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
+        """Parses."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Leaves the config as given."""
+
+    def instantiate_classes(self) -> None:
+        """Makes what the config says, of whose blocks only one, and looks at it."""
+        base, config = psutil.Process().memory_info().rss, self.config.clone()
+        n_blocks, trainer = config.model.n_blocks, config.pop("trainer")
+        config.model.n_blocks, config.model.weights = min(1, n_blocks), None
+        on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        device = torch.device("cuda" if on_gpu else "cpu")
+        dtype = torch.float64 if str(trainer.precision).startswith("64") else torch.float32
+        rounding = rounding_of(trainer.precision, config.model.tf32)
+        features = dtype if rounding is None else ROUNDINGS[rounding]
+        try:
+            check_precision(trainer.precision, device)
+            made = self.parser.instantiate_classes(config)
+            made.layerwise.check(made.model, made.supervision)
+            run = Run(made.model, made.supervision, made.layerwise, n_blocks, dtype, features, device, base)
+            self.look(run, made[self.name])
+        except (ValueError, ImportError) as error:
+            self.parser.error(str(error))
+
+    def look(self, run: Run, options: Any) -> None:
+        """Prints what there is to say of a run that was not made."""
+        raise NotImplementedError
+
+
+class PlanCLI(DryCLI):
+    """What a fit would cost. Of the trainer's section it reads the precision and the accelerator, not the limits.
+
+    Attributes:
+        planned: What was planned.
+    """
+
+    name, options = "plan", PlanOptions
+    description = "What a fit with these arguments would cost: operations, memory, time, messages, depth bound."
+    planned: Run
+
+    def look(self, run: Run, options: PlanOptions) -> None:
+        """Prints the plan."""
+        self.planned = run
+        print_plan(run, options)
+
+
+class DescribeCLI(DryCLI):
+    """What the paper says of a hierarchy.
+
+    Attributes:
+        described: The hierarchy's constants.
+    """
+
+    name, options = "describe", DescribeOptions
+    description = "A hierarchy's levels, constants and balance, and the depth, width and rows that the theory asks for."
+    described: Description
+
+    def look(self, run: Run, options: DescribeOptions) -> None:
+        """Prints the description."""
+        self.described = Description.of(run, options)
+        print_description(self.described)

@@ -1,0 +1,171 @@
+"""Supervision: what a training set tells of any hierarchy's labels, and what it tells wrongly."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hierlit.data.base import SPLITS, HierarchyDataModule
+from hierlit.data.checks import at_least, raise_problems, within
+from hierlit.data.draws import Draws, as_signs
+
+NO_LEVEL = 0
+"""The level of a label that belongs to no hierarchy."""
+
+
+class Supervision(HierarchyDataModule):
+    """Any hierarchy with more labels than it has, and with training labels that are wrong, missing or shuffled (ours).
+
+    First labels are added in every split: redundant ones, rare ones, distractors. Then the training labels, of which
+    set-aside rows have their part, are flipped and hidden; val and test keep all of theirs, and keep them right.
+
+    Batches, set-aside rows and seeds are those of the hierarchy. What becomes of hidden labels in training is for
+    `model.unobserved` to say.
+
+    Args:
+        data: The hierarchy.
+        observed: Share of the training labels that is observed, in (0, 1], each by a draw of its own.
+        supervised_levels: Levels whose training labels are observed; all when None.
+        single_positive: Observe one label of each training example and location, drawn among those that are 1 and would
+            be observed otherwise; where there is none, nothing is observed. This is the paper's first open question.
+        flip_probability: Chance of each training label being flipped, in [0, 0.5].
+        n_redundant: Labels that repeat another one, or its negation, at its level.
+        n_rare: Labels that hold where several labels of a level all have a given sign, one level above.
+        rare_share: Share of the training pairs, in (0, 0.5], that a rare label comes as near to as it can.
+        n_distractors: Labels that are fair coins, of level 0.
+        shuffle_labels: A control: deal the label rows of each split out to its inputs at random, so that labels no
+            longer depend on inputs.
+
+    Raises:
+        ValueError: If arguments are out of range; one line names them all.
+    """
+
+    def __init__(
+        self,
+        data: HierarchyDataModule,
+        observed: float = 1.0,
+        supervised_levels: list[int] | None = None,
+        single_positive: bool = False,
+        flip_probability: float = 0.0,
+        n_redundant: int = 0,
+        n_rare: int = 0,
+        rare_share: float = 0.01,
+        n_distractors: int = 0,
+        shuffle_labels: bool = False,
+    ) -> None:
+        problems = within("observed", observed, "(0, 1]") + within("flip_probability", flip_probability, "[0, 0.5]")
+        problems += within("rare_share", rare_share, "(0, 0.5]")
+        problems += at_least(0, n_redundant=n_redundant, n_rare=n_rare, n_distractors=n_distractors)
+        problems += _level_problems(supervised_levels, data.levels, n_rare)
+        raise_problems(problems)
+        super().__init__(data.batch_size, data.acceptance_fraction, data.data_seed)
+        self.data, self.sizes = data, data.sizes
+        self.observed, self.supervised_levels, self.single_positive = observed, supervised_levels, single_positive
+        self.flip_probability, self.shuffle_labels = flip_probability, shuffle_labels
+        self.rare_share = rare_share
+        self.n_added = n_redundant + n_rare + n_distractors
+        of_level = [1] * data.n_labels if data.levels is None else data.levels
+        self._repeated = Draws(data.data_seed, "redundant labels").integers(n_redundant, data.n_labels)
+        chosen = sorted(set(of_level) - {NO_LEVEL})
+        self._rare_levels = [
+            chosen[number] for number in Draws(data.data_seed, "rare levels").integers(n_rare, len(chosen))
+        ]
+        added = [of_level[label] for label in self._repeated] + [level + 1 for level in self._rare_levels]
+        self._of_level = [*of_level, *added, *[NO_LEVEL] * n_distractors]
+
+    @property
+    def n_inputs(self) -> int:
+        """Those of the hierarchy."""
+        return self.data.n_inputs
+
+    @property
+    def n_labels(self) -> int:
+        """Those of the hierarchy, then redundant, rare and distracting ones."""
+        return self.data.n_labels + self.n_added
+
+    @property
+    def n_locations(self) -> int:
+        """Those of the hierarchy."""
+        return self.data.n_locations
+
+    @property
+    def levels(self) -> list[int] | None:
+        """The level of each label; None if the hierarchy has none and no label is added."""
+        return None if self.data.levels is None and not self.n_added else self._of_level
+
+    def truth_table(self, label: int) -> tuple[int, ...] | None:
+        """That of the hierarchy's own labels; None for added ones."""
+        return self.data.truth_table(label) if label < self.data.n_labels else None
+
+    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The hierarchy's tables with labels added, and training labels flipped and hidden."""
+        tables = self.data.make_tables()
+        labels = {split: tables[split][1].float() for split in SPLITS}
+        rare = _Conjunctions(labels["train"], self._of_level, self._rare_levels, self.rare_share, self.data_seed)
+        for part, split in enumerate(SPLITS):
+            answers = torch.cat([labels[split], self._redundant(labels[split]), rare.of(labels[split])], 2)
+            n_coins = self.n_labels - answers.shape[2]
+            coins = Draws(self.data_seed, "distractors", part).bits(answers[..., 0].numel(), n_coins)
+            answers = torch.cat([answers, as_signs(coins).view(*answers.shape[:2], n_coins)], 2)
+            if self.shuffle_labels:
+                order = Draws(self.data_seed, "label shuffle", part).permutation(len(answers))
+                answers = answers[torch.from_numpy(order)]
+            labels[split] = answers
+        labels["train"] = self._hide(self._flip(labels["train"]))
+        return {split: (tables[split][0], labels[split]) for split in SPLITS}
+
+    def _redundant(self, labels: Tensor) -> Tensor:
+        negated = Draws(self.data_seed, "redundant signs").bits(1, len(self._repeated))[0]
+        return labels[..., torch.from_numpy(self._repeated)] * as_signs(negated)
+
+    def _flip(self, labels: Tensor) -> Tensor:
+        if self.flip_probability == 0:
+            return labels
+        chances = Draws(self.data_seed, "label flips").uniform(labels.numel())
+        return labels.where(torch.from_numpy(chances >= self.flip_probability).view_as(labels), -labels)
+
+    def _hide(self, labels: Tensor) -> Tensor:
+        if self.supervised_levels is not None:
+            labels = labels * torch.tensor([level in self.supervised_levels for level in self._of_level])
+        if self.observed < 1:
+            chances = Draws(self.data_seed, "observed labels").uniform(labels.numel())
+            labels = labels * torch.from_numpy(chances < self.observed).view_as(labels)
+        if self.single_positive:
+            order = torch.from_numpy(Draws(self.data_seed, "single positives").uniform(labels.numel())).view_as(labels)
+            first = order.where(labels > 0, -1.0).argmax(-1, keepdim=True)
+            labels = torch.zeros_like(labels).scatter(-1, first, (labels > 0).any(-1, keepdim=True).float())
+        return labels
+
+
+class _Conjunctions:
+    """Rare labels: each holds where several signed labels of a level hold, as many as bring its share to the given."""
+
+    def __init__(self, labels: Tensor, of_level: list[int], levels: Sequence[int], share: float, seed: int) -> None:
+        self.terms: list[tuple[Tensor, Tensor]] = []
+        for number, level in enumerate(levels):
+            draws = Draws(seed, "rare labels", number)
+            members = [label for label, own in enumerate(of_level[: labels.shape[2]]) if own == level]
+            order = torch.tensor(members)[torch.from_numpy(draws.permutation(len(members)))]
+            pairs = labels[..., order].flatten(0, 1)
+            wanted = pairs[draws.integers(1, len(pairs))[0]]  # so that it holds somewhere
+            shares = (pairs == wanted).cumprod(1).double().mean(0)
+            n_terms = int((shares.log() - math.log(share)).abs().argmin()) + 1
+            self.terms.append((order[:n_terms], wanted[:n_terms]))
+
+    def of(self, labels: Tensor) -> Tensor:
+        """The conjunctions [rows, |G|, n_rare] of a split's labels."""
+        columns = [(labels[..., order] == wanted).all(-1) for order, wanted in self.terms]
+        return 2 * torch.stack(columns, 2).to(labels) - 1 if columns else labels[..., :0]
+
+
+def _level_problems(supervised: list[int] | None, levels: list[int] | None, n_rare: int) -> list[str]:
+    if supervised is None:
+        return []
+    if levels is None:
+        return [f"supervised_levels must be null for data that does not tell its levels, got {supervised}"]
+    valid = sorted(set(levels) | ({level + 1 for level in levels} if n_rare else set()))
+    wrong = [level for level in supervised if level not in valid]
+    if supervised and not wrong:
+        return []
+    return [f"supervised_levels must be some of {', '.join(map(str, valid))}, got {supervised}"]

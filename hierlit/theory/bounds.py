@@ -1,0 +1,79 @@
+"""The paper's bounds as functions. Each says what is the paper's, and what is our reading of notes on it."""
+
+import math
+
+import numpy as np
+
+from hierlit.theory.kernel import KernelExpansion
+from hierlit.theory.polynomial import Polynomial
+
+
+def depth_bound(n_levels: int, n_pairs: int, robustness: float, margin_growth: float) -> int:
+    """The least D with D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1), which the paper asks for to reach zero margin error.
+
+    D counts layers: D − 1 blocks and the output layer. γ is a constant of the paper's loss; in our reading the loss of
+    a label that is learned falls by e^−γ a block, so that after ⌈log(8m|G|/ξ)/γ⌉ further blocks no pair of m|G| can be
+    without its margin.
+
+    Args:
+        n_levels: r.
+        n_pairs: m|G|.
+        robustness: ξ in (0, 1].
+        margin_growth: γ > 0.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    if n_levels < 1 or n_pairs < 1 or not 0 < robustness <= 1 or not margin_growth > 0:
+        given = f"{n_levels}, {n_pairs}, {robustness} and {margin_growth}"
+        raise ValueError(f"n_levels, n_pairs, margin_growth must be positive and robustness in (0, 1], got {given}")
+    return n_levels * (math.ceil(math.log(8 * n_pairs / robustness) / margin_growth) + 1)
+
+
+def meets_depth_bound(n_blocks: int, n_levels: int, n_pairs: int, robustness: float, margin_growth: float) -> bool:
+    """Whether D = n_blocks + 1 layers are as many as `depth_bound` asks for."""
+    return n_blocks + 1 >= depth_bound(n_levels, n_pairs, robustness, margin_growth)
+
+
+def margin_growth_needed(n_blocks: int, n_levels: int, n_pairs: int, robustness: float) -> float:
+    """The least γ at which D = n_blocks + 1 layers meet `depth_bound`; infinite if no γ does."""
+    steps = (n_blocks + 1) // n_levels - 1
+    return math.log(8 * n_pairs / robustness) / steps if steps > 0 else math.inf
+
+
+def certificate(gradient_norm: float, regularization: float) -> float:
+    """F − min F ≤ ‖∇F‖²/(2λ) for a λ-strongly convex F (the paper)."""
+    return gradient_norm**2 / (2 * regularization)
+
+
+def width_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: int, error: float) -> float:
+    """Random features after which a polynomial of a window is approximated to a root mean square `error`, in order.
+
+    The paper: a width polynomial in the constants of the hierarchy suffices. Ours: p is a mean over the features'
+    distribution, of square norm N² = Σ_S c_S²·f^|S|/(κ_|S|·|S|!) in the kernel's space, so q = N²·k(1)/error²
+    independent features give an unbiased estimate of that error. κ_j is the kernel's coefficient of degree j, and f the
+    number of coordinates of the window that vary. Infinite if a degree that p has is missing in the kernel.
+    """
+    return _squared_norm(polynomial, expansion, fan_in) * expansion.total / error**2
+
+
+def sample_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: int, error: float) -> float:
+    """Pairs after which the best of the functions of p's norm generalises to `error`, in order.
+
+    The paper: a number of examples polynomial in the constants. Ours: the Rademacher complexity of a ball of radius N
+    is at most N·√(k(1)/m), so m = N²·k(1)/error², the same number as of features.
+    """
+    return _squared_norm(polynomial, expansion, fan_in) * expansion.total / error**2
+
+
+def _squared_norm(polynomial: Polynomial, expansion: KernelExpansion, fan_in: int) -> float:
+    total = 0.0
+    for chosen, coefficient in zip(polynomial.sets, polynomial.coefficients, strict=True):
+        degree = len(chosen)
+        if abs(coefficient) < 1e-12:
+            continue
+        weight = expansion.by_degree[degree] if degree < len(expansion.by_degree) else 0.0
+        if weight < np.finfo(float).eps * expansion.total:
+            return math.inf
+        total += coefficient**2 * fan_in**degree / (weight * math.factorial(degree))
+    return total

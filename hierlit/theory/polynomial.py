@@ -1,0 +1,272 @@
+"""Polynomials over {−1, 1}^k: multilinear extensions, and the polynomial threshold functions (PTFs) of least norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+NORMS = ("l2", "l1")
+
+
+def cube(k: int) -> Array:
+    """All of {−1, 1}^k, [2^k, k]: row Σ_j 2^j [coordinate j is 1]."""
+    points: Array = 2 * (np.arange(2**k)[:, None] >> np.arange(k) & 1).astype(np.float64) - 1
+    return points
+
+
+def monomials(k: int, degree: int) -> list[tuple[int, ...]]:
+    """The sets S of at most `degree` of k variables, by size; S stands for the monomial Π_{j∈S} z_j."""
+    return [chosen for size in range(min(k, degree) + 1) for chosen in combinations(range(k), size)]
+
+
+def monomial_values(points: Array, sets: list[tuple[int, ...]]) -> Array:
+    """Values [N, len(sets)] of monomials at points [N, k]."""
+    return np.stack([points[:, list(chosen)].prod(1) for chosen in sets], 1)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """p(z) = Σ_S c_S Π_{j∈S} z_j, multilinear.
+
+    Attributes:
+        sets: The sets S.
+        coefficients: c [len(sets)].
+    """
+
+    sets: list[tuple[int, ...]]
+    coefficients: Array
+
+    def __call__(self, points: ArrayLike) -> Array:
+        """Values [N] at points [N, k], which need not be ±1."""
+        return monomial_values(np.asarray(points, dtype=float), self.sets) @ self.coefficients
+
+    @property
+    def degree(self) -> int:
+        """K, the largest number of variables that are multiplied; coefficients below 1e-9 of the largest are none."""
+        least = 1e-9 * np.abs(self.coefficients).max(initial=0)
+        return max((len(s) for s, c in zip(self.sets, self.coefficients, strict=True) if abs(c) > least), default=0)
+
+    def norm(self, kind: str = "l2") -> float:
+        """The coefficient norm M, l2 (the paper's, in our reading) or l1."""
+        return float(np.linalg.norm(self.coefficients, 2 if checked(kind) == "l2" else 1))
+
+    def scaled(self, factor: float) -> Polynomial:
+        """factor·p."""
+        return Polynomial(self.sets, factor * self.coefficients)
+
+
+def checked(kind: str) -> str:
+    """A norm's name.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if kind not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {kind!r}")
+    return kind
+
+
+def truth_values(table: ArrayLike) -> Array:
+    """A truth table of 2^k values in {−1, 1}, checked.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    values = np.asarray(table, dtype=float)
+    if values.ndim != 1 or not len(values) or len(values) & (len(values) - 1) or not (np.abs(values) == 1).all():
+        raise ValueError(f"table must be 2^k values in {{-1, 1}}, got an array of shape {list(values.shape)}")
+    return values
+
+
+def multilinear_extension(table: ArrayLike) -> Polynomial:
+    """The multilinear polynomial that equals a function on {−1, 1}^k; its coefficients are the Fourier coefficients.
+
+    Args:
+        table: The function's 2^k values in {−1, 1}; entry Σ_j 2^j [argument j is 1].
+
+    Raises:
+        ValueError: If the table is not one.
+    """
+    values = truth_values(table)
+    k = len(values).bit_length() - 1
+    transformed = values.reshape((2,) * k)
+    for axis in range(k):
+        low, high = np.take(transformed, 0, axis), np.take(transformed, 1, axis)
+        transformed = np.stack([high + low, high - low], axis) / 2
+    sets = monomials(k, k)
+    flat = transformed.ravel()  # axis 0 is the last argument, the most significant
+    coefficients = flat[[sum(1 << j for j in chosen) for chosen in sets]]
+    return Polynomial(sets, coefficients)
+
+
+@dataclass(frozen=True)
+class ThresholdConstants:
+    """A PTF's constants in the paper's (r, K, M, B, ξ), for the polynomial scaled to margin 1: 1 ≤ y·p(z) ≤ B.
+
+    Attributes:
+        degree: K.
+        norm: M, ‖c‖₂ at margin 1 (our reading).
+        margin: min y·p(z) before scaling; not positive if p is no PTF of the function.
+        bound: B, max |p(z)| at margin 1.
+        robustness: ξ in (0, 1] (our reading): the largest ξ such that y·p(z̃) ≥ ½ wherever every z̃_j is within ξ of
+            z_j, at margin 1.
+    """
+
+    degree: int
+    norm: float
+    margin: float
+    bound: float
+    robustness: float
+
+
+def threshold_constants(polynomial: Polynomial, points: ArrayLike, values: ArrayLike) -> ThresholdConstants:
+    """The constants of a polynomial as a PTF of a function given on a domain.
+
+    Args:
+        polynomial: p.
+        points: The domain [N, k] in {−1, 1}.
+        values: The function there, [N] in {−1, 1}.
+
+    Raises:
+        ValueError: If p has the wrong sign somewhere on the domain.
+    """
+    domain, signs = np.asarray(points, dtype=float), np.asarray(values, dtype=float)
+    margin = float((signs * polynomial(domain)).min())
+    if not margin > 0:
+        raise ValueError(f"polynomial must have the function's sign on the whole domain, got margin {margin:.3g}")
+    unit = polynomial.scaled(1 / margin)
+    bound = float(np.abs(unit(domain)).max())
+    return ThresholdConstants(polynomial.degree, unit.norm(), margin, bound, robustness(unit, domain, signs))
+
+
+def robustness(polynomial: Polynomial, points: Array, values: Array, steps: int = 40) -> float:
+    """ξ of `ThresholdConstants`, by bisection; over a box, a multilinear polynomial is least at one of its corners."""
+    k = points.shape[1]
+    signed = values[:, None] * monomial_values(points, polynomial.sets) * polynomial.coefficients
+
+    def holds(radius: float) -> bool:
+        corners = monomial_values(1 + radius * cube(k), polynomial.sets)
+        return bool((signed @ corners.T).min() >= 0.5 - 1e-12)
+
+    low, high = 0.0, 1.0
+    if holds(high):
+        return high
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+@dataclass(frozen=True)
+class LeastNorm:
+    """A PTF of least coefficient norm, and the proof that it is.
+
+    Attributes:
+        polynomial: p, of margin 1.
+        norm: ‖c‖.
+        dual: α ≥ 0 [N], a weight for each point of the domain.
+        dual_bound: What the dual proves every PTF's norm to be at least: Σα/‖Σ_i α_i y_i φ(z_i)‖*, with the dual norm.
+    """
+
+    polynomial: Polynomial
+    norm: float
+    dual: Array
+    dual_bound: float
+
+    @property
+    def gap(self) -> float:
+        """Norm − dual_bound, 0 to rounding."""
+        return self.norm - self.dual_bound
+
+
+def least_norm_ptf(
+    table: ArrayLike, degree: int | None = None, norm: str = "l2", points: ArrayLike | None = None
+) -> LeastNorm:
+    """The polynomial of at most a degree with least coefficient norm among those with y·p(z) ≥ 1 on the domain.
+
+    The l2 problem is a convex quadratic program, solved as a problem of least distance by non-negative least squares
+    (Lawson and Hanson 1974, chapter 23); the l1 problem is a linear program, solved by HiGHS.
+
+    Args:
+        table: The function's values in {−1, 1}: 2^k of them, or [N] at `points`.
+        degree: K; k when None.
+        norm: l2 or l1.
+        points: The domain [N, k]; all of {−1, 1}^k when None.
+
+    Raises:
+        ValueError: If no polynomial of that degree has the function's sign everywhere, or arguments are wrong.
+        ImportError: If scipy is missing.
+    """
+    checked(norm)
+    if points is None:
+        signs = truth_values(table)
+        domain = cube(len(signs).bit_length() - 1)
+    else:
+        domain, signs = np.asarray(points, dtype=float), np.asarray(table, dtype=float)
+    k = domain.shape[1]
+    if degree is not None and not 0 <= degree <= k:
+        raise ValueError(f"degree must be in 0..{k}, got {degree}")
+    sets = monomials(k, k if degree is None else degree)
+    rows = signs[:, None] * monomial_values(domain, sets)
+    coefficients, dual = (least_l2 if norm == "l2" else least_l1)(rows)
+    if coefficients is None:
+        raise ValueError(f"degree must be larger for this function, got {degree}: no PTF of that degree exists")
+    order = 2 if norm == "l2" else np.inf
+    bound = float(dual.sum() / np.linalg.norm(rows.T @ dual, order))
+    polynomial = Polynomial(sets, coefficients)
+    return LeastNorm(polynomial, polynomial.norm(norm), dual, bound)
+
+
+def least_l2(rows: Array) -> tuple[Array | None, Array]:
+    """Min ‖c‖₂ subject to rows·c ≥ 1, and α; None where that is infeasible."""
+    stacked = np.vstack([rows.T, np.ones(len(rows))])
+    target = np.append(np.zeros(rows.shape[1]), 1.0)
+    # bvls: nnls of scipy 1.17 stops short of the minimum for two functions of three variables at degree 2
+    solution = scipy_optimize().lsq_linear(stacked, target, (0, np.inf), "bvls", tol=1e-14, max_iter=10_000).x
+    residual = stacked @ solution - target
+    if -residual[-1] < 1e-9:
+        return None, solution
+    coefficients = residual[:-1] / -residual[-1]
+    return coefficients / (rows @ coefficients).min(), solution
+
+
+def least_l1(rows: Array) -> tuple[Array | None, Array]:
+    """Min ‖c‖₁ subject to rows·c ≥ 1, and α; None where that is infeasible."""
+    n = rows.shape[1]
+    found = scipy_optimize().linprog(
+        np.ones(2 * n), A_ub=np.hstack([-rows, rows]), b_ub=-np.ones(len(rows)), method="highs"
+    )
+    if not found.success:
+        return None, np.zeros(len(rows))
+    return found.x[:n] - found.x[n:], -np.asarray(found.ineqlin.marginals)
+
+
+def threshold_degree(table: ArrayLike) -> int:
+    """The least degree of a PTF of a function given by its truth table."""
+    k = len(truth_values(table)).bit_length() - 1
+    for degree in range(k):
+        try:
+            least_norm_ptf(table, degree)
+        except ValueError:
+            continue
+        return degree
+    return k
+
+
+def scipy_optimize() -> ModuleType:
+    """scipy.optimize.
+
+    Raises:
+        ImportError: If scipy is missing.
+    """
+    try:
+        import scipy.optimize
+    except ImportError as error:
+        raise ImportError("PTFs of least norm need scipy: pip install 'hierlit[theory]'") from error
+    module: ModuleType = scipy.optimize
+    return module

@@ -1,0 +1,123 @@
+"""Kernels of random neurons against closed forms and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hierlit.models.random_features import ACTIVATIONS, RandomFeatures
+from hierlit.theory import expansion, hermite_coefficients, kernel, kernel_matrix, moment, width_for_error
+from hierlit.theory.kernel import checked
+
+INNER = np.linspace(-1, 1, 9)
+
+
+def pairs(inner: float, fan_in: int = 6) -> torch.Tensor:
+    """Two windows of square norm fan_in whose inner product is inner·fan_in."""
+    first = torch.zeros(fan_in)
+    first[0] = math.sqrt(fan_in)
+    second = torch.zeros(fan_in)
+    second[0], second[1] = inner * math.sqrt(fan_in), math.sqrt(fan_in * (1 - inner**2))
+    return torch.stack([first, second])
+
+
+def features_of(activation: str, beta: float, q: int, seed: int = 0, bias: str = "gaussian") -> RandomFeatures:
+    return RandomFeatures(6, q, beta, activation, bias, torch.Generator().manual_seed(seed)).double()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
+def test_kernels_are_the_means_over_neurons(activation: str, beta: float) -> None:
+    for inner in (-0.8, 0.0, 0.6):
+        seen = features_of(activation, beta, 400_000)(pairs(inner).double())
+        products = (seen[0] * seen[1]).numpy()
+        error = products.std() / math.sqrt(len(products))
+        assert float(kernel(activation, beta, inner)) == pytest.approx(products.mean(), abs=5 * error)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 0.8])
+def test_kernels_with_closed_forms(beta: float) -> None:
+    rho = (1 - beta**2) * INNER + beta**2
+    angle = np.arccos(rho)
+    arc_cosine = (np.sin(angle) + (math.pi - angle) * rho) / (2 * math.pi)
+    arc_sine = 2 / math.pi * np.arcsin(2 * rho / 3)
+    cosine = np.exp(-1.0) * np.cosh(rho)  # E[cos u cos v] for unit normals of correlation rho
+    for activation, expected in (("relu", arc_cosine), ("erf", arc_sine), ("cos", cosine)):
+        series = np.polynomial.polynomial.polyval(INNER, expansion(activation, beta).by_degree)
+        assert series == pytest.approx(expected, abs=1e-3)
+        assert kernel(activation, beta, INNER) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+def test_closed_coefficients_are_those_of_quadrature(activation: str) -> None:
+    draw = np.random.default_rng(0).standard_normal(4_000_000)
+    values = ACTIVATIONS[activation](torch.tensor(draw)).numpy()
+    hermite = [np.ones_like(draw), draw, (draw**2 - 1) / math.sqrt(2), (draw**3 - 3 * draw) / math.sqrt(6)]
+    simulated = [float((values * h).mean()) for h in hermite]
+    assert hermite_coefficients(activation)[:4] == pytest.approx(simulated, abs=3e-3)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_squares_of_the_coefficients_add_up_to_the_second_moment(activation: str) -> None:
+    total = float((hermite_coefficients(activation) ** 2).sum())
+    assert total == pytest.approx(moment(activation), abs=1e-3)
+    assert expansion(activation, 0.4).by_degree.sum() == pytest.approx(total, rel=1e-9)
+    draw = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert float(ACTIVATIONS[activation](draw).square().mean()) == pytest.approx(moment(activation), rel=1e-2)
+
+
+def test_random_phases_make_the_gaussian_kernel() -> None:
+    for inner in (-0.5, 0.3):
+        seen = features_of("cos", 0.6, 400_000, bias="uniform_phase")(pairs(inner).double())
+        assert float(kernel("cos", 0.6, inner, "uniform_phase")) == pytest.approx(
+            float((seen[0] * seen[1]).mean()), abs=2e-3
+        )
+        assert float(kernel("cos", 0.6, inner, "uniform_phase")) == pytest.approx(0.5 * math.exp(-0.64 * (1 - inner)))
+
+
+def test_shares_of_degree_three_of_relu_have_an_interior_optimum() -> None:
+    """The figures of DESIGN.md."""
+    shares = [float(expansion("relu", beta).shares[3]) for beta in (0.0, 0.3, 0.5, 0.7, 0.9)]
+    assert shares == pytest.approx([0, 0.0036, 0.0062, 0.0052, 0.0015], abs=5e-5)
+    degrees = [expansion("relu", beta).effective_degree for beta in (0.0, 0.3, 0.5, 0.7, 0.9)]
+    assert degrees == sorted(degrees, reverse=True)
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_the_empirical_kernel_converges_at_the_root_of_the_width(activation: str) -> None:
+    windows = torch.nn.functional.normalize(torch.randn(20, 6, generator=torch.Generator().manual_seed(1)), dim=1)
+    windows = windows.double() * math.sqrt(6)
+    expected = kernel_matrix(windows.numpy(), activation, 0.5)
+    widths, errors = [100, 400, 1600, 6400, 25600], []
+    for q in widths:
+        squares = []
+        for seed in range(12):
+            seen = features_of(activation, 0.5, q, seed)(windows).numpy()
+            squares.append(float(((seen @ seen.T / q - expected) ** 2).mean()))
+        errors.append(math.sqrt(np.mean(squares)))
+    slope = np.polyfit(np.log(widths), np.log(errors), 1)[0]
+    assert slope == pytest.approx(-0.5, abs=0.06)
+    assert width_for_error(activation, errors[-1]) > widths[-1] * 0.5
+
+
+def test_the_width_keeps_its_promise() -> None:
+    q = width_for_error("relu", 0.05, failure=0.1)
+    misses = 0
+    for seed in range(100):
+        seen = features_of("relu", 0.5, q, seed)(pairs(0.2).double())
+        misses += abs(float((seen[0] * seen[1]).mean()) - float(kernel("relu", 0.5, 0.2))) > 0.05
+    assert misses <= 10
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"activation must be one of relu, .*, got 'step'; beta must be in \[0, 1\), got 1"
+    ):
+        checked("step", 1.0)
+    with pytest.raises(
+        ValueError, match="bias must be gaussian, or uniform_phase with cos, got 'uniform_phase' with 'relu'"
+    ):
+        expansion("relu", 0.5, "uniform_phase")
+    with pytest.raises(ValueError, match="error must be positive"):
+        width_for_error("relu", 0.0)
