@@ -2,11 +2,21 @@
 
 from hierlit.adaptation import AdaptiveDraw
 from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
-from hierlit.data import ArrayHierarchy, CellularAutomaton, HierarchyDataModule, JuntaHierarchy
+from hierlit.data import (
+    ArrayHierarchy,
+    BrainDump,
+    CellularAutomaton,
+    HierarchyDataModule,
+    JuntaHierarchy,
+    LifeAutomaton,
+    RandomHierarchyModel,
+    Supervision,
+    ThresholdHierarchy,
+)
 from hierlit.estimator import HierarchicalClassifier
 from hierlit.losses import HingeLoss, HybridMarginLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
-from hierlit.models import HierarchicalResNet, Identity, IndexTable, RandomFeatures, Window1d, Window2d
-from hierlit.solvers import ExactSolver, GradientSolver
+from hierlit.models import HierarchicalResNet, Identity, IndexTable, RandomFeatures, TreeWindows, Window1d, Window2d
+from hierlit.solvers import ExactSolver, GradientSolver, JointSolver
 from hierlit.task import LayerwiseTask
 
 __all__ = [
@@ -14,6 +24,7 @@ __all__ = [
     "ArrayHierarchy",
     "BlockCheckpoint",
     "BlockProgress",
+    "BrainDump",
     "CellularAutomaton",
     "ExactSolver",
     "GradientSolver",
@@ -24,15 +35,21 @@ __all__ = [
     "HybridMarginLoss",
     "Identity",
     "IndexTable",
+    "JointSolver",
     "JuntaHierarchy",
     "LayerwiseTask",
     "LayerwiseTraining",
+    "LifeAutomaton",
     "LogisticLoss",
     "PredictionWriter",
     "RandomFeatures",
+    "RandomHierarchyModel",
     "SquaredHingeLoss",
     "SquaredLoss",
     "Staircase",
+    "Supervision",
+    "ThresholdHierarchy",
+    "TreeWindows",
     "Window1d",
     "Window2d",
 ]

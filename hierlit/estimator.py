@@ -29,6 +29,7 @@ from hierlit.models import Proximity
 from hierlit.report import BlockReport, level_rows
 from hierlit.solvers import ExactSolver, GradientSolver, Solver
 from hierlit.task import LayerwiseTask
+from hierlit.unobserved import TREATMENTS
 
 SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver}
 NUMBERS_AT_ONCE = 2**24
@@ -50,6 +51,8 @@ class HierarchicalClassifier:
         beta: β of the β-Xavier draw, in [0, 1).
         activation: relu, gelu, tanh, erf, sigmoid, softplus or cos.
         loss: ℓ, of margins; SquaredLoss when None.
+        unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
+            maximize_entropy.
         solver: `exact`, `gradient`, or a `Solver`.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
@@ -82,6 +85,7 @@ class HierarchicalClassifier:
         beta: float = 0.5,
         activation: str = "relu",
         loss: MarginLoss | None = None,
+        unobserved: str = "ignore",
         solver: str | Solver = "exact",
         adaptation: AdaptiveDraw | None = None,
         acceptance: str = "gain",
@@ -100,6 +104,7 @@ class HierarchicalClassifier:
         self.n_blocks, self.n_features = n_blocks, n_features
         self.beta, self.activation = beta, activation
         self.loss, self.solver, self.regularization = loss, solver, regularization
+        self.unobserved = unobserved
         self.adaptation = adaptation
         self.acceptance, self.acceptance_fraction = acceptance, acceptance_fraction
         self.proximity = proximity
@@ -148,6 +153,7 @@ class HierarchicalClassifier:
             batch_size=self.batch_size,
             acceptance_fraction=self.acceptance_fraction,
             data_seed=self.random_state,
+            positives_only=self.unobserved != "ignore",
         )
         training = LayerwiseTraining(
             max_epochs_per_block=self.max_epochs_per_block,
@@ -230,6 +236,8 @@ class HierarchicalClassifier:
         problems += at_least(1, max_epochs_per_block=self.max_epochs_per_block)
         problems += at_least(0, random_state=self.random_state)
         problems += within("acceptance_fraction", self.acceptance_fraction, "[0, 1)")
+        if self.unobserved not in TREATMENTS:
+            problems.append(f"unobserved must be one of {', '.join(TREATMENTS)}, got {self.unobserved!r}")
         if not isinstance(self.solver, Solver) and self.solver not in tuple(SOLVERS):
             problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {self.solver!r}")
         for name, kind in (("loss", MarginLoss), ("proximity", Proximity), ("adaptation", AdaptiveDraw)):
@@ -253,6 +261,7 @@ class HierarchicalClassifier:
             beta=self.beta,
             activation=self.activation,
             loss=self.loss,
+            unobserved=self.unobserved,
             solver=copy.deepcopy(self.solver) if isinstance(self.solver, Solver) else SOLVERS[self.solver](),
             regularization=self.regularization,
             adaptation=self.adaptation,

@@ -220,3 +220,17 @@ def test_rare_labels_are_learned(acceptance: str) -> None:
     truth = labels[4000:] > 0
     assert ((found > 0) & truth).sum() / truth.sum() > 0.95
     assert ((found > 0) & ~truth).sum() / (found > 0).sum() < 0.05
+
+
+def test_labels_not_observed_can_be_taken_for_negative() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.choice([-1.0, 1.0], (400, 6))
+    y = np.stack([x[:, 0] * x[:, 1], x[:, 2]], 1)
+    positives = np.where(y > 0, y, 0)
+    small = {"n_blocks": 1, "n_features": 200}
+    guessed = HierarchicalClassifier(unobserved="assume_negative", **small).fit(x, positives)
+    assert (guessed.predict(x) == y).mean() > 0.99
+    with pytest.raises(ValueError, match="no -1 at all"):
+        HierarchicalClassifier(**small).fit(x, positives)
+    with pytest.raises(ValueError, match=r"unobserved must be one of ignore, .*, got 'guess'"):
+        HierarchicalClassifier(unobserved="guess").fit(x, positives)

@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hierlit.cli import main
 from hierlit.cli.dry import PlanCLI
 from hierlit.plan.options import PlanOptions, sizes_of
-from hierlit.plan.sizes import depth_bound
 from hierlit.plan.work import BlockWork, total
 
 ROOT = Path(__file__).parents[1]
@@ -124,12 +123,6 @@ def test_parameters_are_those_of_the_network() -> None:
     sizes = sizes_of(run, PlanOptions())
     assert sizes.n_frozen == sum(parameter.numel() for parameter in run.task.net.parameters())
     assert sizes.n_trained == run.task.active.numel()
-
-
-def test_depth_bound_by_hand() -> None:
-    assert depth_bound(3, 100, 1.0, math.log(800)) == 6
-    assert depth_bound(3, 100, 1.0, math.log(800) / 2) == 9
-    assert depth_bound(2, 100, 0.5, 1.0) == 2 * (8 + 1)
 
 
 def test_more_processes_share_rows_and_add_up_what_they_found() -> None:

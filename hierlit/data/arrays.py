@@ -36,6 +36,7 @@ class ArrayHierarchy(HierarchyDataModule):
         batch_size: Examples in a batch, over all processes.
         acceptance_fraction: Share of the training rows set aside for acceptance decisions, in [0, 1).
         data_seed: Seed of the splits and of the batches.
+        positives_only: Whether training labels may well be 1 or 0 = not observed and never -1.
 
     Raises:
         ValueError: If arrays or arguments do not fit the above, or labels are coded 0/1 instead of -1/1: training
@@ -53,12 +54,13 @@ class ArrayHierarchy(HierarchyDataModule):
         batch_size: int = 64,
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
+        positives_only: bool = False,
     ) -> None:
         given = {"train": (inputs, labels), "val": val, "test": test}
         tables = {split: (_table(pair[0]), _table(pair[1])) for split, pair in given.items() if pair is not None}
         problems = loader_problems(batch_size, acceptance_fraction, data_seed)
         problems += within("val_fraction", val_fraction, "(0, 1)")
-        problems += _array_problems(tables, levels)
+        problems += _array_problems(tables, levels, positives_only)
         raise_problems(problems)
         if val is None:
             tables.update(_split_off(*tables["train"], val_fraction, data_seed))
@@ -102,7 +104,9 @@ def _table(array: ArrayLike | Tensor) -> Tensor:
     return table.unsqueeze(1) if table.ndim == 2 else table
 
 
-def _array_problems(tables: dict[str, tuple[Tensor, Tensor]], levels: Sequence[int] | None) -> list[str]:
+def _array_problems(
+    tables: dict[str, tuple[Tensor, Tensor]], levels: Sequence[int] | None, positives_only: bool
+) -> list[str]:
     inputs, labels = tables["train"]
     if inputs.ndim != 3 or labels.ndim != 3:
         shapes = f"{list(inputs.shape)} and {list(labels.shape)}"
@@ -110,7 +114,8 @@ def _array_problems(tables: dict[str, tuple[Tensor, Tensor]], levels: Sequence[i
     n_labels = labels.shape[2]
     shape = (inputs.shape[1], inputs.shape[2], n_labels)
     problems = [problem for split in tables for problem in table_problems(split, *tables[split], shape)]
-    problems = problems or [problem for split in tables for problem in _coding_problems(split, tables[split][1])]
+    if not positives_only:
+        problems = problems or [problem for split in tables for problem in _coding_problems(split, tables[split][1])]
     if levels is not None and (
         len(levels) != n_labels or at_least(1, **{f"level {j}": v for j, v in enumerate(levels)})
     ):

@@ -148,7 +148,11 @@ def batches_of(data: HierarchyDataModule, n_rows: int, shuffle: bool) -> tuple[i
 
 def epochs_of(run: Run, options: PlanOptions) -> int:
     """Epochs of a block: given or typical, within the limits of the callback and the solver."""
-    in_one = isinstance(run.task.solver, ExactSolver) and run.task.loss.margin_loss.is_squared
+    in_one = (
+        isinstance(run.task.solver, ExactSolver)
+        and run.task.loss.margin_loss.is_squared
+        and run.task.loss.weight in (0, 1)
+    )
     epochs = options.epochs or (1 if in_one else TYPICAL_EPOCHS)
     return max(run.task.solver.min_epochs, min(epochs, run.layerwise.max_epochs_per_block))
 
