@@ -25,6 +25,7 @@ from benchmarks import (
     losses,
     memory,
     race,
+    random_hierarchy,
     ridge,
     scaling,
     single_positive,
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "single_positive": single_positive,
     "corruption": corruption,
     "brain_dump": brain_dump,
+    "random_hierarchy": random_hierarchy,
 }
 FOLDER = Path("lightning_logs")
 
