@@ -1,23 +1,28 @@
 """hierlit: layerwise training of deep networks on labels that form an unknown hierarchy."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from hierlit.adaptation import AdaptiveDraw
-from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
-from hierlit.data import (
-    ArrayHierarchy,
-    BrainDump,
-    CellularAutomaton,
-    HierarchyDataModule,
-    JuntaHierarchy,
-    LifeAutomaton,
-    RandomHierarchyModel,
-    Supervision,
-    ThresholdHierarchy,
-)
-from hierlit.estimator import HierarchicalClassifier
 from hierlit.losses import HingeLoss, HybridMarginLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
 from hierlit.models import HierarchicalResNet, Identity, IndexTable, RandomFeatures, TreeWindows, Window1d, Window2d
 from hierlit.solvers import ExactSolver, GradientSolver, JointSolver
-from hierlit.task import LayerwiseTask
+
+if TYPE_CHECKING:
+    from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
+    from hierlit.data import (
+        ArrayHierarchy,
+        BrainDump,
+        CellularAutomaton,
+        HierarchyDataModule,
+        JuntaHierarchy,
+        LifeAutomaton,
+        RandomHierarchyModel,
+        Supervision,
+        ThresholdHierarchy,
+    )
+    from hierlit.estimator import HierarchicalClassifier
+    from hierlit.task import LayerwiseTask
 
 __all__ = [
     "AdaptiveDraw",
@@ -53,3 +58,18 @@ __all__ = [
     "Window1d",
     "Window2d",
 ]
+LIGHTNING = ("data", "callbacks", "task", "estimator")
+"""Modules that need Lightning, imported when one of their names is asked for (PEP 562): `hierlit.theory` does not."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            for home in LIGHTNING:
+                if hasattr(module := import_module(f"{__name__}.{home}"), name):
+                    return globals().setdefault(name, getattr(module, name))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

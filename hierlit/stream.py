@@ -1,19 +1,23 @@
 """The residual stream before the active block, computed once per block and kept for every batch of every split."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import torch
 from torch import Tensor
 
-from hierlit.data.base import Batch
 from hierlit.failures import is_out_of_memory
 from hierlit.models.resnet import HierarchicalResNet, readout
+
+if TYPE_CHECKING:
+    from hierlit.data.base import Batch
 
 FREE_SHARE = 0.25
 """Share of a device's free memory that a cache takes without a stated budget."""

@@ -18,7 +18,7 @@ from hierlit.data.checks import (
     table_problems,
     within,
 )
-from hierlit.data.draws import Draws
+from hierlit.draws import Draws
 
 Arrays: TypeAlias = tuple[ArrayLike | Tensor, ArrayLike | Tensor]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
 from hierlit.data.checks import loader_problems, n_set_aside, raise_problems, set_aside_problems, table_problems
-from hierlit.data.draws import Draws
+from hierlit.draws import Draws
 
 SPLITS = ("train", "val", "test")
 

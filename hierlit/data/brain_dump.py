@@ -6,9 +6,9 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
-from hierlit.data.draws import Draws, draw_rows, split_tables
 from hierlit.data.graphs import apply_table, draw_table
 from hierlit.data.juntas import MAX_DEGREE
+from hierlit.draws import Draws, draw_rows, split_tables
 
 Bits = NDArray[np.uint8]
 N_PROBES = 4096

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems
-from hierlit.data.draws import Draws, draw_rows, split_tables
+from hierlit.draws import Draws, draw_rows, split_tables
 
 
 class CellularAutomaton(HierarchyDataModule):

@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.draws import Draws, draw_rows
+from hierlit.draws import Draws, draw_rows
 
 WIRINGS = ("random", "tree")
 MAX_PARENT_SETS = 1_000_000

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems
-from hierlit.data.draws import Draws, draw_rows, split_tables
 from hierlit.data.graphs import GraphDraw, apply_table, draw_tree, graph_problems, level_sizes, wiring_problems
+from hierlit.draws import Draws, draw_rows, split_tables
 
 TABLES = ("random", "parity", "majority")
 MAX_DEGREE = 10

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
-from hierlit.data.draws import Draws, split_tables
+from hierlit.draws import Draws, split_tables
 
 NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
 CENTRE = NEIGHBOURS.index((0, 0))

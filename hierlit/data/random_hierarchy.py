@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems
-from hierlit.data.draws import Draws, split_tables
+from hierlit.draws import Draws, split_tables
 
 Symbols = NDArray[np.int64]
 MAX_CODES = 2**20

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hierlit.data.base import SPLITS, HierarchyDataModule
 from hierlit.data.checks import at_least, raise_problems, within
-from hierlit.data.draws import Draws, as_signs
+from hierlit.draws import Draws, as_signs
 
 NO_LEVEL = 0
 """The level of a label that belongs to no hierarchy."""

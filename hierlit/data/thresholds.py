@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
-from hierlit.data.draws import Draws, as_signs, draw_rows, split_tables
 from hierlit.data.graphs import level_sizes, wiring_problems
+from hierlit.draws import Draws, as_signs, draw_rows, split_tables
 
 Array = NDArray[np.float64]
 MAX_FAN_IN = 8

@@ -6,7 +6,7 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.draws import Draws
+from hierlit.draws import Draws
 
 Array = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hierlit.data.draws import Draws
+from hierlit.draws import Draws
 from hierlit.theory import (
     alpha,
     alpha_by_enumeration,
