@@ -61,18 +61,20 @@ def explain_threads() -> None:
     threading.excepthook = explain
 
 
-def watch_parent(seconds: float = 1.0) -> None:
+def watch_launcher() -> None:
     """Ends this process, if another one launched it as a rank, once that other one is gone."""
-    if "LOCAL_RANK" not in os.environ:
-        return
+    if "LOCAL_RANK" in os.environ:
+        watch_parent(f"error on rank {rank()}: its launcher is gone\n")
+
+
+def watch_parent(message: str = "", seconds: float = 1.0) -> None:
+    """Ends this process once its parent is gone, with a message to standard error."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(seconds)
-        os.write(
-            2, f"error on rank {os.environ.get('RANK', os.environ['LOCAL_RANK'])}: its launcher is gone\n".encode()
-        )
+        os.write(2, message.encode())
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()

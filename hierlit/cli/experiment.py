@@ -1,0 +1,102 @@
+"""`experiment NAME`: many fits, one table, figures and a report."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionYesNo, ArgumentParser
+from jsonargparse.typing import PositiveInt
+from rich.console import Console
+
+from hierlit.checkpoints import LOGS
+from hierlit.files import replace_file
+
+SETTINGS = "settings.json"
+NOT_OF_IDENTITY = ("seeds",)
+"""Fields that may change from one call to the next that goes on with it."""
+
+
+def experiment(args: Sequence[str]) -> None:
+    """Runs the subcommand.
+
+    Args:
+        args: Its command-line arguments, the experiment's name first.
+
+    Raises:
+        SystemExit: With code 2 after a wrong argument, 1 if a run failed, 130 if interrupted.
+    """
+    from hierlit.experiments import EXPERIMENTS, key_of, run_all, write_report
+    from hierlit.experiments.runner import cells_of
+
+    name, *others = args or [""]
+    names = ", ".join(EXPERIMENTS)
+    if name not in EXPERIMENTS:
+        parser = ArgumentParser(prog="hierlit experiment", description=f"An experiment on the paper: {names}.")
+        parser.add_argument("name", help=names)
+        parser.parse_args([name] if name in ("-h", "--help") else ["--help"] if not name else [name])
+        parser.error(f"name must be one of {names}, got {name!r}")
+    kind = EXPERIMENTS[name]
+    given, parser = parse(name, kind, others)
+    try:
+        chosen = kind(**{field.name: given[field.name] for field in fields(kind)})
+        for settings, seed in cells_of(chosen):
+            chosen.fit_arguments(settings, seed)
+    except (ValueError, KeyError) as error:
+        parser.error(str(error))
+    folder = version_folder(Path(given.root) / LOGS / name, identity(chosen), given.fresh)
+    console = Console(highlight=False)
+    console.print(f"{name}: {len(cells_of(chosen))} runs in {folder}", soft_wrap=True)
+    try:
+        results = run_all(chosen, folder, given.workers, console)
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: finished runs are kept, and the same command goes on from them") from None
+    runs = [key_of(*cell) for cell in cells_of(chosen)]
+    failures = results.failures(runs)
+    verdict = write_report(name, chosen, results.table(runs), failures, folder)
+    if verdict is not None:
+        console.print(chosen.summary(results.table(runs)).to_string(index=False), soft_wrap=True)
+        console.print(f"{verdict.heading}: {verdict.text}", soft_wrap=True)
+        console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    if failures:
+        raise SystemExit(
+            f"error: {len(failures)} of {len(runs)} runs failed, the first with: {next(iter(failures.values()))}"
+        )
+
+
+def parse(name: str, kind: type, args: Sequence[str]) -> tuple[Any, ArgumentParser]:
+    """The options of an experiment; `--quick` stands for values between those of config files and of the others."""
+    parser = ArgumentParser(prog=f"hierlit experiment {name}", description=kind.question)  # type: ignore[attr-defined]
+    parser.add_argument("--config", action="config", help="a YAML file of the options below")
+    parser.add_class_arguments(kind)
+    parser.add_argument("--quick", action=ActionYesNo, default=False, help="minutes instead of the full setting")
+    parser.add_argument("--workers", type=PositiveInt | None, default=None, help="runs at a time")
+    parser.add_argument("--fresh", action=ActionYesNo, default=False, help="start a new version")
+    parser.add_argument("--root", default=".", help="the folder that has lightning_logs")
+    is_quick = "--quick" in args
+    if is_quick:
+        quick = ["--config", json.dumps(kind.quick)]  # type: ignore[attr-defined]
+        place = max((i + 2 for i, word in enumerate(args) if word == "--config"), default=0)
+        args = [*args[:place], *quick, *args[place:]]
+    return parser.parse_args(list(args)), parser
+
+
+def identity(chosen: Any) -> str:
+    """What a version folder belongs to: all that decides what its runs are, the number of seeds aside."""
+    options = {name: value for name, value in asdict(chosen).items() if name not in NOT_OF_IDENTITY}
+    options["configs"] = {name: Path(path.absolute).read_text() for name, path in chosen.configs.items()}
+    return json.dumps(options, default=str, indent=1)
+
+
+def version_folder(root: Path, settings: str, fresh: bool) -> Path:
+    """The newest version folder of these settings, else a new one."""
+    versions = sorted(int(path.name.partition("_")[2]) for path in root.glob("version_*") if path.name[8:].isdigit())
+    for number in [] if fresh else reversed(versions):
+        folder = root / f"version_{number}"
+        if (folder / SETTINGS).is_file() and (folder / SETTINGS).read_text() == settings:
+            return folder
+    folder = root / f"version_{versions[-1] + 1 if versions else 0}"
+    folder.mkdir(parents=True)
+    replace_file(folder / SETTINGS, lambda sink: sink.write(settings.encode()))
+    return folder

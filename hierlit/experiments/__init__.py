@@ -1,0 +1,21 @@
+"""The paper's experiments, each a class of which `python -m hierlit experiment NAME` makes and runs one."""
+
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, key_of, product, tables_of
+from hierlit.experiments.report import write_report
+from hierlit.experiments.runner import run_all
+from hierlit.experiments.staircase import StaircaseExperiment
+
+EXPERIMENTS: dict[str, type[Experiment]] = {"staircase": StaircaseExperiment}
+
+__all__ = [
+    "EXPERIMENTS",
+    "Experiment",
+    "Run",
+    "Settings",
+    "Verdict",
+    "key_of",
+    "product",
+    "run_all",
+    "tables_of",
+    "write_report",
+]

@@ -1,0 +1,195 @@
+"""What an experiment is: settings, each a `fit` command; an outcome of each run; figures and a verdict on all."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+import yaml
+from jsonargparse.typing import Path_fr
+from matplotlib.figure import Figure
+
+from hierlit.run_files import TABLES
+
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import LightningCLI
+
+Settings = dict[str, Any]
+"""What distinguishes a run from the others of its experiment: values of `results.csv` by column, the seed aside."""
+
+
+@dataclass
+class Run:
+    """A run that is over, in the process that it ran in.
+
+    Attributes:
+        settings: Its settings.
+        seed: Its seed.
+        cli: The command line that ran it: `cli.model` is trained, `cli.datamodule` set up.
+    """
+
+    settings: Settings
+    seed: int
+    cli: LightningCLI
+
+    @property
+    def folder(self) -> Path:
+        """Its log folder."""
+        return Path(self.cli.trainer.log_dir or ".")
+
+    @cached_property
+    def blocks(self) -> pd.DataFrame:
+        """`blocks.csv`."""
+        return pd.read_csv(self.folder / TABLES[0])
+
+    @cached_property
+    def levels(self) -> pd.DataFrame:
+        """`levels.csv`."""
+        return pd.read_csv(self.folder / TABLES[1])
+
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """`labels.csv`."""
+        return pd.read_csv(self.folder / TABLES[2])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, over all blocks."""
+        return float(self.blocks["seconds"].sum())
+
+    def accuracy(self, level: int | None = None) -> float:
+        """Held-out accuracy of a level after the last block; of the least accurate one when None."""
+        last = self.levels[self.levels["block"] == self.levels["block"].max()]
+        found = last["val_accuracy"] if level is None else last["val_accuracy"][last["level"] == level]
+        return float(found.min())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the runs say of the prediction.
+
+    Attributes:
+        holds: Whether it holds; None where they do not decide.
+        text: Why, with the figures.
+    """
+
+    holds: bool | None
+    text: str
+
+    @property
+    def heading(self) -> str:
+        """In a few words."""
+        return {True: "As predicted", False: "Not as predicted", None: "Undecided"}[self.holds]
+
+
+@dataclass
+class Experiment(ABC):
+    """A question to which a table of runs is the answer; subclasses add what they vary as fields.
+
+    Args:
+        configs: Files of `fit` by name; each run is one of them with some arguments replaced.
+        seeds: Number of seeds, of data and weights, that each setting is run with.
+    """
+
+    configs: dict[str, Path_fr]
+    seeds: int = 5
+
+    question: ClassVar[str]
+    """In a sentence or two."""
+    prediction: ClassVar[str]
+    """What the paper says, or what is our reading of it."""
+    quick: ClassVar[dict[str, Any]] = {}
+    """Fields of the setting that takes minutes."""
+    needed: ClassVar[tuple[str, ...]] = ()
+    """Names that `configs` must have."""
+
+    def __post_init__(self) -> None:
+        problems = [] if self.seeds >= 1 else [f"seeds must be a positive integer, got {self.seeds}"]
+        missing = [name for name in self.needed if name not in self.configs]
+        if missing or not self.configs:
+            problems.append(
+                f"configs must have {', '.join(missing) or 'a file'}, got {', '.join(self.configs) or 'none'}"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @abstractmethod
+    def settings(self) -> Iterator[Settings]:
+        """The settings of all runs; the key `config`, if there, is a name in `configs`, of which there may be one."""
+
+    @abstractmethod
+    def arguments(self, settings: Settings) -> dict[str, Any]:
+        """The arguments of `fit` that a run replaces, by dotted name."""
+
+    @abstractmethod
+    def outcome(self, run: Run) -> dict[str, Any]:
+        """What a run adds to its row of `results.csv`."""
+
+    @abstractmethod
+    def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
+        """Figures by file name, of the rows that there are; `tables_of` has the tables of their runs."""
+
+    @abstractmethod
+    def summary(self, results: pd.DataFrame) -> pd.DataFrame:
+        """The table of the report."""
+
+    @abstractmethod
+    def verdict(self, results: pd.DataFrame) -> Verdict:
+        """What the rows say of the prediction."""
+
+    def config(self, settings: Settings) -> Path_fr:
+        """The file that a run starts from."""
+        return self.configs[settings.get("config", next(iter(self.configs)))]
+
+    def section(self, settings: Settings, name: str) -> dict[str, Any]:
+        """A section of that file, `init_args` where it names a class; empty where there is none."""
+        found = yaml.safe_load(Path(self.config(settings).absolute).read_text()).get(name) or {}
+        return dict(found.get("init_args", {}) if "class_path" in found else found)
+
+    def fit_arguments(self, settings: Settings, seed: int) -> list[str]:
+        """The command line of a run, its folder and options of display aside."""
+        own = {"data.data_seed": seed, "model.weight_seed": seed, **self.arguments(settings)}
+        overrides = [f"--{name}={argument(value)}" for name, value in own.items()]
+        return ["fit", "--config", str(self.config(settings).absolute), *overrides]
+
+
+def argument(value: Any) -> str:
+    """A value as the command line takes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(argument, value))}]"
+    return str(value)
+
+
+def product(**axes: Sequence[Any]) -> Iterator[Settings]:
+    """Settings of all combinations of the values of some axes."""
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def key_of(settings: Mapping[str, Any], seed: int) -> str:
+    """A run's name, of its settings and seed, which is also its folder's."""
+    parts = [f"{name}={argument(value)}" for name, value in settings.items()]
+    return ",".join([*parts, f"seed={seed}"]).replace("/", "_").replace(" ", "")
+
+
+def tables_of(results: pd.DataFrame, folder: Path, table: str) -> pd.DataFrame:
+    """A table of every run one after another, such as `levels.csv`, with the columns of its row in `results`.
+
+    Args:
+        results: A row a run.
+        folder: The experiment's version folder.
+        table: Name of the file.
+    """
+    found = []
+    for row in results.to_dict("records"):
+        (path,) = (folder / "runs" / row["run"]).rglob(table)
+        found.append(pd.read_csv(path).assign(**{f"run_{name}": value for name, value in row.items()}))
+    return pd.concat(found, ignore_index=True)

@@ -1,0 +1,107 @@
+"""report.html of an experiment: one file with the question, the set-up, figures, table, prediction and verdict."""
+
+from __future__ import annotations
+
+import io
+import platform
+import re
+import shlex
+from dataclasses import fields
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from jinja2 import Environment
+from matplotlib.figure import Figure
+
+from hierlit.experiments.base import Experiment, Verdict
+from hierlit.experiments.runner import cells_of
+from hierlit.files import replace_file
+
+REPORT = "report.html"
+TEMPLATE = "report.html.jinja"
+DPI = 150
+
+
+def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, str]:
+    """Writes each figure as PNG and SVG, closes it, and returns the SVG elements by name."""
+    drawn = {}
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        plt.close(figure)
+        (folder / f"{name}.svg").write_text(text.getvalue())
+        drawn[name] = own_ids(text.getvalue()[text.getvalue().index("<svg") :], name)
+    return drawn
+
+
+def own_ids(svg: str, name: str) -> str:
+    """An SVG element whose ids no other figure of the page has."""
+    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+
+
+def write_report(
+    name: str,
+    experiment: Experiment,
+    results: pd.DataFrame,
+    failures: dict[str, str],
+    folder: Path,
+) -> Verdict | None:
+    """Draws the figures and writes the report of the rows there are.
+
+    Args:
+        name: Of the experiment.
+        experiment: The experiment.
+        results: Its rows.
+        failures: Why runs failed, by name.
+        folder: Gets `report.html`, and each figure as PNG and SVG.
+
+    Returns:
+        The verdict; None if there are no rows to judge.
+    """
+    if results.empty:
+        return None
+    summary, verdict = experiment.summary(results), experiment.verdict(results)
+    template = Environment(autoescape=True).from_string((files("hierlit.experiments") / TEMPLATE).read_text())
+    page = template.render(
+        name=name,
+        experiment=experiment,
+        options=options_of(experiment),
+        figures=save_figures(experiment.figures(results, folder), folder),
+        summary=summary.to_html(index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep=""),
+        verdict=verdict,
+        n_runs=len(results),
+        minutes=results["seconds"].sum() / 60,
+        commands=commands_of(experiment),
+        failures=failures,
+        versions=versions(),
+    )
+    replace_file(folder / REPORT, lambda sink: sink.write(page.encode()))
+    return verdict
+
+
+def options_of(experiment: Experiment) -> dict[str, Any]:
+    """The experiment's own fields."""
+    own = {field.name: getattr(experiment, field.name) for field in fields(experiment)}
+    return own | {"configs": {name: Path(str(path)).name for name, path in experiment.configs.items()}}
+
+
+def commands_of(experiment: Experiment) -> list[str]:
+    """The command of each run of the first seed."""
+    commands = []
+    for settings, seed in cells_of(experiment):
+        if seed == 0:
+            fit, flag, _, *others = experiment.fit_arguments(settings, seed)
+            path = str(experiment.config(settings))
+            commands.append(f"python -m hierlit {fit} {flag} {shlex.join([path, *others])}")
+    return commands
+
+
+def versions() -> str:
+    """What the runs ran on."""
+    named = ", ".join(f"{name} {version(name)}" for name in ("hierlit", "torch", "lightning"))
+    return f"{named}, Python {platform.python_version()}, {platform.machine()}"

@@ -1,0 +1,203 @@
+"""Runs an experiment's runs: in processes beside one another, each once, with a table that grows by a row a run."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hierlit.experiments.base import Experiment, Run, Settings, key_of
+from hierlit.failures import watch_parent
+from hierlit.files import replace_file
+
+RESULTS = "results.csv"
+OUTPUT = "output.txt"
+DISPLAY = [
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.enable_checkpointing=false",
+]
+Cell = tuple[Settings, int]
+Row = dict[str, Any]
+
+
+class Results:
+    """The rows of `results.csv`, by the name of their run; a row is written as soon as its run is over.
+
+    Args:
+        folder: The experiment's version folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / RESULTS
+        self._rows: dict[str, Row] = {row["run"]: row for row in read_table(self.path).to_dict("records")}
+
+    def add(self, row: Row) -> None:
+        """Adds a run's row, in the place of an earlier one."""
+        self._rows[row["run"]] = row
+        text = pd.DataFrame(list(self._rows.values())).to_csv(index=False)
+        replace_file(self.path, lambda sink: sink.write(text.encode()))
+
+    def finished(self) -> set[str]:
+        """Names of the runs that need not be run again."""
+        return {name for name, row in self._rows.items() if not failure_of(row)}
+
+    def table(self, runs: list[str]) -> pd.DataFrame:
+        """The rows of some runs that did not fail, in that order."""
+        finished = self.finished()
+        return pd.DataFrame([self._rows[name] for name in runs if name in finished])
+
+    def failures(self, runs: list[str]) -> dict[str, str]:
+        """Why runs failed, by name."""
+        return {name: text for name in runs if name in self._rows and (text := failure_of(self._rows[name]))}
+
+
+def failure_of(row: Row) -> str:
+    """Why a row's run failed, or nothing."""
+    text = row.get("error", "")
+    return text if isinstance(text, str) else ""
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A results table, empty where there is no file."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.exists() else pd.DataFrame()
+
+
+def cells_of(experiment: Experiment) -> list[Cell]:
+    """All runs, a seed at a time, so that each setting has a row early."""
+    return [(settings, seed) for seed in range(experiment.seeds) for settings in experiment.settings()]
+
+
+def run_all(experiment: Experiment, folder: Path, workers: int | None, console: Console) -> Results:
+    """Runs what has not been run, on as many cores or GPUs as there are.
+
+    Args:
+        experiment: The experiment.
+        folder: Its version folder.
+        workers: Runs at a time; as many as cores, or GPUs where there are some, when None.
+        console: Shows progress.
+
+    Returns:
+        The table, also of runs that were there before.
+
+    Raises:
+        KeyboardInterrupt: If interrupted; the rows of finished runs are kept.
+    """
+    results = Results(folder)
+    waiting = [cell for cell in cells_of(experiment) if key_of(*cell) not in results.finished()]
+    n_gpus = torch.cuda.device_count()
+    n_workers = min(workers or n_gpus or n_cores(), max(1, len(waiting)))
+    if not waiting:
+        return results
+    context = multiprocessing.get_context("spawn")
+    turns = context.Queue()
+    for turn in range(n_workers):
+        turns.put(turn % n_gpus if n_gpus else -1)
+    pool = ProcessPoolExecutor(n_workers, context, prepare, (turns, max(1, n_cores() // n_workers)))
+    with pool, shown(console, len(waiting)) as advance:
+        futures: dict[Future[Row], Cell] = {pool.submit(run_cell, experiment, *cell, folder): cell for cell in waiting}
+        try:
+            for future in as_completed(futures):
+                row = row_of(future, futures[future])
+                results.add(row)
+                advance(row)
+        except BaseException:
+            for process in list(pool._processes.values()):
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def row_of(future: Future[Row], cell: Cell) -> Row:
+    """A run's row, also if its process was lost."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        settings, seed = cell
+        return {
+            "run": key_of(settings, seed),
+            **settings,
+            "seed": seed,
+            "error": "its process was lost: out of memory?",
+        }
+
+
+def prepare(turns: Any, n_threads: int) -> None:
+    """Makes a process ready for runs: its share of the cores, its GPU, no messages but hierlit's."""
+    gpu = turns.get()
+    if gpu >= 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    watch_parent()
+    torch.set_num_threads(n_threads)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
+def run_cell(experiment: Experiment, settings: Settings, seed: int, folder: Path) -> Row:
+    """Runs a `fit` command in this process and returns its row; what it prints goes to a file."""
+    from hierlit.cli import main
+
+    name = key_of(settings, seed)
+    own = folder / "runs" / name
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir(parents=True)
+    row, start = {"run": name, **settings, "seed": seed}, time.perf_counter()
+    arguments = [*experiment.fit_arguments(settings, seed), *DISPLAY, f"--trainer.default_root_dir={own}"]
+    with (own / OUTPUT).open("w") as output, redirect_stdout(output), redirect_stderr(output):
+        print("python -m hierlit", *arguments)
+        try:
+            cli = main(arguments)
+            assert cli is not None
+            row |= experiment.outcome(Run(settings, seed, cli))
+        except (Exception, SystemExit) as error:
+            output.flush()
+            lines = (own / OUTPUT).read_text().strip().splitlines()
+            row["error"] = f"{type(error).__name__}: {error if str(error) not in ('', '2') else lines[-1]}"
+    return {**row, "seconds": round(time.perf_counter() - start, 3)}
+
+
+@contextmanager
+def shown(console: Console, n_runs: int) -> Iterator[Callable[[Row], None]]:
+    """A bar with the time left; plain lines where there is no terminal."""
+    columns = (TextColumn("runs"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    progress = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.description}"), console=console)
+    task, start, done = progress.add_task("", total=n_runs), time.monotonic(), 0
+
+    def advance(row: Row) -> None:
+        nonlocal done
+        done += 1
+        failure = failure_of(row)
+        progress.update(task, advance=1, description=row["run"])
+        if failure:
+            console.print(f"{row['run']} failed: {failure}", soft_wrap=True, highlight=False)
+        if not console.is_terminal:
+            left = (time.monotonic() - start) / done * (n_runs - done)
+            line = f"run {done}/{n_runs}: {row['run']}, {row.get('seconds', 0):.1f} s; about {left / 60:.1f} min left"
+            console.print(line, soft_wrap=True, highlight=False)
+
+    if console.is_terminal:
+        with progress:
+            yield advance
+    else:
+        yield advance
