@@ -44,8 +44,8 @@ class StaircaseExperiment(Experiment):
     )
     prediction: ClassVar[str] = (
         "The labels of level i are learned once those of level i − 1 are (the paper's mechanism), so the block that "
-        "learns a label rises with its level. Our expectation of the controls: one block of the same total width leaves "
-        "the last level unlearned, and of shuffled labels nothing is learned beyond their frequency."
+        "learns a label rises with its level. Our expectation of the controls: one block of the same total width "
+        "leaves the last level unlearned, and of shuffled labels nothing is learned beyond their frequency."
     )
     quick: ClassVar[dict[str, Any]] = {"seeds": 1}
 
@@ -138,7 +138,8 @@ def frequencies(run: Run) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Share [n] of each label's more frequent value among the held-out pairs."""
     labels = run.cli.datamodule.tables["val"].labels
     ones = (labels > 0).double().mean((0, 1)).numpy()
-    return np.maximum(ones, 1 - ones)
+    found: np.ndarray[Any, np.dtype[np.float64]] = np.maximum(ones, 1 - ones)
+    return found
 
 
 def heat_maps(levels: pd.DataFrame, column: str, title: str, low: float, high: float) -> Figure:
