@@ -31,8 +31,7 @@ class Draws:
 
     def bits(self, n_rows: int, n_bits: int) -> NDArray[np.uint8]:
         """Return uniform bits, 0 or 1, of shape [n_rows, n_bits]."""
-        words = self.words(n_rows * -(-n_bits // 64)).astype("<u8").reshape(n_rows, -1)
-        return np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :n_bits]
+        return unpack(self.words(n_rows * words_for(n_bits)).reshape(n_rows, -1), n_bits)
 
     def integers(self, n: int, below: int) -> NDArray[np.int64]:
         """Return ``n`` integers in 0..below-1, uniform up to below / 2³² of bias; ``below`` is at most 2³²."""
@@ -47,6 +46,16 @@ class Draws:
     def permutation(self, n: int) -> NDArray[np.int64]:
         """Return a random order of 0..n-1."""
         return np.argsort(self.words(n), kind="stable").astype(np.int64)
+
+
+def words_for(n_bits: int) -> int:
+    """The number of words that hold so many bits."""
+    return -(-n_bits // 64)
+
+
+def unpack(words: NDArray[np.uint64], n_bits: int) -> NDArray[np.uint8]:
+    """Return the first ``n_bits`` bits [rows, n_bits] of words [rows, n_words], the least significant first."""
+    return np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, bitorder="little")[:, :n_bits]
 
 
 def draw_rows(n_rows: int, n_bits: int, draws: Draws) -> NDArray[np.uint8]:

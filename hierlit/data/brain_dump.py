@@ -6,9 +6,10 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
-from hierlit.data.graphs import apply_table, draw_table
+from hierlit.data.graphs import apply_table, draw_table, up_to_sign
 from hierlit.data.juntas import MAX_DEGREE
 from hierlit.draws import Draws, draw_rows, split_tables
+from hierlit.theory import random_majorities
 
 Bits = NDArray[np.uint8]
 N_PROBES = 4096
@@ -22,7 +23,8 @@ class BrainDump(HierarchyDataModule):
 
     A neuron of layer 1 is a Boolean function of ``fan_in`` inputs, one of layer i ≥ 2 of ``fan_in`` neurons of layer
     i − 1. Functions are balanced and depend on every argument; neurons that the circuit makes constant, equal to
-    another of their layer or to its negation, or one in less than 40% or more than 60% of the inputs, are drawn again.
+    another of their layer or to its negation, or one in less than 40% or more than 60% of the inputs, are drawn again;
+    this is judged by 4,096 inputs, the probes, or by all if there are no more.
     Inputs are uniform in {-1, 1}, rows distinct. The output is the first neuron of the last layer.
 
     An auxiliary label of level i is sign⟨w, z⟩ of layer i's states z, with w in {-1, 0, 1} of ``majority_size``
@@ -31,7 +33,7 @@ class BrainDump(HierarchyDataModule):
     any accuracy (`hierlit.theory.reconstruct`), so that the next layer's majorities are functions of the labels too.
     Without auxiliary labels the target is a function of up to fan_in^depth inputs, and nothing leads to it.
 
-    Neurons, and the target, are 1 in 40% to 60% of the inputs, and so, nearly, are their majorities.
+    So neurons, and the target, are 1 in 40% to 60% of the probes, and their majorities nearly so.
 
     Attributes:
         parents: For each layer the indices [width, fan_in] of the neurons, or inputs, that feed its neurons.
@@ -89,21 +91,21 @@ class BrainDump(HierarchyDataModule):
             states = self._add_layer(states, width, fan_in, Draws(data_seed, "circuit", layer))
         n_kept = round(auxiliary_share * labels_per_layer)
         self.majorities = [
-            _draw_majorities(labels_per_layer, width, majority_size, Draws(data_seed, "majorities", layer))[:n_kept]
+            random_majorities(labels_per_layer, width, majority_size, Draws(data_seed, "majorities", layer))[:n_kept]
             for layer in range(depth - 1)
         ]
 
     def _add_layer(self, below: Bits, width: int, fan_in: int, draws: Draws) -> Bits:
         """Draws a layer on the probes' states [neurons, probes] of the layer below; returns its own."""
         parents, tables, states = [], [], []
-        seen = {_up_to_sign(np.zeros_like(below[0]))}
+        seen = {up_to_sign(np.zeros_like(below[0]))}
         for _ in range(N_TRIES):
             chosen = np.sort(draws.permutation(len(below))[:fan_in])
             table = draw_table(fan_in, "random", draws)
             values = apply_table(table, list(below[chosen]))
-            if abs(float(values.mean()) - 0.5) > BALANCE or _up_to_sign(values) in seen:
+            if abs(float(values.mean()) - 0.5) > BALANCE or up_to_sign(values) in seen:
                 continue
-            seen.add(_up_to_sign(values))
+            seen.add(up_to_sign(values))
             parents.append(chosen)
             tables.append(table)
             states.append(values)
@@ -159,14 +161,6 @@ class BrainDump(HierarchyDataModule):
         return split_tables(inputs[:, None], labels[:, None], self.sizes)
 
 
-def _draw_majorities(n: int, width: int, size: int, draws: Draws) -> NDArray[np.int64]:
-    """Weights [n, width] in {-1, 0, 1} of n majorities of ``size`` neurons."""
-    weights = np.zeros((n, width), dtype=np.int64)
-    for row in weights:
-        row[draws.permutation(width)[:size]] = 2 * draws.bits(1, size)[0].astype(int) - 1
-    return weights
-
-
 def _size_problems(n_inputs: int, width: int, fan_in: int, majority_size: int) -> list[str]:
     if at_least(2, fan_in=fan_in) or fan_in > MAX_DEGREE:
         return [f"fan_in must be an integer in 2..{MAX_DEGREE}, got {fan_in!r}"]
@@ -174,9 +168,3 @@ def _size_problems(n_inputs: int, width: int, fan_in: int, majority_size: int) -
     if not problems and (majority_size % 2 == 0 or majority_size > width):
         problems = [f"majority_size must be odd and at most width = {width}, got {majority_size}"]
     return problems
-
-
-def _up_to_sign(values: Bits) -> bytes:
-    """The same key for values in {0, 1} and their negation."""
-    flipped: Bits = values ^ values[0]
-    return flipped.tobytes()

@@ -103,18 +103,18 @@ class GraphDraw:
         n_simple = self.n_inputs + (level - 2) * self.labels_per_level if level > 1 else 0
         simple = np.array(nodes[:n_simple])
         parent_sets = _subsets(n_simple, self.degree)
-        seen = {_up_to_sign(values) for values in [np.zeros_like(nodes[0]), *nodes]}
+        seen = {up_to_sign(values) for values in [np.zeros_like(nodes[0]), *nodes]}
         labels: list[Label] = []
         for _ in range(self.labels_per_level):
             for _ in range(N_TRIES):
                 parents = self._draw_parents(pool, newest)
                 bits = draw_table(self.degree, self.table, self.draws)
                 values = apply_table(bits, [nodes[parent] for parent in parents])
-                if _up_to_sign(values) not in seen and not (level > 1 and self.is_junta(values, simple, parent_sets)):
+                if up_to_sign(values) not in seen and not (level > 1 and self.is_junta(values, simple, parent_sets)):
                     break
             else:
                 return labels
-            seen.add(_up_to_sign(values))
+            seen.add(up_to_sign(values))
             nodes.append(values)
             labels.append((tuple(int(parent - pool[0]) for parent in parents), bits))
         return labels
@@ -153,7 +153,7 @@ def _subsets(n: int, size: int) -> NDArray[np.intp]:
     return np.fromiter(indices, dtype=np.intp, count=comb(n, size) * size).reshape(comb(n, size), size)
 
 
-def _up_to_sign(values: NDArray[np.uint8]) -> bytes:
+def up_to_sign(values: NDArray[np.uint8]) -> bytes:
     """Return the same key for values in {0, 1} and their negation."""
     flipped: NDArray[np.uint8] = values ^ values[0]
     return flipped.tobytes()

@@ -1,7 +1,6 @@
 """Hierarchies of explicit polynomial threshold functions with a prescribed coefficient norm."""
 
 from collections.abc import Callable
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,8 @@ from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
 from hierlit.data.graphs import level_sizes, wiring_problems
 from hierlit.draws import Draws, as_signs, draw_rows, split_tables
+from hierlit.theory import Polynomial, cube, threshold_constants
+from hierlit.theory.polynomial import monomial_values, monomials
 
 Array = NDArray[np.float64]
 MAX_FAN_IN = 8
@@ -27,9 +28,9 @@ class ThresholdHierarchy(HierarchyDataModule):
     A label of level 1 has ``fan_in`` inputs as arguments z, one of level i ≥ 2 as many labels of level i − 1: any, or,
     as a tree, those that no other label has. p is multilinear of at most ``degree``, without a constant, and scaled so
     that 1 ≤ y·p(z) on {-1, 1}^fan_in; its coefficients then have the l2 norm ``coefficient_norm`` exactly. In the
-    paper's terms these are K and M; B is the attribute ``bounds``, and r is ``n_levels``. The larger M, the closer p
-    comes to changing sign, and the more features and rows a block is predicted to need. The function may have another
-    PTF of smaller norm: ``hierlit describe`` prints the least.
+    paper's terms these are K and M; B and ξ are the attributes ``bounds`` and ``robustness``, r is ``n_levels``. The
+    larger M, the closer p comes to changing sign, and the more features and rows a block is predicted to need. The
+    function may have another PTF of smaller norm: ``hierlit describe`` prints the constants of the least.
 
     Coefficients are drawn, at random in place, sign and size, until p's norm is at most M; then p is pushed towards 0
     at the point where it is smallest, which raises the norm, until it is M. Each p depends on all its arguments; labels
@@ -46,7 +47,7 @@ class ThresholdHierarchy(HierarchyDataModule):
         n_levels: Levels of the hierarchy.
         labels_per_level: Labels at each level; a tree has n_inputs/fan_in^i at level i instead.
         fan_in: Arguments of a label, 2..8.
-        degree: K, 1..fan_in.
+        degree: K, 1..fan_in; 2 for a fan_in of 2, whose linear functions follow one argument alone.
         coefficient_norm: M, at least 1.
         wiring: "random" or "tree".
         n_train: Training rows.
@@ -87,8 +88,8 @@ class ThresholdHierarchy(HierarchyDataModule):
         self._n_inputs, self.fan_in, self.degree, self.wiring = n_inputs, fan_in, degree, wiring
         self.sizes, self.coefficient_norm = (n_train, n_val, n_test), coefficient_norm
         self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, fan_in)
-        self.monomials = [s for size in range(1, degree + 1) for s in combinations(range(fan_in), size)]
-        self._cube: Array = 2 * (np.arange(2**fan_in)[:, None] >> np.arange(fan_in) & 1).astype(np.float64) - 1
+        self.monomials = monomials(fan_in, degree)[1:]
+        self._cube = cube(fan_in)
         self.parents: list[list[int]] = []
         self.coefficients: list[Array] = []
         self._draw_labels()
@@ -99,7 +100,7 @@ class ThresholdHierarchy(HierarchyDataModule):
         probes = draw_rows(min(2**self._n_inputs, N_PROBES), self._n_inputs, Draws(self.data_seed, "probes"))
         states: Array = as_signs(probes.T).double().numpy()
         first = 0
-        for size in self.level_sizes:
+        for level, size in enumerate(self.level_sizes, start=1):
             own: list[Array] = []
             free = draws.permutation(len(states))
             for number in range(size):
@@ -112,7 +113,6 @@ class ThresholdHierarchy(HierarchyDataModule):
                     if abs(share - 0.5) <= BALANCE and all(abs(values @ other) < len(values) for other in own):
                         break
                 else:
-                    level = 1 + self.level_sizes.index(size)
                     raise ValueError(
                         f"labels_per_level must be small enough for level {level} to be filled, got {size}: lower it, "
                         f"or raise n_inputs = {self._n_inputs} or coefficient_norm = {self.coefficient_norm}"
@@ -120,17 +120,23 @@ class ThresholdHierarchy(HierarchyDataModule):
                 own.append(values)
                 self.parents.append((chosen + first).tolist())
                 self.coefficients.append(coefficients)
-            first = first + len(states) if len(self.parents) > size else 0
+            first = first + len(states) if level > 1 else 0
             states = np.array(own)
 
     def _values(self, points: Array) -> Array:
         """Monomials [rows, len(monomials)] of arguments [rows, fan_in]."""
-        return monomial_table(points, self.monomials)
+        return monomial_values(points, self.monomials)
 
     @property
     def bounds(self) -> list[float]:
         """B of each label, max |p| at margin 1."""
         return [float(np.abs(self._values(self._cube) @ own).max()) for own in self.coefficients]
+
+    @property
+    def robustness(self) -> list[float]:
+        """ξ of each label: within it of every ±1 point, p keeps half its margin."""
+        polynomials = [Polynomial(self.monomials, own) for own in self.coefficients]
+        return [threshold_constants(p, self._cube, np.sign(p(self._cube))).robustness for p in polynomials]
 
     @property
     def n_inputs(self) -> int:
@@ -168,21 +174,16 @@ class ThresholdHierarchy(HierarchyDataModule):
         return split_tables(inputs[:, None], answers[:, None], self.sizes)
 
 
-def monomial_table(points: Array, monomials: list[tuple[int, ...]]) -> Array:
-    """Monomials [rows, len(monomials)] of points [rows, k]."""
-    return np.stack([points[:, list(chosen)].prod(1) for chosen in monomials], 1)
-
-
-def draw_polynomial(cube: Array, monomials: list[tuple[int, ...]], norm: float, draws: Draws) -> Array:
+def draw_polynomial(points: Array, sets: list[tuple[int, ...]], norm: float, draws: Draws) -> Array:
     """Coefficients of norm `norm` at margin 1 of a random polynomial whose sign depends on every argument.
 
     Raises:
         ValueError: If none of the polynomials drawn has so small a norm.
     """
-    values = monomial_table(cube, monomials)
+    values = monomial_values(points, sets)
     least = np.inf
     for _ in range(N_TRIES):
-        spread, (sizes, signs, kept) = draws.uniform(1), draws.uniform(3 * len(monomials)).reshape(3, -1)
+        spread, (sizes, signs, kept) = draws.uniform(1), draws.uniform(3 * len(sets)).reshape(3, -1)
         coefficients = np.where(signs < 0.5, -1, 1) * (kept < 0.6) * (1 - spread * sizes)
         found = values @ coefficients
         if not depends_on_all(np.sign(found)):
@@ -193,7 +194,8 @@ def draw_polynomial(cube: Array, monomials: list[tuple[int, ...]], norm: float, 
             worst = int(np.abs(found).argmin())
             push = np.sign(found[worst]) * values[worst]
             return raise_norm(coefficients, push, lambda c: norm_at_margin_one(c, values), norm, values)
-    raise ValueError(f"coefficient_norm must be at least {least:.3g} for {len(monomials)} monomials, got {norm}")
+    of = f"of {N_TRIES} polynomials drawn with fan_in = {points.shape[1]}, degree = {len(sets[-1])}"
+    raise ValueError(f"coefficient_norm must be larger, the least {of} has {least:.3g}, got {norm}")
 
 
 def raise_norm(start: Array, push: Array, norm_of: Callable[[Array], float], norm: float, values: Array) -> Array:
@@ -222,6 +224,7 @@ def _polynomial_problems(n_inputs: int, fan_in: int, degree: int, norm: float) -
     if at_least(2, fan_in=fan_in) or fan_in > MAX_FAN_IN:
         return [f"fan_in must be an integer in 2..{MAX_FAN_IN}, got {fan_in!r}"]
     problems = at_least(fan_in, n_inputs=n_inputs) + within("coefficient_norm", norm, "[1, 1e9]")
-    if at_least(1, degree=degree) or degree > fan_in:
-        problems.append(f"degree must be an integer in 1..{fan_in}, got {degree!r}")
+    least = 2 if fan_in == 2 else 1
+    if at_least(least, degree=degree) or degree > fan_in:
+        problems.append(f"degree must be an integer in {least}..{fan_in} for fan_in = {fan_in}, got {degree!r}")
     return problems

@@ -24,10 +24,19 @@ def depth_bound(n_levels: int, n_pairs: int, robustness: float, margin_growth: f
     Raises:
         ValueError: If an argument is out of range.
     """
-    if n_levels < 1 or n_pairs < 1 or not 0 < robustness <= 1 or not margin_growth > 0:
-        given = f"{n_levels}, {n_pairs}, {robustness} and {margin_growth}"
-        raise ValueError(f"n_levels, n_pairs, margin_growth must be positive and robustness in (0, 1], got {given}")
+    check_positive(n_levels=n_levels, n_pairs=n_pairs, robustness=robustness, margin_growth=margin_growth)
     return n_levels * (math.ceil(math.log(8 * n_pairs / robustness) / margin_growth) + 1)
+
+
+def check_positive(**arguments: float) -> None:
+    """Raises ValueError, one line naming all, where arguments are not positive, or a robustness is above 1."""
+    problems = [
+        f"{name} must be {'in (0, 1]' if name == 'robustness' else 'positive'}, got {value}"
+        for name, value in arguments.items()
+        if not value > 0 or (name == "robustness" and value > 1)
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def meets_depth_bound(n_blocks: int, n_levels: int, n_pairs: int, robustness: float, margin_growth: float) -> bool:
@@ -36,13 +45,23 @@ def meets_depth_bound(n_blocks: int, n_levels: int, n_pairs: int, robustness: fl
 
 
 def margin_growth_needed(n_blocks: int, n_levels: int, n_pairs: int, robustness: float) -> float:
-    """The least γ at which D = n_blocks + 1 layers meet `depth_bound`; infinite if no γ does."""
+    """The least γ at which D = n_blocks + 1 layers meet `depth_bound`; infinite if no γ does.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    check_positive(n_levels=n_levels, n_pairs=n_pairs, robustness=robustness)
     steps = (n_blocks + 1) // n_levels - 1
     return math.log(8 * n_pairs / robustness) / steps if steps > 0 else math.inf
 
 
 def certificate(gradient_norm: float, regularization: float) -> float:
-    """F − min F ≤ ‖∇F‖²/(2λ) for a λ-strongly convex F (the paper)."""
+    """F − min F ≤ ‖∇F‖²/(2λ) for a λ-strongly convex F (the paper).
+
+    Raises:
+        ValueError: If λ is not positive.
+    """
+    check_positive(regularization=regularization)
     return gradient_norm**2 / (2 * regularization)
 
 
@@ -53,7 +72,11 @@ def width_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: in
     distribution, of square norm N² = Σ_S c_S²·f^|S|/(κ_|S|·|S|!) in the kernel's space, so q = N²·k(1)/error²
     independent features give an unbiased estimate of that error. κ_j is the kernel's coefficient of degree j, and f the
     number of coordinates of the window that vary. Infinite if a degree that p has is missing in the kernel.
+
+    Raises:
+        ValueError: If `error` is not positive.
     """
+    check_positive(error=error)
     return _squared_norm(polynomial, expansion, fan_in) * expansion.total / error**2
 
 
@@ -62,8 +85,11 @@ def sample_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: i
 
     The paper: a number of examples polynomial in the constants. Ours: the Rademacher complexity of a ball of radius N
     is at most N·√(k(1)/m), so m = N²·k(1)/error², the same number as of features.
+
+    Raises:
+        ValueError: If `error` is not positive.
     """
-    return _squared_norm(polynomial, expansion, fan_in) * expansion.total / error**2
+    return width_scaling(polynomial, expansion, fan_in, error)
 
 
 def _squared_norm(polynomial: Polynomial, expansion: KernelExpansion, fan_in: int) -> float:

@@ -1,4 +1,10 @@
-"""Kernels of random neurons: k(x, y) = E[σ(w·x + b)σ(w·y + b)] for the β-Xavier draw, by degree."""
+"""Kernels of random neurons: k(x, y) = E[σ(w·x + b)σ(w·y + b)] for the β-Xavier draw, by degree.
+
+Closed forms: ReLU's is the arc-cosine kernel of degree 1 (Cho and Saul, "Kernel methods for deep learning", NeurIPS
+2009), erf's the arcsine kernel (Williams, "Computing with infinite networks", NeurIPS 1996), that of cosines of uniform
+phase the Gaussian kernel (Rahimi and Recht, "Random features for large-scale kernel machines", NeurIPS 2007). Elsewhere
+the kernel is Mehler's: E[σ(u)σ(v)] = Σ a_i²ρ^i for unit normals u, v of correlation ρ and Hermite coefficients a_i.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +41,12 @@ def checked(activation: str, beta: float = 0.0) -> str:
     return activation
 
 
+def read_only(array: Array) -> Array:
+    """The same array, which many callers will share."""
+    array.setflags(write=False)
+    return array
+
+
 @cache
 def quadrature() -> tuple[Array, Array]:
     """Nodes and weights of N(0, 1), Gauss–Legendre on either side of 0, where activations may have a kink."""
@@ -42,7 +54,7 @@ def quadrature() -> tuple[Array, Array]:
     right = REACH / 2 * (nodes + 1)
     at = np.concatenate([-right[::-1], right])
     both = REACH / 2 * np.concatenate([weights[::-1], weights])
-    return at, both * np.exp(-at * at / 2) / math.sqrt(2 * math.pi)
+    return read_only(at), read_only(both * np.exp(-at * at / 2) / math.sqrt(2 * math.pi))
 
 
 def activation_values(activation: str, at: Array) -> Array:
@@ -62,7 +74,12 @@ def hermite_coefficients(activation: str, n: int = DEGREES) -> Array:
     """a_0..a_n of σ(t) = Σ a_i h_i(t), h_i the normalised Hermite polynomials; by quadrature but for relu and erf."""
     checked(activation)
     if activation in ("relu", "erf"):
-        return (relu_coefficients if activation == "relu" else erf_coefficients)(n)
+        return read_only((relu_coefficients if activation == "relu" else erf_coefficients)(n))
+    return read_only(quadrature_coefficients(activation, n))
+
+
+def quadrature_coefficients(activation: str, n: int) -> Array:
+    """Those of any activation, E[σ(t)·h_i(t)], by quadrature."""
     at, weights = quadrature()
     weighted = weights * activation_values(activation, at)
     previous, current = np.zeros_like(at), np.ones_like(at)
@@ -87,7 +104,7 @@ def relu_coefficients(n: int) -> Array:
 
 
 def erf_coefficients(n: int) -> Array:
-    """Those of erf(t); their squares are the series of (2/π)·arcsin(2ρ/3) (Williams 1997)."""
+    """Those of erf(t); their squares are the series of (2/π)·arcsin(2ρ/3)."""
     found = np.zeros(n + 1)
     value = 2 / math.pi * (2 / 3)  # C(2j, j)/(4^j(2j+1))·(2/3)^(2j+1)·2/π
     for half, degree in enumerate(range(1, n + 1, 2)):
@@ -139,7 +156,7 @@ def expansion(activation: str, beta: float, bias: str = "gaussian", n: int = DEG
     if bias == "uniform_phase" and activation == "cos":
         scale = 1 - beta**2
         factors = np.cumprod(np.append(1.0, scale / np.arange(1, n + 1)))
-        return KernelExpansion(0.5 * math.exp(-scale) * factors, 0.5)
+        return KernelExpansion(read_only(0.5 * math.exp(-scale) * factors), 0.5)
     if bias != "gaussian":
         raise ValueError(f"bias must be gaussian, or uniform_phase with cos, got {bias!r} with {activation!r}")
     squares = hermite_coefficients(activation, n) ** 2
@@ -147,7 +164,7 @@ def expansion(activation: str, beta: float, bias: str = "gaussian", n: int = DEG
     for square in squares:
         total[: len(power)] += square * power
         power = np.convolve(power, [beta**2, 1 - beta**2])
-    return KernelExpansion(total, moment(activation))
+    return KernelExpansion(read_only(total), moment(activation))
 
 
 def kernel(activation: str, beta: float, inner: ArrayLike, bias: str = "gaussian") -> Array:
@@ -165,9 +182,16 @@ def kernel(activation: str, beta: float, inner: ArrayLike, bias: str = "gaussian
 
 
 def kernel_matrix(inputs: ArrayLike, activation: str, beta: float, bias: str = "gaussian") -> Array:
-    """K of all pairs of windows [N, fan_in], each scaled to square norm fan_in; [N, N]."""
+    """K of all pairs of windows [N, fan_in], each scaled to square norm fan_in; [N, N].
+
+    Raises:
+        ValueError: If a window is zero, or arguments are out of range.
+    """
     rows = np.asarray(inputs, dtype=float)
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not norms.all():
+        raise ValueError(f"inputs must have no row of zeros, got one at row {int(norms.argmin())}")
+    unit = rows / norms
     return kernel(activation, beta, unit @ unit.T, bias)
 
 

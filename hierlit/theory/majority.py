@@ -6,7 +6,7 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.draws import Draws
+from hierlit.draws import Draws, unpack, words_for
 
 Array = NDArray[np.float64]
 
@@ -52,9 +52,10 @@ def random_majorities(n: int, d: int, k: int, draws: Draws) -> NDArray[np.int64]
         ValueError: If k is even or not in 1..d.
     """
     check_sizes(d, k)
-    order = np.argsort(draws.words(n * d).reshape(n, d), axis=1, kind="stable")
+    words = draws.words(n * (words_for(k) + d)).reshape(n, -1)
+    order = np.argsort(words[:, -d:], axis=1, kind="stable")
     weights = np.zeros((n, d), dtype=np.int64)
-    np.put_along_axis(weights, order[:, :k], 2 * draws.bits(n, k).astype(np.int64) - 1, axis=1)
+    np.put_along_axis(weights, order[:, :k], 2 * unpack(words[:, :-d], k).astype(np.int64) - 1, axis=1)
     return weights
 
 
@@ -70,19 +71,37 @@ def reconstruct(weights: NDArray[np.int64], labels: Array) -> Array:
     Args:
         weights: [n, d] of n majorities, k nonzeros each.
         labels: Their values [rows, n] in {−1, 1}.
+
+    Raises:
+        ValueError: If there are no majorities, or some are larger than others.
     """
+    sizes = np.unique(np.count_nonzero(weights, axis=1)).tolist()
+    if len(sizes) != 1:
+        raise ValueError(f"weights must have rows of equally many nonzeros, got {sizes}")
     n, d = weights.shape
-    estimates: Array = labels @ weights / (n * alpha(d, int(np.count_nonzero(weights[0]))))
+    estimates: Array = labels @ weights / (n * alpha(d, sizes[0]))
     return estimates
 
 
 def reconstruction_error(n: int, d: int, k: int) -> float:
-    """Root mean square error of `reconstruct` over the draw of n majorities (ours): √((k/d − α²)/n)/α."""
+    """Root mean square error of `reconstruct` over the draw of n majorities (ours): √((k/d − α²)/n)/α.
+
+    Raises:
+        ValueError: If n is not positive, or k is even or not in 1..d.
+    """
+    if n < 1:
+        raise ValueError(f"n must be an integer >= 1, got {n}")
     scale = alpha(d, k)
     return math.sqrt((k / d - scale**2) / n) / scale
 
 
 def labels_for_error(error: float, d: int, k: int) -> int:
-    """The number of majorities that brings the root mean square error down to `error` (ours)."""
+    """The number of majorities that brings the root mean square error down to `error` (ours).
+
+    Raises:
+        ValueError: If `error` is not positive, or k is even or not in 1..d.
+    """
+    if not error > 0:
+        raise ValueError(f"error must be positive, got {error}")
     scale = alpha(d, k)
     return math.ceil((k / d - scale**2) / (error * scale) ** 2)

@@ -208,6 +208,7 @@ def least_norm_ptf(
         domain = cube(len(signs).bit_length() - 1)
     else:
         domain, signs = np.asarray(points, dtype=float), np.asarray(table, dtype=float)
+        check_function(domain, signs)
     k = domain.shape[1]
     if degree is not None and not 0 <= degree <= k:
         raise ValueError(f"degree must be in 0..{k}, got {degree}")
@@ -220,6 +221,15 @@ def least_norm_ptf(
     bound = float(dual.sum() / np.linalg.norm(rows.T @ dual, order))
     polynomial = Polynomial(sets, coefficients)
     return LeastNorm(polynomial, polynomial.norm(norm), dual, bound)
+
+
+def check_function(points: Array, values: Array) -> None:
+    """Raises ValueError unless values [N] in {−1, 1} are those of a function of points [N, k]."""
+    if points.ndim != 2 or values.shape != (len(points),) or not (np.abs(values) == 1).all():
+        shapes = f"{list(values.shape)} and {list(points.shape)}"
+        raise ValueError(f"table must be a value in {{-1, 1}} for each point [N, k], got arrays of shape {shapes}")
+    if len(np.unique(np.column_stack([points, values]), axis=0)) > len(np.unique(points, axis=0)):
+        raise ValueError("points must have one value each, got one that is there with both")
 
 
 def least_l2(rows: Array) -> tuple[Array | None, Array]:

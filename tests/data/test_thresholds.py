@@ -39,10 +39,12 @@ def test_labels_are_the_signs_of_the_polynomials(arguments: dict) -> None:
 def test_norms_are_as_prescribed_at_margin_one(norm: float, degree: int) -> None:
     data = ThresholdHierarchy(coefficient_norm=norm, degree=degree, **SIZES)
     assert data.n_labels == 48
-    for label, bound in enumerate(data.bounds):
+    for label, (bound, radius) in enumerate(zip(data.bounds, data.robustness, strict=True)):
         values = [polynomial_at(data, label, list(point)) for point in product((-1.0, 1.0), repeat=3)]
         assert min(map(abs, values)) == pytest.approx(1)
         assert max(map(abs, values)) == pytest.approx(bound)
+        corners = product((-1 - radius, -1 + radius, 1 - radius, 1 + radius), repeat=3)
+        assert min(abs(polynomial_at(data, label, list(corner))) for corner in corners) == pytest.approx(0.5, abs=1e-6)
         assert float(np.linalg.norm(data.coefficients[label])) == pytest.approx(norm, rel=1e-6)
         assert least_norm_ptf(data.truth_table(label), degree).norm <= norm * (1 + 1e-6)
 
@@ -81,7 +83,7 @@ def test_the_seed_decides() -> None:
         ({"fan_in": 9}, r"^fan_in must be an integer in 2..8, got 9$"),
         (
             {"degree": 4, "n_levels": 0},
-            r"^n_levels must be an integer >= 1, got 0; degree must be an integer in 1..3, got 4$",
+            r"^n_levels must be an integer >= 1, got 0; degree must be an integer in 1..3 for fan_in = 3, got 4$",
         ),
         (
             {"wiring": "tree", "n_inputs": 28},
@@ -89,7 +91,15 @@ def test_the_seed_decides() -> None:
         ),
         ({"labels_per_level": 2}, r"^labels_per_level must be an integer >= fan_in = 3, got 2$"),
         ({"wiring": "ring"}, r"^wiring must be one of random, tree, got 'ring'$"),
-        ({"coefficient_norm": 1.0, "fan_in": 4}, r"^coefficient_norm must be at least \d.* for 10 monomials, got 1.0$"),
+        ({"fan_in": 2, "degree": 1}, r"^degree must be an integer in 2..2 for fan_in = 2, got 1$"),
+        (
+            {"fan_in": 4, "degree": 1},
+            r"^coefficient_norm must be larger, the least of 500 polynomials drawn with fan_in = 4, degree = 1 has \d",
+        ),
+        (
+            {"fan_in": 2, "labels_per_level": 2, "coefficient_norm": 1.0},  # of two labels there is one XOR
+            r"^labels_per_level must be small enough for level 2 to be filled, got 2: lower it, or raise n_inputs = 16",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(change: dict, message: str) -> None:

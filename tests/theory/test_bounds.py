@@ -1,6 +1,7 @@
 """The paper's bounds: depth, certificates, widths and samples."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -81,6 +82,23 @@ def test_a_degree_that_the_kernel_lacks_needs_infinite_width() -> None:
     assert width_scaling(Polynomial([(0, 1, 2)], np.ones(1)), expansion("relu", 0.5), 3, 0.1) < math.inf
 
 
-def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match=r"robustness in \(0, 1\], got 2, 10, 1.5 and 1"):
-        depth_bound(2, 10, 1.5, 1.0)
+XOR, RELU = Polynomial([(0, 1)], np.ones(1)), expansion("relu", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: depth_bound(0, 10, 1.5, -1.0),
+            r"^n_levels must be positive, got 0; robustness must be in \(0, 1\], got 1.5; margin_growth must .* -1.0$",
+        ),
+        (lambda: margin_growth_needed(3, 0, 10, 0.5), "^n_levels must be positive, got 0$"),
+        (lambda: margin_growth_needed(3, 1, 10, math.nan), r"^robustness must be in \(0, 1\], got nan$"),
+        (lambda: certificate(1.0, 0.0), "^regularization must be positive, got 0.0$"),
+        (lambda: width_scaling(XOR, RELU, 9, 0.0), "^error must be positive, got 0.0$"),
+        (lambda: sample_scaling(XOR, RELU, 9, -1.0), "^error must be positive, got -1.0$"),
+    ],
+)
+def test_wrong_arguments_are_named(call: Callable[[], float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

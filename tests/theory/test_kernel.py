@@ -8,7 +8,7 @@ import torch
 
 from hierlit.models.random_features import ACTIVATIONS, RandomFeatures
 from hierlit.theory import expansion, hermite_coefficients, kernel, kernel_matrix, moment, width_for_error
-from hierlit.theory.kernel import checked
+from hierlit.theory.kernel import checked, quadrature_coefficients
 
 INNER = np.linspace(-1, 1, 9)
 
@@ -49,13 +49,41 @@ def test_kernels_with_closed_forms(beta: float) -> None:
         assert kernel(activation, beta, INNER) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("activation", ["relu", "erf"])
-def test_closed_coefficients_are_those_of_quadrature(activation: str) -> None:
-    draw = np.random.default_rng(0).standard_normal(4_000_000)
-    values = ACTIVATIONS[activation](torch.tensor(draw)).numpy()
-    hermite = [np.ones_like(draw), draw, (draw**2 - 1) / math.sqrt(2), (draw**3 - 3 * draw) / math.sqrt(6)]
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
+def test_kernels_are_those_of_monte_carlo_to_a_thousandth(activation: str, beta: float) -> None:
+    uniform = torch.quasirandom.SobolEngine(2, scramble=True, seed=0).draw(2**18, dtype=torch.float64)
+    one, other = torch.special.ndtri(uniform.clamp(1e-12, 1 - 1e-12)).T
+    for inner in INNER:
+        rho = (1 - beta**2) * inner + beta**2
+        pair = (one, rho * one + math.sqrt(max(0.0, 1 - rho**2)) * other)
+        first, second = (ACTIVATIONS[activation](normal.clone()) for normal in pair)
+        assert float(kernel(activation, beta, inner)) == pytest.approx(float((first * second).mean()), abs=1e-3)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_coefficients_are_those_of_monte_carlo_to_a_thousandth(activation: str) -> None:
+    n = 1_000_000
+    strata = (np.arange(n) + np.random.default_rng(0).uniform(size=n)) / n
+    t = torch.special.ndtri(torch.tensor(strata)).numpy()
+    values = ACTIVATIONS[activation](torch.tensor(t)).numpy()
+    hermite = [t**0, t, (t**2 - 1) / math.sqrt(2), (t**3 - 3 * t) / math.sqrt(6), (t**4 - 6 * t**2 + 3) / math.sqrt(24)]
     simulated = [float((values * h).mean()) for h in hermite]
-    assert hermite_coefficients(activation)[:4] == pytest.approx(simulated, abs=3e-3)
+    assert hermite_coefficients(activation)[:5] == pytest.approx(simulated, abs=1e-3)
+
+
+def test_quadrature_finds_the_coefficients_with_closed_forms() -> None:
+    for activation in ("relu", "erf"):
+        assert quadrature_coefficients(activation, 60) == pytest.approx(hermite_coefficients(activation, 60), abs=1e-9)
+    # cos(t) = Σ_j (−1)^j e^(−1/2)/√(2j)! h_2j(t)
+    cosine = [0.0 if i % 2 else (-1) ** (i // 2) * math.exp(-0.5) / math.sqrt(math.factorial(i)) for i in range(61)]
+    assert hermite_coefficients("cos", 60) == pytest.approx(cosine, abs=1e-9)
+
+
+def test_what_callers_share_cannot_be_changed() -> None:
+    for shared in (hermite_coefficients("relu"), hermite_coefficients("tanh"), expansion("relu", 0.5).by_degree):
+        with pytest.raises(ValueError, match="read-only"):
+            shared[0] = 1.0
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -121,3 +149,5 @@ def test_wrong_arguments_are_named() -> None:
         expansion("relu", 0.5, "uniform_phase")
     with pytest.raises(ValueError, match="error must be positive"):
         width_for_error("relu", 0.0)
+    with pytest.raises(ValueError, match="inputs must have no row of zeros, got one at row 1"):
+        kernel_matrix([[1.0, 2.0], [0.0, 0.0]], "relu", 0.5)

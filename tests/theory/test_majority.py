@@ -1,5 +1,6 @@
 """Random majorities: α against enumeration and simulation, neurons recovered."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -64,3 +65,15 @@ def test_labels_for_an_error_are_enough_of_them() -> None:
 def test_wrong_sizes_are_named(d: int, k: int) -> None:
     with pytest.raises(ValueError, match=f"k must be odd and in 1..{d}, the number of neurons, got {k}"):
         alpha(d, k)
+
+
+def test_wrong_numbers_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^error must be positive, got 0$"):
+        labels_for_error(0, 16, 3)
+    with pytest.raises(ValueError, match=r"^n must be an integer >= 1, got 0$"):
+        reconstruction_error(0, 16, 3)
+    for weights, sizes in (([[1, 1, 1], [1, 0, 0]], "[1, 3]"), (np.zeros((0, 3)), "[]")):
+        with pytest.raises(
+            ValueError, match=f"^weights must have rows of equally many nonzeros, got {re.escape(sizes)}$"
+        ):
+            reconstruct(np.array(weights), np.ones((4, len(weights))))

@@ -69,15 +69,15 @@ def least_l1_by_vertices(rows: np.ndarray) -> float:
     """The least ‖c‖₁ with rows·c ≥ 1: some optimum has as many tight rows as nonzero coefficients."""
     best, n = np.inf, rows.shape[1]
     for size in range(1, n + 1):
-        for support in combinations(range(n), size):
-            for active in combinations(range(8), size):
-                square = rows[np.ix_(active, support)]
-                if abs(np.linalg.det(square)) < 1e-9:
-                    continue
-                c = np.zeros(n)
-                c[list(support)] = np.linalg.solve(square, np.ones(size))
-                if (rows @ c).min() >= 1 - 1e-9:
-                    best = min(best, float(np.abs(c).sum()))
+        supports = np.array(list(combinations(range(n), size)))[:, None, None, :]
+        actives = np.array(list(combinations(range(8), size)))[None, :, :, None]
+        squares = rows[actives, supports]
+        support, active = np.nonzero(np.abs(np.linalg.det(squares)) > 1e-9)
+        found = np.linalg.solve(squares[support, active], np.ones((len(support), size, 1)))[..., 0]
+        c = np.zeros((len(support), n))
+        np.put_along_axis(c, supports[support, 0, 0], found, axis=1)
+        feasible = (c @ rows.T).min(1) >= 1 - 1e-9
+        best = min(best, float(np.abs(c[feasible]).sum(1).min(initial=np.inf)))
     return best
 
 
@@ -95,9 +95,9 @@ def test_least_l2_norms_of_all_functions_of_three_variables(degree: int) -> None
         assert (np.array(table) * found.polynomial(cube(3))).min() >= 1 - 1e-9
 
 
-@pytest.mark.parametrize("degree", [1, 2])
+@pytest.mark.parametrize("degree", [1, 2, 3])
 def test_least_l1_norms_of_all_functions_of_three_variables(degree: int) -> None:
-    for table in ALL_OF_3[:: 1 if degree == 1 else 5]:
+    for table in ALL_OF_3:
         expected = least_l1_by_vertices(rows_of(table, degree))
         if expected == np.inf:
             with pytest.raises(ValueError, match="degree must be larger"):
@@ -106,12 +106,6 @@ def test_least_l1_norms_of_all_functions_of_three_variables(degree: int) -> None
         found = least_norm_ptf(table, degree, "l1")
         assert found.norm == pytest.approx(expected, rel=1e-6)
         assert (found.dual >= -1e-12).all() and abs(found.gap) < 1e-6
-
-
-@pytest.mark.slow
-def test_least_l1_norms_of_all_functions_of_three_variables_and_degree_three() -> None:
-    for table in ALL_OF_3:
-        assert least_norm_ptf(table, 3, "l1").norm == pytest.approx(least_l1_by_vertices(rows_of(table, 3)), rel=1e-6)
 
 
 def test_a_domain_that_is_not_the_cube() -> None:
@@ -160,5 +154,9 @@ def test_wrong_arguments_are_named() -> None:
         least_norm_ptf([1, -1], norm="l0")
     with pytest.raises(ValueError, match=r"degree must be in 0\.\.1, got 2"):
         least_norm_ptf([1, -1], 2)
+    with pytest.raises(ValueError, match=r"table must be a value .* for each point .* of shape \[3\] and \[2, 1\]"):
+        least_norm_ptf([1, -1, 1], 1, points=[[1], [-1]])
+    with pytest.raises(ValueError, match="points must have one value each, got one that is there with both"):
+        least_norm_ptf([1, 1, -1], 1, points=[[1, 1], [-1, 1], [1, 1]])
     with pytest.raises(ValueError, match="polynomial must have the function's sign on the whole domain, got margin -1"):
         threshold_constants(Polynomial([(0,)], np.ones(1)), cube(1), [1, 1])
