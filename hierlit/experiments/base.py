@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
+import torch
 import yaml
 from jsonargparse.typing import Path_fr
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from hierlit.run_files import TABLES
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
 
+ROWS_AT_ONCE = 256
 Settings = dict[str, Any]
 """What distinguishes a run from the others of its experiment: values of `results.csv` by column, the seed aside."""
 
@@ -62,6 +65,13 @@ class Run:
     def seconds(self) -> float:
         """Seconds of training, over all blocks."""
         return float(self.blocks["seconds"].sum())
+
+    def test_scores(self) -> tuple[Tensor, Tensor]:
+        """Scores and labels [rows·|G|, n] of the test rows."""
+        task, table = self.cli.model, self.cli.datamodule.tables["test"]
+        with torch.no_grad():
+            scores = [task(inputs.to(task.device)).cpu() for inputs in table.inputs.split(ROWS_AT_ONCE)]
+        return torch.cat(scores).flatten(0, 1), table.labels.flatten(0, 1)
 
     def accuracy(self, level: int | None = None) -> float:
         """Held-out accuracy of a level after the last block; of the least accurate one when None."""
