@@ -4,18 +4,27 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
 from hierlit.checkpoints import LOGS
+from hierlit.cli.errors import explain
 from hierlit.files import replace_file
 
 SETTINGS = "settings.json"
 NOT_OF_IDENTITY = ("seeds",)
 """Fields that may change from one call to the next that goes on with it."""
+
+
+class ExperimentParser(ArgumentParser):
+    """jsonargparse's parser, with its errors in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints the usage and one line, and exits with code 2."""
+        super().error(explain(message, {}), ex)
 
 
 def experiment(args: Sequence[str]) -> None:
@@ -67,7 +76,7 @@ def experiment(args: Sequence[str]) -> None:
 
 def parse(name: str, kind: type, args: Sequence[str]) -> tuple[Any, ArgumentParser]:
     """The options of an experiment; `--quick` stands for values between those of config files and of the others."""
-    parser = ArgumentParser(prog=f"hierlit experiment {name}", description=kind.question)  # type: ignore[attr-defined]
+    parser = ExperimentParser(prog=f"hierlit experiment {name}", description=kind.question)  # type: ignore[attr-defined]
     parser.add_argument("--config", action="config", help="a YAML file of the options below")
     parser.add_class_arguments(kind)
     parser.add_argument("--quick", action=ActionYesNo, default=False, help="minutes instead of the full setting")

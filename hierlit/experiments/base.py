@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -105,10 +105,12 @@ class Experiment(ABC):
     Args:
         configs: Files of `fit` by name; each run is one of them with some arguments replaced.
         seeds: Number of seeds, of data and weights, that each setting is run with.
+        overrides: Arguments of `fit` replaced in all runs, by dotted name.
     """
 
     configs: dict[str, Path_fr]
     seeds: int = 5
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     question: ClassVar[str]
     """In a sentence or two."""
@@ -164,7 +166,7 @@ class Experiment(ABC):
 
     def fit_arguments(self, settings: Settings, seed: int) -> list[str]:
         """The command line of a run, its folder and options of display aside."""
-        own = {"data.data_seed": seed, "model.weight_seed": seed, **self.arguments(settings)}
+        own = {"data.data_seed": seed, "model.weight_seed": seed, **self.overrides, **self.arguments(settings)}
         overrides = [f"--{name}={argument(value)}" for name, value in own.items()]
         return ["fit", "--config", str(self.config(settings).absolute), *overrides]
 

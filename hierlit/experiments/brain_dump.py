@@ -1,0 +1,147 @@
+"""brain_dump: what the auxiliary labels of a circuit are worth to its output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hierlit.data import BrainDump
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict
+from hierlit.experiments.statistics import means
+from hierlit.theory import reconstruct, reconstruction_error
+
+Array = np.ndarray[Any, Any]
+GAP = 0.15
+"""Held-out accuracy that all auxiliary labels add to the target, at least, if they are what makes it learnable."""
+
+
+@dataclass
+class BrainDumpExperiment(Experiment):
+    """Trains a circuit told through random majorities of its neurons: some of them, of other sizes, of other depths.
+
+    Args:
+        configs: One file of `fit` with `BrainDump` as data.
+        seeds: Number of seeds, of circuit, rows and weights.
+        shares: Shares of the auxiliary labels.
+        majority_sizes: Sizes k of the majorities, at the first depth.
+        depths: Depths of the circuit, at the first size.
+    """
+
+    shares: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.25, 0.5, 1.0])
+    majority_sizes: list[int] = field(default_factory=lambda: [3, 1, 5])
+    depths: list[int] = field(default_factory=lambda: [4, 3, 2])
+
+    question: ClassVar[str] = (
+        "A Boolean circuit's output is hard to learn from its inputs alone. How much of the circuit must labels tell, "
+        "as random majorities of its neurons, for the output to be learned?"
+    )
+    prediction: ClassVar[str] = (
+        "With enough random majorities of every layer the output is learned (the paper's Theorem 3.4): the neurons are "
+        "linear functions of the labels up to an error that falls as one over the square root of their number. Our "
+        f"expectation of the figures: all of them together add at least {GAP} of accuracy, and each further share adds."
+    )
+    quick: ClassVar[dict[str, Any]] = {"seeds": 1, "shares": [0.0, 0.25, 1.0], "majority_sizes": [3], "depths": [3]}
+
+    def settings(self) -> Iterator[Settings]:
+        """Every share, at every size with the first depth and every depth with the first size."""
+        size, depth = self.majority_sizes[0], self.depths[0]
+        pairs = [(own, depth) for own in self.majority_sizes] + [(size, own) for own in self.depths[1:]]
+        for own_size, own_depth in pairs:
+            for share in self.shares:
+                if share > 0 or own_size == size:  # without labels there is nothing of any size
+                    yield {"depth": own_depth, "majority_size": own_size, "share": share}
+
+    def arguments(self, settings: Settings) -> dict[str, Any]:
+        """Arguments of the data."""
+        names = {"depth": "depth", "majority_size": "majority_size", "share": "auxiliary_share"}
+        return {f"data.{names[name]}": value for name, value in settings.items()}
+
+    def outcome(self, run: Run) -> dict[str, Any]:
+        """Accuracy of the target on test rows, of its labels, and how well the neurons can be recovered from these."""
+        scores, labels = run.test_scores()
+        right = (scores * labels > 0).double().mean(0).tolist()
+        found = {"target": right[-1], "n_labels": len(right) - 1}
+        found["auxiliary"] = float(np.mean(right[:-1])) if len(right) > 1 else np.nan
+        inputs = run.cli.datamodule.tables["test"].inputs[:, 0].numpy() > 0
+        return found | reconstruction(run.cli.datamodule.data, inputs, labels.numpy(), scores.numpy())
+
+    def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
+        """The target against the share, by size and by depth; the neurons' error beside it."""
+        figure, (by_size, by_depth, error) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+        size, depth = self.majority_sizes[0], self.depths[0]
+        draw_lines(by_size, results[results["depth"] == depth], "majority_size", "target", f"depth {depth}")
+        draw_lines(by_depth, results[results["majority_size"] == size], "depth", "target", f"majorities of {size}")
+        told = results[(results["share"] > 0) & (results["depth"] == depth)]
+        draw_lines(error, told, "majority_size", "neuron_error", f"depth {depth}: error of the recovered neurons")
+        for (own,), rows in told.groupby(["majority_size"], sort=False):
+            expected = rows.groupby("share")["expected_error"].mean()
+            error.plot(expected.index, expected, "k:", linewidth=1, label="by theory" if own == size else None)
+        error.set(ylabel="root mean square error", yscale="log", xscale="log")
+        error.legend(fontsize=8)
+        return {"brain_dump": figure}
+
+    def summary(self, results: pd.DataFrame) -> pd.DataFrame:
+        """A row a setting."""
+        by = ["depth", "majority_size", "share"]
+        table = means(results, by, "target").rename(columns={"mean": "target"})
+        others = results.groupby(by, sort=False)[["auxiliary", "neuron_error", "expected_error"]].mean().reset_index()
+        return table.merge(others, on=by)
+
+    def verdict(self, results: pd.DataFrame) -> Verdict:
+        """What all labels add to none, by depth, and whether more labels are better throughout."""
+        own = results[results["majority_size"] == self.majority_sizes[0]]
+        text, holds = [], True
+        for depth, rows in own.groupby("depth"):
+            curve = rows.groupby("share")["target"].mean()
+            gap = curve.iloc[-1] - curve.iloc[0]
+            rises = bool((curve.diff().dropna() > -0.01).all())
+            holds &= bool(gap >= GAP) and rises
+            shape = "rising with every share" if rises else "not rising throughout"
+            text.append(f"depth {depth}: {curve.iloc[0]:.3f} with none, {curve.iloc[-1]:.3f} with all, {shape}")
+        return Verdict(holds, "Accuracy of the output on test rows, mean over seeds: " + "; ".join(text) + ".")
+
+
+def reconstruction(data: BrainDump, inputs: Array, labels: Array, scores: Array) -> dict[str, float]:
+    """Root mean square errors of recovered neurons, mean over the layers that labels tell of.
+
+    Args:
+        data: The circuit.
+        inputs: Its inputs [rows, d] as truth values.
+        labels: Its labels [rows, n] in {−1, 1}.
+        scores: What the network takes them for, [rows, n].
+
+    Returns:
+        `neuron_error` from the labels, `neuron_error_of_scores` from the scores' signs, `expected_error` by theory.
+    """
+    errors: dict[str, list[float]] = {"neuron_error": [], "neuron_error_of_scores": [], "expected_error": []}
+    first = 0
+    for weights, bits in zip(data.majorities, data.neurons(inputs.astype(np.uint8)), strict=False):
+        if not len(weights):
+            return dict.fromkeys(errors, np.nan)
+        truth = 2.0 * bits - 1
+        own = slice(first, first := first + len(weights))
+        for name, told in (("neuron_error", labels), ("neuron_error_of_scores", np.sign(scores))):
+            errors[name].append(float(np.sqrt(np.mean((reconstruct(weights, told[:, own]) - truth) ** 2))))
+        n_ones = int(np.count_nonzero(weights[0]))
+        errors["expected_error"].append(reconstruction_error(len(weights), weights.shape[1], n_ones))
+    return {name: float(np.mean(found)) for name, found in errors.items()}
+
+
+def draw_lines(axes: Axes, results: pd.DataFrame, lines: str, column: str, title: str) -> None:
+    """A line of means with 95% intervals for each value of a column, against the share."""
+    for (value,), rows in results.groupby([lines], sort=False):
+        table = means(rows, ["share"], column).sort_values("share")
+        (line,) = axes.plot(
+            table["share"], table["mean"], "o-", markersize=4, label=f"{lines.replace('_', ' ')} {value}"
+        )
+        axes.fill_between(table["share"], table["low"], table["high"], alpha=0.15, color=line.get_color())
+    axes.set(xlabel="share of the auxiliary labels", ylabel="test accuracy of the output", title=title)
+    axes.legend(fontsize=8)

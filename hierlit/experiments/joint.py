@@ -1,0 +1,132 @@
+"""joint: is anything lost when all blocks are trained at once, end to end?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, tables_of
+from hierlit.experiments.statistics import means
+
+EXACT, GRADIENT = "layerwise, exact", "layerwise, gradient"
+LAST, EVERY = "joint, last block's scores", "joint, every block's scores"
+WAYS = (EXACT, GRADIENT, LAST, EVERY)
+
+
+@dataclass
+class JointExperiment(Experiment):
+    """Trains each network layer by layer, and jointly: the same draws of W¹, the same data, at least the same time.
+
+    Args:
+        configs: Files of `fit`, by the name of their hierarchy; no adaptation, since joint training has none.
+        seeds: Number of seeds.
+        epochs: Epochs of joint training, by the same names; enough for the time that gradient steps take layerwise.
+        threshold: Held-out accuracy from which a level is learned.
+    """
+
+    epochs: dict[str, int] = field(default_factory=dict)
+    threshold: float = 0.99
+
+    question: ClassVar[str] = (
+        "The paper's guarantees are for layerwise training. Does the same network, trained jointly on the same data "
+        "for at least the same time, learn the same levels?"
+    )
+    prediction: ClassVar[str] = (
+        "None: this is the paper's third open question. Our expectation: with every block's scores supervised joint "
+        "training climbs too; with the last block's alone it learns fewer levels of a deep hierarchy than layerwise."
+    )
+    quick: ClassVar[dict[str, Any]] = {"seeds": 1}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        missing = [name for name in self.configs if name not in self.epochs]
+        if missing:
+            raise ValueError(f"epochs must have each name of configs, missing {', '.join(missing)}")
+
+    def settings(self) -> Iterator[Settings]:
+        """Every hierarchy in every way."""
+        for name in self.configs:
+            for way in WAYS:
+                yield {"config": name, "way": way}
+
+    def arguments(self, settings: Settings) -> dict[str, Any]:
+        """The solver."""
+        way, blocks = settings["way"], {"layerwise.stop_when_learned": False}
+        if way in (EXACT, GRADIENT):
+            return blocks | {"model.solver": "ExactSolver" if way == EXACT else "GradientSolver"}
+        joint = {"model.solver": "JointSolver", "model.solver.epochs": self.epochs[settings["config"]]}
+        return blocks | joint | {"model.solver.every_block": way == EVERY}
+
+    def outcome(self, run: Run) -> dict[str, Any]:
+        """Accuracy by level after the last block, and how far each block is from the layerwise minimum."""
+        last = run.levels[run.levels["block"] == run.levels["block"].max()]
+        accuracy = last["val_accuracy"].to_numpy()
+        return {
+            "levels_learned": int((accuracy >= self.threshold).sum()),
+            "n_levels": len(accuracy),
+            "mean_accuracy": float(accuracy.mean()),
+            "least_accuracy": float(accuracy.min()),
+            "epochs_run": int(run.blocks["epochs"].sum()),
+            "training_seconds": run.seconds,
+            "largest_gradient_norm": float(run.blocks["gradient_norm"].max()),
+        }
+
+    def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
+        """Accuracy by level after the last block, and gradient norms by block, for each hierarchy."""
+        levels, blocks = (tables_of(results, folder, f"{name}.csv") for name in ("levels", "blocks"))
+        last = levels[levels["block"] == levels.groupby("run_run")["block"].transform("max")]
+        names = list(self.configs)
+        figure, axes = plt.subplots(2, len(names), figsize=(5 * len(names), 7), layout="constrained", squeeze=False)
+        for column, name in enumerate(names):
+            for way in WAYS:
+                own = last[(last["run_config"] == name) & (last["run_way"] == way)]
+                table = means(own, ["level"], "val_accuracy")
+                axes[0, column].errorbar(*_points(table, "level"), marker="o", markersize=4, capsize=2, label=way)
+                norms = blocks[(blocks["run_config"] == name) & (blocks["run_way"] == way)]
+                table = means(norms, ["block"], "gradient_norm")
+                axes[1, column].plot(table["block"], table["mean"], "o-", markersize=4, label=way)
+            axes[0, column].set(xlabel="level", ylabel="held-out accuracy", title=name)
+            axes[1, column].set(xlabel="block", ylabel="norm of the gradient of F_k", yscale="log")
+        axes[0, 0].legend(fontsize=8)
+        return {"joint": figure}
+
+    def summary(self, results: pd.DataFrame) -> pd.DataFrame:
+        """A row a hierarchy and way."""
+        groups = results.groupby(["config", "way"], sort=False)
+        return groups.agg(
+            levels_learned=("levels_learned", "mean"),
+            n_levels=("n_levels", "first"),
+            mean_accuracy=("mean_accuracy", "mean"),
+            least_accuracy=("least_accuracy", "mean"),
+            training_seconds=("training_seconds", "mean"),
+            epochs=("epochs_run", "mean"),
+            largest_gradient_norm=("largest_gradient_norm", "median"),
+        ).reset_index()
+
+    def verdict(self, results: pd.DataFrame) -> Verdict:
+        """Levels learned by each way, and the time each took."""
+        table = results.groupby(["config", "way"], sort=False)[["levels_learned", "training_seconds"]].mean()
+        text, holds = [], True
+        for name in self.configs:
+            own = table.loc[name]
+            parts = [
+                f"{way}: {own.loc[way].iloc[0]:.1f} in {own.loc[way].iloc[1]:.0f} s" for way in WAYS if way in own.index
+            ]
+            n_levels = int(results[results["config"] == name]["n_levels"].iloc[0])
+            text.append(f"{name}, levels learned of {n_levels}: {', '.join(parts)}")
+            layerwise = max(own.loc[way].iloc[0] for way in (EXACT, GRADIENT))
+            holds &= bool(own.loc[EVERY].iloc[0] > 1 and own.loc[LAST].iloc[0] < layerwise)
+        return Verdict(holds, "; ".join(text) + ".")
+
+
+def _points(table: pd.DataFrame, x: str) -> tuple[Any, Any, Any]:
+    """Places, means and half-widths of the intervals, as `errorbar` takes them."""
+    half = (table["high"] - table["mean"]).fillna(0)
+    return table[x], table["mean"], np.asarray(half)

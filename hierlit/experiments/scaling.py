@@ -1,0 +1,241 @@
+"""scaling: features, rows and blocks that a hierarchy needs, and the decay of what is learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import linregress
+
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict
+from hierlit.report import margin_growth
+
+WIDTH, ROWS, DEPTH, DECAY = "features", "rows", "blocks", "decay"
+VARIED = {"K": "data.degree", "n": "data.labels_per_level", "r": "data.n_levels"}
+RESOLVED = 1e-10
+"""Mean loss down to which float32 scores resolve it."""
+
+
+@dataclass
+class ScalingExperiment(Experiment):
+    """Finds the least q, m and D that learn a hierarchy as its degree, labels and depth grow, and fits decay rates.
+
+    Args:
+        configs: `juntas`, a file of `fit` with `JuntaHierarchy`, and `decay`, one whose levels are learned early on.
+        seeds: Number of seeds.
+        degrees: K; the first value of this and the next two is kept while another varies.
+        labels: n, labels a level.
+        depths: r.
+        widths: q to try, ascending, with the rows of the config.
+        rows: m to try, ascending, with the features of the config.
+        further: Blocks beyond the hierarchy's levels, for D and for the decay.
+        threshold: Held-out accuracy of the least accurate level from which a hierarchy is learned.
+    """
+
+    degrees: list[int] = field(default_factory=lambda: [2, 3])
+    labels: list[int] = field(default_factory=lambda: [8, 16, 32])
+    depths: list[int] = field(default_factory=lambda: [2, 1, 3, 4])
+    widths: list[int] = field(default_factory=lambda: [50, 100, 200, 400, 800, 1600])
+    rows: list[int] = field(default_factory=lambda: [250, 500, 1000, 2000, 4000, 8000])
+    further: int = 8
+    threshold: float = 0.95
+
+    question: ClassVar[str] = (
+        "How do the features q, the rows m and the layers D that it takes to learn a hierarchy grow with its degree K, "
+        "its labels n and its depth r? And does the loss of what is learned decay exponentially with further blocks?"
+    )
+    prediction: ClassVar[str] = (
+        "q and m are polynomial in the hierarchy's constants, and D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1), so linear in r (the "
+        "paper). Our reading for random features: at most of the order of f^K for windows of f coordinates, here "
+        "f = d + n·r, and so an exponent of at most K. Once a label has its margin its loss decays exponentially with "
+        "further blocks (the paper); γ is the rate."
+    )
+    needed: ClassVar[tuple[str, ...]] = ("juntas", "decay")
+    quick: ClassVar[dict[str, Any]] = {
+        "seeds": 1,
+        "degrees": [2],
+        "labels": [8, 16],
+        "depths": [2, 3],
+        "widths": [100, 200, 400, 800],
+        "rows": [500, 1000, 2000, 4000],
+        "further": 4,
+    }
+
+    def settings(self) -> Iterator[Settings]:
+        """Each hierarchy with each width, each number of rows, and more blocks than it needs; then the decays."""
+        for shape in self.shapes():
+            for width in self.widths:
+                yield {"config": "juntas", "part": WIDTH, **shape, "amount": width}
+            for rows in self.rows:
+                yield {"config": "juntas", "part": ROWS, **shape, "amount": rows}
+            yield {"config": "juntas", "part": DEPTH, **shape, "amount": shape["r"] + self.further}
+        yield {"config": "decay", "part": DECAY, "K": 0, "n": 0, "r": 0, "amount": self.further}
+
+    def shapes(self) -> list[dict[str, int]]:
+        """The hierarchies: one of K, n, r varies at a time."""
+        first = {"K": self.degrees[0], "n": self.labels[0], "r": self.depths[0]}
+        axes = {"K": self.degrees, "n": self.labels, "r": self.depths}
+        found = [first | {name: value} for name, values in axes.items() for value in values]
+        return [shape for place, shape in enumerate(found) if shape not in found[:place]]
+
+    def arguments(self, settings: Settings) -> dict[str, Any]:
+        """The hierarchy's and the network's size."""
+        if settings["part"] == DECAY:
+            levels = self.section(settings, "data")["n_levels"]
+            return {"model.n_blocks": levels + settings["amount"], "layerwise.stop_when_learned": False}
+        own = {argument: settings[name] for name, argument in VARIED.items()}
+        if settings["part"] == DEPTH:
+            return own | {"model.n_blocks": settings["amount"], "layerwise.stop_when_learned": False}
+        own["model.n_blocks"] = settings["r"] + 2
+        return own | {"model.n_features" if settings["part"] == WIDTH else "data.n_train": settings["amount"]}
+
+    def outcome(self, run: Run) -> dict[str, Any]:
+        """Accuracy, blocks needed, and the rate and fit of the decay."""
+        least = run.levels.groupby("block")["val_accuracy"].min()
+        done = least[least >= self.threshold]
+        found = {"least_accuracy": run.accuracy(), "blocks_needed": float(done.index[0]) if len(done) else np.nan}
+        return found | (decay(run) if run.settings["part"] == DECAY else {})
+
+    def needs(self, results: pd.DataFrame) -> pd.DataFrame:
+        """The least q, m and blocks of each hierarchy: mean over seeds of what was enough, NaN where nothing was."""
+        table = []
+        for (part, k, n, r), rows in results.groupby(["part", "K", "n", "r"], sort=False):
+            if part == DECAY:
+                continue
+            if part == DEPTH:
+                enough = rows.groupby("seed")["blocks_needed"].min()
+            else:
+                learned = rows[rows["least_accuracy"] >= self.threshold]
+                enough = learned.groupby("seed")["amount"].min().reindex(rows["seed"].unique())
+            failed = enough.isna().any()
+            table.append({"part": part, "K": k, "n": n, "r": r, "needed": np.nan if failed else enough.mean()})
+        return pd.DataFrame(table)
+
+    def exponents(self, results: pd.DataFrame) -> pd.DataFrame:
+        """Slopes of log(needed) in log n, log r, and in log f with f = d + n·r; NaN with fewer than two points."""
+        inputs = self.section({"config": "juntas"}, "data").get("n_inputs", 16)
+        table = []
+        needs = self.needs(results).assign(f=lambda rows: inputs + rows["n"] * rows["r"])
+        base = {"K": self.degrees[0], "n": self.labels[0], "r": self.depths[0]}
+        for part, rows in needs.groupby("part", sort=False):
+            of_degree = rows[rows["K"] == base["K"]]
+            for name, own in (
+                ("n", of_degree[of_degree["r"] == base["r"]]),
+                ("r", of_degree[of_degree["n"] == base["n"]]),
+                ("f", of_degree),
+            ):
+                known = own.dropna()
+                enough = known[name].nunique() > 1
+                slope = linregress(np.log(known[name]), np.log(known["needed"])).slope if enough else np.nan
+                table.append({"needed": part, "grows with": name, "exponent": slope, "points": len(known)})
+        return pd.DataFrame(table)
+
+    def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
+        """Accuracy against q and m, blocks against r, and the decay."""
+        figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+        draw_accuracy(axes[0, 0], results[results["part"] == WIDTH], "random features q")
+        draw_accuracy(axes[0, 1], results[results["part"] == ROWS], "training rows m")
+        needs = self.needs(results)
+        blocks = needs[(needs["part"] == DEPTH) & (needs["n"] == self.labels[0]) & (needs["K"] == self.degrees[0])]
+        blocks = blocks.sort_values("r")
+        axes[1, 0].plot(blocks["r"], blocks["needed"], "o-", label="measured")
+        axes[1, 0].plot(blocks["r"], blocks["r"], "k:", label="one block a level")
+        axes[1, 0].set(xlabel="levels r", ylabel="blocks needed")
+        axes[1, 0].legend(fontsize=8)
+        draw_decay(axes[1, 1], results[results["part"] == DECAY])
+        return {"scaling": figure}
+
+    def summary(self, results: pd.DataFrame) -> pd.DataFrame:
+        """What each hierarchy needs, then the measured exponents."""
+        wide = self.needs(results).pivot_table(
+            index=["K", "n", "r"], columns="part", values="needed", sort=False, dropna=False
+        )
+        return wide.reset_index()
+
+    def verdict(self, results: pd.DataFrame) -> Verdict:
+        """Exponents beside the theory's, and the decay's rate and fit."""
+        slopes = self.exponents(results).set_index(["needed", "grows with"])["exponent"]
+        decays = results[results["part"] == DECAY]
+        text = [
+            f"{part} grow as {', '.join(f'{name}^{slopes[part, name]:.2f}' for name in ('n', 'r', 'f'))}"
+            for part in (WIDTH, ROWS)
+        ]
+        text.append(f"blocks as r^{slopes[DEPTH, 'r']:.2f}")
+        rate, fit, growth = (decays[name].mean() for name in ("decay_rate", "decay_r2", "margin_growth"))
+        least = decays["decay_r2"].min()
+        text.append(
+            f"the loss of learned labels falls by e^−{rate:.2f} a block (R² {fit:.3f}, least {least:.3f}; "
+            f"least growth γ of a level's margin in the block after it is learned: {growth:.2f})"
+        )
+        at_most = all(not slopes[part, "f"] > self.degrees[0] for part in (WIDTH, ROWS))
+        return Verdict(bool(at_most and fit >= 0.9 and rate > 0), "; ".join(text) + ".")
+
+
+def decay(run: Run) -> dict[str, Any]:
+    """How the mean loss of each level falls with the blocks after the one that learns it.
+
+    Returns:
+        `decay_rate`, the mean over levels of the slopes of −log loss, `decay_r2`, the mean R² of their fits,
+        `losses`, each level's losses by block, and `margin_growth`, γ as the run prints it.
+    """
+    losses, accuracy = losses_by_block(run)
+    slopes, fits = [], []
+    for level in range(losses.shape[1]):
+        learned = np.flatnonzero(accuracy[:, level] >= 0.999)
+        own = losses[learned[0] :, level] if len(learned) else np.zeros(0)
+        own = own[: int(np.argmax(own < RESOLVED)) or None] if (own < RESOLVED).any() else own
+        if len(own) >= 3:
+            fit = linregress(np.arange(len(own)), np.log(own))
+            slopes.append(-fit.slope)
+            fits.append(fit.rvalue**2)
+    staircase = next(c for c in run.cli.trainer.callbacks if type(c).__name__ == "Staircase")  # type: ignore[attr-defined]
+    growth = margin_growth(staircase.train, 0.999)
+    return {
+        "decay_rate": float(np.mean(slopes)) if slopes else np.nan,
+        "decay_r2": float(np.mean(fits)) if fits else np.nan,
+        "margin_growth": math.nan if growth is None else growth,
+        "losses": "|".join(" ".join(f"{value:.4g}" for value in column) for column in losses.T),
+    }
+
+
+@torch.no_grad()
+def losses_by_block(run: Run) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Mean loss and accuracy [blocks, levels] of the training rows after each block."""
+    task, table = run.cli.model, run.cli.datamodule.tables["train"]
+    net = task.net
+    members = [torch.tensor(task.levels) == level for level in sorted(set(task.levels))]
+    stream, losses, accuracy = net.embed(table.inputs), [], []
+    for block in range(int(net.n_trained)):
+        stream = net.advance(stream, block)
+        margins = net.scores(stream) * table.labels
+        loss, right = task.loss.margin_loss(margins).mean((0, 1)), (margins > 0).double().mean((0, 1))
+        losses.append([float(loss[own].mean()) for own in members])
+        accuracy.append([float(right[own].min()) for own in members])
+    return np.array(losses), np.array(accuracy)
+
+
+def draw_accuracy(axes: Axes, results: pd.DataFrame, name: str) -> None:
+    """Accuracy of the least accurate level against an amount, a line a hierarchy."""
+    for (k, n, r), rows in results.groupby(["K", "n", "r"], sort=False):
+        curve = rows.groupby("amount")["least_accuracy"].mean()
+        axes.plot(curve.index, curve, "o-", markersize=4, label=f"K = {k}, n = {n}, r = {r}")
+    axes.set(xlabel=name, ylabel="accuracy of the least accurate level", xscale="log")
+    axes.legend(fontsize=7)
+
+
+def draw_decay(axes: Axes, results: pd.DataFrame) -> None:
+    """Each level's loss by block, of the first seed."""
+    for level, text in enumerate(str(results["losses"].iloc[0]).split("|") if len(results) else [], start=1):
+        values = [float(value) for value in text.split()]
+        axes.plot(range(1, len(values) + 1), values, "o-", markersize=3, label=f"level {level}")
+    axes.set(xlabel="blocks trained", ylabel="mean loss of a level's labels", yscale="log")
+    axes.legend(fontsize=7)
