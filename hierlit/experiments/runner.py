@@ -107,7 +107,8 @@ def run_all(experiment: Experiment, folder: Path, workers: int | None, console: 
     turns = context.Queue()
     for turn in range(n_workers):
         turns.put(turn % n_gpus if n_gpus else -1)
-    pool = ProcessPoolExecutor(n_workers, context, prepare, (turns, max(1, n_cores() // n_workers)))
+    n_threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, n_cores() // n_workers))
+    pool = ProcessPoolExecutor(n_workers, context, prepare, (turns, n_threads))
     with pool, shown(console, len(waiting)) as advance:
         futures: dict[Future[Row], Cell] = {pool.submit(run_cell, experiment, *cell, folder): cell for cell in waiting}
         try:
