@@ -81,12 +81,13 @@ def draw_rows(n_rows: int, n_bits: int, draws: Draws) -> NDArray[np.uint8]:
         codes = draws.permutation(2**n_bits)[:n_rows, None]
         return ((codes >> np.arange(n_bits)) & 1).astype(np.uint8)
     rows = draws.bits(n_rows, n_bits)
-    while len(first := _first_occurrences(rows)) < n_rows:
+    while len(first := first_occurrences(rows)) < n_rows:
         rows = np.concatenate([rows[first], draws.bits(n_rows - len(first), n_bits)])
     return rows
 
 
-def _first_occurrences(rows: NDArray[np.uint8]) -> NDArray[np.intp]:
+def first_occurrences(rows: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Return where each distinct row of bits is first, ascending."""
     packed = np.packbits(rows, axis=1)
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     return np.sort(np.unique(keys, return_index=True)[1])

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
 from hierlit.data.checks import loader_problems, n_set_aside, raise_problems, set_aside_problems, table_problems
 from hierlit.draws import Draws
+from hierlit.theory import cube
 
 SPLITS = ("train", "val", "test")
 
@@ -168,6 +170,16 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         """The true level of each label, from 1, or None if unknown."""
 
     @property
+    def top_level(self) -> int | None:
+        """r, the highest level of a label; None if levels are unknown. Labels of no level, 0, do not raise it."""
+        return None if self.levels is None else max(self.levels)
+
+    @property
+    def n_pairs(self) -> int:
+        """m|G|, the training rows, set-aside ones included, times the locations."""
+        return self.n_rows["train"] * self.n_locations
+
+    @property
     def n_rows(self) -> dict[str, int]:
         """Rows of each table; the tables are made for it only where `sizes` does not tell."""
         if self.sizes:
@@ -181,6 +193,14 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         Entry Σ_j 2^j [argument j is 1]. None where it is no function of a few of them, or not known to be.
         """
         return None
+
+    def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """A label as a function of k inputs or labels of earlier levels: points [N, k] and values [N], all ±1.
+
+        By default all 2^k points, with the values of `truth_table`; None where that is.
+        """
+        table = self.truth_table(label)
+        return None if table is None else (cube(len(table).bit_length() - 1), np.array(table, dtype=float))
 
     @abstractmethod
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -1,5 +1,6 @@
 """The random hierarchy model: classes made of symbols, made of symbols, down to the leaves of a tree."""
 
+import math
 import warnings
 
 import numpy as np
@@ -13,6 +14,9 @@ from hierlit.draws import Draws, split_tables
 Symbols = NDArray[np.int64]
 MAX_CODES = 2**20
 """Most tuples of symbols, v^s, among which rules are drawn."""
+MAX_LEAVES = 2**16
+MAX_ARGUMENTS = 16
+"""Arguments of a label, v·s, up to which it is told as a function of them: ξ is a matter of 2^(v·s) corners."""
 
 
 class RandomHierarchyModel(HierarchyDataModule):
@@ -25,8 +29,9 @@ class RandomHierarchyModel(HierarchyDataModule):
     Locations are the leaves, from the left; see `TreeWindows` for windows. A leaf's inputs are its symbol, one channel
     a symbol, 1 or −1. Its labels are the symbols of its ancestors, level after level from the bottom, likewise: a label
     of level i is 1 in about one of ``n_symbols`` rows, of the last level in one of ``n_classes``. In the paper's terms
-    r = n_levels, and a label is a polynomial threshold function of degree K = n_children of the level below: a sum over
-    the tuples of its symbol of the product of their symbols' labels.
+    r = n_levels, and a label is a polynomial threshold function of degree K ≤ n_children of the level below: a sum over
+    the tuples of its symbol of the product of their symbols' labels. Of the v^s tuples a level has only those of its
+    symbols, and on them many labels are of a smaller degree: ``hierlit describe`` works it out.
 
     Rows are distinct, so train, val and test never share one. If there are fewer than n_train + n_val + n_test data,
     that is n_classes · n_synonyms^((s^L − 1)/(s − 1)), they repeat, also between splits, with a warning.
@@ -39,7 +44,7 @@ class RandomHierarchyModel(HierarchyDataModule):
         n_classes: Classes n_c.
         n_synonyms: Tuples m of each symbol; n_symbols^n_children must be enough for all.
         n_children: Children s of a node.
-        n_levels: Levels L above the leaves.
+        n_levels: Levels L above the leaves, of which there are s^L, at most 65,536.
         flat: One location with all leaves as its input and the class alone as labels, for baselines.
         n_train: Training rows.
         n_val: Validation rows.
@@ -69,8 +74,9 @@ class RandomHierarchyModel(HierarchyDataModule):
     ) -> None:
         problems = at_least(2, n_symbols=n_symbols, n_classes=n_classes, n_children=n_children)
         problems += at_least(1, n_synonyms=n_synonyms, n_levels=n_levels, n_train=n_train, n_val=n_val, n_test=n_test)
+        problems += [] if isinstance(flat, bool) else [f"flat must be true or false, got {flat!r}"]
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
-        problems = problems or _rule_problems(n_symbols, n_classes, n_synonyms, n_children)
+        problems = problems or _rule_problems(n_symbols, n_classes, n_synonyms, n_children, n_levels)
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters()
@@ -119,6 +125,20 @@ class RandomHierarchyModel(HierarchyDataModule):
         """The level of each label's symbol; of the classes if flat too."""
         below = [] if self.flat else [level for level in range(1, self.n_levels) for _ in range(self.n_symbols)]
         return [*below, *[self.n_levels] * self.n_classes]
+
+    def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """The symbol's tuples among those of its level, as one-hot labels of the level below, leaf by leaf.
+
+        None if a class is to be told of the leaves alone, or ``n_symbols`` · ``n_children`` is above 16.
+        """
+        n_arguments = self.n_symbols * self.n_children
+        if n_arguments > MAX_ARGUMENTS or (self.flat and self.n_levels > 1):
+            return None
+        level, first = self.levels[label], self.levels.index(self.levels[label])
+        tuples = self.rules[self.n_levels - level].reshape(-1, self.n_children)
+        own = np.arange(len(tuples)) // self.n_synonyms == label - first
+        arguments = one_hot(tuples, self.n_symbols).reshape(-1, n_arguments)
+        return np.where(arguments, 1.0, -1.0), np.where(own, 1.0, -1.0)
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw data: inputs [rows, |G|, n_inputs] and labels [rows, |G|, n_labels], in {-1, 1}."""
@@ -175,7 +195,9 @@ def one_hot(symbols: Symbols, n: int) -> NDArray[np.uint8]:
     return hot
 
 
-def _rule_problems(n_symbols: int, n_classes: int, n_synonyms: int, n_children: int) -> list[str]:
+def _rule_problems(n_symbols: int, n_classes: int, n_synonyms: int, n_children: int, n_levels: int) -> list[str]:
+    if n_levels * math.log(n_children) > math.log(MAX_LEAVES) + 1e-9:
+        return [f"n_levels must leave at most {MAX_LEAVES} leaves of n_children = {n_children}, got {n_levels}"]
     n_tuples = n_symbols**n_children
     if n_tuples > MAX_CODES:
         return [f"n_children must leave at most {MAX_CODES} tuples of n_symbols = {n_symbols}, got {n_children}"]

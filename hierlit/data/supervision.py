@@ -1,9 +1,12 @@
 """Supervision: what a training set tells of any hierarchy's labels, and what it tells wrongly."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import SPLITS, HierarchyDataModule
@@ -12,6 +15,8 @@ from hierlit.draws import Draws, as_signs
 
 NO_LEVEL = 0
 """The level of a label that belongs to no hierarchy."""
+N_PATTERNS = 30
+"""Patterns of signs that are tried for a rare label."""
 
 
 class Supervision(HierarchyDataModule):
@@ -31,8 +36,10 @@ class Supervision(HierarchyDataModule):
             be observed otherwise; where there is none, nothing is observed. This is the paper's first open question.
         flip_probability: Chance of each training label being flipped, in [0, 0.5].
         n_redundant: Labels that repeat another one, or its negation, at its level.
-        n_rare: Labels that hold where several labels of a level all have a given sign, one level above.
-        rare_share: Share of the training pairs, in (0, 0.5], that a rare label comes as near to as it can.
+        n_rare: Labels that hold where several labels up to a level all have a given sign, one level above: labels of
+            that level first, then those of earlier ones. Levels are drawn among those with labels enough.
+        rare_share: Share of the training pairs, in (0, 0.5], that a rare label comes as near to as it can; there is a
+            warning if that is not within a factor of 2.
         n_distractors: Labels that are fair coins, of level 0.
         shuffle_labels: A control: deal the label rows of each split out to its inputs at random, so that labels no
             longer depend on inputs.
@@ -57,7 +64,7 @@ class Supervision(HierarchyDataModule):
         problems = within("observed", observed, "(0, 1]") + within("flip_probability", flip_probability, "[0, 0.5]")
         problems += within("rare_share", rare_share, "(0, 0.5]")
         problems += at_least(0, n_redundant=n_redundant, n_rare=n_rare, n_distractors=n_distractors)
-        problems += _level_problems(supervised_levels, data.levels, n_rare)
+        problems += _level_problems(supervised_levels, data.levels, n_rare, n_distractors)
         raise_problems(problems)
         super().__init__(data.batch_size, data.acceptance_fraction, data.data_seed)
         self.data, self.sizes = data, data.sizes
@@ -68,9 +75,11 @@ class Supervision(HierarchyDataModule):
         of_level = [1] * data.n_labels if data.levels is None else data.levels
         self._repeated = Draws(data.data_seed, "redundant labels").integers(n_redundant, data.n_labels)
         chosen = sorted(set(of_level) - {NO_LEVEL})
-        self._rare_levels = [
-            chosen[number] for number in Draws(data.data_seed, "rare levels").integers(n_rare, len(chosen))
-        ]
+        # of balanced labels, so many conjoined are as rare as that
+        enough = [level for level in chosen if 2 * rare_share * 2.0 ** sum(0 < own <= level for own in of_level) >= 1]
+        candidates = enough or chosen[-1:]
+        picks = Draws(data.data_seed, "rare levels").integers(n_rare, len(candidates))
+        self._rare_levels = [candidates[pick] for pick in picks]
         added = [of_level[label] for label in self._repeated] + [level + 1 for level in self._rare_levels]
         self._of_level = [*of_level, *added, *[NO_LEVEL] * n_distractors]
 
@@ -97,6 +106,10 @@ class Supervision(HierarchyDataModule):
     def truth_table(self, label: int) -> tuple[int, ...] | None:
         """That of the hierarchy's own labels; None for added ones."""
         return self.data.truth_table(label) if label < self.data.n_labels else None
+
+    def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """That of the hierarchy's own labels; None for added ones."""
+        return self.data.label_function(label) if label < self.data.n_labels else None
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """The hierarchy's tables with labels added, and training labels flipped and hidden."""
@@ -139,32 +152,60 @@ class Supervision(HierarchyDataModule):
 
 
 class _Conjunctions:
-    """Rare labels: each holds where several signed labels of a level hold, as many as bring its share to the given."""
+    """Rare labels: each holds where some labels up to a level, those of the highest first, have given signs.
+
+    Args:
+        labels: The hierarchy's training labels [m, |G|, n].
+        of_level: Their levels, and perhaps others'.
+        levels: For each rare label the highest level of those it conjoins.
+        share: The share of the pairs that it should hold in.
+        seed: Seed of the choices.
+    """
 
     def __init__(self, labels: Tensor, of_level: list[int], levels: Sequence[int], share: float, seed: int) -> None:
-        self.terms: list[tuple[Tensor, Tensor]] = []
+        self.terms: list[dict[int, float]] = []
+        reached = []
         for number, level in enumerate(levels):
             draws = Draws(seed, "rare labels", number)
-            members = [label for label, own in enumerate(of_level[: labels.shape[2]]) if own == level]
-            order = torch.tensor(members)[torch.from_numpy(draws.permutation(len(members)))]
-            pairs = labels[..., order].flatten(0, 1)
-            wanted = pairs[draws.integers(1, len(pairs))[0]]  # so that it holds somewhere
-            shares = (pairs == wanted).cumprod(1).double().mean(0)
-            n_terms = int((shares.log() - math.log(share)).abs().argmin()) + 1
-            self.terms.append((order[:n_terms], wanted[:n_terms]))
+            members = [label for label in draws.permutation(labels.shape[2]).tolist() if 0 < of_level[label] <= level]
+            order = sorted(members, key=lambda label: -of_level[label])
+            held, terms = self._draw(labels[..., order].flatten(0, 1), order, share, draws)
+            reached.append(held)
+            self.terms.append(terms)
+        if any(not share / 2 <= held <= 2 * share for held in reached):
+            text = (
+                f"rare_share = {share:g} is out of reach: rare labels hold in {min(reached):.3g} to {max(reached):.3g}"
+            )
+            warnings.warn(f"{text} of the training pairs", stacklevel=3)
+
+    def _draw(self, pairs: Tensor, order: list[int], share: float, draws: Draws) -> tuple[float, dict[int, float]]:
+        """The share and the signs by label of a conjunction: a new one within a factor of 2, or the nearest found."""
+        patterns, found = torch.unique(pairs, dim=0), []
+        for pattern in patterns[draws.permutation(len(patterns))[:N_PATTERNS]]:
+            shares = (pairs == pattern).cumprod(1).double().mean(0)
+            distances = (shares / share).log().abs()
+            place = int(distances.argmin())
+            terms = dict(zip(order[: place + 1], pattern.tolist(), strict=False))
+            found.append((terms in self.terms, float(distances[place]), float(shares[place]), terms))
+            if found[-1][:2] <= (False, math.log(2)):
+                break
+        return min(found, key=lambda each: each[:2])[2:]
 
     def of(self, labels: Tensor) -> Tensor:
         """The conjunctions [rows, |G|, n_rare] of a split's labels."""
-        columns = [(labels[..., order] == wanted).all(-1) for order, wanted in self.terms]
+        columns = [(labels[..., list(terms)] == torch.tensor(list(terms.values()))).all(-1) for terms in self.terms]
         return 2 * torch.stack(columns, 2).to(labels) - 1 if columns else labels[..., :0]
 
 
-def _level_problems(supervised: list[int] | None, levels: list[int] | None, n_rare: int) -> list[str]:
+def _level_problems(
+    supervised: list[int] | None, levels: list[int] | None, n_rare: int, n_distractors: int
+) -> list[str]:
     if supervised is None:
         return []
     if levels is None:
         return [f"supervised_levels must be null for data that does not tell its levels, got {supervised}"]
-    valid = sorted(set(levels) | ({level + 1 for level in levels} if n_rare else set()))
+    added = {level + 1 for level in levels if n_rare} | ({NO_LEVEL} if n_distractors else set())
+    valid = sorted(set(levels) | added)
     wrong = [level for level in supervised if level not in valid]
     if supervised and not wrong:
         return []

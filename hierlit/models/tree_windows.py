@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hierlit.models.proximity import Proximity
+from hierlit.models.resnet import is_count
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class TreeWindows(Proximity):
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} must be an integer >= {least}, got {value}"
+            f"{name} must be an integer >= {least}, got {value!r}"
             for name, value, least in (("n_children", self.n_children, 2), ("n_levels", self.n_levels, 1))
-            if value < least
+            if not is_count(value) or value < least
         ]
         if problems:
             raise ValueError("; ".join(problems))

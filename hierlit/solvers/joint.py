@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from hierlit.models.resnet import readout
+from hierlit.models.resnet import is_count, readout
 from hierlit.solvers.base import Certificate, EpochSums, Solver
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class JointSolver(Solver):
         every_block: Whether each block's scores are supervised, and not the last block's alone.
 
     Raises:
-        ValueError: If `epochs` is not positive.
+        ValueError: If `epochs` is not a positive integer.
     """
 
     is_joint = True
@@ -46,7 +46,7 @@ class JointSolver(Solver):
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         every_block: bool = False,
     ) -> None:
-        if epochs < 1:
+        if not is_count(epochs):
             raise ValueError(f"epochs must be a positive integer, got {epochs}")
         self.epochs, self.every_block = epochs, every_block
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hierlit.data import ArrayHierarchy, Batch, HierarchyDataModule
+from hierlit.data import ArrayHierarchy, Batch, HierarchyDataModule, Supervision
 from hierlit.data.base import ArrayDataset, FixedBatches
 
 
@@ -119,6 +119,15 @@ def test_nothing_is_set_aside_at_fraction_zero_and_at_least_one_row_above() -> N
     one = ArrayHierarchy(*arrays(), acceptance_fraction=1e-6)
     one.setup()
     assert len(one.held_rows) == 1
+
+
+def test_the_depth_and_the_pairs_of_the_papers_bound() -> None:
+    inputs, labels = torch.randn(20, 5, 2), torch.ones(20, 5, 3)
+    data = ArrayHierarchy(inputs, labels, val=(inputs, labels), levels=[1, 3, 2], acceptance_fraction=0.5)
+    assert (data.top_level, data.n_pairs) == (3, 20 * 5)
+    with_coins = Supervision(data, n_distractors=2)
+    assert (with_coins.top_level, with_coins.n_pairs) == (3, 20 * 5)
+    assert Custom(custom_tables()).top_level is None
 
 
 def test_setup_makes_the_tables_once() -> None:

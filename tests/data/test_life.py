@@ -68,6 +68,23 @@ def test_shapes_balance_and_seeds() -> None:
     assert float((data.tables["train"].inputs > 0).float().mean()) == pytest.approx(0.4, abs=0.03)
 
 
+def test_boards_are_distinct_and_drawn_alike() -> None:
+    sparse = LifeAutomaton(rows=4, columns=4, density=0.2, n_train=2000, n_val=100, n_test=100)
+    sparse.setup()
+    boards = torch.cat([table.inputs[..., 0] for table in sparse.tables.values()])
+    assert len(boards.unique(dim=0)) == 2200
+    assert float((boards[:100] > 0).float().mean()) == pytest.approx(0.2, abs=0.04)
+
+
+def test_boards_repeat_with_a_warning_where_there_are_too_few() -> None:
+    data = LifeAutomaton(rows=3, columns=3, n_train=600, n_val=20, n_test=20)  # of 512
+    with pytest.warns(
+        UserWarning, match=r"640 boards were asked for, but 100 draws found \d+ at density = 0.4: boards"
+    ):
+        data.setup()
+    assert sum(len(table) for table in data.tables.values()) == 640
+
+
 def test_the_truth_table_is_the_rule() -> None:
     data = LifeAutomaton(n_levels=1, **SIZES)
     data.setup()

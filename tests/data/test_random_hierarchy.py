@@ -96,13 +96,14 @@ def test_too_few_data_repeat_with_a_warning() -> None:
         RandomHierarchyModel(3, 2, 2, 2, 2, **SIZES).setup()
 
 
-def test_symbols_are_as_likely_as_one_another() -> None:
+def test_symbols_are_as_likely_as_their_places_in_the_rules() -> None:
     data = RandomHierarchyModel(n_train=4000)
     data.setup()
-    shares = (data.tables["train"].labels > 0).float().mean((0, 1))
-    # classes are drawn uniformly; below them a symbol's share depends on the tuples it is in
-    assert (shares[-8:] - 1 / 8).abs().max() < 0.02
-    assert (shares[:-8] - 1 / 8).abs().max() < 0.12
+    shares = (data.tables["train"].labels > 0).double().mean((0, 1)).view(3, 8)
+    expected = np.full(8, 1 / 8)
+    for level, rules in zip((2, 1, 0), data.rules, strict=True):
+        assert np.abs(shares[level].numpy() - expected).max() < 0.02
+        expected = np.bincount(rules.ravel(), np.repeat(expected / 8, 8), minlength=8)  # of a symbol's 4 pairs
 
 
 def test_the_seed_decides() -> None:
@@ -124,16 +125,36 @@ def test_windows_show_one_leaf_of_each_sibling_subtree(s: int, levels: int) -> N
         assert table[leaf].tolist() == expected
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_labels_are_told_as_functions_of_the_level_below(levels: int) -> None:
+    data = RandomHierarchyModel(4, 3, 2, 2, levels, **SIZES)
+    for label, level in enumerate(data.levels):
+        points, values = data.label_function(label)
+        n_symbols = 3 if level == levels else 4
+        assert points.shape == (2 * n_symbols, 8) and (values == 1).sum() == 2
+        own = {tuple(pair) for pair in data.rules[levels - level][label - data.levels.index(level)].tolist()}
+        assert {tuple(np.flatnonzero(point == 1) - (0, 4)) for point in points[values == 1]} == own
+    assert RandomHierarchyModel(9, 9, 4, 2, 3).label_function(0) is None
+    assert RandomHierarchyModel(4, 3, 2, 2, 2, flat=True).label_function(0) is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"n_synonyms": 9}, r"^n_synonyms must be at most 8, so that 64 tuples are enough, got 9$"),
         ({"n_symbols": 1, "n_levels": 0}, r"^n_symbols must be an integer >= 2, got 1; n_levels must be .* got 0$"),
         ({"n_children": 8}, r"^n_children must leave at most 1048576 tuples of n_symbols = 8, got 8$"),
+        ({"n_levels": 64}, r"^n_levels must leave at most 65536 leaves of n_children = 2, got 64$"),
+        ({"flat": "no"}, r"^flat must be true or false, got 'no'$"),
     ],
 )
 def test_bad_arguments_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RandomHierarchyModel(**change)
+
+
+def test_windows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"n_children\^n_levels = 2\^3 = 8 must be n_locations = 9"):
         TreeWindows(2, 3).table(9)
+    with pytest.raises(ValueError, match=r"^n_children must be an integer >= 2, got '2'; n_levels must .* got 1.5$"):
+        TreeWindows("2", 1.5)

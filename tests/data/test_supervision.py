@@ -74,6 +74,13 @@ def test_one_positive_label_is_left_and_every_one_may_be_it() -> None:
     assert ((seen[:, 0] > 0).sum(0) - mean).abs().max() < 4 * mean.max().sqrt()
 
 
+def test_levels_of_added_labels_can_be_supervised() -> None:
+    seen = labels(Supervision(juntas(), supervised_levels=[0], n_distractors=2))
+    assert (seen[..., :10] == 0).all() and (seen[..., 10:] != 0).all()
+    rare = Supervision(juntas(), supervised_levels=[3], n_rare=1, rare_share=0.1)
+    assert (rare.levels[10] == 3) == bool((labels(rare)[..., 10] != 0).all())
+
+
 def test_a_single_positive_is_drawn_among_those_observed() -> None:
     seen = labels(Supervision(juntas(), single_positive=True, supervised_levels=[2]))
     assert (seen[..., :5] == 0).all() and (seen[..., 5:] != 0).any()
@@ -106,10 +113,31 @@ def test_rare_labels_are_conjunctions_as_rare_as_asked_for(share: float) -> None
     for label in range(16, 22):
         rows = table[table[:, label] > 0]
         assert share / 2 < len(rows) / len(table) < 2 * share
-        level = [own for own in range(16) if data.levels[own] == data.levels[label] - 1]
-        fixed = [own for own in level if rows[:, own].abs().mean() == rows[:, own].mean().abs()]
+        up_to = [own for own in range(16) if data.levels[own] < data.levels[label]]
+        fixed = [own for own in up_to if rows[:, own].abs().mean() == rows[:, own].mean().abs()]
         wanted = rows[0, fixed]
         assert torch.equal((table[:, fixed] == wanted).all(1), table[:, label] > 0)
+
+
+def test_rare_labels_of_an_automaton_conjoin_levels() -> None:
+    rings = CellularAutomaton(n_levels=6, n_cells=32, n_train=300, n_val=50, n_test=50)
+    data = Supervision(rings, n_rare=8)
+    cells = labels(data).flatten(0, 1)
+    assert data.levels[6:] == [7] * 8
+    for label in range(6, 14):
+        held = cells[cells[:, label] > 0]
+        assert 0.005 < len(held) / len(cells) < 0.02
+        fixed = [own for own in range(6) if held[:, own].unique().numel() == 1]
+        assert 5 in fixed and len(fixed) > 1
+        assert torch.equal((cells[:, fixed] == held[0, fixed]).all(1), cells[:, label] > 0)
+    assert len(cells[:, 6:].T.unique(dim=0)) == 8
+
+
+def test_a_share_out_of_reach_is_said() -> None:
+    with pytest.warns(
+        UserWarning, match=r"^rare_share = 0.01 is out of reach: rare labels hold in 0\.\d+ to 0\.\d+ of"
+    ):
+        Supervision(rings(), n_rare=2).setup()
 
 
 def test_distractors_are_coins_of_no_level() -> None:

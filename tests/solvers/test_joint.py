@@ -85,8 +85,9 @@ def test_w1_stays_as_it_was_drawn(fit) -> None:
 
 
 def test_wrong_arguments_are_named(fit) -> None:
-    with pytest.raises(ValueError, match="epochs must be a positive integer, got 0"):
-        JointSolver(epochs=0)
+    for epochs in (0, 1.5):
+        with pytest.raises(ValueError, match=f"epochs must be a positive integer, got {epochs}"):
+            JointSolver(epochs=epochs)
     task = LayerwiseTask(1, 2, 8, None, Window1d(3), n_blocks=2, adaptation=AdaptiveDraw(), solver=JointSolver())
     with pytest.raises(ValueError, match=r"adaptation redraws a block .* leave it out of joint training"):
         fit(task, rings())
