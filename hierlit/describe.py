@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -15,9 +16,8 @@ from hierlit.data import HierarchyDataModule
 from hierlit.plan.options import Run
 from hierlit.theory import (
     KernelExpansion,
-    LeastNorm,
+    Polynomial,
     ThresholdConstants,
-    cube,
     depth_bound,
     expansion,
     least_norm_ptf,
@@ -54,17 +54,37 @@ class LevelConstants:
     Attributes:
         level: The level; 0 for labels of no level.
         n_labels: Labels.
-        ones: Least and largest share of 1 among a label's observed training values.
+        ones: Least and largest share of 1 among a label's observed training values; None if there are none.
         observed: Share of the training values that is observed.
         constants: The largest of K, M, B and the least of ξ over the labels, each label's of the PTF of least norm and
-            degree; None where the data tells no truth tables.
+            degree; None where the data does not tell its labels as functions of a few others.
     """
 
     level: int
     n_labels: int
-    ones: tuple[float, float]
+    ones: tuple[float, float] | None
     observed: float
     constants: ThresholdConstants | None
+
+
+class Needs(NamedTuple):
+    """What a label asks for, in order.
+
+    Attributes:
+        width: Features.
+        rows: Pairs.
+        window: Coordinates of its window that vary: inputs, and labels of earlier levels.
+    """
+
+    width: float
+    rows: float
+    window: int
+
+    @classmethod
+    def of(cls, polynomial: Polynomial, kernel: KernelExpansion, window: int) -> Needs:
+        """The needs of a label's PTF."""
+        arguments = (polynomial, kernel, window, FEATURES_ERROR)
+        return cls(width_scaling(*arguments), sample_scaling(*arguments), window)
 
 
 @dataclass(frozen=True)
@@ -74,13 +94,11 @@ class Description:
     Attributes:
         name: The data's class.
         n_levels: r, None if the data does not tell.
-        n_pairs: m|G| of the rows that are fitted.
+        n_pairs: m|G|.
         n_blocks: D − 1.
-        robustness: ξ that the run asks of margins.
-        window: Coordinates of a window.
+        robustness: ξ: what the run asks of margins, or the least of the levels if that is smaller.
         levels: By level.
-        width: Features that the hardest label asks for, in order; None without constants.
-        rows: Pairs that it asks for, in order.
+        needs: Those of the label that needs most features; None without constants.
         margin_growth: γ, None if not given.
     """
 
@@ -89,10 +107,8 @@ class Description:
     n_pairs: int
     n_blocks: int
     robustness: float
-    window: int
     levels: list[LevelConstants]
-    width: float | None
-    rows: float | None
+    needs: Needs | None
     margin_growth: float | None
 
     @classmethod
@@ -107,62 +123,63 @@ class Description:
         parameters = run.task.hparams
         kernel = expansion(net.activation, float(parameters["beta"]), str(parameters["bias"]))
         found = [least_ptf(data, label) for label in range(data.n_labels)]
-        window = net.windows.size * net.n_inputs  # what of a window varies before the labels are learned
-        scaling = [needs(ptf, kernel, window) for ptf in found if ptf is not None]
-        of_level = data.levels
+        level_of = data.levels or [1] * data.n_labels
+        levels = level_constants(data.tables["train"].labels, level_of, [ptf and ptf.constants for ptf in found])
+        radii = [row.constants.robustness for row in levels if row.constants is not None]
+        places, n_inputs = net.windows.size, data.n_inputs
+        needs = [
+            Needs.of(ptf.polynomial, kernel, places * (n_inputs + sum(0 < own < level for own in level_of)))
+            for level, ptf in zip(level_of, found, strict=True)
+            if ptf is not None
+        ]
         return cls(
             name=type(getattr(data, "data", data)).__name__,
-            n_levels=None if of_level is None else len(set(of_level) - {0}),
-            n_pairs=len(data.fit_rows) * data.n_locations,
+            n_levels=data.top_level,
+            n_pairs=data.n_pairs,
             n_blocks=run.n_blocks,
-            robustness=float(parameters["robustness"]),
-            window=window,
-            levels=level_constants(data.tables["train"].labels, of_level, found),
-            width=max((width for width, _ in scaling), default=None),
-            rows=max((rows for _, rows in scaling), default=None),
+            robustness=min(float(parameters["robustness"]), *radii, 1.0),
+            levels=levels,
+            needs=max(needs, default=None),
             margin_growth=options.margin_growth,
         )
 
 
+class LabelPtf(NamedTuple):
+    """A label's PTF of least degree and, at that degree, least norm, with its constants."""
+
+    polynomial: Polynomial
+    constants: ThresholdConstants
+
+
+def least_ptf(data: HierarchyDataModule, label: int) -> LabelPtf | None:
+    """A label's PTF; None if the label is not known as a function of a few others."""
+    function = data.label_function(label)
+    if function is None:
+        return None
+    points, values = function
+    return _least_ptf(tuple(map(tuple, points.tolist())), tuple(values.tolist()))
+
+
 @cache
-def _least_ptf(table: tuple[int, ...]) -> LeastNorm:
-    return least_norm_ptf(table, threshold_degree(table))
-
-
-def least_ptf(data: HierarchyDataModule, label: int) -> LeastNorm | None:
-    """A label's PTF of least degree and, at that degree, least norm; None if its truth table is not known."""
-    table = data.truth_table(label)
-    return None if table is None else _least_ptf(tuple(table))
-
-
-def needs(ptf: LeastNorm, kernel: KernelExpansion, window: int) -> tuple[float, float]:
-    """Features and pairs that a PTF asks for, in order."""
-    width = width_scaling(ptf.polynomial, kernel, window, FEATURES_ERROR)
-    return width, sample_scaling(ptf.polynomial, kernel, window, FEATURES_ERROR)
+def _least_ptf(points: tuple[tuple[float, ...], ...], values: tuple[float, ...]) -> LabelPtf:
+    polynomial = least_norm_ptf(values, threshold_degree(values, points), points=points).polynomial
+    return LabelPtf(polynomial, threshold_constants(polynomial, points, values))
 
 
 def level_constants(
-    labels: Tensor, of_level: Sequence[int] | None, found: Sequence[LeastNorm | None]
+    labels: Tensor, level_of: Sequence[int], found: Sequence[ThresholdConstants | None]
 ) -> list[LevelConstants]:
-    """The rows of the table, of training labels [m, |G|, n] and each label's PTF."""
-    level_of = [1] * labels.shape[2] if of_level is None else list(of_level)
+    """The rows of the table, of training labels [m, |G|, n], their levels and constants."""
     observed = (labels != 0).double().mean((0, 1))
     ones = (labels > 0).double().mean((0, 1)) / observed
     rows = []
     for level in sorted(set(level_of)):
         members = [label for label, own in enumerate(level_of) if own == level]
-        shares = [float(ones[label]) for label in members]
-        constants = [constants_of(ptf) for label in members if (ptf := found[label]) is not None]
-        share = float(observed[members].mean())
-        rows.append(LevelConstants(level, len(members), (min(shares), max(shares)), share, hardest(constants)))
+        shares = [float(ones[label]) for label in members if observed[label] > 0]
+        constants = [own for label in members if (own := found[label]) is not None]
+        ends, share = (min(shares), max(shares)) if shares else None, float(observed[members].mean())
+        rows.append(LevelConstants(level, len(members), ends, share, hardest(constants)))
     return rows
-
-
-def constants_of(ptf: LeastNorm) -> ThresholdConstants:
-    """Its K, M, B and ξ on the whole cube."""
-    points = cube(max((max(chosen, default=-1) for chosen in ptf.polynomial.sets), default=-1) + 1)
-    values = ptf.polynomial(points)
-    return threshold_constants(ptf.polynomial, points, values / abs(values))
 
 
 def hardest(constants: Sequence[ThresholdConstants]) -> ThresholdConstants | None:
@@ -185,8 +202,8 @@ def print_description(description: Description) -> None:
     for name in ("level", "labels", "share of 1", "observed", "K", "M", "B", "ξ"):
         table.add_column(name, justify="right")
     for row in description.levels:
-        low, high = row.ones
-        share = f"{low:.3f}" if round(low, 3) == round(high, 3) else f"{low:.3f}–{high:.3f}"
+        ends = sorted({f"{share:.3f}" for share in row.ones or ()})
+        share = "–".join(ends) or "–"
         c = row.constants
         numbers = ["?"] * 4 if c is None else [str(c.degree), *(f"{x:.3g}" for x in (c.norm, c.bound, c.robustness))]
         table.add_row(str(row.level), str(row.n_labels), share, f"{row.observed:.0%}", *numbers)
@@ -198,13 +215,13 @@ def print_description(description: Description) -> None:
 def constant_lines(description: Description) -> list[str]:
     """What the columns are, and the width and rows they ask for."""
     lines = ["K, M, B, ξ: degree, coefficient norm, bound, robustness of the PTFs of least degree and norm, the worst"]
-    if description.width is None:
-        return ["K, M, B, ξ: not known, since these labels are no functions of a few labels of the level before"]
-    if math.isinf(description.width):
+    needs = description.needs
+    if needs is None:
+        return ["K, M, B, ξ: not known, as this data does not tell its labels as functions of a few others"]
+    if math.isinf(needs.width):
         return [*lines, "width, rows: the kernel lacks a degree that a label has: raise beta, or change activation"]
-    width, rows = (f"{value:.2g}" for value in (description.width, description.rows or 0))
-    asks = f"width: of the order of {width} features, and {rows} pairs, for windows of {description.window} inputs"
-    return [*lines, f"{asks} (ours: squared norm in the kernel's space over error²; an upper bound, far from tight)"]
+    asks = f"width: of the order of {needs.width:.2g} features and {needs.rows:.2g} pairs, where {needs.window} of a"
+    return [*lines, f"{asks} window's coordinates vary (ours: squared norm in the kernel's space over error²)"]
 
 
 def depth_line(description: Description) -> str:
@@ -213,7 +230,7 @@ def depth_line(description: Description) -> str:
     formula = "D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1)"
     if not r:
         return f"depth: the network has D = {depth}; {formula} needs levels, which this data does not tell"
-    known = f"r = {r}, m|G| = {description.n_pairs:,}, ξ = {description.robustness:g}"
+    known = f"r = {r}, m|G| = {description.n_pairs:,}, ξ = {description.robustness:.3g}"
     needed = margin_growth_needed(description.n_blocks, r, description.n_pairs, description.robustness)
     meets = f"D = {depth} meets it from γ = {needed:.3g} on" if math.isfinite(needed) else f"D = {depth} is too small"
     line = f"depth: the paper's {formula} with {known}: {meets}"

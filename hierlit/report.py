@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from hierlit.data import HierarchyDataModule
 from hierlit.metrics import by_level
 from hierlit.theory import depth_bound
 
@@ -71,10 +72,10 @@ def margin_growth(rows: Sequence[Sequence[Mapping[str, float]]], learned_accurac
 
     Returns:
         The least log(s/s') over the levels, s and s' the mean shortfalls 1 − y·ŷ of the margins after the block that
-        learns a level and after the next; None unless every level was learned before the last block.
+        learns a level and after the next; None unless every level was learned before the last block. Level 0 is none.
     """
     growths = []
-    for level in range(len(rows[0])):
+    for level in (place for place, row in enumerate(rows[0]) if row["level"] > 0):
         learned = [block for block, of_block in enumerate(rows) if of_block[level]["accuracy"] >= learned_accuracy]
         if not learned or learned[0] + 1 == len(rows):
             return None
@@ -84,27 +85,23 @@ def margin_growth(rows: Sequence[Sequence[Mapping[str, float]]], learned_accurac
 
 
 def margin_line(
-    rows: Sequence[Sequence[Mapping[str, float]]],
-    n_levels: int | None,
-    n_pairs: int,
-    robustness: float,
-    learned_accuracy: float,
+    rows: Sequence[Sequence[Mapping[str, float]]], data: HierarchyDataModule, robustness: float, learned_accuracy: float
 ) -> str:
     """What the paper's main result says of a finished run; nothing if a training pair is left without its margin.
 
     Args:
         rows: For each block the rows by level of the training rows.
-        n_levels: r; None if unknown.
-        n_pairs: m|G|.
+        data: What it was trained on.
         robustness: ξ.
         learned_accuracy: Training accuracy from which a level is learned.
     """
     if not rows or any(row["margin_error"] != 0 for row in rows[-1]):
         return ""
-    said = f"zero empirical margin error: y·ŷ ≥ 1 − ξ/2 for each label at all {n_pairs:,} training pairs"
-    growth = margin_growth(rows, learned_accuracy) if n_levels else None
-    if not n_levels or growth is None or growth <= 0:
+    labels = "each label" if bool((data.tables["train"].labels != 0).all()) else "each observed label"
+    said = f"zero empirical margin error: y·ŷ ≥ 1 − ξ/2 for {labels} at all {data.n_pairs:,} training pairs"
+    growth = margin_growth(rows, learned_accuracy) if data.top_level else None
+    if not data.top_level or growth is None or growth <= 0:
         return said
-    least, depth = depth_bound(n_levels, n_pairs, robustness, growth), len(rows) + 1
+    least, depth = depth_bound(data.top_level, data.n_pairs, robustness, growth), len(rows) + 1
     meets = "meets" if depth >= least else "is below"
     return f"{said}; D = {depth} {meets} the paper's bound, D ≥ {least} at this run's γ = {growth:.2g}"

@@ -142,8 +142,8 @@ def test_plan_prints_what_it_found_and_writes_nothing(own_folder: Path, capsys: 
     assert max(map(len, printed.split("- epochs")[0].splitlines())) <= 80
     for part in ("each of 3", "memory at the peak", "Gram matrix", "factorisations", "3 blocks", "All-reduced"):
         assert part in printed
-    # r = 3, m|G| = 320·16, ξ = 1: 3·(⌈log(8·5120)/2⌉ + 1)
-    assert "3·(⌈10.62/γ⌉ + 1) = 21 at γ = 2" in printed
+    # r = 3, m|G| = 400·16, ξ = 1: 3·(⌈log(8·6400)/2⌉ + 1)
+    assert "3·(⌈10.84/γ⌉ + 1) = 21 at γ = 2" in printed
     assert not list(own_folder.iterdir())
 
 
@@ -151,7 +151,7 @@ def test_what_a_config_does_not_tell_is_said(capsys: pytest.CaptureFixture[str])
     planned()
     printed = capsys.readouterr().out
     assert "taken as 200 a block" in printed
-    assert "3·(⌈9.23/γ⌉ + 1) needs --plan.margin_growth" in printed
+    assert "3·(⌈9.46/γ⌉ + 1) needs --plan.margin_growth" in printed
 
 
 @pytest.mark.parametrize(

@@ -111,10 +111,8 @@ class Staircase(L.Callback):
         elif "train" in pl_module.results:
             print_table("train", pl_module)
         if self.train and trainer.is_global_zero:
-            n_levels = None if pl_module.levels is None else len(set(pl_module.levels))
-            robustness = float(pl_module.hparams["robustness"])
-            n_pairs = len(trainer.datamodule.tables["train"]) * pl_module.net.n_locations  # type: ignore[attr-defined]
-            line = margin_line(self.train, n_levels, n_pairs, robustness, pl_module.learned_accuracy)
+            data, robustness = trainer.datamodule, float(pl_module.hparams["robustness"])  # type: ignore[attr-defined]
+            line = margin_line(self.train, data, robustness, pl_module.learned_accuracy)
             print(line, end="\n" if line else "")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]

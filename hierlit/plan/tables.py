@@ -99,10 +99,9 @@ def message_table(work: BlockWork, link: float | None) -> Table:
 def depth_line(run: Run, sizes: Sizes, margin_growth: float | None) -> str:
     """The paper's depth bound, or what it would need."""
     depth, formula = f"depth: the network has D = {sizes.n_blocks + 1}", "D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1)"
-    if run.data.levels is None:
+    n_levels, n_pairs, robustness = run.data.top_level, run.data.n_pairs, float(run.task.hparams["robustness"])
+    if n_levels is None:
         return f"{depth}; the paper's {formula} needs levels, which this data does not tell"
-    n_levels, n_pairs = max(run.data.levels), sum(sizes.batches["train"]) * sizes.n_locations
-    robustness = float(run.task.hparams["robustness"])
     bound = f"{n_levels}·(⌈{math.log(8 * n_pairs / robustness):.2f}/γ⌉ + 1)"
     if margin_growth is None:
         return f"{depth}; the paper's {formula} = {bound} needs --plan.margin_growth, by which a block grows margins"

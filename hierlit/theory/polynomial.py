@@ -144,14 +144,25 @@ def threshold_constants(polynomial: Polynomial, points: ArrayLike, values: Array
     return ThresholdConstants(polynomial.degree, unit.norm(), margin, bound, robustness(unit, domain, signs))
 
 
-def robustness(polynomial: Polynomial, points: Array, values: Array, steps: int = 40) -> float:
-    """ξ of `ThresholdConstants`, by bisection; over a box, a multilinear polynomial is least at one of its corners."""
-    k = points.shape[1]
-    signed = values[:, None] * monomial_values(points, polynomial.sets) * polynomial.coefficients
+def robustness(polynomial: Polynomial, points: Array, values: Array, steps: int = 30) -> float:
+    """ξ of `ThresholdConstants`, by bisection; over a box, a multilinear polynomial is least at one of its corners.
+
+    At the corner of signs e it is Σ_t ξ^t Σ_{|T|=t} e_T Σ_{S⊇T} c_S z_S, sums that are taken once for every t.
+    """
+    k, largest = points.shape[1], max(map(len, polynomial.sets))
+    parts = monomials(k, largest)
+    outer, inner = ([sum(1 << j for j in chosen) for chosen in sets] for sets in (polynomial.sets, parts))
+    contained = np.array(inner) & ~np.array(outer)[:, None] == 0
+    signed = values[:, None] * monomial_values(points, polynomial.sets) * polynomial.coefficients @ contained
+    corners, sizes = monomial_values(cube(k), parts).T, np.array([len(part) for part in parts])
+    terms = [signed[:, sizes == size] @ corners[sizes == size] for size in range(largest + 1)]
 
     def holds(radius: float) -> bool:
-        corners = monomial_values(1 + radius * cube(k), polynomial.sets)
-        return bool((signed @ corners.T).min() >= 0.5 - 1e-12)
+        total = terms[-1].copy()
+        for term in terms[-2::-1]:
+            total *= radius
+            total += term
+        return bool(total.min() >= 0.5 - 1e-12)
 
     low, high = 0.0, 1.0
     if holds(high):
@@ -256,12 +267,12 @@ def least_l1(rows: Array) -> tuple[Array | None, Array]:
     return found.x[:n] - found.x[n:], -np.asarray(found.ineqlin.marginals)
 
 
-def threshold_degree(table: ArrayLike) -> int:
-    """The least degree of a PTF of a function given by its truth table."""
-    k = len(truth_values(table)).bit_length() - 1
+def threshold_degree(table: ArrayLike, points: ArrayLike | None = None) -> int:
+    """The least degree of a PTF of a function, given as for `least_norm_ptf`."""
+    k = len(truth_values(table)).bit_length() - 1 if points is None else np.shape(points)[1]
     for degree in range(k):
         try:
-            least_norm_ptf(table, degree)
+            least_norm_ptf(table, degree, points=points)
         except ValueError:
             continue
         return degree
