@@ -245,6 +245,36 @@ def test_factors_without_a_floor_are_proportional_to_the_gradients_and_with_all_
     torch.testing.assert_close(AdaptiveDraw(floor=1.0).coordinates(agop, power), torch.ones(2, 3))
 
 
+def test_by_channel_the_places_of_a_window_count_alike() -> None:
+    # places × channels; mean importances by channel 3 and 1 of the first target, 0 and 2 of the second
+    agop = torch.tensor([[9.0, 1.0, 0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 6.0, 0.0, 0.0]])
+    factors = AdaptiveDraw(floor=0.0, by_channel=True).coordinates(agop, torch.ones(6), 3).view(2, 3, 2)
+    torch.testing.assert_close(factors, factors[:, :1].expand_as(factors))
+    torch.testing.assert_close(factors[:, 0] / factors[:, 0].amax(1, keepdim=True), torch.tensor([[1, 1 / 3], [0, 1]]))
+    torch.testing.assert_close(factors.square().sum((1, 2)), torch.tensor([6.0, 6.0]))
+    uneven = AdaptiveDraw(floor=0.0, by_channel=True).coordinates(torch.ones(1, 4), torch.tensor([1.0, 1, 4, 1]), 2)
+    torch.testing.assert_close(uneven[0] / uneven[0, 1], torch.tensor([2.5, 1.0, 2.5, 1.0]))
+
+
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_a_draw_by_channel_does_not_lose_a_place(by_channel: bool, fit) -> None:
+    data = CellularAutomaton(170, 1, 16, n_train=200, n_val=20, n_test=20)  # a cell takes its right neighbour's state
+    task = LayerwiseTask(
+        1,
+        1,
+        16,
+        proximity=Window1d(3),
+        n_blocks=1,
+        n_features=400,
+        solver=ExactSolver(),
+        adaptation=AdaptiveDraw(by_channel=by_channel),
+    )
+    fit(task, data)
+    drawn = task.net.split_coordinates(task.net.block(0).features.weight).view(400, 3, 2)
+    left, own, right = drawn[..., 0].abs().mean(0).tolist()
+    assert max(left, own) < 0.1 * right if not by_channel else min(left, own) > 0.8 * right
+
+
 def test_a_coordinate_that_is_always_zero_gets_no_more_than_the_floor() -> None:
     agop, power = torch.tensor([[1.0, 1.0, 1e6]]), torch.tensor([1.0, 1.0, 0.0])
     factors = AdaptiveDraw(floor=0.01).coordinates(agop, power)

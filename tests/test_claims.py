@@ -94,6 +94,31 @@ def test_labels_shuffled_across_rows_are_not_learned() -> None:
     assert max(values[-1] for values in accuracy.values()) < 0.65
 
 
+def test_conways_life_is_learned_at_every_level() -> None:
+    _, accuracy = fit("life")
+    assert len(accuracy) == 4
+    assert min(values[-1] for values in accuracy.values()) >= 0.99
+
+
+def test_symbols_of_the_random_hierarchy_model_are_learned() -> None:
+    _, accuracy = fit("random_hierarchy")
+    for level, least in ((1, 0.999), (2, 0.99), (3, 0.95)):  # never 1 would be right in 7 of 8
+        assert accuracy[level][-1] >= least
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_a_network_as_deep_as_the_bound_asks_for_has_no_margin_error(
+    seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds = ["--data.data_seed", seed, "--model.weight_seed", seed]
+    fit("zero_margin_error", *seeds)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("zero empirical margin error: y·ŷ ≥ 1 − ξ/2 for each label at all 6,400 training pairs; ")
+    assert "; D = 21 meets the paper's bound, D ≥ 18 at this run's γ = 2." in line
+    described = main(["describe", "--config", str(CONFIGS / "zero_margin_error.yaml"), *seeds]).described
+    assert described.robustness == 0.1858 <= min(level.constants.robustness for level in described.levels)
+
+
 @pytest.mark.parametrize("acceptance", ["gain", "strict"])
 def test_labels_flipped_at_a_rate_of_a_tenth_are_learned(acceptance: str) -> None:
     _, accuracy = fit("exact", "--supervision.flip_probability", "0.1", "--layerwise.acceptance", acceptance)
