@@ -1,5 +1,7 @@
 """BlockProgress: one bar for the blocks, or one line a block where there is no terminal."""
 
+import time
+
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
@@ -10,14 +12,18 @@ from hierlit.task import LayerwiseTask
 
 
 class BlockProgress(ProgressBar):
-    """Shows block k/D, epoch, gradient norm against its tolerance, and levels learned."""
+    """Shows block k of D − 1, epoch, gradient norm against its tolerance, levels learned, and the time left.
+
+    The time left is that of all blocks to come at this run's mean so far: a run may stop before.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
         self._console = Console()
         self._progress: Progress | None = None
-        self._learned = ""
+        self._learned = self._left = ""
+        self._start, self._first_block = time.monotonic(), 0
 
     def disable(self) -> None:
         """Shows nothing (Lightning calls this on every rank but 0)."""
@@ -29,6 +35,7 @@ class BlockProgress(ProgressBar):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Opens the bar."""
+        self._start, self._first_block = time.monotonic(), pl_module.block
         if self._enabled and self._console.is_terminal:
             columns = (TextColumn("block"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
             self._progress = Progress(*columns, TimeElapsedColumn(), console=self._console)
@@ -41,7 +48,7 @@ class BlockProgress(ProgressBar):
             return
         report = pl_module.report
         if report is not None:
-            self._learned = self._count(pl_module)
+            self._learned, self._left = self._count(pl_module), self._time_left(pl_module)
         line = self._line(pl_module)
         if report is not None and self._progress is None:
             done = f"block {pl_module.block}/{len(pl_module.net.blocks)}"
@@ -53,7 +60,12 @@ class BlockProgress(ProgressBar):
         norm = ""
         if task.progress:
             norm = f", gradient {task.progress['gradient_norm']:.2g} / {task.progress['gradient_tolerance']:.2g}"
-        return f"epoch {task.block_epoch + 1}{norm}{self._learned}"
+        return f"epoch {task.block_epoch + 1}{norm}{self._learned}{self._left}"
+
+    def _time_left(self, task: LayerwiseTask) -> str:
+        a_block = (time.monotonic() - self._start) / (task.block - self._first_block)
+        minutes, seconds = divmod(round(a_block * (len(task.net.blocks) - task.block)), 60)
+        return f", at most {minutes}:{seconds:02d} left" if minutes or seconds else ""
 
     def _count(self, task: LayerwiseTask) -> str:
         if "val" not in task.results:

@@ -1,6 +1,7 @@
 """Metrics of margins y·ŷ: per label, and by level."""
 
 from hierlit.metrics.collection import compute, label_metrics
+from hierlit.metrics.histogram import MarginHistogram
 from hierlit.metrics.margins import (
     LabelAccuracy,
     LabelMetric,
@@ -16,6 +17,7 @@ __all__ = [
     "LabelMetric",
     "LearnedFraction",
     "MarginError",
+    "MarginHistogram",
     "MeanMargin",
     "SmallestMargin",
     "by_level",

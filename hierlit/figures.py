@@ -1,0 +1,87 @@
+"""Pictures of a run: which block learned which level, how margins spread, each label's way."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+MOST_NUMBERS = 120
+"""Cells of the staircase up to which each has its number written in it."""
+MOST_LINES = 60
+"""Labels up to which each has a line of its own; more are drawn as a map."""
+
+
+def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
+    """A heat map of held-out accuracy [blocks][levels]: one step up for each block that learned a level."""
+    values = np.asarray(accuracy).T
+    n_levels, n_blocks = values.shape
+    size = (min(1.5 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    image = axes.imshow(values, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
+    name_ticks(axes.xaxis, range(1, n_blocks + 1))
+    name_ticks(axes.yaxis, levels)
+    axes.set(xlabel="blocks trained", ylabel="level", title="Held-out accuracy")
+    if values.size <= MOST_NUMBERS:
+        for (level, block), value in np.ndenumerate(values):
+            colour = "black" if value > 0.8 else "white"
+            axes.text(block, level, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, ax=axes, label="accuracy")
+    return figure
+
+
+def draw_margins(counts: NDArray[np.int64], edges: NDArray[np.float64], levels: Sequence[int], block: int) -> Figure:
+    """How the held-out margins of each level spread after a block, a row a level.
+
+    Args:
+        counts: Pairs [levels, bins].
+        edges: Of the bins [bins + 1].
+        levels: Names of the rows.
+        block: The block.
+    """
+    figure, axes = plt.subplots(figsize=(6.5, min(1.5 + 0.4 * len(levels), 8.0)), layout="constrained")
+    shares = counts / np.maximum(counts.max(1, keepdims=True), 1)
+    extent = (float(edges[0]), float(edges[-1]), -0.5, len(levels) - 0.5)
+    axes.imshow(shares, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="magma")
+    for margin, style in ((0.0, "--"), (1.0, ":")):
+        axes.axvline(margin, color="white", linestyle=style, linewidth=1)
+    name_ticks(axes.yaxis, levels)
+    axes.set(xlabel="margin y·ŷ (dashed: sign, dotted: target)", ylabel="level", title=f"Margins after block {block}")
+    return figure
+
+
+def draw_labels(accuracy: NDArray[np.float64], levels: Sequence[int]) -> Figure:
+    """Each label's held-out accuracy [blocks, labels] by block, coloured by its level."""
+    n_blocks, n_labels = accuracy.shape
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    order = np.argsort(levels, kind="stable")
+    if n_labels <= MOST_LINES:
+        colours = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(set(levels))))
+        for level, colour in zip(sorted(set(levels)), colours, strict=True):
+            own = accuracy[:, [label for label in order if levels[label] == level]]
+            lines = axes.plot(range(1, n_blocks + 1), own, ".-", color=colour, linewidth=1, markersize=4)
+            lines[0].set_label(f"level {level}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="blocks trained", ylabel="held-out accuracy", title="Label by label")
+        axes.legend(fontsize=7, ncols=1 + len(set(levels)) // 12)
+        return figure
+    image = axes.imshow(accuracy[:, order].T, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
+    name_ticks(axes.xaxis, range(1, n_blocks + 1))
+    axes.set(xlabel="blocks trained", ylabel="label, by level", title="Label by label")
+    figure.colorbar(image, ax=axes, label="held-out accuracy")
+    return figure
+
+
+def name_ticks(axis: Axis, names: Sequence[int]) -> None:
+    """Gives the rows or columns of a map their names, as many as there is room for."""
+    axis.set_major_locator(MaxNLocator(16, integer=True, min_n_ticks=1))
+    axis.set_major_formatter(FuncFormatter(partial(tick_name, names)))
+
+
+def tick_name(names: Sequence[int], place: float, _: int | None) -> str:
+    """The name of the row or column at a place of the figure."""
+    return str(names[int(place)]) if 0 <= place < len(names) and place == int(place) else ""
