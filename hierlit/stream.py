@@ -194,20 +194,20 @@ def memory_for(what: str, size: int) -> Iterator[None]:
 
 
 def mapped(tensor: Tensor) -> Tensor:
-    """A copy of a tensor in a temporary file, on the CPU; the file has no name any more and ends with its tensor.
+    """A copy of a tensor in a temporary file, on the CPU; the file has no name at any time and ends with its tensor.
 
     Raises:
         OSError: The temporary folder cannot take it.
     """
     folder = tempfile.gettempdir()
     try:
-        with tempfile.NamedTemporaryFile(prefix="hierlit-", dir=folder) as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             # a file with holes would end the process, without a word, when the disk is full
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, max(1, tensor.nbytes))
             else:
                 file.truncate(tensor.nbytes)
-            kept = torch.from_file(file.name, shared=True, size=tensor.numel(), dtype=tensor.dtype)
+            kept = torch.from_file(f"/dev/fd/{file.fileno()}", shared=True, size=tensor.numel(), dtype=tensor.dtype)
     except OSError as error:
         raise OSError(
             error.errno,
