@@ -6,17 +6,20 @@ import threading
 import time
 
 import torch
+from torch.distributed import DistNetworkError
 
 from hierlit.models.random_features import CompileError
 
 MENDABLE = (OSError, FloatingPointError, MemoryError, CompileError)
-LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "LOCAL_RANK")
+"""Where launchers say which rank a process has, the surest first."""
+LOST = ("closed by peer", "reset by peer", "broken pipe", "pair closure", "ncclremoteerror", "timed out waiting")
 """What a message of torch.distributed has in it when another process is gone."""
 
 
 def failure_line(error: BaseException) -> str:
     """What went wrong, where a traceback would not help: disks, memory, numbers, compilers, processes; else nothing."""
-    where = f" on rank {rank()}" if "LOCAL_RANK" in os.environ else ""
+    where = f" on rank {rank()}" if rank() else ""
     if isinstance(error, MENDABLE):
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
         return f"error{where}: {text or type(error).__name__}"
@@ -26,7 +29,7 @@ def failure_line(error: BaseException) -> str:
         return f"error{where}: no memory ({first_line}): {remedy}"
     if isinstance(error, RuntimeError) and "is not the same on ranks" in first_line:
         return f"error{where}: {first_line}"
-    if isinstance(error, RuntimeError) and any(sign in first_line.lower() for sign in LOST):
+    if is_of_lost_process(error):
         return f"error{where}: another process of the run is gone ({first_line})"
     return ""
 
@@ -37,9 +40,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return known or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
+def is_of_lost_process(error: BaseException) -> bool:
+    """Whether an error of torch.distributed is that another process of the run is gone."""
+    signs = any(sign in str(error).lower() for sign in LOST)
+    return isinstance(error, DistNetworkError) or (isinstance(error, RuntimeError) and signs)
+
+
 def rank() -> str:
-    """This process's rank, as its launcher says."""
-    return os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")
+    """This process's rank, as its launcher says; nothing if it is alone."""
+    return next((os.environ[name] for name in RANKS if name in os.environ), "")
 
 
 def os_error_line(error: OSError) -> str:
