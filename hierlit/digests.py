@@ -35,18 +35,25 @@ def seal(checkpoint: dict[str, Any]) -> None:
     checkpoint[KEY] = digests(checkpoint)._asdict()
 
 
-def damage(checkpoint: dict[str, Any]) -> str:
-    """What of a checkpoint does not fit its digests, in one line; nothing if all does."""
+def damage(checkpoint: dict[str, Any], part: str | None = None) -> str:
+    """What of a checkpoint does not fit its digests, in one line; nothing if all does.
+
+    Args:
+        checkpoint: Nested dicts, lists and tuples.
+        part: A key of it whose tensors alone are looked at; everything when None.
+    """
     sealed = checkpoint.get(KEY)
     tensors = sealed.get("tensors") if isinstance(sealed, dict) else None
     if not isinstance(sealed, dict) or not isinstance(tensors, dict):
         return "carries no digests"
-    here = digests(checkpoint)
+    if part is not None:
+        tensors = {path: digest for path, digest in tensors.items() if path.startswith(f"{part}/")}
+    here = digests(checkpoint if part is None else {part: checkpoint[part]})
     problems = [f"tensor {path} is missing" for path in tensors if path not in here.tensors]
     for path, digest in here.tensors.items():
         if tensors.get(path) != digest:
             problems.append(f"tensor {path} is {'altered' if path in tensors else 'extra'}")
-    if sealed.get("values") != here.values:
+    if part is None and sealed.get("values") != here.values:
         problems.append("values other than tensors are altered")
     more = f", and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
     return ", ".join(problems[:NAMED]) + more

@@ -7,6 +7,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+NO_MATTER = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches ", "model.n_blocks ")
+"""Beginnings of changes of a config that leave the block under way as it is: it is drawn from seeds of its own."""
+
 
 def settle(loops: dict[str, Any], done: int, n_batches: int) -> None:
     """Rewrites the counters to the place that a run goes on from.
@@ -22,7 +25,7 @@ def settle(loops: dict[str, Any], done: int, n_batches: int) -> None:
     epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
     is_over = done == n_batches
     for count in (epochs["total"], epochs["current"]):
-        finished = count["ready"] if is_over else max(0, count["ready"] - 1)
+        finished = count["ready"] if is_over else count["processed"]
         begun = finished if is_over or done == 0 else finished + 1
         count.update(ready=begun, started=begun, processed=finished, completed=finished)
     trained = batches["total"]["processed"]
@@ -45,6 +48,11 @@ def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     old, new = dict(leaves(before)), dict(leaves(after))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)] if before and after else []
     return [f"{name} {old.get(name)} → {new.get(name)}" for name in names]
+
+
+def decides_weights(change: str) -> bool:
+    """Whether a change of `config_changes` may decide the weights of a block under way."""
+    return not change.startswith(NO_MATTER)
 
 
 def leaves(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:

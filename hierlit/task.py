@@ -1,7 +1,7 @@
 """LayerwiseTask: the LightningModule that trains one block of the network at a time."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -17,17 +17,18 @@ from torchmetrics import MetricCollection
 
 from hierlit.acceptance import SetAsideSums
 from hierlit.adaptation import AdaptiveDraw
+from hierlit.agreement import compare
 from hierlit.calibration import Moments, calibrate_features, take_moments
 from hierlit.checkpoints import CheckpointFiles
 from hierlit.data.base import Batch
-from hierlit.digests import tensor_digest
+from hierlit.digests import KEY, damage, tensor_digest
 from hierlit.losses import MarginLoss, SquaredLoss
 from hierlit.metrics import compute, label_metrics
 from hierlit.models.proximity import Proximity
 from hierlit.models.resnet import HierarchicalResNet
 from hierlit.precision import keep_precision, rounding_of
 from hierlit.report import BlockReport
-from hierlit.resume import config_changes, own_part, settle
+from hierlit.resume import config_changes, decides_weights, own_part, settle
 from hierlit.solvers import Certificate, GradientSolver, Solver
 from hierlit.solvers.base import BlockObjective, EpochSums
 from hierlit.stream import Chunk, StreamCache
@@ -161,6 +162,7 @@ class LayerwiseTask(L.LightningModule):
         self.is_open, self.drawn_block = False, -1
         self.under_way: dict[str, Any] | None = None
         self.config: dict[str, Any] = {}
+        self.origin, self.has_begun = "", False
         self.results: dict[str, dict[str, Tensor]] = {}
         self.report: BlockReport | None = None
 
@@ -194,12 +196,16 @@ class LayerwiseTask(L.LightningModule):
         keep_precision(self.trainer)
 
     def on_fit_start(self) -> None:
-        """Has features rounded as the run's precision says.
+        """Has features rounded as the run's precision says."""
+        self.round_features(self.trainer.precision)
+
+    def round_features(self, precision: str | int | None) -> None:
+        """Has features rounded as in a run of this precision.
 
         Raises:
             ValueError: If blocks have been trained on features of another rounding.
         """
-        before, rounding = self.net.rounding, rounding_of(self.trainer.precision, self.hparams["tf32"])
+        before, rounding = self.net.rounding, rounding_of(precision, self.hparams["tf32"])
         if rounding != before and (self.block or self.under_way):
             kinds = f"features rounded to {before}, got {rounding} (None is full precision)"
             raise ValueError(f"trainer.precision and model.tf32 must be those of the blocks trained so far: {kinds}")
@@ -291,21 +297,16 @@ class LayerwiseTask(L.LightningModule):
         self.is_open = False
 
     def check_processes(self) -> None:
-        """Compares the active block of all processes by checksums.
+        """Compares the weights of all blocks, and the features of the active one, between processes.
 
         Raises:
-            RuntimeError: If it is not the same to the bit; one line names the ranks and tensors that differ.
+            RuntimeError: If they are not the same to the bit; one line names the ranks and tensors that differ.
         """
-        if self.trainer.world_size == 1:
-            return
-        tensors = dict(self.net.block(self.block).named_parameters())
-        own = [int(tensor_digest(tensor)[:15], 16) for tensor in tensors.values()]
-        sums = self.trainer.strategy.all_gather(torch.tensor(own, device=self.device)).view(-1, len(own))
-        differs = sums != sums[0]
-        if differs.any():
-            ranks = [0, *differs.any(1).nonzero().flatten().tolist()]
-            names = [name for name, is_other in zip(tensors, differs.any(0), strict=True) if is_other]
-            raise RuntimeError(f"block {self.block + 1} is not the same on ranks {ranks}: {', '.join(names)} differ")
+        if self.trainer.world_size > 1:
+            tensors = {f"blocks.{index}.weight": self.net.block(index).weight for index in range(len(self.net.blocks))}
+            tensors |= self.net.block(self.block).named_parameters(f"blocks.{self.block}")
+            sums = {name: tensor_digest(tensor) for name, tensor in tensors.items()}
+            compare(self.trainer, f"the network after block {self.block + 1}", sums)
 
     @torch.no_grad()
     def train_metrics(self) -> dict[str, Tensor]:
@@ -341,11 +342,7 @@ class LayerwiseTask(L.LightningModule):
     def _end_epoch(self) -> None:
         sums = EpochSums(self.reduce(self.epoch_sums.values))
         if not sums.values.isfinite().all():
-            first_bad = int(self.trainer.strategy.reduce(self.first_bad, reduce_op="min"))
-            where = f"block {self.block + 1}, epoch {self.block_epoch + 1}, batch {first_bad + 1}"
-            raise FloatingPointError(
-                f"loss or gradient is not finite in {where}: lower the solver's step or the inputs"
-            )
+            self.check_finite()
         certificate = self.solver.certify(self, sums, self.block_epoch)
         if certificate is not None:
             self.certificate = certificate
@@ -353,6 +350,19 @@ class LayerwiseTask(L.LightningModule):
         if self.stop_reason is None:
             self.solver.step(self, sums, self.block_epoch)
             self.block_epoch += 1
+
+    def check_finite(self) -> None:
+        """Asks all processes for a batch of this epoch in which something was not finite.
+
+        Raises:
+            FloatingPointError: If there was one; one line names the first.
+        """
+        first_bad = int(self.trainer.strategy.reduce(self.first_bad, reduce_op="min"))
+        if first_bad < NEVER:
+            where = f"block {self.block + 1}, epoch {self.block_epoch + 1}, batch {first_bad + 1}"
+            raise FloatingPointError(
+                f"loss or gradient is not finite in {where}: lower the solver's step or the inputs"
+            )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the val metrics; while fitting, from the cached stream."""
@@ -387,10 +397,15 @@ class LayerwiseTask(L.LightningModule):
         return scores
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes the network's sizes and draw, and how far the block under way has come on every process."""
+        """Notes the network's sizes and draw, and how far the block under way has come on every process.
+
+        Raises:
+            FloatingPointError: If something in that block is not finite: no run could go on from it.
+        """
         checkpoint["sizes"], checkpoint["config"] = self.net.sizes | self.net.draw, self.config
         checkpoint["rounding"] = self.net.rounding
         if self.is_open:
+            self.check_finite()
             checkpoint["under_way"] = {
                 "epoch": self.block_epoch,
                 "sums": self.trainer.strategy.all_gather(self.epoch_sums.values).view(
@@ -400,26 +415,39 @@ class LayerwiseTask(L.LightningModule):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another network.
+        """Refuses a checkpoint that is damaged or of another network; one of fewer blocks is gone on from.
 
         Raises:
-            ValueError: If a size is not the checkpoint's; one line names those that differ.
+            ValueError: If a tensor is not as it was saved, or a size is not the checkpoint's; one line names them.
         """
-        saved, here = checkpoint.get("sizes"), self.net.sizes | self.net.draw
-        if saved is None:
+        if "sizes" not in checkpoint:
             raise ValueError("the checkpoint is not one of a LayerwiseTask")
-        differ = [name for name in here if saved.get(name) != here[name]]
-        if differ:
-            theirs, ours = (", ".join(f"{name}={sizes.get(name)}" for name in differ) for sizes in (saved, here))
-            raise ValueError(f"the checkpoint holds another network ({theirs}) than this one ({ours})")
+        if KEY in checkpoint and (problem := damage(checkpoint, "state_dict")):
+            raise ValueError(f"the checkpoint is damaged: {problem}")
+        self._check_sizes(checkpoint["sizes"])
+        state = checkpoint["state_dict"]
+        for name, drawn in self.state_dict().items() if checkpoint["sizes"]["n_blocks"] < len(self.net.blocks) else ():
+            state.setdefault(name, drawn)
+        self.origin = repr(checkpoint.get(KEY))
         self.net.rounding = checkpoint.get("rounding")
+        self.net.n_trained.copy_(state["net.n_trained"])
         self.under_way = checkpoint.get("under_way")
         if self.under_way is not None:
-            self.drawn_block = int(checkpoint["state_dict"]["net.n_trained"])
+            self.drawn_block = self.block
         changes = config_changes(checkpoint.get("config", {}), self.config)
         if changes:
             rank_zero_warn(f"values that differ from the checkpoint's: {', '.join(changes)}")
-        if self.under_way is not None and changes:
+        if self.under_way is not None and any(decides_weights(change) for change in changes):
             rank_zero_warn(f"block {self.drawn_block + 1}, which was under way, starts anew with them")
             self.under_way = None
             settle(checkpoint["loops"]["fit_loop"], 0, -1)
+
+    def _check_sizes(self, saved: Mapping[str, Any]) -> None:
+        here = self.net.sizes | self.net.draw
+        differ = [name for name in here if saved.get(name) != here[name]]
+        is_deeper = "n_blocks" in differ and saved.get("n_blocks", math.inf) < len(self.net.blocks)
+        if is_deeper and not self.solver.is_joint:  # blocks are drawn one after another: a deeper net begins like this
+            differ.remove("n_blocks")
+        if differ:
+            theirs, ours = (", ".join(f"{name}={sizes.get(name)}" for name in differ) for sizes in (saved, here))
+            raise ValueError(f"the checkpoint holds another network ({theirs}) than this one ({ours})")

@@ -138,7 +138,7 @@ def test_a_checkpoint_opens_without_running_any_code(fit, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "other",
-    [{"n_features": 31}, {"n_blocks": 3}, {"proximity": Window1d(5)}, {"output": "orthogonal"}],
+    [{"n_features": 31}, {"n_blocks": 1}, {"proximity": Window1d(5)}, {"output": "orthogonal"}],
     ids=lambda other: next(iter(other)),
 )
 def test_a_checkpoint_of_another_network_is_refused_in_one_line(other: dict[str, object], fit, tmp_path: Path) -> None:
@@ -149,6 +149,29 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(other: dict[str,
     assert "\n" not in str(error.value)
     here, there = str(error.value).split(" than this one ")
     assert here.removeprefix("the checkpoint holds another network ") != there, "says in what they differ"
+
+
+def test_a_flipped_bit_of_a_weight_is_found_when_a_checkpoint_is_loaded(fit, tmp_path: Path) -> None:
+    path = tmp_path / "trained.ckpt"
+    fit(ring_task(), rings()).save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["net.blocks.1.weight"].view(torch.int32)[0, 0] ^= 1
+    torch.save(checkpoint, path)
+    with pytest.raises(
+        ValueError, match=r"checkpoint is damaged: tensor state_dict/net\.blocks\.1\.weight is altered$"
+    ):
+        LayerwiseTask.load_from_checkpoint(path)
+
+
+def test_a_checkpoint_is_loaded_into_a_deeper_network_of_the_same_draw(fit, tmp_path: Path) -> None:
+    data, path, task = rings(), tmp_path / "trained.ckpt", ring_task()
+    fit(task, data).save_checkpoint(path)
+    deeper = LayerwiseTask.load_from_checkpoint(path, n_blocks=3)
+    assert different(state(task), {name: state(deeper)[name] for name in state(task)}) == set()
+    drawn = ring_task(n_blocks=3).net.block(2).features
+    assert torch.equal(deeper.net.block(2).features.weight, drawn.weight)
+    inputs = data.tables["test"].inputs
+    assert torch.equal(deeper(inputs), task(inputs))
 
 
 def test_without_the_callback_training_says_what_is_missing(xors) -> None:
