@@ -2,6 +2,7 @@
 
 import errno
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "CheckpointFiles",
     "damage",
     "find_checkpoint",
+    "find_requeued",
     "read_checkpoint",
     "seal",
     "write_checkpoint",
@@ -28,6 +30,8 @@ __all__ = [
 
 LOGS = "lightning_logs"
 """Folder below a run's root that Lightning's loggers write to."""
+REQUEUED = "hpc_ckpt_"
+"""How names of checkpoints begin that Lightning saves for SLURM."""
 NO_CHECKPOINT = "truncated, or not a checkpoint"
 CHUNK = 2**20
 
@@ -192,8 +196,13 @@ def holds_tensor(record: str) -> bool:
     return re.fullmatch(r"[^/]+/data/\d+", record) is not None
 
 
-def find_checkpoint(path: str, root: Path) -> Path:
-    """The checkpoint at a path, or for `last` the newest one below `root` that can be read.
+def find_checkpoint(path: str, root: Path, logs: Iterable[Path] = ()) -> Path:
+    """The checkpoint at a path, or for `last` the newest one of a run that can be read.
+
+    Args:
+        path: A file, or `last`.
+        root: The folder below which Lightning's loggers write by default.
+        logs: Folders that others write to.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -205,13 +214,45 @@ def find_checkpoint(path: str, root: Path) -> Path:
         if problem := unreadable(Path(path)):
             raise ValueError(f"ckpt_path must be a readable checkpoint, got {path}: {problem}")
         return Path(path)
-    logs, unlogged = root / LOGS, root / "checkpoints"
-    checkpoints = (*logs.rglob("*.ckpt"), *unlogged.glob("*.ckpt"))
-    for found in sorted(checkpoints, key=lambda found: (found.stat().st_mtime_ns, str(found)), reverse=True):
+    found = [*(root / LOGS).rglob("*.ckpt"), *(root / "checkpoints").glob("*.ckpt")]
+    for folder in logs:
+        found += [path for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}checkpoints/*.ckpt")]
+    if checkpoint := newest_readable(found):
+        return checkpoint
+    places = ", ".join(str(folder) for folder in (root / LOGS, *logs))
+    raise FileNotFoundError(
+        f"ckpt_path is `last`, but there is no readable checkpoint below {places}: fit a model first"
+    )
+
+
+def find_requeued(root: Path, log: Path) -> Path | None:
+    """The checkpoint from which a job that SLURM has requeued goes on: the newest that can be read.
+
+    Args:
+        root: The folder in which Lightning saves a job that is to be requeued.
+        log: The job's log folder.
+
+    Returns:
+        None if no job was saved so.
+
+    Raises:
+        FileNotFoundError: If one was, but no checkpoint can be read.
+    """
+    saved = [*root.glob(f"{REQUEUED}*.ckpt")]
+    if saved and (checkpoint := newest_readable([*saved, *log.glob("checkpoints/*.ckpt")])):
+        return checkpoint
+    if saved:
+        raise FileNotFoundError(f"no checkpoint of the requeued job in {root} and {log} can be read: remove {saved[0]}")
+    return None
+
+
+def newest_readable(checkpoints: Iterable[Path]) -> Path | None:
+    """The newest of some checkpoints that can be read, if one can; warns of those that cannot."""
+    for found in sorted(set(checkpoints), key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True):
         if not (problem := unreadable(found)):
             return found
         rank_zero_warn(f"skipping the checkpoint {found}, which cannot be read: {problem}")
-    raise FileNotFoundError(f"ckpt_path is `last`, but there is no readable checkpoint below {logs}: fit a model first")
+    return None
 
 
 def unreadable(path: Path) -> str:
