@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from processes import (
 )
 
 OFTEN = ["--checkpoint.every_minutes", "1e-5"]
+EVERY_MOMENT = ["--checkpoint.every_minutes", "0.002"]
 LAST = ["--ckpt_path", "last"]
 SOLVERS = {
     "gradient": [],
@@ -57,13 +57,13 @@ AT_TRANSITION = (
 import os, signal
 from hierlit.callbacks import Staircase
 from hierlit.cli import main
-write, seen = Staircase._write, [0]
-def killed(self, folder):
-    write(self, folder)
+tell, seen = Staircase._tell, [0]
+def killed(self, trainer):
+    tell(self, trainer)
     seen[0] += 1
     if seen[0] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-Staircase._write = killed
+Staircase._tell = killed
 main()
 """
 )
@@ -178,22 +178,48 @@ def test_slurm_is_asked_to_requeue_and_the_job_goes_on(root: Path, tmp_path: Pat
     assert_same_run(tmp_path, whole(root, "gradient"))
 
 
+def killed_at_random(folder: Path, args: list[str], draw: random.Random, signum: int, ranks: random.Random) -> bool:
+    """Starts a run, or goes on with it, and signals one of its processes a while later; whether it was training."""
+    last = LAST if checkpoints(folder) else []
+    newest = max((path.stat().st_mtime_ns for path in checkpoints(folder)), default=0)
+    process = start(folder, *args, *last, code=AT_BATCH)
+    while process.poll() is None and not any(path.stat().st_mtime_ns > newest for path in checkpoints(folder)):
+        time.sleep(0.02)
+    time.sleep(draw.uniform(0, 2))
+    was_training = process.poll() is None and "block=003" not in checkpoints(folder)[-1].name
+    if was_training:
+        os.kill(ranks.choice(family(process.pid)), signum)
+    process.communicate(timeout=120)
+    wait_for_the_end(folder, time.monotonic() + 60)
+    return was_training and process.returncode != 0
+
+
+def family(pid: int) -> list[int]:
+    """A run's first process and those it launched."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def kill_often(folder: Path, args: list[str], signum: int, whole: Path) -> None:
+    """Kills runs while they train, twenty times in all, up to four times each, and compares each when it is done."""
+    draw, ranks, n_kills, n_runs = random.Random(int(signum)), random.Random(0), 0, 0
+    while n_kills < 20:
+        n_runs, own = n_runs + 1, folder / f"run-{n_runs}"
+        for _ in range(4):
+            if not killed_at_random(own, args, draw, signum, ranks):
+                break
+            n_kills += 1
+        run(own, *args, *LAST, code=AT_BATCH)
+        assert_same_run(own, whole)
+    print(f"{n_kills} kills while {n_runs} runs were training")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM], ids=lambda signum: signum.name)
 @pytest.mark.parametrize("solver", ["gradient", "exact"])
 def test_killed_at_twenty_random_moments(solver: str, signum: signal.Signals, root: Path, tmp_path: Path) -> None:
-    args, draw, n_kills = [*RUN, *SOLVERS[solver], "--checkpoint.every_minutes", "0.002"], random.Random(int(signum)), 0
-    expected = whole(root, solver)
-    while n_kills < 20:
-        folder = tmp_path / f"run-{n_kills}"
-        for attempt in range(4):
-            last = LAST if attempt and checkpoints(folder) else []
-            process, moment = start(folder, *args, *last, code=AT_BATCH), time.monotonic() + draw.uniform(2.5, 6.0)
-            kill_when(process, lambda moment=moment: time.monotonic() > moment, signum)
-            n_kills += process.returncode != 0
-            if not checkpoints(folder):  # it had not begun
-                shutil.rmtree(folder)
-        if not checkpoints(folder):
-            run(folder, *args, code=AT_BATCH)
-        run(folder, *args, *LAST, code=AT_BATCH)
-        assert_same_run(folder, expected)
+    kill_often(tmp_path, [*RUN, *SOLVERS[solver], *EVERY_MOMENT], signum, whole(root, solver))
+
+
+@pytest.mark.slow
+def test_one_of_two_ranks_is_killed_at_twenty_random_moments(root: Path, tmp_path: Path) -> None:
+    kill_often(tmp_path, [*RUN, *TWO, *EVERY_MOMENT], signal.SIGKILL, whole(root, "gradient", *TWO))

@@ -1,5 +1,6 @@
 """The same weights whatever the number of processes: the golden test, and what happens when they differ."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import EXACT, JOINT, ROOT, RUN, TWO, log_of, points, rows, run, weights
+from processes import EXACT, JOINT, ROOT, RUN, TWO, checkpoints, leftovers, log_of, points, rows, run, weights
 
 from hierlit.cli import main
 from hierlit.data.base import FixedBatches
@@ -94,7 +95,7 @@ def assert_alike(one: Path, many: Path, tolerance: float) -> None:
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_processes_that_do_not_add_up_are_stopped_with_one_line(solver: str, tmp_path: Path) -> None:
     printed = run(tmp_path, *RUN, *SOLVERS[solver], *TWO, code=BROKEN, expect=None)
-    assert "block 1 is not the same on ranks [0, 1]: weight, features." in printed
+    assert "the network after block 1 is not the same on ranks [0, 1]: blocks.0.weight, blocks.0.features." in printed
     assert "Traceback" not in printed
     assert "block 1/3" not in printed
 
@@ -149,9 +150,50 @@ def test_each_process_keeps_its_own_slices_and_every_row_counts_once() -> None:
         assert torch.equal(torch.cat([rows for rank in ranks for rows in rank]).sort().values, order)
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed", "deepspeed_stage_2", "model_parallel", "nonsense"])
-def test_strategies_that_shard_are_refused_in_one_line(strategy: str, tmp_path: Path) -> None:
-    printed = run(tmp_path, *RUN, "--trainer.strategy", strategy, expect=2)
-    assert "trainer.strategy must be one of auto, ddp" in printed.splitlines()[-1]
-    assert repr(strategy) in printed.splitlines()[-1]
+REFUSED = [
+    *("fsdp", "deepspeed", "deepspeed_stage_2", "model_parallel", "nonsense", "ddp_spawn", "ddp_fork", "ddp_notebook"),
+    *("FSDPStrategy", "ModelParallelStrategy", "lightning.pytorch.strategies.DeepSpeedStrategy"),
+]
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "plan"])
+@pytest.mark.parametrize("strategy", REFUSED)
+def test_strategies_that_do_not_hold_are_refused_in_one_line(
+    strategy: str, subcommand: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main([subcommand, *RUN[1:], "--trainer.strategy", strategy])
+    assert end.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "trainer.strategy must be one of auto, ddp" in line
+    assert strategy.rpartition(".")[2] in line
     assert not log_of(tmp_path).exists()
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["ddp", "ddp_find_unused_parameters_true", {"class_path": "DDPStrategy", "init_args": {"timeout": None}}],
+)
+def test_ddp_in_all_its_forms_is_taken(strategy: object) -> None:
+    main(["plan", *RUN[1:], f"--trainer.strategy={json.dumps(strategy) if isinstance(strategy, dict) else strategy}"])
+
+
+OTHER_CHECKPOINT = """
+import os, sys
+from hierlit.cli import main
+if os.environ.get("LOCAL_RANK") == "1":
+    sys.argv[-1] = os.environ["OTHER"]
+main()
+"""
+
+
+def test_processes_that_would_start_from_different_places_are_stopped_with_one_line(tmp_path: Path) -> None:
+    run(tmp_path, *RUN, *EXACT, "--trainer.max_epochs", "2")
+    one, two = checkpoints(tmp_path)
+    code = {"code": OTHER_CHECKPOINT, "OTHER": str(one)}
+    printed = run(tmp_path, *RUN, *EXACT, *TWO, "--ckpt_path", str(two), expect=None, **code)
+    assert "the start of the run is not the same on ranks [0, 1]: " in printed
+    assert "checkpoint differ: all nodes must have the same arguments and log folder" in printed
+    assert "Traceback" not in printed
+    assert not leftovers(tmp_path)

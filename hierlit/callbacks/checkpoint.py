@@ -8,14 +8,11 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from hierlit.callbacks.signals import DeferredSignals
+from hierlit.callbacks.signals import DeferredSignals, preempted
 from hierlit.files import remove, reserve
 from hierlit.task import LayerwiseTask
 
-PREEMPTED = 143
-"""Exit code of a run that SIGTERM ended after it had saved itself: 128 + SIGTERM."""
 BALLAST = ".next.ckpt.part"
 """Disk space for the next checkpoint."""
 SPARE = 16
@@ -63,15 +60,18 @@ class BlockCheckpoint(Checkpoint):
         self._saved = state_dict["saved"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Settles the folder."""
+        """Settles the folder, and has signals noted that come while a fit is under way."""
         self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        if stage == "fit":
+            self.signals.listen(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Listens for signals, and saves a new run at once, so that the newest checkpoint is always its own."""
-        self.signals.listen()
+        """Saves at once, so that the newest checkpoint is this run's; removes what a killed one left half written."""
         self._saved_at = self._talked_at = time.monotonic()
         self._batches, self._batches_left, self._saved_blocks = 0, 0, pl_module.block
-        if trainer.ckpt_path is None and not trainer.should_stop:
+        for part in self.folder.glob("*.ckpt.part") if trainer.is_global_zero else ():
+            remove(part)
+        if not trainer.should_stop:
             self.save(trainer, pl_module)
 
     def on_train_batch_start(  # type: ignore[override]
@@ -86,9 +86,9 @@ class BlockCheckpoint(Checkpoint):
             path = self.save(trainer, pl_module)
             if trainer.is_global_zero:
                 print(f"stopped by SIGTERM, saved as {path}: `--ckpt_path last` goes on from there", flush=True)
-            raise SIGTERMException(0 if launched_by_rank_zero(trainer) else PREEMPTED)
+            raise preempted(trainer)
         if signum:
-            self.signals.handle(signum)
+            self.signals.requeue(trainer, signum)
         elif is_late:
             self.save(trainer, pl_module)
 
@@ -105,10 +105,11 @@ class BlockCheckpoint(Checkpoint):
             remove(self.folder / BALLAST)
 
     def on_exception(self, trainer: L.Trainer, pl_module: LayerwiseTask, exception: BaseException) -> None:  # type: ignore[override]
-        """Saves a block that was finished just before; the other processes may be gone."""
+        """Saves a block that was finished and told just before; the other processes may be gone."""
         if trainer.state.fn == "fit" and trainer.is_global_zero:
             remove(self.folder / BALLAST)
-            if pl_module.block > self._saved_blocks:
+            report = pl_module.report
+            if report is not None and report.is_told and pl_module.block > self._saved_blocks:
                 path = self._path(trainer, pl_module)
                 trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
 
@@ -144,7 +145,7 @@ class BlockCheckpoint(Checkpoint):
         now = time.monotonic()
         seconds, self._talked_at = (now - self._talked_at) / self._batches, now
         is_late = self.every_minutes is not None and now - self._saved_at > 60 * self.every_minutes
-        wishes = torch.tensor([float(self.signals.received(trainer)), float(is_late), seconds], dtype=torch.float64)
+        wishes = torch.tensor([float(self.signals.noted), float(is_late), seconds], dtype=torch.float64)
         if trainer.world_size > 1:
             wishes = agreed(trainer, wishes)
         signum, late, seconds = wishes.tolist()
@@ -158,9 +159,3 @@ def agreed(trainer: L.Trainer, values: torch.Tensor) -> torch.Tensor:
     largest = trainer.strategy.reduce(values.to(trainer.strategy.root_device), reduce_op="max")
     assert isinstance(largest, torch.Tensor)
     return largest
-
-
-def launched_by_rank_zero(trainer: L.Trainer) -> bool:
-    """Whether this process is a child of its node's first: one that fails has its siblings killed at once."""
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    return trainer.local_rank > 0 and environment is not None and not environment.creates_processes_externally

@@ -10,15 +10,16 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from hierlit.acceptance import ACCEPTANCES
+from hierlit.agreement import compare
+from hierlit.callbacks.signals import end_on_sigterm
 from hierlit.data.base import Batch, FixedBatches, HierarchyDataModule
 from hierlit.precision import check_precision
 from hierlit.report import BlockReport
 from hierlit.resume import settle
 from hierlit.solvers import Certificate
-from hierlit.strategies import strategy_problem
 from hierlit.task import LayerwiseTask
+from hierlit.trainers import NEVER, check_trainer
 
-NEVER = 10**9
 RESOLUTION = 1e-6
 """Share of a label's loss at score 0 below which float32 scores no longer resolve it."""
 
@@ -73,11 +74,11 @@ class LayerwiseTraining(L.Callback):
         self._start, self._first_step, self._seconds = time.perf_counter(), 0, 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Checks before a fit that module and data are what this callback drives."""
+        """Has SIGTERM end any run at once; checks before a fit that this callback can drive it."""
+        end_on_sigterm(trainer)
         if stage == "fit":
             self.check(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
-            if problem := strategy_problem(trainer.strategy):
-                raise ValueError(problem)
+            check_trainer(trainer)
             check_precision(trainer.precision, trainer.strategy.root_device)
 
     def check(self, task: L.LightningModule, data: L.LightningDataModule | None) -> None:
@@ -112,6 +113,9 @@ class LayerwiseTraining(L.Callback):
         """Runs the blocks trained so far over all rows, once; goes on with the block under way, if there is one."""
         sampler = sampler_of(trainer)
         done, pl_module.is_open = sampler.done, False
+        place = {"epoch": trainer.current_epoch, "batch": done, "checkpoint": pl_module.origin}
+        start = {**place, "arguments": pl_module.config}
+        compare(trainer, "the start of the run", start, ": all nodes must have the same arguments and log folder")
         self._fill_streams(trainer, pl_module)
         self._all_have_margin &= trainer.ckpt_path is not None
         self._finished = self._is_last(pl_module)
@@ -149,7 +153,7 @@ class LayerwiseTraining(L.Callback):
         self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Counts the batch; after a block's last epoch, judges and freezes the block."""
-        sampler_of(trainer).done = batch_idx + 1
+        sampler_of(trainer).done, pl_module.has_begun = batch_idx + 1, True
         if pl_module.stop_reason is not None:
             self._finish_block(trainer, pl_module, pl_module.stop_reason)
 

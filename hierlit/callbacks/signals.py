@@ -1,48 +1,58 @@
-"""Signals kept for a moment at which the run can be saved."""
+"""What becomes of a signal: the run ends at once, or the signal is kept for a moment at which the run can be saved."""
 
 import signal
-import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-Handler = Callable[[int, FrameType | None], Any]
+PREEMPTED = 143
+"""Exit code of a run that SIGTERM ended: 128 + SIGTERM."""
+
+
+def end_on_sigterm(trainer: L.Trainer) -> None:
+    """Has SIGTERM end a run at once with code 143.
+
+    Lightning's own handler ends with code 0, and talks to the other processes between any two lines of Python.
+    """
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise preempted(trainer)
+
+    connector: Any = trainer._signal_connector
+    connector._sigterm_notifier_fn = end
+
+
+def preempted(trainer: L.Trainer) -> SIGTERMException:
+    """What ends this process with code 143; with 0 if rank 0 launched it, whom Lightning would else kill at once."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    is_child = trainer.local_rank > 0 and environment is not None and not environment.creates_processes_externally
+    return SIGTERMException(0 if is_child else PREEMPTED)
 
 
 class DeferredSignals:
-    """Takes the place of Lightning's signal handlers, which act at once, between any two lines of Python.
+    """Notes SIGTERM and SLURM's request to save and requeue, instead of acting at once.
 
-    SIGTERM is noted. Others that Lightning handles, such as SLURM's request to save and requeue, are noted too, and
-    Lightning's handler is called when the run asks for it. The trainer restores all handlers when it ends.
+    Attributes:
+        noted: The signal noted and not yet handled, SIGTERM before the other; 0 if there is none.
     """
 
     def __init__(self) -> None:
-        self._noted = 0
-        self._handlers: dict[int, Handler] = {}
+        self.noted = 0
 
-    def listen(self) -> None:
-        """Starts to note signals; does nothing outside the main thread, where Python has none."""
-        self._noted = 0
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for signum in signal.valid_signals():
-            handler = signal.getsignal(signum)
-            if callable(handler) and type(handler).__module__.startswith("lightning."):
-                self._handlers[signum] = handler
-                signal.signal(signum, self._note)
+    def listen(self, trainer: L.Trainer) -> None:
+        """Has a trainer note these signals from the moment it listens to any, until it restores their handlers."""
+        self.noted = 0
+        connector: Any = trainer._signal_connector
+        connector._sigterm_notifier_fn = connector._slurm_sigusr_handler_fn = self._note
 
-    def received(self, trainer: L.Trainer) -> int:
-        """The signal noted and not yet handled, SIGTERM before all others, or 0."""
-        return signal.SIGTERM if trainer.received_sigterm else self._noted
-
-    def handle(self, signum: int) -> None:
-        """Calls Lightning's handler of a signal that this process, or another, has noted."""
-        self._noted = 0
-        if signum in self._handlers:
-            self._handlers[signum](signum, None)
+    def requeue(self, trainer: L.Trainer, signum: int) -> None:
+        """Saves the run and requeues its job, Lightning's way, as this process or another was asked to."""
+        self.noted = 0
+        connector: Any = trainer._signal_connector
+        type(connector)._slurm_sigusr_handler_fn(connector, signum, None)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self._noted != signal.SIGTERM:
-            self._noted = signum
+        if self.noted != signal.SIGTERM:
+            self.noted = signum

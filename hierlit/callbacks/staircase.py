@@ -1,7 +1,6 @@
 """Staircase: tables, scalars and the picture of which block learned which level."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from rich.table import Table
 from torch import Tensor
 
 from hierlit.report import BlockReport, level_rows, margin_line
-from hierlit.run_files import cut_logs, log_sizes
+from hierlit.run_files import cut_logs, log_sizes, log_versions
 from hierlit.task import LayerwiseTask
 
 BLOCK_COLUMNS = (
@@ -51,28 +50,33 @@ class Staircase(L.Callback):
     def __init__(self) -> None:
         self.accuracy: list[list[float]] = []
         self.train: list[list[dict[str, float]]] = []
-        self._reported = 0
-        self._unwritten: dict[str, list[dict[str, Any]]] = {}
+        self._untold: dict[str, Any] = {}
+        self._sizes: list[dict[str, int]] = []
+        self._folder = Path()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Settles the folder: all processes must ask for it."""
+        self._folder = Path(trainer.log_dir or ".")
 
     def state_dict(self) -> dict[str, Any]:
-        """Each level's held-out accuracy and training rows, block by block; what of a block could not be written."""
-        return {"accuracy": self.accuracy, "train": self.train, "unwritten": self._unwritten}
+        """Each level's held-out accuracy and training rows, block by block; a block that not all files have yet."""
+        return {"accuracy": self.accuracy, "train": self.train, "untold": self._untold}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores `state_dict`."""
         self.accuracy, self.train = state_dict["accuracy"], state_dict["train"]
-        self._unwritten = state_dict["unwritten"]
+        self._untold = state_dict["untold"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Writes what the run that goes on could not write."""
-        folder = Path(trainer.log_dir or ".")
-        if trainer.is_global_zero and trainer.loggers and self._unwritten:
-            self._write(folder)
+        """Tells what the run that goes on did not get to tell."""
+        if trainer.is_global_zero and trainer.loggers and self._untold:
+            self._tell(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Writes what loggers still hold back, and notes how long the run's files are."""
+        """Notes where the run's files are and how long, or how long before a block that is to be told again."""
         if trainer.is_global_zero and trainer.loggers:
-            checkpoint["log_sizes"] = log_sizes(trainer.loggers)
+            checkpoint["log_sizes"] = self._sizes if self._untold else log_sizes(trainer.loggers)
+            checkpoint["log_versions"] = log_versions(trainer.loggers)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Cuts the files of a run that goes on back to what they were, so that no point is there twice."""
@@ -85,24 +89,35 @@ class Staircase(L.Callback):
 
     def _report(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         report = task.report
-        if report is None or report.block == self._reported:
+        if report is None or report.is_told:
             return
-        self._reported = report.block
         train = level_rows(report.train, task.levels, task.learned_accuracy)
         unknown = {name: torch.full_like(values, torch.nan) for name, values in report.train.items()}
         held_out = task.results.get("val", unknown)
         val = level_rows(held_out, task.levels, task.learned_accuracy)
         self.accuracy.append([row["accuracy"] for row in val])
         self.train.append(train)
-        folder = Path(trainer.log_dir or ".")
         if trainer.is_global_zero and trainer.loggers:
-            self._unwritten = tables_of(report, train, val, task.levels, held_out)
-            self._write(folder)
-            self._log(trainer, report, val)
+            self._sizes = log_sizes(trainer.loggers)
+            self._untold = {
+                "block": report.block,
+                "tables": tables_of(report, train, val, task.levels, held_out),
+                "scalars": scalars_of(report, val),
+                "levels": [int(row["level"]) for row in val],
+            }
+        report.is_told = True
+        if self._untold:
+            self._tell(trainer)
 
-    def _write(self, folder: Path) -> None:
-        append_tables(folder, self._unwritten)
-        self._unwritten = {}
+    def _tell(self, trainer: L.Trainer) -> None:
+        told = self._untold
+        append_tables(self._folder, told["tables"])
+        for logger in trainer.loggers:
+            logger.log_metrics(told["scalars"], step=told["block"])
+            if isinstance(logger, TensorBoardLogger):
+                figure = draw_staircase(self.accuracy, told["levels"])
+                logger.experiment.add_figure("staircase", figure, told["block"], close=True)
+        self._untold = {}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Prints the closing table, and whether every training pair has its margin."""
@@ -125,19 +140,6 @@ class Staircase(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Prints the table of a `test` run."""
         print_table("test", pl_module)
-
-    def _log(self, trainer: L.Trainer, report: BlockReport, val: list[dict[str, float]]) -> None:
-        scalars = {
-            f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")
-        }
-        for row in val:
-            for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
-                scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=report.block)
-            if isinstance(logger, TensorBoardLogger):
-                figure = draw_staircase(self.accuracy, [int(row["level"]) for row in val])
-                logger.experiment.add_figure("staircase", figure, report.block, close=True)
 
 
 def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
@@ -208,21 +210,26 @@ def tables_of(
     return {"blocks.csv": blocks, "levels.csv": by_level, "labels.csv": by_label}
 
 
+def scalars_of(report: BlockReport, val: list[dict[str, float]]) -> dict[str, float]:
+    """A block's scalars by name, of its report and its rows by level of the held-out rows."""
+    scalars = {f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")}
+    for row in val:
+        for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
+            scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
+    return scalars
+
+
 def append_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Appends rows to CSV files: to all of them, or to none if one cannot be written.
+    """Appends rows to CSV files.
 
     Raises:
-        OSError: If one cannot be written.
+        OSError: If one cannot be written; some rows may have been.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    sizes = {path: path.stat().st_size for name in tables if (path := folder / name).exists()}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
             append_rows(folder / name, rows)
     except OSError as error:
-        for path in map(folder.joinpath, tables):
-            if path.exists():
-                os.truncate(path, sizes.get(path, 0))
         raise OSError(error.errno, f"cannot write the tables of a block to {folder}: {error.strerror}") from error
 
 

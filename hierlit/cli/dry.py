@@ -17,6 +17,7 @@ from hierlit.plan.options import PlanOptions, Run
 from hierlit.plan.tables import print_plan
 from hierlit.precision import check_precision, rounding_of
 from hierlit.task import LayerwiseTask
+from hierlit.trainers import strategy_problem
 
 
 class DryCLI(HierlitCLI):
@@ -61,7 +62,9 @@ class DryCLI(HierlitCLI):
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """Leaves the config as given."""
+        """Refuses a strategy that `fit` would refuse."""
+        if problem := strategy_problem(self.config.trainer.strategy):
+            self.parser.error(problem)
 
     def instantiate_classes(self) -> None:
         """Makes what the config says, of whose blocks only one, and looks at it."""

@@ -5,21 +5,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 import hierlit.losses
 import hierlit.models
 import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
 from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
-from hierlit.checkpoints import LOGS, find_checkpoint, read_checkpoint
+from hierlit.checkpoints import LOGS, REQUEUED, find_checkpoint, find_requeued, read_checkpoint
 from hierlit.cli.errors import HierlitParser
 from hierlit.data import HierarchyDataModule, Supervision
 from hierlit.precision import check_precision
-from hierlit.strategies import strategy_problem
+from hierlit.run_files import go_on_with_logs
 from hierlit.task import LayerwiseTask
+from hierlit.trainers import check_trainer, strategy_problem
 
 EPILOG = (
     "And plan, which takes the arguments of fit and prints what it would cost; describe, which takes them and prints "
@@ -42,19 +45,22 @@ class HierlitCLI(LightningCLI):
             parser.link_arguments(f"supervision.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
-        """Parses, then turns `--ckpt_path last` into the newest readable checkpoint."""
+        """Parses, then turns `--ckpt_path last`, or SLURM's having requeued the job, into a readable checkpoint."""
         super().parse_arguments(parser, args)  # type: ignore[arg-type]
-        config = self.config[self.config.subcommand]
-        if config.get("ckpt_path") is None and config.model.weights is None and self.config.subcommand != "fit":
+        config, subcommand = self.config[self.config.subcommand], self.config.subcommand
+        root = Path(config.trainer.default_root_dir or ".")
+        try:
+            if config.get("ckpt_path"):
+                config.ckpt_path = str(find_checkpoint(config.ckpt_path, root, log_folders(config.trainer.logger)))
+            elif subcommand == "fit" and SLURMEnvironment.detect():
+                requeued = find_requeued(root, root / LOGS / f"version_{SLURMEnvironment.job_id()}")
+                config.ckpt_path = None if requeued is None else str(requeued)
+        except (FileNotFoundError, ValueError) as error:
+            parser.error(str(error))
+        if not config.get("ckpt_path") and config.model.weights is None and subcommand != "fit":
             parser.error(
-                f"{self.config.subcommand} needs ckpt_path, a checkpoint file or `last`, or model.weights: "
-                "the model is untrained"
+                f"{subcommand} needs ckpt_path, a checkpoint file or `last`, or model.weights: the model is untrained"
             )
-        if config.get("ckpt_path"):
-            try:
-                config.ckpt_path = str(find_checkpoint(config.ckpt_path, Path(config.trainer.default_root_dir or ".")))
-            except (FileNotFoundError, ValueError) as error:
-                parser.error(str(error))
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the config as given: a checkpoint of another network is an error, not another config."""
@@ -71,20 +77,31 @@ class HierlitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiates, and reports an argument out of range as the parser reports a wrong type."""
+        config = self.config[self.subcommand]
         try:
+            checkpoint = read_checkpoint(config.ckpt_path, mmap=True) if config.get("ckpt_path") else {}
+            self._log_versions = checkpoint.get("log_versions", [])
             super().instantiate_classes()
             self.datamodule = self._get(self.config_init, "supervision")
+            self.model.config = run_config(config.as_dict())
+            if checkpoint:
+                self.model.on_load_checkpoint(checkpoint)
             if self.subcommand == "fit":
                 # of the precision asked for: Lightning makes bf16-mixed of 16-mixed on a CPU
-                precision = self.config_init[self.subcommand].trainer.precision
-                check_precision(precision, self.trainer.strategy.root_device)
-            self.model.config = run_config(self.config[self.subcommand].as_dict())
-            if ckpt_path := self.config_init[self.subcommand].get("ckpt_path"):
-                self.model.on_load_checkpoint(read_checkpoint(ckpt_path, mmap=True))
-            for callback in self.trainer.callbacks if self.subcommand == "fit" else ():  # type: ignore[attr-defined]
-                if isinstance(callback, LayerwiseTraining):
-                    callback.check(self.model, self.datamodule)
+                check_precision(config.trainer.precision, self.trainer.strategy.root_device)
+                check_trainer(self.trainer)
+                self.model.round_features(self.trainer.precision)
+                self._get(self.config_init, "layerwise").check(self.model, self.datamodule)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            self.parser.error(str(error))
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs, and reports an argument that fails before a batch has been trained on as the parser does."""
+        try:
+            super()._run_subcommand(subcommand)
         except (ValueError, MisconfigurationException) as error:
+            if self.model.has_begun:
+                raise
             self.parser.error(str(error))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -92,18 +109,40 @@ class HierlitCLI(LightningCLI):
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, BlockCheckpoint)]
         ckpt_path = self.config[self.subcommand].get("ckpt_path")
-        folder = Path(ckpt_path or "").absolute().parent.parent
-        is_default = config["logger"] in (None, True) and not config["fast_dev_run"]
-        if self.subcommand == "fit" and ckpt_path and is_default and folder.parent.name == LOGS:
-            config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name, default_hp_metric=False)
+        if self.subcommand == "fit" and ckpt_path and self._go_on_with_logs(config, Path(ckpt_path).absolute()):
             self.save_config_callback = None
         return super()._instantiate_trainer(config, callbacks)
 
+    def _go_on_with_logs(self, config: dict[str, Any], checkpoint: Path) -> bool:
+        """Has loggers go on with the log of a checkpoint's run, if that is where the checkpoint is."""
+        logger, folder = config["logger"], checkpoint.parent.parent
+        if config["fast_dev_run"]:
+            return False
+        if logger not in (None, True):
+            loggers = [logger] if isinstance(logger, Logger) else logger or []
+            is_requeued = checkpoint.name.startswith(REQUEUED)
+            return go_on_with_logs(loggers, self._log_versions, None if is_requeued else folder)
+        if folder.parent.name != LOGS:
+            return False
+        config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name, default_hp_metric=False)
+        return True
+
+
+def log_folders(loggers: Any) -> list[Path]:
+    """The folders below which loggers write, by their section of a config."""
+    folders = []
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        given = logger.get("init_args", {}) if isinstance(logger, Mapping | Namespace) else {}
+        if save_dir := given.get("save_dir"):
+            folders += [Path(save_dir), Path(save_dir) / (given.get("name") or "")]
+    return folders
+
 
 def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config that decide the weights: of data, model, blocks, and precision."""
-    kept = {section: config[section] for section in ("data", "supervision", "model", "layerwise") if section in config}
-    trainer = {name: config["trainer"][name] for name in ("precision", "limit_train_batches")}
+    """The values of a config that decide the weights, of data, model, blocks, and precision, and the tables."""
+    sections = ("seed_everything", "data", "supervision", "model", "layerwise", "checkpoint")
+    kept = {section: config[section] for section in sections if section in config}
+    trainer = {name: config["trainer"][name] for name in ("precision", "limit_train_batches", "limit_val_batches")}
     return {**json.loads(json.dumps(kept, default=str)), "trainer": trainer}
 
 

@@ -1,0 +1,59 @@
+"""Which trainers make sense here: their strategy, and arguments that are for other training loops."""
+
+from importlib import import_module
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "single_device")
+NEVER = 10**9
+"""Epochs between two validations, as long as `LayerwiseTraining` lets none take place."""
+LEFT_ALONE = {
+    "min_epochs": ((None, 0), "a block ends at its tolerance"),
+    "min_steps": ((None, 0), "a block ends at its tolerance"),
+    "gradient_clip_val": ((None, 0), "the solver settles its steps"),
+    "accumulate_grad_batches": ((1,), "the solver settles its steps"),
+    "overfit_batches": ((0,), "every split has rows of its own; limit_train_batches leaves out some"),
+    "val_check_interval": ((1,), "val rows follow each block"),
+    "check_val_every_n_epoch": ((1, NEVER), "val rows follow each block"),
+}
+"""Arguments of a trainer with the values that make sense here, and why others do not."""
+
+
+def check_trainer(trainer: L.Trainer) -> None:
+    """Checks that a trainer can train block after block.
+
+    Raises:
+        ValueError: One line naming each argument, its value and the valid choices.
+    """
+    given = {name: getattr(trainer, name, "a time") for name in LEFT_ALONE}
+    problems = [strategy_problem(trainer.strategy)]
+    for name, (valid, reason) in LEFT_ALONE.items():
+        if given[name] not in valid:
+            problems.append(f"trainer.{name} must be left out, got {given[name]}: {reason}")
+    if any(problems):
+        raise ValueError("; ".join(filter(None, problems)))
+
+
+def strategy_problem(strategy: Any) -> str:
+    """Why a strategy cannot train a block; or nothing.
+
+    Args:
+        strategy: By its name, as an object, or as a config's class path and arguments.
+    """
+    start, kind = "popen", type(strategy)
+    if isinstance(strategy, str):
+        name, is_valid = repr(strategy), strategy in STRATEGIES
+    else:
+        if isinstance(strategy, Strategy):
+            start = getattr(strategy, "_start_method", start)
+        else:
+            module, _, name = strategy.class_path.rpartition(".")
+            kind, start = getattr(import_module(module), name), strategy.get("init_args", {}).get("start_method", start)
+        name, is_valid = kind.__name__, issubclass(kind, DDPStrategy | SingleDeviceStrategy) and start == "popen"
+    if is_valid:
+        return ""
+    is_ddp = "ddp" in name.lower()
+    reason = "processes start as commands" if is_ddp else "one block's weights leave nothing to shard"
+    return f"trainer.strategy must be one of {', '.join(STRATEGIES)}, got {name}: {reason}"
