@@ -36,9 +36,9 @@ def run(
                 single = treatment != FULL
                 model = {"unobserved": treatment} if single else {}
                 limits = {"max_epochs_per_block": max_epochs}
-                _, right, found = train(SETTINGS[name], seed, n_rows, {"single_positive": single}, model, limits)
-                accuracy.setdefault(treatment, []).append(statistics.fmean(right))
-                precision.setdefault(treatment, []).append(statistics.fmean(found))
+                tested = train(SETTINGS[name], seed, n_rows, {"single_positive": single}, model, limits)
+                accuracy.setdefault(treatment, []).append(statistics.fmean(tested.accuracy))
+                precision.setdefault(treatment, []).append(statistics.fmean(tested.precision))
                 record = {"hierarchy": name, "treatment": treatment, "seed": seed}
                 means = {"accuracy": accuracy[treatment][-1], "average_precision": precision[treatment][-1]}
                 records.append(record | means)

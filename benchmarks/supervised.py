@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -30,6 +30,22 @@ class Setting:
     data: Callable[[int, int], HierarchyDataModule]
     n_rows: int
     model: dict[str, Any]
+
+
+class Tested(NamedTuple):
+    """Labels on the test rows, one entry a label: those of the hierarchy, then those that supervision adds.
+
+    Attributes:
+        levels: Levels.
+        accuracy: Accuracies.
+        precision: Average precisions.
+        n_own: How many are the hierarchy's.
+    """
+
+    levels: list[int]
+    accuracy: list[float]
+    precision: list[float]
+    n_own: int
 
 
 def juntas(seed: int, n_rows: int) -> HierarchyDataModule:
@@ -63,7 +79,7 @@ def train(
     supervision: dict[str, Any] | None = None,
     model: dict[str, Any] | None = None,
     layerwise: dict[str, Any] | None = None,
-) -> tuple[list[int], list[float], list[float]]:
+) -> Tested:
     """Trains a setting.
 
     Args:
@@ -73,9 +89,6 @@ def train(
         supervision: Arguments of `Supervision`.
         model: Further arguments of the task.
         layerwise: Arguments of the callback.
-
-    Returns:
-        Each label's level, its accuracy on the test rows and its average precision there.
     """
     data = Supervision(setting.data(seed, n_rows or setting.n_rows), **(supervision or {}))
     arguments = {**copy.copy(setting.model), "solver": ExactSolver(), "weight_seed": seed, **(model or {})}
@@ -87,4 +100,4 @@ def train(
         scores, labels = task.cpu()(table.inputs).flatten(0, 1), table.labels.flatten(0, 1)
     precision = multilabel_average_precision(scores, (labels > 0).long(), data.n_labels, average="none")
     accuracy = ((scores > 0) == (labels > 0)).double().mean(0)
-    return data.levels or [1] * data.n_labels, accuracy.tolist(), precision.tolist()
+    return Tested(data.levels or [1] * data.n_labels, accuracy.tolist(), precision.tolist(), data.data.n_labels)

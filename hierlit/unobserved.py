@@ -15,7 +15,8 @@ class LabelLoss:
     """ℓ(y·ŷ) of a label's score ŷ where y is observed, `weight` times the loss of `target` where it is not.
 
     The loss of target −1 is ℓ(−ŷ), that of target 0 is ½ℓ(ŷ) + ½ℓ(−ŷ). Both are convex, and no more curved than ℓ, so
-    the certificate holds whatever the treatment. Of the treatments of single-positive learning (Cole et al., CVPR 2021)
+    the certificate holds whatever the treatment. Of the treatments of single-positive learning (the first three after
+    Cole et al., CVPR 2021; the last after Zhou et al., arXiv 2203.16219, 2022)
 
     - `ignore` has weight 0;
     - `assume_negative` is target −1 with weight 1;

@@ -1,4 +1,4 @@
-"""The paper's bounds as functions. Each says what is the paper's, and what is our reading of notes on it."""
+"""The paper's bounds (Daniely, arXiv 2601.00455) as functions. Each says what is the paper's, and what our reading."""
 
 import math
 
@@ -56,7 +56,7 @@ def margin_growth_needed(n_blocks: int, n_levels: int, n_pairs: int, robustness:
 
 
 def certificate(gradient_norm: float, regularization: float) -> float:
-    """F − min F ≤ ‖∇F‖²/(2λ) for a λ-strongly convex F (the paper).
+    """F − min F ≤ ‖∇F‖²/(2λ) for a λ-strongly convex F (the paper; Boyd and Vandenberghe 2004, section 9.1.2).
 
     Raises:
         ValueError: If λ is not positive.
@@ -68,7 +68,8 @@ def certificate(gradient_norm: float, regularization: float) -> float:
 def width_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: int, error: float) -> float:
     """Random features after which a polynomial of a window is approximated to a root mean square `error`, in order.
 
-    The paper: a width polynomial in the constants of the hierarchy suffices. Ours: p is a mean over the features'
+    The paper: a width polynomial in the constants of the hierarchy suffices. Ours, by the argument of random features
+    (Rahimi and Recht, "Weighted sums of random kitchen sinks", NeurIPS 2008): p is a mean over the features'
     distribution, of square norm N² = Σ_S c_S²·f^|S|/(κ_|S|·|S|!) in the kernel's space, so q = N²·k(1)/error²
     independent features give an unbiased estimate of that error. κ_j is the kernel's coefficient of degree j, and f the
     number of coordinates of the window that vary. Infinite if a degree that p has is missing in the kernel.
@@ -84,7 +85,7 @@ def sample_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: i
     """Pairs after which the best of the functions of p's norm generalises to `error`, in order.
 
     The paper: a number of examples polynomial in the constants. Ours: the Rademacher complexity of a ball of radius N
-    is at most N·√(k(1)/m), so m = N²·k(1)/error², the same number as of features.
+    is at most N·√(k(1)/m) (Bartlett and Mendelson, JMLR 2002), so m = N²·k(1)/error², the same number as of features.
 
     Raises:
         ValueError: If `error` is not positive.

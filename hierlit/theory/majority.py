@@ -1,4 +1,4 @@
-"""Random majorities of neurons, and the neurons' states recovered from them (the paper's Theorem 3.4)."""
+"""Random majorities of neurons, and their states recovered from them (Daniely, arXiv 2601.00455, Theorem 3.4)."""
 
 import math
 from itertools import combinations, product

@@ -84,7 +84,9 @@ def truth_values(table: ArrayLike) -> Array:
 
 
 def multilinear_extension(table: ArrayLike) -> Polynomial:
-    """The multilinear polynomial that equals a function on {−1, 1}^k; its coefficients are the Fourier coefficients.
+    """The multilinear polynomial that equals a function on {−1, 1}^k, by the fast Walsh–Hadamard transform.
+
+    Its coefficients are the Fourier coefficients (O'Donnell, Analysis of Boolean Functions, 2014, chapter 1).
 
     Args:
         table: The function's 2^k values in {−1, 1}; entry Σ_j 2^j [argument j is 1].
