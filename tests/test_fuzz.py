@@ -1,6 +1,10 @@
 """Bad input at random: it is refused in one line, or it is what it was; never another error, never other values."""
 
+import os
 import random
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,9 @@ from hierlit.solvers import ExactSolver
 from hierlit.task import LayerwiseTask
 
 SMALL = str(Path(__file__).parent / "conf" / "automaton.yaml")
-CASES = {"checkpoints": (100, 6000), "arrays": (80, 3500), "configs": (20, 1500)}
+CASES = {"checkpoints": (100, 6000), "arrays": (80, 3500), "configs": (12, 1200), "fits": (10, 400)}
+SECONDS = 90
+"""Within which a fit of a small problem ends, also on a busy machine."""
 VALUES = [
     "",
     "nan",
@@ -51,6 +57,25 @@ ARGUMENTS = [
     *("layerwise.relative_suboptimality", "layerwise.max_epochs_per_block", "layerwise.stop_when_learned", "modle"),
     *("checkpoint.every_minutes", "checkpoint.keep", "plan.devices", "plan.epochs", "trainer.precision", "nonsense"),
 ]
+TRAINER = [
+    *("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "limit_train_batches", "limit_val_batches"),
+    *("overfit_batches", "val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps", "fast_dev_run"),
+    *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "deterministic", "benchmark"),
+    *("reload_dataloaders_every_n_epochs", "use_distributed_sampler", "sync_batchnorm", "inference_mode", "plugins"),
+    *("log_every_n_steps", "enable_checkpointing", "logger", "profiler", "detect_anomaly", "barebones", "devices"),
+    *("num_nodes", "accelerator", "strategy", "precision", "default_root_dir", "enable_progress_bar"),
+]
+FITTED = [
+    *(name for name in ARGUMENTS if not name.startswith("plan.")),
+    *(f"trainer.{name}" for name in TRAINER),
+    *("seed_everything", "ckpt_path", "predictions.path", "model.tf32", "model.unobserved", "model.unobserved_weight"),
+    *("model.solver.minibatch_epochs", "model.solver.optimizer", "supervision.observed"),
+]
+FIT = [
+    *("fit", "--config", SMALL, "--trainer.accelerator=cpu", "--data.n_train=40", "--data.n_cells=8"),
+    *("--model.n_features=20", "--layerwise.max_epochs_per_block=12"),
+]
+PLAUSIBLE = ["0", "1", "2", "3", "5", "40", "0.5", "1.0", "1e-3", "true", "false", "null", "last", "ddp", "cpu", "gain"]
 
 
 def cases(kind: str) -> list[Any]:
@@ -137,7 +162,7 @@ def table(draw: np.random.Generator, n_rows: int) -> Any:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("n", cases("arrays"))
-def test_arrays_are_refused_or_become_the_tables_they_are(n: int) -> None:
+def test_arrays_are_refused_or_become_the_tables_they_are(n: int, fit: Callable[..., L.Trainer]) -> None:
     draw, n_taken = np.random.default_rng(n), 0
     for _ in range(n):
         x, y = table(draw, 12), table(draw, 12)
@@ -153,7 +178,17 @@ def test_arrays_are_refused_or_become_the_tables_they_are(n: int) -> None:
         assert torch.equal(torch.cat(rows).sort(0).values, inputs.sort(0).values)
         assert set(torch.cat([table.labels for table in data.tables.values()]).unique().tolist()) <= {-1.0, 0.0, 1.0}
         assert data.tables["train"].labels.shape[1:] == (data.n_locations, data.n_labels)
+        if n_taken % 10 == 1 and data.n_inputs and data.n_labels:
+            task = LayerwiseTask(data.n_inputs, data.n_labels, data.n_locations, n_blocks=2, n_features=5)
+            fit(task, data, max_epochs_per_block=8)
+            assert_trained(task, data)
     assert n_taken > n / 20
+
+
+def assert_trained(task: LayerwiseTask, data: L.LightningDataModule) -> None:
+    scores = task(data.tables["test"].inputs)
+    assert scores.shape == data.tables["test"].labels.shape
+    assert scores.isfinite().all()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -172,3 +207,60 @@ def test_a_config_is_refused_in_one_line_or_can_be_planned(
             assert last.startswith("error"), (given, last)
             n_refused += 1
     assert n_refused > n / 2
+
+
+class Hang(BaseException):
+    pass
+
+
+@contextmanager
+def limited(seconds: int) -> Iterator[None]:
+    """Ends what takes longer; leaves signals and the environment as they were."""
+
+    def end(*_: object) -> None:
+        raise Hang
+
+    surroundings, handlers = (
+        dict(os.environ),
+        {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)},
+    )
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        os.environ.clear()
+        os.environ.update(surroundings)
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
+
+
+def drawn(draw: random.Random) -> str:
+    name, value = draw.choice(FITTED), draw.choice([*VALUES, *PLAUSIBLE * 3])
+    # more processes would be more of pytest
+    return "" if name in ("trainer.devices", "trainer.num_nodes") and value[0] in "2345" else f"--{name}={value}"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n", cases("fits"))
+def test_a_config_is_refused_in_one_line_or_is_fitted(
+    n: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw, n_fitted = random.Random(n), 0
+    for _ in range(n):
+        given = list(filter(None, (drawn(draw) for _ in range(draw.choice([1, 1, 2])))))
+        try:
+            with limited(SECONDS):
+                cli = main([*FIT, *given])
+        except SystemExit as end:
+            last = capsys.readouterr().err.strip().splitlines()[-1] if end.code == 2 else str(end.code)
+            assert last.startswith("error"), (given, last)
+        except BaseException as error:
+            raise AssertionError(given) from error
+        else:
+            n_fitted += 1
+            assert_trained(cli.model, cli.datamodule)
+    print(f"{n_fitted} of {n} configs fitted")
+    assert n_fitted >= n // 20
