@@ -1,6 +1,8 @@
 """Means over seeds, and how sure they are."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,3 +29,21 @@ def means(results: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame
     half = table["spread"] / np.sqrt(count) * t.ppf((1 + LEVEL) / 2, np.maximum(count - 1, 1))
     table["low"], table["high"] = table["mean"] - half, table["mean"] + half
     return table.drop(columns="spread")
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its 95% interval, NaN for one value."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        ends = "" if math.isnan(self.low) else f" [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.mean:+.3f}{ends}"
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """The mean of values, one a seed, with its 95% interval by Student's t."""
+    (row,) = means(pd.DataFrame({"value": list(values), "all": 0}), ["all"], "value").itertuples()
+    return Interval(float(row.mean), float(row.low), float(row.high))

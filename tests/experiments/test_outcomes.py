@@ -14,6 +14,21 @@ from hierlit.experiments.runner import Results, cells_of, run_cell
 CONF = Path(__file__).parents[1] / "conf"
 SMALL: dict[str, dict[str, Any]] = {
     "staircase": {"configs": {"ring": "automaton"}, "seeds": 1},
+    "beta_sensitivity": {
+        "configs": {"parities": "exact_juntas"},
+        "seeds": 1,
+        "betas": [0.0, 0.5, 0.9],
+        "depths": [1],
+        "degrees": [3],
+        "activations": ["relu"],
+    },
+    "supervision": {
+        "configs": {"ring": "automaton"},
+        "seeds": 1,
+        "shares": [0.5],
+        "treatments": ["assume_negative"],
+        "overrides": {"model.solver": "ExactSolver"},
+    },
     "brain_dump": {
         "configs": {"circuit": "brain_dump"},
         "seeds": 1,
