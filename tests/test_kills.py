@@ -67,6 +67,22 @@ Staircase._tell = killed
 main()
 """
 )
+AT_FILLING = (
+    ONE_THREAD
+    + """
+import os, signal, time
+from hierlit.callbacks import LayerwiseTraining
+from hierlit.cli import main
+fill = LayerwiseTraining._fill_streams
+def killed(self, trainer, task):
+    fill(self, trainer, task)
+    if trainer.global_rank == int(os.environ["KILL_RANK"]):
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.5)
+LayerwiseTraining._fill_streams = killed
+main()
+"""
+)
 AT_WRITE = (
     ONE_THREAD
     + """
@@ -150,6 +166,17 @@ def test_sigterm_saves_and_says_so_by_its_code(ranks: list[str], root: Path, tmp
     wait_for_the_end(tmp_path, time.monotonic() + 30)
     run(tmp_path, *args, *LAST, code=AT_BATCH)
     assert_same_run(tmp_path, whole(root, "gradient", *ranks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_sigterm_to_one_rank_of_two_that_fill_their_streams_is_kept_for_the_first_batch(
+    rank: str, root: Path, tmp_path: Path
+) -> None:
+    printed = run(tmp_path, *RUN, *TWO, code=AT_FILLING, KILL_RANK=rank, expect=143)
+    assert printed.count("stopped by SIGTERM, saved as") == 1
+    run(tmp_path, *RUN, *TWO, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient", *TWO))
 
 
 def test_on_another_number_of_processes_a_run_goes_on_to_rounding(root: Path, tmp_path: Path) -> None:
