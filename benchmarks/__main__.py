@@ -28,7 +28,6 @@ from benchmarks import (
     random_hierarchy,
     ridge,
     scaling,
-    single_positive,
 )
 from benchmarks.table import Row, save, show
 
@@ -42,7 +41,6 @@ BENCHMARKS = {
     "depth": depth,
     "end_to_end": race,
     "scaling": scaling,
-    "single_positive": single_positive,
     "corruption": corruption,
     "brain_dump": brain_dump,
     "random_hierarchy": random_hierarchy,

@@ -62,7 +62,8 @@ class BetaSensitivityExperiment(Experiment):
 
     question: ClassVar[str] = (
         "β trades the bias of a random feature against its weights. Where does it let a block learn labels of degree "
-        "3, how does that move with depth, degree and activation, and can it be read off the kernel beforehand?"
+        "3, how does that move with depth, degree and activation, and can it be read off the kernel beforehand? "
+        "Accuracy is that of test rows; a score of 0, as of a label that no block was accepted for, is half right."
     )
     prediction: ClassVar[str] = (
         "A larger β approximates lower degrees better and may hurt higher ones (the notes on the paper, which ask for "
