@@ -54,8 +54,8 @@ class SupervisionExperiment(Experiment):
 
     question: ClassVar[str] = (
         "What does it cost to observe some of the labels, some of the levels, or one positive label an example, in the "
-        "place of all labels? And which treatment of the hidden ones loses least? All labels of the test "
-        "rows are judged, hidden in training or not; a score of 0, as of a label that no block was accepted for, is half right."
+        "place of all labels? And which treatment of the hidden ones loses least? All labels of the test rows are "
+        "judged, hidden in training or not; a score of 0, as of a label that no block was accepted for, is half right."
     )
     prediction: ClassVar[str] = (
         "The paper's guarantees are for all labels observed; whether one positive label an example is enough is its "
