@@ -21,9 +21,9 @@ from torch import Tensor
 
 from hierlit.adaptation import AdaptiveDraw
 from hierlit.callbacks import BlockProgress, LayerwiseTraining
-from hierlit.callbacks.staircase import draw_staircase
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.data.checks import at_least, raise_problems, within
+from hierlit.figures import draw_staircase
 from hierlit.losses import MarginLoss
 from hierlit.models import Proximity
 from hierlit.report import BlockReport, level_rows

@@ -46,9 +46,9 @@ def draw_margins(counts: NDArray[np.int64], edges: NDArray[np.float64], levels: 
     figure, axes = plt.subplots(figsize=(6.5, min(1.5 + 0.4 * len(levels), 8.0)), layout="constrained")
     shares = counts / np.maximum(counts.max(1, keepdims=True), 1)
     extent = (float(edges[0]), float(edges[-1]), -0.5, len(levels) - 0.5)
-    axes.imshow(shares, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="magma")
+    axes.imshow(shares, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="Blues")
     for margin, style in ((0.0, "--"), (1.0, ":")):
-        axes.axvline(margin, color="white", linestyle=style, linewidth=1)
+        axes.axvline(margin, color="black", linestyle=style, linewidth=1)
     name_ticks(axes.yaxis, levels)
     axes.set(xlabel="margin y·ŷ (dashed: sign, dotted: target)", ylabel="level", title=f"Margins after block {block}")
     return figure

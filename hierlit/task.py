@@ -23,7 +23,7 @@ from hierlit.checkpoints import CheckpointFiles
 from hierlit.data.base import Batch
 from hierlit.digests import KEY, damage, tensor_digest
 from hierlit.losses import MarginLoss, SquaredLoss
-from hierlit.metrics import compute, label_metrics
+from hierlit.metrics import MarginHistogram, compute, label_metrics
 from hierlit.models.proximity import Proximity
 from hierlit.models.resnet import HierarchicalResNet
 from hierlit.precision import keep_precision, rounding_of
@@ -107,7 +107,7 @@ class LayerwiseTask(L.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["solver", "weights"])
+        self.save_hyperparameters(ignore=["solver", "weights"], logger=False)
         self.automatic_optimization = False
         limits = {
             "regularization": (regularization, 0 < regularization < math.inf, "positive"),
@@ -150,6 +150,8 @@ class LayerwiseTask(L.LightningModule):
         self.streams = StreamCache(self.net, None if cache_budget_gib is None else cache_budget_gib * 2**30)
         metrics = label_metrics(n_labels, robustness)
         self.metrics = nn.ModuleDict({f"{split}_metrics": metrics.clone() for split in ("train", "val", "test")})
+        self.margins = MarginHistogram(n_labels)
+        self.margin_counts: Tensor | None = None
         self.objective: BlockObjective
         self.moments: Moments
         self.epoch_sums: EpochSums
@@ -369,9 +371,12 @@ class LayerwiseTask(L.LightningModule):
         fitting = self.trainer.state.fn == "fit"
         scores = self.net.scores(self.streams.get("val", batch).stream) if fitting else self(batch.inputs)
         self.metrics_of("val").update(scores, batch.labels)
+        self.margins.update(scores, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the val metrics and keeps them for the tables."""
+        """Logs the val metrics and keeps them, and how the margins spread, for tables and figures."""
+        self.margin_counts = self.margins.compute()
+        self.margins.reset()
         self._log_results("val")
 
     def on_test_epoch_end(self) -> None:

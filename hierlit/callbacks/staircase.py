@@ -1,23 +1,18 @@
 """Staircase: tables, scalars and the picture of which block learned which level."""
 
 import csv
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from hierlit.callbacks.dashboard import close_dashboard, draw_block, final_metrics, is_drawn, open_dashboard
 from hierlit.report import BlockReport, level_rows, margin_line
 from hierlit.run_files import cut_logs, log_sizes, log_versions
 from hierlit.task import LayerwiseTask
@@ -35,22 +30,22 @@ BLOCK_COLUMNS = (
     "initial_objective",
     "gradient_tolerance",
 )
-MOST_NUMBERS = 120
-"""Cells of the figure up to which each has its number written in it."""
 TABLE_COLUMNS = ("level", "labels", "accuracy", "min margin", "mean margin", "margin error", "learned")
 
 
 class Staircase(L.Callback):
     """Writes `blocks.csv`, `levels.csv` and `labels.csv`, scalars and a figure by block, and the closing table.
 
-    Files go to the run's log folder, none where the trainer has no logger; held-out
-    columns are NaN without val rows. Scalars and the figure go to TensorBoard at step = block.
+    Files go to the run's log folder, none where the trainer has no logger; held-out columns are NaN without val rows.
+    Scalars go to all loggers, at step = block; layout, card, figures and hparams to TensorBoard.
     """
 
     def __init__(self) -> None:
         self.accuracy: list[list[float]] = []
         self.train: list[list[dict[str, float]]] = []
-        self._untold: dict[str, Any] = {}
+        self.labels: list[list[float]] = []
+        self._told: dict[str, Any] = {}
+        self._is_untold = False
         self._sizes: list[dict[str, int]] = []
         self._folder = Path()
 
@@ -59,23 +54,27 @@ class Staircase(L.Callback):
         self._folder = Path(trainer.log_dir or ".")
 
     def state_dict(self) -> dict[str, Any]:
-        """Each level's held-out accuracy and training rows, block by block; a block that not all files have yet."""
-        return {"accuracy": self.accuracy, "train": self.train, "untold": self._untold}
+        """Accuracies and training rows block by block; the last block, and whether some files have not got it yet."""
+        by_block = {"accuracy": self.accuracy, "train": self.train, "labels": self.labels}
+        return {**by_block, "told": self._told, "is_untold": self._is_untold}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores `state_dict`."""
-        self.accuracy, self.train = state_dict["accuracy"], state_dict["train"]
-        self._untold = state_dict["untold"]
+        self.accuracy, self.train, self.labels = (state_dict[name] for name in ("accuracy", "train", "labels"))
+        self._told, self._is_untold = state_dict["told"], state_dict["is_untold"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Tells what the run that goes on did not get to tell."""
-        if trainer.is_global_zero and trainer.loggers and self._untold:
-            self._tell(trainer)
+        """Opens the dashboard of a new run; tells what a run that goes on did not get to tell."""
+        if trainer.is_global_zero and trainer.loggers:
+            if trainer.ckpt_path is None:
+                open_dashboard(trainer, pl_module)
+            elif self._is_untold:
+                self._tell(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Notes where the run's files are and how long, or how long before a block that is to be told again."""
         if trainer.is_global_zero and trainer.loggers:
-            checkpoint["log_sizes"] = self._sizes if self._untold else log_sizes(trainer.loggers)
+            checkpoint["log_sizes"] = self._sizes if self._is_untold else log_sizes(trainer.loggers)
             checkpoint["log_versions"] = log_versions(trainer.loggers)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -97,30 +96,35 @@ class Staircase(L.Callback):
         val = level_rows(held_out, task.levels, task.learned_accuracy)
         self.accuracy.append([row["accuracy"] for row in val])
         self.train.append(train)
+        self.labels.append(held_out["accuracy"].tolist())
+        self._told = {
+            "block": report.block,
+            "tables": tables_of(report, train, val, task.levels, held_out),
+            "scalars": scalars_of(report, val),
+            "rows": val,
+            "level_of": task.levels or [1] * len(self.labels[-1]),
+            "margins": counts_by_level(task.margin_counts, task.levels),
+        }
         if trainer.is_global_zero and trainer.loggers:
-            self._sizes = log_sizes(trainer.loggers)
-            self._untold = {
-                "block": report.block,
-                "tables": tables_of(report, train, val, task.levels, held_out),
-                "scalars": scalars_of(report, val),
-                "levels": [int(row["level"]) for row in val],
-            }
+            self._sizes, self._is_untold = log_sizes(trainer.loggers), True
         report.is_told = True
-        if self._untold:
+        if self._is_untold:
             self._tell(trainer)
 
     def _tell(self, trainer: L.Trainer) -> None:
-        told = self._untold
-        append_tables(self._folder, told["tables"])
+        append_tables(self._folder, self._told["tables"])
         for logger in trainer.loggers:
-            logger.log_metrics(told["scalars"], step=told["block"])
-            if isinstance(logger, TensorBoardLogger):
-                figure = draw_staircase(self.accuracy, told["levels"])
-                logger.experiment.add_figure("staircase", figure, told["block"], close=True)
-        self._untold = {}
+            logger.log_metrics(self._told["scalars"], step=self._told["block"])
+        if is_drawn(self._told["block"]):
+            draw_block(trainer, self._told, self.accuracy, self.labels)
+        self._is_untold = False
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Prints the closing table, and whether every training pair has its margin."""
+        """Closes the dashboard; prints the closing table, and whether every training pair has its margin."""
+        if self._told and trainer.is_global_zero and trainer.loggers:
+            if not is_drawn(self._told["block"]):
+                draw_block(trainer, self._told, self.accuracy, self.labels)
+            close_dashboard(trainer, pl_module, final_metrics(self._told["rows"], self._told["block"]))
         if "val" in pl_module.results:
             print_table("val", pl_module)
         elif "train" in pl_module.results:
@@ -140,30 +144,6 @@ class Staircase(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Prints the table of a `test` run."""
         print_table("test", pl_module)
-
-
-def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
-    """A heat map of held-out accuracy [blocks][levels]: one step up for each block that learned a level."""
-    values = np.asarray(accuracy).T
-    n_levels, n_blocks = values.shape
-    size = (min(1.5 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
-    image = axes.imshow(values, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
-    for axis, names in ((axes.xaxis, range(1, n_blocks + 1)), (axes.yaxis, levels)):
-        axis.set_major_locator(MaxNLocator(16, integer=True, min_n_ticks=1))
-        axis.set_major_formatter(FuncFormatter(partial(tick_name, names)))
-    axes.set(xlabel="blocks trained", ylabel="level", title="Held-out accuracy")
-    if values.size <= MOST_NUMBERS:
-        for (level, block), value in np.ndenumerate(values):
-            colour = "black" if value > 0.8 else "white"
-            axes.text(block, level, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, ax=axes, label="accuracy")
-    return figure
-
-
-def tick_name(names: Sequence[int], place: float, _: int | None) -> str:
-    """The name of the row or column at a place of the figure."""
-    return str(names[int(place)]) if 0 <= place < len(names) and place == int(place) else ""
 
 
 def tables_of(
@@ -217,6 +197,15 @@ def scalars_of(report: BlockReport, val: list[dict[str, float]]) -> dict[str, fl
         for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
             scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
     return scalars
+
+
+def counts_by_level(counts: Tensor | None, levels: list[int] | None) -> list[list[int]]:
+    """Margin counts [n, bins] of labels added up by level, [levels][bins]; none where nothing was counted."""
+    if counts is None or not counts.sum():
+        return []
+    of_level = torch.tensor([1] * len(counts) if levels is None else levels, device=counts.device)
+    found: list[list[int]] = [counts[of_level == level].sum(0).tolist() for level in sorted(set(of_level.tolist()))]
+    return found
 
 
 def append_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> None:

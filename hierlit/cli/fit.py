@@ -124,7 +124,7 @@ class HierlitCLI(LightningCLI):
             return go_on_with_logs(loggers, self._log_versions, None if is_requeued else folder)
         if folder.parent.name != LOGS:
             return False
-        config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name, default_hp_metric=False)
+        config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name)
         return True
 
 

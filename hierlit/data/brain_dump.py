@@ -82,7 +82,7 @@ class BrainDump(HierarchyDataModule):
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self._n_inputs, self.depth, self.sizes = n_inputs, depth, (n_train, n_val, n_test)
         self.parents: list[NDArray[np.int64]] = []
         self.truth_tables: list[Bits] = []

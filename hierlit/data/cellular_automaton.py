@@ -53,7 +53,7 @@ class CellularAutomaton(HierarchyDataModule):
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.rule = rule
         self.n_levels = n_levels
         self.n_cells = n_cells

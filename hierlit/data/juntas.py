@@ -83,7 +83,7 @@ class JuntaHierarchy(HierarchyDataModule):
         raise_problems(problems)
         raise_problems(set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self._n_inputs = n_inputs
         self.n_levels = n_levels
         self.degree = degree

@@ -70,7 +70,7 @@ class LifeAutomaton(HierarchyDataModule):
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.rule, self.n_levels, self.rows, self.columns = rule, n_levels, rows, columns
         self.density, self.sizes = density, (n_train, n_val, n_test)
         births, survivals = ({int(count) for count in group} for group in (counts.groups() if counts else ("", "")))

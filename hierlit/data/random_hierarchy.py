@@ -79,7 +79,7 @@ class RandomHierarchyModel(HierarchyDataModule):
         problems = problems or _rule_problems(n_symbols, n_classes, n_synonyms, n_children, n_levels)
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.n_symbols, self.n_classes, self.n_synonyms = n_symbols, n_classes, n_synonyms
         self.n_children, self.n_levels, self.flat = n_children, n_levels, flat
         self.sizes = (n_train, n_val, n_test)

@@ -84,7 +84,7 @@ class ThresholdHierarchy(HierarchyDataModule):
         raise_problems(problems or wiring_problems(wiring, n_inputs, n_levels, labels_per_level, fan_in, "fan_in"))
         raise_problems(set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self._n_inputs, self.fan_in, self.degree, self.wiring = n_inputs, fan_in, degree, wiring
         self.sizes, self.coefficient_norm = (n_train, n_val, n_test), coefficient_norm
         self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, fan_in)

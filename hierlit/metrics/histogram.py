@@ -9,10 +9,11 @@ from hierlit.metrics.margins import LabelMetric
 
 LOW, HIGH, BINS = -1.5, 2.5, 80
 """Ends of the histogram, whose outer bins also take what lies beyond, and number of its bins."""
+EDGES = torch.linspace(LOW, HIGH, BINS + 1)
 
 
 class MarginHistogram(LabelMetric):
-    """Observed pairs by label and margin y·ŷ; `compute` gives counts [n, bins].
+    """Observed pairs by label and margin y·ŷ, in bins between `EDGES`; `compute` gives counts [n, bins].
 
     Args:
         n_labels: Labels n.
@@ -24,11 +25,6 @@ class MarginHistogram(LabelMetric):
     def __init__(self, n_labels: int, **kwargs: Any) -> None:
         super().__init__(n_labels, **kwargs)
         self.add_state("counts", torch.zeros(n_labels, BINS, dtype=torch.long), dist_reduce_fx="sum")
-
-    @property
-    def edges(self) -> Tensor:
-        """Edges of the bins [bins + 1]."""
-        return torch.linspace(LOW, HIGH, BINS + 1)
 
     def _add(self, margins: Tensor, observed: Tensor) -> None:
         place = ((margins - LOW) * (BINS / (HIGH - LOW))).nan_to_num(0).clamp(0, BINS - 1).long()

@@ -9,7 +9,7 @@ import lightning as L
 import pytest
 from processes import assert_same_run, checkpoints, log_of, rows
 
-from hierlit.callbacks import BlockCheckpoint, LayerwiseTraining, staircase
+from hierlit.callbacks import BlockCheckpoint, LayerwiseTraining
 from hierlit.cli import main
 from hierlit.task import LayerwiseTask
 
@@ -82,9 +82,9 @@ def test_a_block_that_was_told_in_part_is_told_once(
             raise KeyboardInterrupt
         return draw(accuracy, levels)
 
-    draw = staircase.draw_staircase
+    draw = dashboard.draw_staircase
     with monkeypatch.context() as patch:
-        patch.setattr(staircase, "draw_staircase", interrupted)
+        patch.setattr(dashboard, "draw_staircase", interrupted)
         with pytest.raises(SystemExit):
             main([*FIT, *EXACT])
     assert len(rows(tmp_path, "blocks.csv")) == 2
@@ -236,6 +236,17 @@ def test_a_run_goes_on_in_the_logs_of_its_own_loggers(
         if expected is not None:
             written = next(tmp_path.glob(f"*/*/*/{table}"))
             assert untimed(written) == untimed(expected)
+
+
+def test_a_checkpoint_that_was_copied_leaves_the_log_of_its_run_alone(tmp_path: Path) -> None:
+    main([*FIT, *EXACT, *CSV, "--trainer.max_epochs=1"])
+    log = tmp_path / "logs" / "mine"
+    before = {path: path.read_bytes() for path in log.rglob("*") if path.is_file()}
+    copy = tmp_path / "copy.ckpt"
+    copy.write_bytes(max(log.rglob("*.ckpt")).read_bytes())
+    main([*FIT, *EXACT, *CSV, "--ckpt_path", str(copy)])
+    assert {path: path.read_bytes() for path in before} == before
+    assert len((log / "version_1" / "blocks.csv").read_text().splitlines()) == 3
 
 
 def untimed(path: Path) -> list[list[str]]:
