@@ -9,7 +9,7 @@ import lightning as L
 import pytest
 from processes import assert_same_run, checkpoints, log_of, rows
 
-from hierlit.callbacks import BlockCheckpoint, LayerwiseTraining
+from hierlit.callbacks import BlockCheckpoint, LayerwiseTraining, dashboard
 from hierlit.cli import main
 from hierlit.task import LayerwiseTask
 
