@@ -1,0 +1,84 @@
+"""Checks of a table's arguments and of its files' columns: each gives the lines that say what is wrong."""
+
+import codecs
+from collections.abc import Mapping, Sequence
+
+from hierlit.data.tables.column_labels import ZEROS
+from hierlit.data.tables.features import IMPUTATIONS, SCALES
+from hierlit.data.tables.roles import ColumnRoles, listed
+from hierlit.data.tables.rows import TableFile
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "impute": IMPUTATIONS,
+    "scale": SCALES,
+    "zero_labels": ZEROS,
+    "levels": (None, "given"),
+}
+
+
+def choice_problems(**given: str | None) -> list[str]:
+    """Names the arguments whose value is none of their `CHOICES`."""
+    return [
+        f"{name} must be one of {', '.join(each or 'null' for each in CHOICES[name])}, got {value!r}"
+        for name, value in given.items()
+        if value not in CHOICES[name]
+    ]
+
+
+def text_problems(separator: str | None, path_separator: str, encoding: str) -> list[str]:
+    """Says what is wrong with the arguments about text."""
+    problems = []
+    if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
+        problems.append(f"separator must be one character, got {separator!r}")
+    if not path_separator.strip() or "/" in path_separator:
+        problems.append(f"path_separator must be a text without a slash, got {path_separator!r}")
+    if not is_encoding(encoding):
+        problems.append(f"encoding must be one that Python knows, such as utf-8 or latin-1, got {encoding!r}")
+    return problems
+
+
+def is_encoding(name: str) -> bool:
+    """Whether Python knows an encoding."""
+    try:
+        return bool(codecs.lookup(name))
+    except LookupError:
+        return False
+
+
+def source_problems(*, has_train: bool, has_columns: bool, has_test: bool, splits_test: bool) -> list[str]:
+    """Says whether it is not clear where rows to train on, or to test on, come from."""
+    problems = []
+    if has_train == has_columns:
+        problems.append("train_files must be given, or columns_file in its place, and not both")
+    if has_test and splits_test:
+        problems.append("test_files must be left out with test_fraction or n_folds")
+    return problems
+
+
+def column_problems(roles: ColumnRoles, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
+    """Says what columns of those of the first file to train on others lack, or hold other things in."""
+    first, *rest = files["train"]
+    problems = [problem for file in rest for problem in roles.disagreements(file, first)]
+    for split in ("val", "test", "predict"):
+        problems += [problem for file in files[split] for problem in roles.missing(file, split != "predict")]
+    return problems
+
+
+def column_warnings(roles: ColumnRoles, takes_all: bool, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
+    """Says which columns are left out, or numbered, without having been named.
+
+    Args:
+        roles: What the columns are.
+        takes_all: Whether all columns are inputs that are nothing else.
+        files: Of each split.
+    """
+    first = files["train"][0]
+    warnings = []
+    if takes_all and first.nameless:
+        warnings.append(f"{first.path}: columns without a name are left out: {listed(first.nameless)}")
+    if repeated := [name for name in roles.features if name in first.repeated]:
+        warnings.append(f"{first.path}: columns of the same name are numbered: {listed(repeated)}")
+    for file in (*files["val"], *files["test"], *files["predict"]) if takes_all else ():
+        if others := [name for name in roles.others(file, first) if name != file.path_column]:
+            warnings.append(f"{file.path}: columns that {first.path} has not are left out: {listed(others)}")
+    return warnings

@@ -1,0 +1,201 @@
+"""Hierarchies that come with labels: slash paths, or edges of a directed acyclic graph. No model is told them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from hierlit.data.tables.rows import TableError, TableFile
+from hierlit.data.tables.text import open_text, unreadable
+
+SLASH = "/"
+ROOTS = frozenset({"root", *(f"GO{mark}{term}" for mark in ("", ":") for term in ("0003674", "0005575", "0008150"))})
+"""Classes that every row has, and no label stands for: CLUS's root, and those of the Gene Ontology's three parts."""
+
+
+class LabelHierarchy:
+    """Labels with their parents.
+
+    Args:
+        parents: Names of the parents of each label, by its name, roots left out.
+
+    Attributes:
+        names: Of the labels, in order.
+        parents: Indices of each label's parents.
+        is_graph: Whether labels are terms of a graph, which a row names as such, or else paths.
+
+    Raises:
+        ValueError: If a label is among its own ancestors.
+    """
+
+    def __init__(self, parents: dict[str, list[str]], is_graph: bool) -> None:
+        self.names, self.is_graph = list(parents), is_graph
+        self.places = {name: place for place, name in enumerate(self.names)}
+        self.parents = [[self.places[parent] for parent in parents[name]] for name in self.names]
+        self._order = self._ascending()
+
+    @classmethod
+    def of_paths(cls, paths: Iterable[str]) -> LabelHierarchy:
+        """The hierarchy of slash paths and of all the paths that they begin with, each after its parent.
+
+        Raises:
+            ValueError: If a path has an empty part.
+        """
+        parents: dict[str, list[str]] = {}
+        for path in paths:
+            parts = path_parts(path)
+            for depth in range(1, len(parts) + 1):
+                above = [SLASH.join(parts[: depth - 1])] if depth > 1 else []
+                parents.setdefault(SLASH.join(parts[:depth]), above)
+        return cls(parents, is_graph=False)
+
+    @classmethod
+    def of_edges(cls, edges: Iterable[str]) -> LabelHierarchy:
+        """The graph of parent/child edges; a term without a parent may be given by itself.
+
+        Raises:
+            ValueError: If an edge is not two terms, or edges go in a circle.
+        """
+        parents: dict[str, list[str]] = {}
+        for edge in edges:
+            terms = [term.strip() for term in edge.split(SLASH)]
+            if len(terms) > 2 or not all(terms):
+                raise ValueError(f"an edge must be parent/child, got {edge!r}")
+            kept = [term for term in terms if term not in ROOTS]
+            for term in kept:
+                parents.setdefault(term, [])
+            if len(kept) == 2 and kept[0] not in parents[kept[1]]:
+                parents[kept[1]].append(kept[0])
+        return cls(parents, is_graph=True)
+
+    @classmethod
+    def of_entries(cls, entries: Sequence[str]) -> LabelHierarchy:
+        """The hierarchy of an ARFF header.
+
+        It lists edges if every entry has two parts, no part is its own parent, and a parent is a root or has a parent.
+        """
+        pairs = [tuple(entry.split(SLASH)) for entry in entries]
+        if all(len(pair) == 2 and pair[0] != pair[1] for pair in pairs):
+            children = {pair[1] for pair in pairs}
+            if any(pair[0] in ROOTS or pair[0] in children for pair in pairs):
+                return cls.of_edges(entries)
+        return cls.of_paths(entries)
+
+    def _ascending(self) -> list[int]:
+        """All labels, each after its parents (Kahn's algorithm)."""
+        left = [len(parents) for parents in self.parents]
+        children: list[list[int]] = [[] for _ in self.names]
+        for child, parents in enumerate(self.parents):
+            for parent in parents:
+                children[parent].append(child)
+        order = [label for label, count in enumerate(left) if not count]
+        for label in order:
+            for child in children[label]:
+                left[child] -= 1
+                if not left[child]:
+                    order.append(child)
+        if len(order) < len(self.names):
+            raise ValueError(f"a hierarchy must have no cycle, got {self._cycle(left)}")
+        return order
+
+    def _cycle(self, left: list[int]) -> str:
+        """A cycle, each term after its parent, where `left` counts the parents of each that are on one or below one."""
+        way = [next(label for label, count in enumerate(left) if count)]
+        while way.count(way[-1]) < 2:
+            way.append(next(parent for parent in self.parents[way[-1]] if left[parent]))
+        circle = way[way.index(way[-1]) :]
+        return SLASH.join(self.names[place] for place in reversed(circle))
+
+    @cached_property
+    def lineages(self) -> list[frozenset[int]]:
+        """Each label with its ancestors."""
+        found: dict[int, frozenset[int]] = {}
+        for label in self._order:
+            found[label] = frozenset({label}).union(*(found[parent] for parent in self.parents[label]))
+        return [found[label] for label in range(len(self.names))]
+
+    @cached_property
+    def depths(self) -> list[int]:
+        """The longest way to each label from the top, whose labels have depth 1."""
+        found: dict[int, int] = {}
+        for label in self._order:
+            found[label] = 1 + max((found[parent] for parent in self.parents[label]), default=0)
+        return [found[label] for label in range(len(self.names))]
+
+    def lineage(self, label: str) -> tuple[frozenset[int], bool]:
+        """The indices of a row's label and its ancestors, and whether it is known; a root has none.
+
+        Of a path that is not known, those ancestors that are.
+
+        Raises:
+            ValueError: If it is a path with an empty part.
+        """
+        if self.is_graph:
+            known = self.places.get(label)
+            return (frozenset(), label in ROOTS) if known is None else (self.lineages[known], True)
+        parts = path_parts(label)
+        for depth in range(len(parts), 0, -1):
+            place = self.places.get(SLASH.join(parts[:depth]))
+            if place is not None:
+                return self.lineages[place], depth == len(parts)
+        return frozenset(), not parts
+
+
+def path_parts(path: str) -> list[str]:
+    """The parts of a slash path, without a root that it begins with.
+
+    Raises:
+        ValueError: If one is empty.
+    """
+    parts = [part.strip() for part in path.split(SLASH)]
+    if not all(parts):
+        raise ValueError(f"a path must have no empty part, got {path!r}")
+    return parts[1:] if parts[0] in ROOTS else parts
+
+
+def read_edges(path: Path, encoding: str) -> LabelHierarchy:
+    """Reads the graph of a text file with an edge parent/child in each line; blank lines and those of a `#` count not.
+
+    Raises:
+        ValueError: If the file cannot be read, or is no such graph; one line names the file and the line.
+    """
+    edges = []
+    try:
+        with open_text(path, encoding) as file:
+            for number, line in enumerate(file, start=1):
+                edge = line.strip()
+                if edge and edge[0] != "#":
+                    terms = edge.split(SLASH)
+                    if len(terms) > 2 or not all(term.strip() for term in terms):
+                        raise TableError(f"{path}, line {number}: an edge must be parent/child, got {edge!r}")
+                    edges.append(edge)
+    except (OSError, EOFError, UnicodeError) as error:
+        raise unreadable(path, error) from error
+    if not edges:
+        raise TableError(f"{path} is empty")
+    try:
+        return LabelHierarchy.of_edges(edges)
+    except ValueError as error:
+        raise TableError(f"{path}: {error}") from error
+
+
+def find_hierarchy(
+    edges_file: str | None, encoding: str, column: str, files: Sequence[TableFile]
+) -> LabelHierarchy | None:
+    """The hierarchy of a column of labels that a file of edges lists, or the headers of files; None if none does.
+
+    Raises:
+        TableError: If it is no hierarchy; one line names the file.
+    """
+    if edges_file is not None:
+        return read_edges(Path(edges_file), encoding)
+    entries: dict[str, None] = {}
+    for file in files:
+        if file.path_column == column:
+            entries.update(dict.fromkeys(file.classes))
+            try:
+                LabelHierarchy.of_entries(file.classes)
+            except ValueError as error:
+                raise TableError(f"{file.path}, line {file.classes_line}, column {column!r}: {error}") from error
+    return LabelHierarchy.of_entries(list(entries)) if entries else None

@@ -1,0 +1,323 @@
+"""LabelTable: a person's own tables as a data module."""
+
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from hierlit.data.base import Batch, HierarchyDataModule, ResumableLoader
+from hierlit.data.checks import loader_problems, raise_problems
+from hierlit.data.tables.checks import (
+    choice_problems,
+    column_problems,
+    column_warnings,
+    is_encoding,
+    source_problems,
+    text_problems,
+)
+from hierlit.data.tables.column_labels import ColumnSurvey
+from hierlit.data.tables.files import as_names, open_tables
+from hierlit.data.tables.fitted import FittedTable, read_columns
+from hierlit.data.tables.hierarchy import LabelHierarchy, find_hierarchy
+from hierlit.data.tables.labels import Labels, Survey
+from hierlit.data.tables.path_labels import PathSurvey
+from hierlit.data.tables.reading import TrainingFiles, read_fitted, read_training, training_warnings, unknown_warnings
+from hierlit.data.tables.roles import ColumnRoles, Roles
+from hierlit.data.tables.rows import MISSING_TEXTS, Reading, TableFile
+from hierlit.data.tables.splits import Splits, n_repeated
+from hierlit.data.tables.streaming import StreamedRows
+from hierlit.files import replace_file
+
+Names = list[str] | str | None
+
+
+class LabelTable(HierarchyDataModule):
+    """A person's own rows from CSV, TSV, Parquet, ARFF or NumPy files, inputs and labels by column.
+
+    Which columns are what, how missing values are filled and how inputs are scaled is found in the training rows. An
+    ARFF file with a hierarchical attribute, and an archive of `inputs` and `labels`, need no more than their paths. A
+    hierarchy that comes with the labels is kept for reports: neither batches nor the model have any of it.
+
+    Validation rows are those of `val_files`, or else `val_fraction` of the rows of `train_files`. Test rows are those
+    of `test_files`, or `test_fraction` of the rows of `train_files`, or one of `n_folds` parts of them; without any of
+    these they are the validation rows. `predict` reads `predict_files`, or else `test_files`, chunk by chunk: memory
+    does not grow with their rows. Training, validation and test rows are held in memory, in float32.
+
+    Attributes:
+        label_names: Of the labels.
+        input_names: Of the inputs: `column`, or `column=category`.
+        parents: Indices of each label's parents, if a hierarchy was given; else None.
+
+    Args:
+        train_files: Path, or paths, of the rows to train on; relative ones are taken from the working directory.
+        val_files: Rows to validate on.
+        test_files: Rows to test on.
+        predict_files: Rows to predict; they need no labels.
+        label_columns: Names of label columns, or prefixes followed by `*`. Values are 0 or -1, 1, true or false; a
+            missing one is not observed. A column of other texts holds classes, and makes one label a class.
+        class_columns: Label columns that hold classes even though some are called 0, 1 or -1.
+        zero_labels: What 0 means in label columns: negative, not_observed, or auto: not observed in columns that have
+            -1 as well.
+        path_column: The column with slash paths, as in 01/03/02, whose beginnings are labels too.
+        path_separator: Between the paths of a row.
+        hierarchy_file: Edges parent/child, one a line, of a graph whose terms `path_column` holds; its ancestors are a
+            term's labels too.
+        feature_columns: Names or prefixes of the inputs; all columns that are nothing else when None.
+        ignore_columns: Names or prefixes of columns that are left out.
+        categorical_columns: Names or prefixes of inputs that are categories even though they look like numbers.
+        impute: What fills a missing number: mean or most_frequent. Categories are filled with the most frequent one.
+        scale: standard (numbers to mean 0 and variance 1), unit (then each row to a mean square of 1) or none.
+        levels: `given` for each label's depth in the hierarchy as its level, in tables and metrics alone; unknown when
+            None.
+        val_fraction: Share, in [0, 1), of the rows of `train_files`; not used where there are `val_files`.
+        test_fraction: Share, in [0, 1), of the rows of `train_files`.
+        n_folds: Parts of the rows of `train_files` for cross-validation.
+        fold: The part to test on, from 0.
+        separator: Between the values of a row of CSV; a comma when None, a tab in files called .tsv.
+        missing: Texts that stand for a missing value; nothing, ?, NA, N/A, NaN, null and None when None.
+        encoding: Of text files.
+        columns_file: What `write_columns` wrote when the model was trained, in place of `train_files`; for `predict`.
+        batch_size: Rows in a batch.
+        acceptance_fraction: Share of the training rows set aside for acceptance decisions, in [0, 1).
+        data_seed: Seed of the splits and of the batches.
+
+    Raises:
+        ValueError: If arguments are out of range, or files cannot be opened or have other columns than they should; one
+            line names them all. When `n_inputs` or rows are first asked for: the first value that cannot be read, by
+            file, line and column.
+        ImportError: If pyarrow is needed and not installed.
+    """
+
+    def __init__(
+        self,
+        train_files: Names = None,
+        val_files: Names = None,
+        test_files: Names = None,
+        predict_files: Names = None,
+        label_columns: Names = None,
+        class_columns: Names = None,
+        zero_labels: str = "auto",
+        path_column: str | None = None,
+        path_separator: str = "@",
+        hierarchy_file: str | None = None,
+        feature_columns: Names = None,
+        ignore_columns: Names = None,
+        categorical_columns: Names = None,
+        impute: str = "mean",
+        scale: str = "standard",
+        levels: str | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+        n_folds: int | None = None,
+        fold: int = 0,
+        separator: str | None = None,
+        missing: list[str] | None = None,
+        encoding: str = "utf-8",
+        columns_file: str | None = None,
+        batch_size: int = 64,
+        acceptance_fraction: float = 0.2,
+        data_seed: int = 0,
+    ) -> None:
+        self._splits = Splits(0.0 if val_files else val_fraction, test_fraction, n_folds, fold, data_seed)
+        problems = choice_problems(impute=impute, scale=scale, zero_labels=zero_labels, levels=levels)
+        problems += text_problems(separator, path_separator, encoding) + self._splits.problems()
+        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
+        given = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
+        problems += source_problems(
+            has_train=bool(train_files),
+            has_columns=columns_file is not None,
+            has_test=bool(test_files),
+            splits_test=bool(test_fraction or n_folds),
+        )
+        reading = Reading(separator, frozenset(MISSING_TEXTS if missing is None else missing), encoding)
+        self._files, unopened = open_tables(given if is_encoding(encoding) else {}, reading)
+        raise_problems(problems + unopened)
+        super().__init__(batch_size, acceptance_fraction, data_seed)
+        self.save_hyperparameters(ignore=["levels"])
+        self._impute, self._scale, self._zero, self._separator = impute, scale, zero_labels, path_separator
+        self._has_levels = levels is not None
+        self._roles: ColumnRoles | None = None
+        self._hierarchy: LabelHierarchy | None = None
+        self._restored: FittedTable | None = None
+        if columns_file is not None:
+            self._restored = read_columns(Path(columns_file))
+            inputs, files = ColumnRoles(self._restored.features.columns, []), self._files.values()
+            raise_problems([problem for file in chain(*files) for problem in inputs.missing(file)])
+        else:
+            roles = Roles(
+                labels=as_names(label_columns),
+                classes=as_names(class_columns),
+                ignored=as_names(ignore_columns),
+                categorical=as_names(categorical_columns),
+                path=path_column,
+                features=None if feature_columns is None else as_names(feature_columns),
+            )
+            self._find_columns(roles, hierarchy_file, encoding)
+
+    def _find_columns(self, roles: Roles, hierarchy_file: str | None, encoding: str) -> None:
+        """Finds which columns of the files are what, and the hierarchy that a file or a header lists."""
+        first = self._files["train"][0]
+        self._roles = roles.of(first)
+        problems = column_problems(self._roles, self._files)
+        if self._roles.path is None and (hierarchy_file is not None or self._has_levels):
+            problems.append("path_column must name a column for hierarchy_file or levels to make sense")
+        raise_problems(problems)
+        if self._roles.path is not None:
+            self._hierarchy = find_hierarchy(hierarchy_file, encoding, self._roles.path, self._files["train"])
+        for problem in column_warnings(self._roles, roles.features is None, self._files):
+            rank_zero_warn(problem)
+
+    @cached_property
+    def _training(self) -> TrainingFiles:
+        """The files to train on, read when first asked for."""
+        roles = self._roles
+        if roles is None:
+            raise ValueError("train_files must be given for anything but predict, got columns_file")
+        survey: Survey
+        if roles.path is None:
+            survey = ColumnSurvey(roles.labels, roles.classes, self._zero)
+        else:
+            survey = PathSurvey(roles.path, self._separator, self._hierarchy)
+        files, split = self._files["train"], self._splits.rows
+        training = read_training(files, roles, survey, split, self._impute, self._scale)
+        for problem in training_warnings(training):
+            rank_zero_warn(problem)
+        return training
+
+    @property
+    def fitted(self) -> FittedTable:
+        """What predictions need of the training rows; read from them, or from what was saved of them."""
+        return self._restored or self._training.fitted
+
+    @property
+    def label_names(self) -> list[str]:
+        """Of the labels: a column's, `column=class`, a path or a term."""
+        return self.fitted.label_names
+
+    @property
+    def input_names(self) -> list[str]:
+        """Of the inputs: `column`, or `column=category`."""
+        return self.fitted.features.input_names
+
+    @property
+    def parents(self) -> list[list[int]] | None:
+        """Indices of each label's parents; None if no hierarchy was given. For reports: no model is told them."""
+        return self.fitted.parents
+
+    @property
+    def n_inputs(self) -> int:
+        """Numbers, and categories of the training rows."""
+        return len(self.input_names)
+
+    @property
+    def n_labels(self) -> int:
+        """Labels of the files to train on, of their headers if these list them."""
+        return len(self.label_names)
+
+    @property
+    def n_locations(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def levels(self) -> list[int] | None:
+        """Depths in the hierarchy that was given, if they are asked for; else None, unknown."""
+        return self.fitted.depths if self._has_levels else None
+
+    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Inputs [rows, 1, d] and labels [rows, 1, n] of the splits.
+
+        Raises:
+            ValueError: If a value cannot be read; one line names the file, the line and the column.
+        """
+        tables, labels = dict(self._training.tables), self._training.labels
+        for split in ("val", "test"):
+            if self._files[split]:
+                tables[split] = read_fitted(self._files[split], self.fitted.features, labels)
+                self._warn_of_unknown(f"{split}_files", labels)
+        for split in ("val", "test"):
+            if n_rows := n_repeated(tables[split][0], tables["train"][0]):
+                total = len(tables[split][0])
+                rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
+        if not len(tables["test"][0]):
+            tables["test"] = tables["val"]
+        return {split: (tensor(inputs), tensor(labels)) for split, (inputs, labels) in tables.items()}
+
+    def _warn_of_unknown(self, argument: str, labels: Labels | None = None) -> None:
+        for problem in unknown_warnings(argument, self.fitted.features, labels):
+            rank_zero_warn(problem)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Makes the tables, once; to predict the rows of files, finds no more than how their inputs are made.
+
+        Args:
+            stage: What is to be run.
+
+        Raises:
+            ValueError: If a value cannot be read, or no row is left to fit.
+        """
+        if stage == "predict" and self._predicted_files():
+            _ = self.fitted
+        else:
+            super().setup(stage)
+
+    def predict_dataloader(self) -> ResumableLoader | DataLoader[Batch]:  # type: ignore[override]
+        """Batches of the rows of `predict_files`, or of `test_files`, read while they are predicted.
+
+        Without such files, batches of the test table.
+        """
+        files = self._predicted_files()
+        if not files:
+            return super().predict_dataloader()
+        trainer, argument = self.trainer, "predict_files" if self._files["predict"] else "test_files"
+        processes = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        fitted = self.fitted
+        rows = StreamedRows(
+            files,
+            fitted.features,
+            len(fitted.label_names),
+            self.batch_size,
+            *processes,
+            at_end=partial(self._warn_of_unknown, argument),
+        )
+        return DataLoader(rows, batch_size=None)
+
+    def _predicted_files(self) -> list[TableFile]:
+        return self._files["predict"] or self._files["test"]
+
+    def write_columns(self, path: str) -> None:
+        """Writes what predictions need of the training rows, for `columns_file`.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        text = self.fitted.to_json().encode()
+        replace_file(Path(path), lambda sink: sink.write(text))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What predictions need of the training rows, for checkpoints."""
+        return {"columns": self.fitted.to_json()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it from a checkpoint.
+
+        Raises:
+            ValueError: If the training rows are not those of the checkpoint.
+        """
+        saved = FittedTable.of_json(state_dict["columns"])
+        if difference := self.fitted.difference(saved):
+            raise ValueError(
+                f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
+            )
+        self._restored = saved
+
+
+def tensor(table: NDArray[Any]) -> Tensor:
+    """A table [rows, channels] as float32 [rows, 1, channels]."""
+    return torch.from_numpy(table).float()[:, None]
