@@ -8,6 +8,7 @@ from hierlit.data.juntas import JuntaHierarchy
 from hierlit.data.life import LifeAutomaton
 from hierlit.data.random_hierarchy import RandomHierarchyModel
 from hierlit.data.supervision import Supervision
+from hierlit.data.tables import LabelTable
 from hierlit.data.thresholds import ThresholdHierarchy
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CellularAutomaton",
     "HierarchyDataModule",
     "JuntaHierarchy",
+    "LabelTable",
     "LifeAutomaton",
     "RandomHierarchyModel",
     "Supervision",
