@@ -1,8 +1,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# the variable silences a notice of mkdocs-material about another project
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: fit test test-slow clean
+.PHONY: fit test test-slow docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
@@ -11,10 +13,14 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(DOCS)
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow
+
+docs: $(VENV)/installed-dev
+	$(DOCS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

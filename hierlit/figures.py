@@ -17,7 +17,7 @@ MOST_LINES = 60
 
 
 def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
-    """A heat map of held-out accuracy [blocks][levels]: one step up for each block that learned a level."""
+    """A heat map of held-out accuracy `[blocks][levels]`: one step up for each block that learned a level."""
     values = np.asarray(accuracy).T
     n_levels, n_blocks = values.shape
     size = (min(1.5 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))

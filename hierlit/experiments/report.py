@@ -32,7 +32,8 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, str]:
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        with plt.rc_context({"svg.fonttype": "none"}):
+            figure.savefig(text, format="svg", metadata={"Date": None})
         plt.close(figure)
         (folder / f"{name}.svg").write_text(text.getvalue())
         drawn[name] = own_ids(text.getvalue()[text.getvalue().index("<svg") :], name)
