@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # the variable silences a notice of mkdocs-material about another project
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: fit test test-slow docs clean
+.PHONY: fit test test-slow test-browser docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
@@ -18,6 +18,9 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow
+
+test-browser: $(VENV)/installed-dev
+	$(BIN)/pytest -m browser
 
 docs: $(VENV)/installed-dev
 	$(DOCS)
