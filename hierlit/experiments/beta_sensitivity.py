@@ -35,6 +35,8 @@ KERNEL = {
     "effective_degree": "effective degree",
 }
 """What is taken from the kernel, by column."""
+FLOOR = 1e-5
+"""Least share that is drawn."""
 ACCURACY, LIMITS = "test accuracy of the last level", (0.45, 1.02)
 
 
@@ -147,20 +149,20 @@ class BetaSensitivityExperiment(Experiment):
 
     def _kernel(self, results: pd.DataFrame) -> Figure:
         figure, grid = panels(2, 3)
-        first = self._curves(results, FIXED, self.depths[0])
+        shares = ["share", "share_of_varying"]
+        rows = results.assign(**{column: results[column].clip(lower=FLOOR) for column in shares})
         for axes, (column, name) in zip(grid.flat, KERNEL.items(), strict=False):
-            draw_lines(axes, first, column, self.activations)
-            axes.set(
-                title=f"{name} (degree {self.degrees[0]})", yscale="log" if column != "effective_degree" else "linear"
-            )
-        for axes, column in zip(grid.flat[len(KERNEL) :], ("share", "share_of_varying"), strict=True):
+            draw_lines(axes, self._curves(rows, FIXED, self.depths[0]), column, self.activations)
+            axes.set(title=name, yscale="log" if column in shares else "linear")
+        for axes, column in zip(grid.flat[len(KERNEL) :], shares, strict=True):
             for marker, depth in zip("osD^vP*X", self.depths, strict=False):
-                rows = self._curves(results, FIXED, depth)
+                own = self._curves(rows, FIXED, depth)
                 for number, activation in enumerate(self.activations):
-                    table = rows[rows["activation"] == activation].groupby("beta")[[column, "last_level"]].mean()
+                    table = own[own["activation"] == activation].groupby("beta")[[column, "last_level"]].mean()
                     label = None if number else f"depth {depth}"
                     axes.plot(table[column], table["last_level"], marker, color=f"C{number}", markersize=4, label=label)
             axes.set(xlabel=KERNEL[column], ylabel=ACCURACY, xscale="log", ylim=LIMITS)
+        figure.suptitle(f"the kernel, for labels of degree {self.degrees[0]}; shares below {FLOOR:g} are drawn there")
         for axes in (grid[0, 0], grid[-1, -1]):
             axes.legend(fontsize=8)
         return figure
@@ -187,7 +189,7 @@ class BetaSensitivityExperiment(Experiment):
         for names, rows in results.groupby(["solver", "degree", "depth", "activation"], sort=False):
             curve = rows.groupby("beta")["last_level"].mean()
             row = dict(zip(("solver", "degree", "depth", "activation"), names, strict=True))
-            row |= {"best_beta": curve.idxmax(), "accuracy": curve.max(), "at_least_beta": curve.iloc[0]}
+            row |= {"best_beta": best_beta(rows), "accuracy": curve.max(), "at_least_beta": curve.iloc[0]}
             row |= {"at_largest_beta": curve.iloc[-1], "epochs": rows["epochs"].mean()}
             found.append(row | {f"rank_correlation_{column}": rank_correlation(rows, column) for column in KERNEL})
         return pd.DataFrame(found)
@@ -203,7 +205,9 @@ class BetaSensitivityExperiment(Experiment):
                 for rows, found in zip(judged, optima, strict=True)]  # fmt: skip
         for degree in self.degrees[1:]:
             curves = self._curves(results, FIXED, self.depths[0], degree).groupby("activation", sort=False)
-            best = [f"{name} {rows.groupby('beta')['last_level'].mean().idxmax():g}" for name, rows in curves]
+            best = [
+                f"{name} {best_beta(rows):g}".replace("nan", "none, as nothing is learned") for name, rows in curves
+            ]
             text.append(f"best β at degree {degree}: {', '.join(best)}")
         pooled = [rows for _, rows in own[own["solver"] == FIXED].groupby("depth")]
         for column, name in KERNEL.items():
@@ -239,6 +243,12 @@ def optimum(rows: pd.DataFrame) -> Optimum:
     parts = [f"{gain} on β = {end:g}" for gain, end in zip(gains, ends, strict=True)]
     holds = None if len(table) < 2 else bool(min(gain.low for gain in gains) > 0)
     return Optimum(holds, f"{at_best}, {', '.join(parts)}")
+
+
+def best_beta(rows: pd.DataFrame) -> float:
+    """The β of the highest mean accuracy of the last level; NaN where all are alike."""
+    curve = rows.groupby("beta")["last_level"].mean()
+    return float(curve.idxmax()) if curve.nunique() > 1 else np.nan
 
 
 def rank_correlation(rows: pd.DataFrame, column: str) -> float:

@@ -65,6 +65,7 @@ def test_an_accuracy_that_follows_the_share_has_rank_correlation_one_with_it() -
     assert set(relu["best_beta"]) == {0.5}
     assert (relu["rank_correlation_effective_degree"].abs() < 0.9).all()
     flat = made().summary(table(lambda beta, share: 0.5))
+    assert flat["best_beta"].isna().all()
     assert flat[[f"rank_correlation_{column}" for column in KERNEL]].isna().all(axis=None)
 
 
