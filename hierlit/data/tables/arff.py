@@ -10,7 +10,7 @@ from pathlib import Path
 from hierlit.data.tables.rows import Column, ColumnType, Reading, TableError, TableFile, TextColumn, import_arrow
 from hierlit.data.tables.text import check_start, open_text, undecodable, unreadable
 
-CELLS_AT_ONCE = 2**18
+CELLS_AT_ONCE = 2**16
 ATTRIBUTE = re.compile(r"""@attribute\s+('[^']*'|"[^"]*"|[^\s{]+)\s*(\S.*)""", re.I)
 VALUE = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^,%]*))\s*([,%]|$)""")
 ESCAPED = re.compile(r"\\(.)")
@@ -109,6 +109,7 @@ class ArffFile(TableFile):
     def chunks(self, names: Sequence[str]) -> Iterator[Mapping[str, Column]]:
         """Columns of texts."""
         n_rows, rows = max(1, CELLS_AT_ONCE // self._n_values), []
+        places = {name: self.names.index(name) for name in names}
         try:
             for number, line in self._data():
                 values = split_row(line)
@@ -116,21 +117,21 @@ class ArffFile(TableFile):
                     raise self._ragged(number, line, len(values))
                 rows.append(values)
                 if len(rows) == n_rows:
-                    yield self._columns(rows, names)
+                    yield self._columns(rows, places)
                     rows = []
         except (OSError, EOFError, UnicodeError) as error:
             raise self._explain(error) from error
         if rows:
-            yield self._columns(rows, names)
+            yield self._columns(rows, places)
 
-    def _columns(self, rows: list[list[str]], names: Sequence[str]) -> dict[str, Column]:
-        arrow, compute = import_arrow()
+    def _columns(self, rows: list[list[str]], places: Mapping[str, int]) -> dict[str, Column]:
+        arrow, _ = import_arrow()
         by_column = list(zip(*rows, strict=True))
         columns: dict[str, Column] = {}
-        for name in names:
-            texts = arrow.array(by_column[self.names.index(name)], arrow.string())
-            texts = compute.if_else(compute.equal(texts, "?"), None, texts)
-            columns[name] = TextColumn(texts, self._missing)
+        for name, place in places.items():
+            texts = by_column[place]
+            known = [None if text == "?" else text for text in texts] if "?" in texts else texts
+            columns[name] = TextColumn(arrow.array(known, arrow.string()), self._missing)
         return columns
 
     def _ragged(self, number: int, line: str, n_values: int) -> TableError:

@@ -8,7 +8,7 @@ from typing import Any
 from hierlit.data.tables.rows import Column, Reading, TableError, TableFile, TextColumn, import_arrow
 from hierlit.data.tables.text import GZIP, check_start, open_text, undecodable, unreadable
 
-BLOCK = 2**18
+BLOCK = 2**16
 """Bytes read at once, of which Arrow keeps 32 ready; of wide tables more, as a row must not have more of them."""
 BLOCK_PER_COLUMN = 2**7
 SEPARATORS = ";\t|,"

@@ -29,7 +29,7 @@ from hierlit.data.tables.labels import Labels, Survey
 from hierlit.data.tables.path_labels import PathSurvey
 from hierlit.data.tables.reading import TrainingFiles, read_fitted, read_training, training_warnings, unknown_warnings
 from hierlit.data.tables.roles import ColumnRoles, Roles
-from hierlit.data.tables.rows import MISSING_TEXTS, Reading, TableFile
+from hierlit.data.tables.rows import MISSING_TEXTS, Reading
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
 from hierlit.files import replace_file
@@ -253,6 +253,11 @@ class LabelTable(HierarchyDataModule):
         for problem in unknown_warnings(argument, self.fitted.features, labels):
             rank_zero_warn(problem)
 
+    @property
+    def streams_predictions(self) -> bool:
+        """Whether there are files of rows to predict, which are then read while they are predicted."""
+        return bool(self._files["predict"] or self._files["test"])
+
     def setup(self, stage: str | None = None) -> None:
         """Makes the tables, once; to predict the rows of files, finds no more than how their inputs are made.
 
@@ -262,7 +267,7 @@ class LabelTable(HierarchyDataModule):
         Raises:
             ValueError: If a value cannot be read, or no row is left to fit.
         """
-        if stage == "predict" and self._predicted_files():
+        if stage == "predict" and self.streams_predictions:
             _ = self.fitted
         else:
             super().setup(stage)
@@ -272,24 +277,14 @@ class LabelTable(HierarchyDataModule):
 
         Without such files, batches of the test table.
         """
-        files = self._predicted_files()
-        if not files:
+        if not self.streams_predictions:
             return super().predict_dataloader()
-        trainer, argument = self.trainer, "predict_files" if self._files["predict"] else "test_files"
-        processes = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        fitted = self.fitted
-        rows = StreamedRows(
-            files,
-            fitted.features,
-            len(fitted.label_names),
-            self.batch_size,
-            *processes,
-            at_end=partial(self._warn_of_unknown, argument),
-        )
+        source = "predict" if self._files["predict"] else "test"
+        processes = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        at_end = partial(self._warn_of_unknown, f"{source}_files")
+        features = self.fitted.features
+        rows = StreamedRows(self._files[source], features, self.n_labels, self.batch_size, *processes, at_end)
         return DataLoader(rows, batch_size=None)
-
-    def _predicted_files(self) -> list[TableFile]:
-        return self._files["predict"] or self._files["test"]
 
     def write_columns(self, path: str) -> None:
         """Writes what predictions need of the training rows, for `columns_file`.

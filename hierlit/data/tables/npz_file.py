@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hierlit.data.tables.rows import Column, ColumnType, NumberColumn, Reading, TableError, TableFile
 
-CELLS_AT_ONCE = 2**19
+CELLS_AT_ONCE = 2**17
 ARRAYS = ("inputs", "labels")
 NAMES = {"inputs": "input_names", "labels": "label_names"}
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

@@ -42,8 +42,8 @@ class Roles:
         """
         problems: list[str] = []
         classes = find("class_columns", self.classes, file, problems)
-        labels = find("label_columns", self.labels, file, problems)
-        labels += [name for name in classes if name not in labels]
+        named = find("label_columns", self.labels, file, problems)
+        labels = [name for name in file.names if name in (*named, *classes)]
         path = find("path_column", [self.path] if self.path else [], file, problems)
         if not labels and not path and not problems:
             labels, path = file.label_names, [file.path_column] if file.path_column else []
@@ -54,8 +54,8 @@ class Roles:
             left_out = {*labels, *path, *ignored, *file.nameless, file.path_column}
             features = [name for name in file.names if name not in left_out]
         else:
-            named = find("feature_columns", self.features, file, problems)
-            features = [name for name in named if name not in ignored]
+            features = find("feature_columns", self.features, file, problems)
+            features = [name for name in features if name not in ignored]
         categorical = find("categorical_columns", self.categorical, file, problems)
         roles = ColumnRoles(features, labels, path[0] if path else None, classes, categorical)
         raise_problems(problems or roles.problems(file))

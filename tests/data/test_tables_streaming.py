@@ -1,0 +1,80 @@
+"""Memory while a file is predicted: the peak of a process of its own, by the rows of the file.
+
+Scores go to CSV: a Parquet file's footer, which is written last, grows with each batch.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+N_NUMBERS = 20
+OTHERS = (".parquet", ".npz", ".arff")
+MANY = pytest.param(1_000_000, marks=pytest.mark.slow)
+PROGRAM = """
+import json, sys, time
+import torch
+import lightning as L
+from hierlit import LabelTable, LayerwiseTask, PredictionWriter
+
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
+
+torch.set_num_threads(1)
+train, *files = sys.argv[1:]
+quiet = {name: False for name in ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")}
+found = []
+for path in files:
+    data = LabelTable(train, predict_files=path, label_columns=None if path.endswith("npz") else ["y"], batch_size=1024)
+    task = LayerwiseTask(data.n_inputs, data.n_labels, n_blocks=1, n_features=50)
+    trainer = L.Trainer(callbacks=[PredictionWriter("scores.csv")], accelerator="cpu", **quiet)
+    start = time.perf_counter()
+    trainer.predict(task, datamodule=data, return_predictions=False)
+    found.append((peak(), time.perf_counter() - start))
+print(json.dumps(found))
+"""
+
+
+def write(path: Path, n_rows: int) -> None:
+    """A file of numbers, a category and a label, written a part at a time."""
+    draw = np.random.default_rng(0)
+    if path.suffix == ".npz":
+        np.savez(path, inputs=draw.normal(size=(n_rows, N_NUMBERS)), labels=draw.integers(0, 2, (n_rows, 1)))
+        return
+    numbers = pd.DataFrame(draw.normal(size=(n_rows, N_NUMBERS)).round(6)).add_prefix("x")
+    rows = numbers.assign(c=draw.choice(["u", "v", "w"], n_rows), y=draw.integers(0, 2, n_rows))
+    if path.suffix == ".parquet":
+        rows.to_parquet(path, row_group_size=20_000)
+        return
+    with path.open("w") as file:
+        if path.suffix == ".arff":
+            kinds = {"c": "{u,v,w}"}
+            file.write("@relation r\n")
+            file.writelines(f"@attribute {name} {kinds.get(name, 'numeric')}\n" for name in rows)
+            file.write("@data\n")
+        rows.to_csv(file, index=False, header=path.suffix == ".csv")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's count of a process's peak memory")
+@pytest.mark.parametrize("n_rows", [200_000, MANY])
+@pytest.mark.parametrize("suffix", [".csv", *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)])
+def test_memory_does_not_grow_with_the_rows_to_predict(suffix: str, n_rows: int, tmp_path: Path) -> None:
+    sizes = {"train": 500, "few": 20_000, "many": n_rows}
+    paths = [tmp_path / f"{name}{suffix}" for name in sizes]
+    for path, size in zip(paths, sizes.values(), strict=True):
+        write(path, size)
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"of {n_rows:,} rows" in done.stdout
+    (few, _), (many, seconds) = json.loads(done.stdout.splitlines()[-1])
+    speed = f"{n_rows / seconds:,.0f} rows/s"
+    print(f"{suffix[1:]}: peak {few:.0f} MiB at 20,000 rows, {many:.0f} MiB at {n_rows:,}, {speed}")
+    assert many - few < 12 < n_rows * N_NUMBERS * 4 / 2**20, "the inputs alone take more"
