@@ -16,7 +16,6 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from benchmarks import (
-    brain_dump,
     corruption,
     depth,
     epoch,
@@ -42,7 +41,6 @@ BENCHMARKS = {
     "end_to_end": race,
     "scaling": scaling,
     "corruption": corruption,
-    "brain_dump": brain_dump,
     "random_hierarchy": random_hierarchy,
 }
 FOLDER = Path("lightning_logs")

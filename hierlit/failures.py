@@ -1,5 +1,6 @@
 """Failures that a person can mend, in one line; and no process that outlives the run it belongs to."""
 
+import errno
 import os
 import sys
 import threading
@@ -11,6 +12,7 @@ from torch.distributed import DistNetworkError
 from hierlit.models.random_features import CompileError
 
 MENDABLE = (OSError, FloatingPointError, MemoryError, CompileError)
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "LOCAL_RANK")
 """Where launchers say which rank a process has, the surest first."""
 LOST = ("closed by peer", "reset by peer", "broken pipe", "pair closure", "ncclremoteerror", "timed out waiting")
@@ -52,8 +54,11 @@ def rank() -> str:
 
 
 def os_error_line(error: OSError) -> str:
-    """An operating system's error with its file, if it has one."""
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    """An operating system's error with its file, if it has one; writers of logs that are open tell none."""
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    is_bare = error.errno in FULL and error.strerror == os.strerror(error.errno)
+    return f"cannot write to the log folder: {error.strerror}" if is_bare else str(error.strerror)
 
 
 def explain_threads() -> None:

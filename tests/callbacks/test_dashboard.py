@@ -32,12 +32,13 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tensorboard_has_layout_card_figures_and_hparams() -> None:
+    before = plt.get_fignums()
     found = events(fit("exact"))
     tags = found.Tags()
     assert sorted(tags["images"]) == ["labels", "margins", "staircase"]
     for tag in tags["images"]:
         assert [image.step for image in found.Images(tag)] == [1, 2]
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
 
     layout = layout_pb2.Layout()
     layout.ParseFromString(found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
