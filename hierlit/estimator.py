@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
 from hierlit.adaptation import AdaptiveDraw
@@ -26,24 +32,31 @@ from hierlit.data.checks import at_least, raise_problems, within
 from hierlit.figures import draw_staircase
 from hierlit.losses import MarginLoss
 from hierlit.models import Proximity
+from hierlit.probabilities import Curve, Floats
 from hierlit.report import BlockReport, level_rows
 from hierlit.solvers import ExactSolver, GradientSolver, Solver
+from hierlit.targets import ZERO_LABELS, ClassTargets, LabelTargets, as_array
 from hierlit.task import LayerwiseTask
 from hierlit.unobserved import TREATMENTS
 
 SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver}
-NUMBERS_AT_ONCE = 2**24
+NUMBERS_AT_ONCE = 2**23
+LARGEST_SEED = 2**31 - 1
 
 
-class NotFittedError(ValueError, AttributeError):
-    """The estimator is used before `fit`, as scikit-learn's error of that name."""
-
-
-class HierarchicalClassifier:
-    """A multi-label classifier trained block by block, with scikit-learn's interface (which need not be installed).
+class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn classifier trained block by block, of one class a row or of many labels.
 
     The same `LayerwiseTask` and `LayerwiseTraining` as on the command line, on one device, writing no file. Arguments
-    are stored as given and checked by `fit`.
+    are stored as given and checked by `fit`. `fit` takes as `y`
+
+    - classes [N], of any type, two or more; a row whose class is NaN or None counts for nothing;
+    - labels [N, n] in {0, 1} or in {−1, 1}, NaN where they are not observed;
+    - labels in {−1, 0, 1} with 0 for not observed; see `zero_labels`;
+    - labels [N, |G|, n], for inputs [N, |G|, d] at locations.
+
+    Predictions are coded as `y`. They are the most probable ones: a label is predicted where `predict_proba` is above
+    ½, and `decision_function` above 0.
 
     Args:
         n_blocks: Residual blocks D−1.
@@ -53,6 +66,9 @@ class HierarchicalClassifier:
         loss: ℓ, of margins; SquaredLoss when None.
         unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
             maximize_entropy.
+        zero_labels: What 0 means in labels: negative, not_observed, or auto: negative if there is no −1 at all, not
+            observed if each label with a 0 has a −1 too and none is NaN, an error otherwise. With a treatment of labels
+            that are not observed, `auto` is not_observed.
         solver: `exact`, `gradient`, or a `Solver`.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
@@ -63,20 +79,25 @@ class HierarchicalClassifier:
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
         batch_size: Rows in a batch.
         levels: True level of each label, from 1, if known; only `level_accuracy_` reads it.
-        val_fraction: Share of the rows given to `fit`, in (0, 1), that is never fitted on: `level_accuracy_` is theirs.
+        val_fraction: Share of the rows given to `fit`, in (0, 1), that is never fitted on: `level_accuracy_` is theirs,
+            and the curve of the probabilities theirs and that of the rows set aside for acceptance.
         accelerator: Lightning's name of the device to fit on: auto, cpu, gpu, ...
-        random_state: Seed of the frozen weights, the splits and the batches.
+        n_jobs: Threads of the CPU to fit and predict with; −1 for all, torch's own number when None.
+        random_state: Seed of the frozen weights, the splits and the batches; new ones at each fit when None.
         verbose: Show progress and Lightning's messages.
 
     Attributes:
-        net_ (HierarchicalResNet): The trained network, on the CPU; predictions are computed where it is.
+        classes_ (NDArray): The classes, sorted; of labels, their columns' names if `y` was a data frame, or numbers.
+        net_ (HierarchicalResNet): The trained network, on the CPU, in float64: a row's scores do not depend on the
+            other rows of its batch. Predictions are computed where it is.
+        curve_ (Curve): Log-odds as a function of the network's scores ŷ.
         blocks_ (list[BlockReport]): What is known of each block: certificate, epochs, accepted labels, ...
         levels_ (list[int]): The levels, ascending; [1] if none were given.
-        level_accuracy_ (NDArray): Accuracy [blocks, levels] on the validation rows after each block.
+        level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of ŷ on the validation rows after each block.
         n_features_in_ (int): Input channels d.
+        feature_names_in_ (NDArray): Names of the inputs [d], if X was a data frame whose columns are all called by
+            strings.
     """
-
-    _estimator_type = "classifier"  # for scikit-learn before 1.6, which knows no __sklearn_tags__
 
     def __init__(
         self,
@@ -86,6 +107,7 @@ class HierarchicalClassifier:
         activation: str = "relu",
         loss: MarginLoss | None = None,
         unobserved: str = "ignore",
+        zero_labels: str = "auto",
         solver: str | Solver = "exact",
         adaptation: AdaptiveDraw | None = None,
         acceptance: str = "gain",
@@ -98,70 +120,64 @@ class HierarchicalClassifier:
         levels: Sequence[int] | None = None,
         val_fraction: float = 0.1,
         accelerator: str = "auto",
-        random_state: int = 0,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
     ) -> None:
         self.n_blocks, self.n_features = n_blocks, n_features
         self.beta, self.activation = beta, activation
         self.loss, self.solver, self.regularization = loss, solver, regularization
-        self.unobserved = unobserved
+        self.unobserved, self.zero_labels = unobserved, zero_labels
         self.adaptation = adaptation
         self.acceptance, self.acceptance_fraction = acceptance, acceptance_fraction
         self.proximity = proximity
         self.max_epochs_per_block, self.stop_when_learned = max_epochs_per_block, stop_when_learned
         self.batch_size = batch_size
         self.levels, self.val_fraction = levels, val_fraction
-        self.accelerator, self.random_state, self.verbose = accelerator, random_state, verbose
+        self.accelerator, self.n_jobs = accelerator, n_jobs
+        self.random_state, self.verbose = random_state, verbose
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments by name; `deep` changes nothing, as no argument is an estimator."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: Any) -> HierarchicalClassifier:
-        """Sets constructor arguments and returns the estimator.
-
-        Raises:
-            ValueError: A name is not an argument of the constructor.
-        """
-        valid = list(self.get_params())
-        unknown = [name for name in params if name not in valid]
-        if unknown:
-            raise ValueError(f"parameter must be one of {', '.join(valid)}, got {', '.join(unknown)}")
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    def fit(self, X: ArrayLike | Tensor, Y: ArrayLike | Tensor) -> HierarchicalClassifier:
+    def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> HierarchicalClassifier:
         """Trains the network.
 
         Args:
             X: Inputs [N, d] or [N, |G|, d], finite.
-            Y: Labels [N, n] or [N, |G|, n] in {−1, 0, 1}, 0 = not observed.
+            y: Classes [N], or labels [N, n] or [N, |G|, n]; see above.
 
         Returns:
             The estimator itself.
 
         Raises:
-            ValueError: An argument of the constructor is out of range, or the arrays do not fit the above.
+            ValueError: An argument of the constructor is out of range, the arrays do not fit the above, or a label has
+                no observed entry.
         """
         raise_problems(self._problems())
+        targets = as_array(y)
+        inputs = self._inputs(X, is_fit=True)
+        check_consistent_length(inputs, targets)
+        self._has_locations = targets.ndim == 3
+        self._targets = self._find_targets(targets, getattr(y, "columns", None))
+        labels = self._targets.encode(targets)
+        if self.unobserved == "ignore":
+            check_observed(labels, self.classes_)
+        seed = self._seed()
         data = ArrayHierarchy(
-            X,
-            Y,
+            inputs,
+            labels,
             levels=self.levels,
             val_fraction=self.val_fraction,
             batch_size=self.batch_size,
             acceptance_fraction=self.acceptance_fraction,
-            data_seed=self.random_state,
-            positives_only=self.unobserved != "ignore",
+            data_seed=seed,
+            positives_only=True,
         )
         training = LayerwiseTraining(
             max_epochs_per_block=self.max_epochs_per_block,
             acceptance=self.acceptance,
             stop_when_learned=self.stop_when_learned,
         )
-        task, record = self._task(data), BlockRecord()
-        with torch.random.fork_rng(devices=[]), quiet(not self.verbose):
+        task, record = self._task(data, seed), BlockRecord()
+        with threads(self.n_jobs), torch.random.fork_rng(devices=[]), quiet(not self.verbose):
             trainer = L.Trainer(
                 accelerator=self.accelerator,
                 devices=1,
@@ -174,53 +190,61 @@ class HierarchicalClassifier:
                 num_sanity_val_steps=0,
             )
             trainer.fit(task, datamodule=data)
-        self.net_, self.blocks_, self.levels_ = task.net.cpu(), record.blocks, record.levels
+        self.net_, self.blocks_, self.levels_ = task.net.cpu().double(), record.blocks, record.levels
         self.level_accuracy_ = np.array(record.accuracy)
-        self.n_features_in_ = data.n_inputs
-        self._has_locations = np.ndim(Y) == 3
+        self._calibrate(data)
         return self
 
-    def decision_function(self, X: ArrayLike | Tensor) -> NDArray[np.float32]:
-        """Label scores ŷ, computed a few rows at a time.
+    def decision_function(self, X: ArrayLike | Tensor) -> Floats:
+        """Log-odds of the classes or labels, a strictly increasing function of the network's scores ŷ.
 
         Args:
             X: Inputs [N, d] or [N, |G|, d], finite, d and |G| as in `fit`.
 
         Returns:
-            Scores [N, n], or [N, |G|, n] if the labels given to `fit` had three dimensions.
+            Log-odds [N, n], in the shape of `y` for labels; [N], those of `classes_[1]`, for two classes.
 
         Raises:
             NotFittedError: `fit` has not been called.
             ValueError: X has another shape, or is not finite.
         """
-        inputs, net = self._inputs(X), self.net_
-        width = net.block(0).weight.shape[1] + net.windows.size * (net.n_inputs + net.n_labels)
-        step = max(1, NUMBERS_AT_ONCE // (net.n_locations * width))
-        scores = np.empty((*inputs.shape[:2], net.n_labels), np.float32)
-        with torch.no_grad():
-            for first in range(0, len(inputs), step):
-                chunk = torch.tensor(inputs[first : first + step], device=net.n_trained.device)
-                scores[first : first + step] = net(chunk).cpu().numpy()
-        return scores if self._has_locations else scores[:, 0]
+        (last,) = deque(self._staged_log_odds(X), maxlen=1)
+        return last
 
-    def predict(self, X: ArrayLike | Tensor) -> NDArray[np.int8]:
-        """Signs of the scores, −1 or 1, in the shape of `decision_function`; a score of exactly 0 gives −1."""
-        return np.where(self.decision_function(X) > 0, 1, -1).astype(np.int8)
+    def predict_proba(self, X: ArrayLike | Tensor) -> Floats:
+        """Probabilities, from the curve of the rows set aside.
 
-    def score(self, X: ArrayLike | Tensor, Y: ArrayLike | Tensor) -> float:
-        """Share of the observed pairs that are predicted right.
+        Args:
+            X: Inputs as for `decision_function`.
+
+        Returns:
+            Of classes [N, k], their sum 1; of labels [N, n] or [N, |G|, n], each that the label is 1.
+        """
+        return self._probabilities(self.decision_function(X))
+
+    def staged_predict_proba(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
+        """Yields the probabilities after each block; all have the curve of the last, after which they are the last."""
+        return map(self._probabilities, self._staged_log_odds(X))
+
+    def predict(self, X: ArrayLike | Tensor) -> NDArray[Any]:
+        """The most probable classes or labels, coded as the `y` of `fit`."""
+        log_odds = self.decision_function(X)
+        return self._targets.decode(log_odds)
+
+    def score(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> float:
+        """Share of the observed classes, or of the observed labels, that are predicted right.
 
         Args:
             X: Inputs as for `predict`.
-            Y: Labels in {−1, 0, 1}, in the shape of the predictions; 0 = not observed.
+            y: Classes, or labels in the shape of the predictions, as in `fit`.
 
         Raises:
             NotFittedError: `fit` has not been called.
-            ValueError: X or Y does not fit the above, or no label is observed.
+            ValueError: X or y does not fit the above, or no label is observed.
         """
-        predictions, labels = self.predict(X), np.asarray(Y)
-        check_labels(labels, predictions.shape)
-        return float((predictions == labels)[labels != 0].mean())
+        predictions, targets = self.predict(X), as_array(y)
+        check_consistent_length(predictions, targets)
+        return self._targets.score(targets, predictions)
 
     def plot_staircase(self) -> Figure:
         """A heat map of `level_accuracy_`: one step up for each block that learned a level.
@@ -228,16 +252,18 @@ class HierarchicalClassifier:
         Raises:
             NotFittedError: `fit` has not been called.
         """
-        self._check_fitted()
+        check_is_fitted(self)
         return draw_staircase(self.level_accuracy_.tolist(), self.levels_)
 
     def _problems(self) -> list[str]:
         problems = at_least(1, n_blocks=self.n_blocks, n_features=self.n_features, batch_size=self.batch_size)
         problems += at_least(1, max_epochs_per_block=self.max_epochs_per_block)
-        problems += at_least(0, random_state=self.random_state)
+        if isinstance(self.random_state, Real):
+            problems += at_least(0, random_state=self.random_state)
         problems += within("acceptance_fraction", self.acceptance_fraction, "[0, 1)")
-        if self.unobserved not in TREATMENTS:
-            problems.append(f"unobserved must be one of {', '.join(TREATMENTS)}, got {self.unobserved!r}")
+        for name, valid in (("unobserved", tuple(TREATMENTS)), ("zero_labels", ZERO_LABELS)):
+            if getattr(self, name) not in valid:
+                problems.append(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
         if not isinstance(self.solver, Solver) and self.solver not in tuple(SOLVERS):
             problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {self.solver!r}")
         for name, kind in (("loss", MarginLoss), ("proximity", Proximity), ("adaptation", AdaptiveDraw)):
@@ -247,9 +273,28 @@ class HierarchicalClassifier:
             problems.append("acceptance_fraction must be positive for an adaptation, got 0")
         if self.acceptance != "none" and self.acceptance_fraction == 0:
             problems.append(f"acceptance_fraction must be positive unless acceptance is none, got {self.acceptance!r}")
+        if self.n_jobs is not None and (at_least(-1, n_jobs=self.n_jobs) or self.n_jobs == 0):
+            problems.append(f"n_jobs must be an integer >= 1, -1 or None, got {self.n_jobs!r}")
         return problems
 
-    def _task(self, data: ArrayHierarchy) -> LayerwiseTask:
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(LARGEST_SEED))
+
+    def _find_targets(self, y: NDArray[Any], columns: Any) -> ClassTargets | LabelTargets:
+        """The kind of targets y; sets `classes_`."""
+        if y.ndim == 1:
+            targets = ClassTargets.of(y)
+            self.classes_ = targets.classes
+            return targets
+        zero_labels = self.zero_labels
+        if zero_labels == "auto" and self.unobserved != "ignore":
+            zero_labels = "not_observed"
+        self.classes_ = np.arange(y.shape[-1]) if columns is None else np.asarray(columns)
+        return LabelTargets.of(y, self.classes_, zero_labels)
+
+    def _task(self, data: ArrayHierarchy, seed: int) -> LayerwiseTask:
         return LayerwiseTask(
             data.n_inputs,
             data.n_labels,
@@ -265,57 +310,78 @@ class HierarchicalClassifier:
             solver=copy.deepcopy(self.solver) if isinstance(self.solver, Solver) else SOLVERS[self.solver](),
             regularization=self.regularization,
             adaptation=self.adaptation,
-            weight_seed=self.random_state,
+            weight_seed=seed,
         )
 
-    def _inputs(self, X: ArrayLike | Tensor) -> NDArray[np.float32]:
-        """X as a float32 table [N, |G|, d], checked."""
-        self._check_fitted()
-        table = np.asarray(X.detach().cpu() if isinstance(X, Tensor) else X, np.float32)
-        inputs = table[:, None] if table.ndim == 2 else table
-        n_locations, d = self.net_.n_locations, self.net_.n_inputs
-        if inputs.ndim != 3 or inputs.shape[1:] != (n_locations, d):
+    def _calibrate(self, data: ArrayHierarchy) -> None:
+        """Fits the curve of probabilities to the rows that no block was fitted on."""
+        train, val = data.tables["train"], data.tables["val"]
+        inputs = torch.cat([train.inputs[data.held_rows], val.inputs]).numpy()
+        labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
+        with threads(self.n_jobs):
+            (scores,) = deque(self._stages(inputs), maxlen=1)
+        self.curve_ = Curve.fit(scores[labels != 0], labels[labels != 0])
+
+    def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
+        check_is_fitted(self)
+        inputs = self._inputs(X, is_fit=False)
+        with threads(self.n_jobs):
+            for scores in self._stages(inputs):
+                log_odds = self.curve_(scores)
+                if not self._has_locations:
+                    log_odds = log_odds[:, 0]
+                is_binary = isinstance(self._targets, ClassTargets) and log_odds.shape[1] == 1
+                yield log_odds[:, 0] if is_binary else log_odds
+
+    @torch.no_grad()
+    def _stages(self, inputs: NDArray[np.float32]) -> Iterator[Floats]:
+        """The network's scores ŷ [N, |G|, n] after each block, computed a few rows at a time."""
+        net = self.net_
+        stream = net.embed(torch.from_numpy(inputs).to(net.block(0).weight))
+        width = sum(net.block(0).features.weight.shape)
+        step = max(1, NUMBERS_AT_ONCE // (net.n_locations * width))
+        for index in range(int(net.n_trained)):
+            for rows in torch.split(stream, step):
+                rows.copy_(net.advance(rows, index))
+            yield net.scores(stream).cpu().numpy().copy()
+
+    def _probabilities(self, log_odds: Floats) -> Floats:
+        probabilities: Floats = expit(log_odds)
+        if not isinstance(self._targets, ClassTargets):
+            return probabilities
+        if probabilities.ndim == 1:
+            return np.stack([1 - probabilities, probabilities], 1)
+        probabilities /= probabilities.sum(1, keepdims=True)
+        return probabilities
+
+    def _inputs(self, X: ArrayLike | Tensor, is_fit: bool) -> NDArray[np.float32]:
+        """X as a float32 table [N, |G|, d], checked as scikit-learn does."""
+        table = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
+        if getattr(table, "ndim", 2) == 3:
+            inputs: NDArray[np.float32] = check_array(table, dtype=np.float32, allow_nd=True, input_name="X")
+            if is_fit:
+                self.n_features_in_ = inputs.shape[2]
+        else:
+            inputs = validate_data(self, table, dtype=np.float32, reset=is_fit, ensure_min_samples=1 + is_fit)[:, None]
+        if not is_fit and inputs.shape[1:] != (self.net_.n_locations, self.net_.n_inputs):
+            n_locations, d = self.net_.n_locations, self.net_.n_inputs
             shape = f"[rows, {n_locations}, {d}]" if n_locations > 1 else f"[rows, {d}]"
-            raise ValueError(f"X must have shape {shape} as in fit, got {list(table.shape)}")
-        if len(wrong := np.argwhere(~np.isfinite(inputs))):
-            row, location, channel = wrong[0].tolist()
-            value = inputs[row, location, channel]
-            raise ValueError(f"X must be finite, got {value} at row {row}, location {location}, input {channel}")
+            raise ValueError(f"X must have shape {shape} as in fit, got {list(np.shape(table))}")
         return inputs
 
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "net_"):
-            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit(X, Y) first")
-
-    def __repr__(self) -> str:
-        parameters = inspect.signature(type(self)).parameters
-        given = {name: repr(value) for name, value in self.get_params().items()}
-        changed = [f"{name}={text}" for name, text in given.items() if text != repr(parameters[name].default)]
-        return f"{type(self).__name__}({', '.join(changed)})"
-
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn asks of estimators in its pipelines and searches; only it calls this."""
-        from sklearn.utils import ClassifierTags, Tags, TargetTags  # type: ignore[import-untyped]
+        """For scikit-learn: what targets `fit` takes."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.two_d_labels = tags.target_tags.multi_output = tags.classifier_tags.multi_label = True
+        return tags
 
-        target = TargetTags(required=True, two_d_labels=True, multi_output=True, single_output=False)
-        return Tags(estimator_type="classifier", target_tags=target, classifier_tags=ClassifierTags(multi_label=True))
 
-
-def check_labels(labels: NDArray[Any], shape: tuple[int, ...]) -> None:
-    """Raises a ValueError unless labels have this shape, are in {−1, 0, 1}, not coded 0/1, and some are observed."""
-    if labels.shape != shape:
-        raise ValueError(f"Y must have shape {list(shape)} for this X, got {list(labels.shape)}")
-    valid = np.isin(labels, (-1, 0, 1))
-    if not valid.all():
-        raise ValueError(f"Y must be in {{-1, 0, 1}} (0 = not observed), got {labels[~valid][0]}")
-    if not labels.any():
-        raise ValueError("Y must have an observed label, -1 or 1, got none")
-    columns = labels.reshape(-1, shape[-1])
-    if not (labels == -1).any() and ((columns == 0).any(0) & (columns == 1).any(0)).all():
-        raise ValueError(
-            "Y must be in {-1, 0, 1} (0 = not observed), got values [0, 1] and no -1 at all: "
-            "convert 0/1 labels y with 2*y-1"
-        )
+def check_observed(labels: NDArray[np.int8], names: NDArray[Any]) -> None:
+    """Raises a ValueError that names the labels [..., n] without an observed entry, if there are any."""
+    absent = ~labels.reshape(-1, labels.shape[-1]).any(0)
+    if absent.any():
+        named = ", ".join(map(str, names[absent][:5])) + (", ..." if absent.sum() > 5 else "")
+        raise ValueError(f"each label of y must have an observed entry, got none for {named}")
 
 
 class BlockRecord(L.Callback):
@@ -334,6 +400,18 @@ class BlockRecord(L.Callback):
             self.blocks.append(replace(report, train={name: value.cpu() for name, value in report.train.items()}))
             self.levels = [int(row["level"]) for row in rows]
             self.accuracy.append([row["accuracy"] for row in rows])
+
+
+@contextmanager
+def threads(n_jobs: int | None) -> Iterator[None]:
+    """Has torch compute with as many threads as joblib makes of `n_jobs`, or with as many as before when None."""
+    before = torch.get_num_threads()
+    if n_jobs is not None:
+        torch.set_num_threads(effective_n_jobs(n_jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone, is_classifier
-from sklearn.model_selection import cross_val_score
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import hierlit.estimator
 from hierlit.data import CellularAutomaton
-from hierlit.estimator import HierarchicalClassifier, NotFittedError
+from hierlit.estimator import HierarchicalClassifier
 from hierlit.losses import SquaredHingeLoss
 from hierlit.models import Window1d
 from hierlit.solvers import GradientSolver
@@ -58,17 +59,20 @@ def test_learns_a_hierarchy(fitted) -> None:
 def test_predictions_are_those_of_the_network(fitted, monkeypatch) -> None:
     x, y = parities(50, seed=1)
     with torch.no_grad():
-        direct = fitted.net_(torch.tensor(x[:, None], dtype=torch.float32))[:, 0].numpy()
-    scores = fitted.decision_function(x)
-    assert scores.shape == y.shape
-    np.testing.assert_array_equal(scores, direct)
+        scores = fitted.net_(torch.tensor(x[:, None]))[:, 0].numpy()
+        in_training = copy.deepcopy(fitted.net_).float()(torch.tensor(x[:, None]).float())[:, 0].numpy()
+    np.testing.assert_allclose(scores, in_training, atol=1e-4)
+    direct = fitted.curve_(scores)
+    assert (np.diff(direct.ravel()[np.argsort(scores, axis=None)]) >= -1e-12).all()
+    log_odds = fitted.decision_function(x)
+    assert log_odds.shape == y.shape
+    np.testing.assert_allclose(log_odds, direct, rtol=1e-9)
     predicted = fitted.predict(x)
     np.testing.assert_array_equal(predicted, np.where(direct > 0, 1, -1))
     monkeypatch.setattr(hierlit.estimator, "NUMBERS_AT_ONCE", 3000)
-    np.testing.assert_allclose(fitted.decision_function(torch.tensor(x)), direct, atol=1e-5)
+    np.testing.assert_allclose(fitted.decision_function(torch.tensor(x)), direct, rtol=1e-9)
     partly = np.where(np.arange(7) < 4, y, 0)
     assert fitted.score(x, partly) == (predicted == y)[:, :4].mean()
-    assert fitted.decision_function(x[:0]).shape == (0, 7)
 
 
 def test_locations_keep_their_dimension() -> None:
@@ -126,12 +130,15 @@ def test_follows_the_conventions_of_scikit_learn(fitted) -> None:
     assert not hasattr(unfitted, "net_")
     assert unfitted.set_params(n_blocks=2, beta=0.1) is unfitted
     assert (unfitted.n_blocks, unfitted.beta) == (2, 0.1)
-    assert repr(small(beta=0.1)) == "HierarchicalClassifier(n_blocks=1, n_features=30, beta=0.1)"
-    with pytest.raises(ValueError, match=r"parameter must be one of n_blocks, .*, verbose, got depth$"):
+    assert repr(small(beta=0.1)) == "HierarchicalClassifier(beta=0.1, n_blocks=1, n_features=30)"
+    with pytest.raises(ValueError, match=r"Invalid parameter 'depth' for estimator"):
         unfitted.set_params(depth=3)
     assert is_classifier(unfitted)
     pipeline = make_pipeline(FunctionTransformer(), small(n_features=200))
     assert cross_val_score(pipeline, *parities(100), cv=2).min() > 0.5
+    search = GridSearchCV(pipeline, {"hierarchicalclassifier__n_features": [2, 200]}, cv=2)
+    search.fit(*parities(100))
+    assert search.best_params_ == {"hierarchicalclassifier__n_features": 200}
 
 
 def test_draws_the_staircase(fitted) -> None:
@@ -143,10 +150,8 @@ def test_draws_the_staircase(fitted) -> None:
 @pytest.mark.parametrize("method", ["predict", "decision_function", "score", "plot_staircase"])
 def test_must_be_fitted_first(method) -> None:
     arguments = {"score": parities(3), "plot_staircase": ()}.get(method, parities(3)[:1])
-    with pytest.raises(NotFittedError, match=r"not fitted yet: call fit\(X, Y\) first") as caught:
+    with pytest.raises(NotFittedError, match="HierarchicalClassifier instance is not fitted yet"):
         getattr(HierarchicalClassifier(), method)(*arguments)
-    assert isinstance(caught.value, ValueError)
-    assert isinstance(caught.value, AttributeError)
 
 
 @pytest.mark.parametrize(
@@ -178,31 +183,31 @@ def test_arguments_are_checked_by_fit(arguments, message, monkeypatch) -> None:
 
 def test_arrays_are_checked_by_fit() -> None:
     x, y = parities(40)
-    with pytest.raises(ValueError, match=r"convert 0/1 labels y with 2\*y-1"):
-        small().fit(x, y > 0)
-    with pytest.raises(ValueError, match="equally many rows, got 40 and 39"):
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[40, 39\]"):
         small().fit(x, y[1:])
+    with pytest.raises(ValueError, match="y must have 1, 2 or 3 dimensions, got 4"):
+        small().fit(x, y[..., None, None])
     x[3, 2] = np.inf
-    with pytest.raises(ValueError, match="inputs must be finite, got inf at row 3, location 0, input 2"):
+    with pytest.raises(ValueError, match="Input X contains infinity"):
         small().fit(x, y)
 
 
 def test_arrays_are_checked_by_predict_and_score(fitted) -> None:
     x, y = parities(5)
-    with pytest.raises(ValueError, match=r"X must have shape \[rows, 12\] as in fit, got \[5, 11\]"):
+    with pytest.raises(ValueError, match="X has 11 features, but HierarchicalClassifier is expecting 12"):
         fitted.predict(x[:, 1:])
-    with pytest.raises(ValueError, match=r"X must have shape \[rows, 12\] as in fit, got \[12\]"):
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array instead"):
         fitted.decision_function(x[0])
-    with pytest.raises(ValueError, match=r"Y must have shape \[5, 7\] for this X, got \[5, 6\]"):
+    with pytest.raises(ValueError, match=r"X must have shape \[rows, 12\] as in fit, got \[5, 2, 12\]"):
+        fitted.predict(np.stack([x, x], 1))
+    with pytest.raises(ValueError, match=r"y must have shape \[5, 7\] for this X, got \[5, 6\]"):
         fitted.score(x, y[:, 1:])
-    with pytest.raises(ValueError, match=r"Y must be in \{-1, 0, 1\} \(0 = not observed\), got 2.0"):
+    with pytest.raises(ValueError, match=r"y must be in \{-1, 1\} or \{0, 1\}, NaN = not observed, got .*2.0"):
         fitted.score(x, 2 * abs(y))
-    with pytest.raises(ValueError, match="Y must have an observed label, -1 or 1, got none"):
+    with pytest.raises(ValueError, match="y must have an observed label, got none"):
         fitted.score(x, 0 * y)
-    with pytest.raises(ValueError, match=r"convert 0/1 labels y with 2\*y-1"):
-        fitted.score(np.repeat(x[:2], 2, 0), np.repeat([[0], [1]], 2, 0).repeat(7, 1))
     x[4, 1] = np.nan
-    with pytest.raises(ValueError, match="X must be finite, got nan at row 4, location 0, input 1"):
+    with pytest.raises(ValueError, match="Input X contains NaN"):
         fitted.predict(x)
 
 
@@ -230,7 +235,6 @@ def test_labels_not_observed_can_be_taken_for_negative() -> None:
     small = {"n_blocks": 1, "n_features": 200}
     guessed = HierarchicalClassifier(unobserved="assume_negative", **small).fit(x, positives)
     assert (guessed.predict(x) == y).mean() > 0.99
-    with pytest.raises(ValueError, match="no -1 at all"):
-        HierarchicalClassifier(**small).fit(x, positives)
+    assert set(np.unique(guessed.predict(x))) == {-1, 1}
     with pytest.raises(ValueError, match=r"unobserved must be one of ignore, .*, got 'guess'"):
         HierarchicalClassifier(unobserved="guess").fit(x, positives)
