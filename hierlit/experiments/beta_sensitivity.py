@@ -57,8 +57,8 @@ class BetaSensitivityExperiment(Experiment):
 
     betas: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4, 0.55, 0.7, 0.85, 0.95])
     depths: list[int] = field(default_factory=lambda: [1, 2, 3])
-    degrees: list[int] = field(default_factory=lambda: [3, 4, 5])
-    activations: list[str] = field(default_factory=lambda: ["relu", "gelu", "tanh"])
+    degrees: list[int] = field(default_factory=lambda: [3, 4])
+    activations: list[str] = field(default_factory=lambda: ["relu", "tanh"])
     solvers: list[str] = field(default_factory=lambda: list(SOLVERS))
     threshold: float = 0.99
 

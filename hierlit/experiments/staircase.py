@@ -165,7 +165,7 @@ def controls_figure(results: pd.DataFrame) -> Figure:
         axes.plot(runs["first_level"], [place + 0.1] * len(runs), "o", color="C0", label="" if place else "first level")
         axes.plot(runs["last_level"], [place - 0.1] * len(runs), "s", color="C3", label="" if place else "last level")
     axes.set_yticks(range(len(pairs)), [f"{name}\ncontrol: {control}" for (name, control), _ in pairs], fontsize=8)
-    axes.set(xlabel="held-out accuracy", xlim=(-0.02, 1.02))
+    axes.set(xlabel="held-out accuracy (0 where no block was accepted)", xlim=(-0.02, 1.02))
     axes.invert_yaxis()
     axes.legend(fontsize=8)
     return figure
