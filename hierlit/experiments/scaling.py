@@ -159,7 +159,7 @@ class ScalingExperiment(Experiment):
         wide = self.needs(results).pivot_table(
             index=["K", "n", "r"], columns="part", values="needed", sort=False, dropna=False
         )
-        return wide.reset_index()
+        return wide.dropna(how="all").reset_index()
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
         """Exponents beside the theory's, and the decay's rate and fit."""
