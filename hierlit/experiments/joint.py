@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, tables_of
 from hierlit.experiments.statistics import means
@@ -93,6 +94,7 @@ class JointExperiment(Experiment):
                 table = means(norms, ["block"], "gradient_norm")
                 axes[1, column].plot(table["block"], table["mean"], "o-", markersize=4, label=way)
             axes[0, column].set(xlabel="level", ylabel="held-out accuracy", title=name)
+            axes[0, column].xaxis.set_major_locator(MaxNLocator(integer=True))
             axes[1, column].set(xlabel="block", ylabel="norm of the gradient of F_k", yscale="log")
         axes[0, 0].legend(fontsize=8)
         return {"joint": figure}

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.stats import linregress
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict
@@ -150,6 +151,7 @@ class ScalingExperiment(Experiment):
         axes[1, 0].plot(blocks["r"], blocks["needed"], "o-", label="measured")
         axes[1, 0].plot(blocks["r"], blocks["r"], "k:", label="one block a level")
         axes[1, 0].set(xlabel="levels r", ylabel="blocks needed")
+        axes[1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[1, 0].legend(fontsize=8)
         draw_decay(axes[1, 1], results[results["part"] == DECAY])
         return {"scaling": figure}
@@ -229,6 +231,7 @@ def draw_accuracy(axes: Axes, results: pd.DataFrame, name: str) -> None:
         curve = rows.groupby("amount")["least_accuracy"].mean()
         axes.plot(curve.index, curve, "o-", markersize=4, label=f"K = {k}, n = {n}, r = {r}")
     axes.set(xlabel=name, ylabel="accuracy of the least accurate level", xscale="log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend(fontsize=7)
 
 
