@@ -32,7 +32,7 @@ from hierlit.data.checks import at_least, raise_problems, within
 from hierlit.figures import draw_staircase
 from hierlit.losses import MarginLoss
 from hierlit.models import Proximity
-from hierlit.probabilities import Curve, Floats
+from hierlit.probabilities import Calibration, Floats, consistent, descendants
 from hierlit.report import BlockReport, level_rows
 from hierlit.solvers import ExactSolver, GradientSolver, Solver
 from hierlit.targets import ZERO_LABELS, ClassTargets, LabelTargets, as_array
@@ -80,7 +80,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         batch_size: Rows in a batch.
         levels: True level of each label, from 1, if known; only `level_accuracy_` reads it.
         val_fraction: Share of the rows given to `fit`, in (0, 1), that is never fitted on: `level_accuracy_` is theirs,
-            and the curve of the probabilities theirs and that of the rows set aside for acceptance.
+            and the curves of the probabilities theirs and that of the rows set aside for acceptance.
+        hierarchy: Edges (parent, child) between labels, as in `classes_`; predictions alone know them. Log-odds are
+            then raised to those of a label's descendants, so that none is above its parents.
         accelerator: Lightning's name of the device to fit on: auto, cpu, gpu, ...
         n_jobs: Threads of the CPU to fit and predict with; −1 for all, torch's own number when None.
         random_state: Seed of the frozen weights, the splits and the batches; new ones at each fit when None.
@@ -90,7 +92,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         classes_ (NDArray): The classes, sorted; of labels, their columns' names if `y` was a data frame, or numbers.
         net_ (HierarchicalResNet): The trained network, on the CPU, in float64: a row's scores do not depend on the
             other rows of its batch. Predictions are computed where it is.
-        curve_ (Curve): Log-odds as a function of the network's scores ŷ.
+        calibration_ (Calibration): Log-odds as a function of the network's scores ŷ.
         blocks_ (list[BlockReport]): What is known of each block: certificate, epochs, accepted labels, ...
         levels_ (list[int]): The levels, ascending; [1] if none were given.
         level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of ŷ on the validation rows after each block.
@@ -119,6 +121,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         batch_size: int = 1024,
         levels: Sequence[int] | None = None,
         val_fraction: float = 0.1,
+        hierarchy: Sequence[tuple[Any, Any]] | None = None,
         accelerator: str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = 0,
@@ -133,7 +136,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.proximity = proximity
         self.max_epochs_per_block, self.stop_when_learned = max_epochs_per_block, stop_when_learned
         self.batch_size = batch_size
-        self.levels, self.val_fraction = levels, val_fraction
+        self.levels, self.val_fraction, self.hierarchy = levels, val_fraction, hierarchy
         self.accelerator, self.n_jobs = accelerator, n_jobs
         self.random_state, self.verbose = random_state, verbose
 
@@ -157,6 +160,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         check_consistent_length(inputs, targets)
         self._has_locations = targets.ndim == 3
         self._targets = self._find_targets(targets, getattr(y, "columns", None))
+        self._below = self._find_descendants()
         labels = self._targets.encode(targets)
         if self.unobserved == "ignore":
             check_observed(labels, self.classes_)
@@ -196,7 +200,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return self
 
     def decision_function(self, X: ArrayLike | Tensor) -> Floats:
-        """Log-odds of the classes or labels, a strictly increasing function of the network's scores ŷ.
+        """Log-odds of the classes or labels: of each, a strictly increasing function of the network's scores ŷ.
 
         Args:
             X: Inputs [N, d] or [N, |G|, d], finite, d and |G| as in `fit`.
@@ -212,7 +216,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return last
 
     def predict_proba(self, X: ArrayLike | Tensor) -> Floats:
-        """Probabilities, from the curve of the rows set aside.
+        """Probabilities, from the curves of the rows set aside; see `Calibration`.
 
         Args:
             X: Inputs as for `decision_function`.
@@ -223,7 +227,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return self._probabilities(self.decision_function(X))
 
     def staged_predict_proba(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
-        """Yields the probabilities after each block; all have the curve of the last, after which they are the last."""
+        """Yields the probabilities after each block; all have the curves of the last."""
         return map(self._probabilities, self._staged_log_odds(X))
 
     def predict(self, X: ArrayLike | Tensor) -> NDArray[Any]:
@@ -294,6 +298,18 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.classes_ = np.arange(y.shape[-1]) if columns is None else np.asarray(columns)
         return LabelTargets.of(y, self.classes_, zero_labels)
 
+    def _find_descendants(self) -> NDArray[np.bool_] | None:
+        """Which labels are below which, if a hierarchy is given."""
+        if self.hierarchy is None:
+            return None
+        if isinstance(self._targets, ClassTargets):
+            raise ValueError("hierarchy must be None for one class a row: it is one of labels")
+        numbers = {name: number for number, name in enumerate(self.classes_.tolist())}
+        unknown = [name for edge in self.hierarchy for name in edge if name not in numbers]
+        if unknown:
+            raise ValueError(f"hierarchy must have edges between labels, of classes_, got {unknown[0]!r}")
+        return descendants([(numbers[parent], numbers[child]) for parent, child in self.hierarchy], len(numbers))
+
     def _task(self, data: ArrayHierarchy, seed: int) -> LayerwiseTask:
         return LayerwiseTask(
             data.n_inputs,
@@ -314,20 +330,22 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         )
 
     def _calibrate(self, data: ArrayHierarchy) -> None:
-        """Fits the curve of probabilities to the rows that no block was fitted on."""
+        """Fits the curves of probabilities to the rows that no block was fitted on."""
         train, val = data.tables["train"], data.tables["val"]
         inputs = torch.cat([train.inputs[data.held_rows], val.inputs]).numpy()
         labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
         with threads(self.n_jobs):
             (scores,) = deque(self._stages(inputs), maxlen=1)
-        self.curve_ = Curve.fit(scores[labels != 0], labels[labels != 0])
+        self.calibration_ = Calibration.fit(scores, labels, isinstance(self._targets, LabelTargets))
 
     def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
         check_is_fitted(self)
         inputs = self._inputs(X, is_fit=False)
         with threads(self.n_jobs):
             for scores in self._stages(inputs):
-                log_odds = self.curve_(scores)
+                log_odds = self.calibration_.log_odds(scores)
+                if self._below is not None:
+                    log_odds = consistent(log_odds, self._below)
                 if not self._has_locations:
                     log_odds = log_odds[:, 0]
                 is_binary = isinstance(self._targets, ClassTargets) and log_odds.shape[1] == 1

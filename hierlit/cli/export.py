@@ -1,15 +1,23 @@
-"""`export`: the weights of a checkpoint as a safetensors file."""
+"""`export`: the weights of a checkpoint as a safetensors file, or its model as an ONNX or torch.export file."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
+from torch import Tensor
 
 from hierlit.checkpoints import find_checkpoint, read_checkpoint
+from hierlit.data import LabelTable, Supervision
+from hierlit.data.tables.fitted import FittedTable
+from hierlit.export import export_model
+from hierlit.task import LayerwiseTask
 from hierlit.weights import write_weights
 
-DESCRIPTION = "Writes the network's weights in a checkpoint to a safetensors file, for --model.weights and others."
+DESCRIPTION = (
+    "Writes the network's weights in a checkpoint to a safetensors file, for --model.weights and others; or the "
+    "network, with what makes its inputs of a table's columns, to an .onnx or .pt2 file that runs without hierlit."
+)
 NET = "net."
 
 
@@ -24,12 +32,18 @@ def export(args: Sequence[str]) -> None:
     """
     parser = ArgumentParser(prog="hierlit export", description=DESCRIPTION)
     parser.add_argument("--ckpt_path", default="last", help="a checkpoint file, or `last`")
-    parser.add_argument("--weights", type=str, required=True, help="the file to write, ending in .safetensors")
+    parser.add_argument("--weights", type=str, help="the file to write, ending in .safetensors")
+    parser.add_argument("--model", type=str, help="the file to write, ending in .onnx or .pt2")
     parser.add_argument("--root", default=".", help="the folder whose lightning_logs `last` is looked for in")
     given = parser.parse_args(list(args))
+    if (given.weights is None) == (given.model is None):
+        parser.error("one of weights and model is required, a file to write")
     try:
         checkpoint = find_checkpoint(given.ckpt_path, Path(given.root))
-        print(export_weights(checkpoint, given.weights))
+        if given.weights is not None:
+            print(export_weights(checkpoint, given.weights))
+        else:
+            print(export_graph(checkpoint, given.model))
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
 
@@ -41,10 +55,45 @@ def export_weights(checkpoint: Path, path: str) -> str:
         OSError: If the checkpoint cannot be read, or the file cannot be written.
         ValueError: If the checkpoint is damaged or not of a `LayerwiseTask`.
     """
-    contents: dict[str, Any] = read_checkpoint(checkpoint, mmap=True)
-    state = contents.get("state_dict", {})
-    tensors = {name.removeprefix(NET): tensor for name, tensor in state.items() if name.startswith(NET)}
-    if "n_trained" not in tensors:
-        raise ValueError(f"ckpt_path must be a checkpoint of a LayerwiseTask, got {checkpoint}: it holds no network")
+    contents = read_network(checkpoint)
+    tensors = weights_of(contents)
     write_weights(tensors, contents["sizes"], path, contents.get("rounding"))
     return f"wrote {int(tensors['n_trained'])} trained blocks of {checkpoint} to {path}"
+
+
+def export_graph(checkpoint: Path, path: str) -> str:
+    """Writes the model in a checkpoint to a file, and says so in one line.
+
+    Raises:
+        ImportError: If a package is missing that the file's format needs.
+        OSError: If the checkpoint cannot be read, or the file cannot be written.
+        ValueError: If the checkpoint is damaged or not of a `LayerwiseTask`, or cannot be written in this format.
+    """
+    contents = read_network(checkpoint)
+    given = {name: value for name, value in contents["hyper_parameters"].items() if not name.startswith("_")}
+    net = LayerwiseTask(**given).net
+    net.to(next(tensor.dtype for tensor in weights_of(contents).values() if tensor.is_floating_point()))
+    net.load_state_dict(weights_of(contents))
+    net.rounding = contents.get("rounding")
+    columns = contents.get(Supervision.__name__, contents.get(LabelTable.__name__, {})).get("columns")
+    export_model(net, path, FittedTable.of_json(columns) if columns else None)
+    return f"wrote {int(net.n_trained)} trained blocks of {checkpoint} to {path}"
+
+
+def read_network(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint that holds a network.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is damaged, or holds none.
+    """
+    contents: dict[str, Any] = read_checkpoint(checkpoint, mmap=True)
+    if f"{NET}n_trained" not in contents.get("state_dict", {}):
+        raise ValueError(f"ckpt_path must be a checkpoint of a LayerwiseTask, got {checkpoint}: it holds no network")
+    return contents
+
+
+def weights_of(contents: dict[str, Any]) -> dict[str, Tensor]:
+    """The network's tensors in a checkpoint."""
+    state: dict[str, Tensor] = contents["state_dict"]
+    return {name.removeprefix(NET): tensor for name, tensor in state.items() if name.startswith(NET)}

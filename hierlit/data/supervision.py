@@ -3,13 +3,14 @@
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.base import SPLITS, HierarchyDataModule
+from hierlit.data.base import SPLITS, HierarchyDataModule, ResumableLoader
 from hierlit.data.checks import at_least, raise_problems, within
 from hierlit.draws import Draws, as_signs
 
@@ -127,6 +128,26 @@ class Supervision(HierarchyDataModule):
             labels[split] = answers
         labels["train"] = self._hide(self._flip(labels["train"]))
         return {split: (tables[split][0], labels[split]) for split in SPLITS}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Makes the tables, once; to predict, those of the hierarchy's module, if it needs any."""
+        if stage == "predict":
+            self.data.setup(stage)
+        else:
+            super().setup(stage)
+
+    def predict_dataloader(self) -> ResumableLoader:
+        """That of the hierarchy's module, whose inputs these are; it may stream them."""
+        self.data.trainer = self.trainer
+        return self.data.predict_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the hierarchy's module."""
+        return self.data.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Hands it to the hierarchy's module."""
+        self.data.load_state_dict(state_dict)
 
     def _redundant(self, labels: Tensor) -> Tensor:
         negated = Draws(self.data_seed, "redundant signs").bits(1, len(self._repeated))[0]

@@ -181,7 +181,8 @@ class Windows(nn.Module):
         if self.is_padded:
             stream = F.pad(stream, (0, 0, 0, 1))
         windows = stream.index_select(1, self.index)
-        return windows.view(len(stream), self.n_locations, self.size * stream.shape[2])
+        # not len(stream): an exported graph would take it for a constant
+        return windows.view(stream.shape[0], self.n_locations, self.size * stream.shape[2])
 
 
 def inspect_table(windows: Windows, _: object = None) -> None:

@@ -14,6 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hierlit import LabelTable
+from hierlit.cli import main
+
 N_NUMBERS = 20
 OTHERS = (".parquet", ".npz", ".arff")
 MANY = pytest.param(1_000_000, marks=pytest.mark.slow)
@@ -78,3 +81,26 @@ def test_memory_does_not_grow_with_the_rows_to_predict(suffix: str, n_rows: int,
     speed = f"{n_rows / seconds:,.0f} rows/s"
     print(f"{suffix[1:]}: peak {few:.0f} MiB at 20,000 rows, {many:.0f} MiB at {n_rows:,}, {speed}")
     assert many - few < 12 < n_rows * N_NUMBERS * 4 / 2**20, "the inputs alone take more"
+
+
+def test_rows_are_streamed_on_the_command_line_too(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "train.csv", 100)
+    write(tmp_path / "new.csv", 333)
+    arguments = ["--data", "LabelTable", "--data.train_files", "train.csv", "--data.label_columns", "y"]
+    arguments += ["--model.n_blocks", "1", "--model.n_features", "20", "--model.solver", "ExactSolver"]
+    arguments += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    main(["fit", *arguments])
+    predict = ["predict", *arguments, "--data.predict_files", "new.csv", "--ckpt_path", "last"]
+    cli = main([*predict, "--predictions.path", str(tmp_path / "scores.csv")])
+    assert "wrote 333 predictions of 333 rows" in capsys.readouterr().out
+    assert cli is not None
+    assert not cli.datamodule.tables, "no table in memory"
+    net, data = cli.model.net, LabelTable("train.csv", test_files="new.csv", label_columns="y", val_fraction=0.1)
+    data.setup()
+    expected = net(data.tables["test"].inputs)[:, 0, 0].detach()
+    np.testing.assert_allclose(pd.read_csv("scores.csv").score, expected, atol=1e-5)
+
+    with pytest.raises(SystemExit):
+        main(["predict", *arguments, "--data.val_fraction", "0.5", "--ckpt_path", "last"])
+    assert "must be those of the checkpoint" in capsys.readouterr().err
