@@ -102,6 +102,32 @@ class StreamCache:
         """The chunks of a split that this process holds, or the `leading` ones alone."""
         return map(self._fetch, self._chunks.get(split, [])[:leading])
 
+    def sample(self, leading: int, without: Tensor | None = None, share: float = 1.0) -> StreamCache:
+        """The leading chunks of the rows fitted and of those set aside, in a cache of their own, without features.
+
+        Where no rows are set aside, the last fifth of each chunk stands for them.
+
+        Args:
+            leading: Number of chunks of each.
+            without: Labels whose scores are put back to 0, boolean [n].
+            share: Share of the fitted rows of a chunk to take, the first ones.
+        """
+        sample = StreamCache(self.net, self.budget)
+        for split in ("train", "held"):
+            sample._chunks[split] = [Chunk(chunk.stream, chunk.labels) for chunk in self.chunks(split, leading)]
+        if not sample._chunks["held"]:
+            whole = [(chunk, len(chunk.labels) - len(chunk.labels) // 5) for chunk in sample._chunks["train"]]
+            sample._chunks["train"] = [Chunk(chunk.stream[:n], chunk.labels[:n]) for chunk, n in whole]
+            sample._chunks["held"] = [Chunk(chunk.stream[n:], chunk.labels[n:]) for chunk, n in whole]
+        for chunk in sample._chunks["train"]:
+            n_rows = round(share * len(chunk.labels))
+            chunk.stream, chunk.labels = chunk.stream[:n_rows], chunk.labels[:n_rows]
+        if without is not None:
+            for chunk in (*sample._chunks["train"], *sample._chunks["held"]):
+                forgotten = self.net.scores(chunk.stream) * without.to(chunk.stream)
+                chunk.stream = self.net.add_scores(chunk.stream, -forgotten)
+        return sample
+
     def tiles(self, chunk: Chunk, block: int) -> Iterator[Tile]:
         """A chunk's pairs as block number `block` sees them, by tiles."""
         scores, labels = self.net.scores(chunk.stream).flatten(0, -2), chunk.labels.flatten(0, -2)
