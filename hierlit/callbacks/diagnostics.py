@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from hierlit.callbacks.layerwise import LayerwiseTraining
 from hierlit.diagnostics import (
     DiagnosticWarning,
     Evidence,
@@ -61,10 +60,16 @@ class Diagnostics(L.Callback):
         self._raised: list[str] = []
         self._accuracy: list[Tensor] = []
         self._losses: Tensor | None = None
-        self._accepted: list[bool] = []
+        self._has_ended_block = False
         self._needs: list[Polynomial | None] = []
+        self._lacking: list[Finding | None] = []
         self._evidence: Evidence | None = None
         self._windows_tried = False
+        self._folder = Path()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Settles the folder: all processes must ask for it."""
+        self._folder = Path(trainer.log_dir or ".")
 
     def state_dict(self) -> dict[str, Any]:
         """Signatures that were warned of, each label's accuracy block by block, and its loss on rows set aside."""
@@ -79,11 +84,12 @@ class Diagnostics(L.Callback):
         """Looks at the labels and at the kernel before any block is trained."""
         if not trainer.is_global_zero:
             return
-        data, net, parameters = trainer.datamodule, pl_module.net, pl_module.hparams  # type: ignore[attr-defined]
-        self._raise(single_label(data.tables["train"].labels, str(parameters["unobserved"])))
+        data, net = trainer.datamodule, pl_module.net  # type: ignore[attr-defined]
+        self._raise(single_label(data.tables["train"].labels))
         self._needs = polynomials(data)
-        degrees = [polynomial.degree for polynomial in self._needs if polynomial is not None]
-        self._raise(missing_degree(degrees, net.activation, float(net.draw["beta"]), str(net.draw["bias"])))
+        kernel = net.activation, float(net.draw["beta"]), str(net.draw["bias"])
+        self._lacking = [None if need is None else missing_degree(need.degree, *kernel) for need in self._needs]
+        self._raise(next((found for found in self._lacking if found is not None), None))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """After a block, looks at its norms and at labels that stay at chance; after the last, at all not learned."""
@@ -91,7 +97,7 @@ class Diagnostics(L.Callback):
         if task.report is None:
             return
         self._accuracy.append(reported_accuracy(task))
-        self._accepted = task.report.accepted_labels
+        self._has_ended_block = True
         if not task.solver.is_joint:
             self._look_at_norms(trainer, task)
             self._look_at_windows(trainer, task)
@@ -102,7 +108,7 @@ class Diagnostics(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Writes `unlearned.csv`, and prints its first rows."""
-        if not self._accuracy or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if not self._has_ended_block or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         evidence = self._evidence or self._known(trainer, pl_module)
@@ -112,9 +118,9 @@ class Diagnostics(L.Callback):
             for label in range(data.n_labels)
         ]
         settings = settings_of(trainer, pl_module)
-        self.unlearned = explain(evidence, settings, data.levels, parents_of(data), learned_by)
+        self.unlearned = explain(evidence, settings, data.levels, parents_of(data), learned_by, self._lacking)
         if trainer.loggers:
-            write_table(Path(trainer.log_dir or ".") / "unlearned.csv", self.unlearned)
+            write_table(self._folder / "unlearned.csv", self.unlearned)
         print_unlearned(self.unlearned, data.n_labels)
 
     def _learned(self, task: LayerwiseTask) -> Tensor:
@@ -122,8 +128,7 @@ class Diagnostics(L.Callback):
 
     def _known(self, trainer: L.Trainer, task: LayerwiseTask) -> Evidence:
         labels = trainer.datamodule.tables["train"].labels  # type: ignore[attr-defined]
-        observed, accepted = (labels != 0).double().mean((0, 1)), torch.tensor(self._accepted)
-        return Evidence(self._accuracy[-1], self._learned(task), observed, accepted)
+        return Evidence(self._accuracy[-1], self._learned(task), (labels != 0).double().mean((0, 1)))
 
     def _raise(self, finding: Finding | None) -> None:
         if finding is not None and finding.signature not in self._raised:
@@ -200,8 +205,8 @@ def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> Settings:
         n_features=task.net.block(0).weight.shape[1] - 1,
         window=task.net.windows.size,
         n_rows=len(data.fit_rows),
-        acceptance=next(found.acceptance for found in trainer.callbacks if isinstance(found, LayerwiseTraining)),  # type: ignore[attr-defined]
-        no_negatives=int(labels.min()) >= 0 and task.loss.weight == 0,
+        no_negatives=int(labels.min()) >= 0,
+        unobserved=str(task.hparams["unobserved"]),
     )
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hierlit.diagnostics.evidence import Evidence, Trials
+from hierlit.diagnostics.signatures import Finding
 
 UNOBSERVED, NOISE, DEPENDS = "not observed", "noise-limited", "what it depends on not learned yet"
 BLOCKS, FEATURES, WINDOW, ROWS = "more blocks needed", "too few features", "window too narrow", "too few rows"
-REFUSED, UNKNOWN = "refused by acceptance", "not known"
+UNKNOWN = "not known"
 
 FLIPS = 0.02
 """Rate of wrong signs, weighted by ŷ², from which they may be noise."""
@@ -31,8 +32,8 @@ class Settings:
         window: Locations of a window.
         n_rows: Rows fitted.
         n_declared: Blocks that the network has.
-        acceptance: Which labels a block may change.
-        no_negatives: Whether observed labels are all 1, and labels that are not observed are ignored.
+        no_negatives: Whether observed labels are all 1.
+        unobserved: The model's treatment of labels that are not observed.
     """
 
     n_blocks: int
@@ -40,8 +41,8 @@ class Settings:
     window: int
     n_rows: int
     n_declared: int
-    acceptance: str = "gain"
     no_negatives: bool = False
+    unobserved: str = "ignore"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Unlearned:
     def __str__(self) -> str:
         level = "" if self.level == "" else f", level {self.level}"
         return (
-            f"label {self.label}{level}, accuracy {self.accuracy:.3f}: {self.cause} ({self.evidence}); {self.setting}"
+            f"label {self.label}{level}, accuracy {self.accuracy:.4f}: {self.cause} ({self.evidence}); {self.setting}"
         )
 
 
@@ -79,6 +80,7 @@ def explain(
     levels: Sequence[int] | None,
     parents: Sequence[Sequence[int]],
     learned_by: Sequence[int | None],
+    lacking: Sequence[Finding | None],
 ) -> list[Unlearned]:
     """One row for each label not learned.
 
@@ -88,6 +90,7 @@ def explain(
         levels: Each label's level, None if unknown.
         parents: Labels that each label depends on; none where that is unknown.
         learned_by: The block, from 1, that learned each label; None if none did or if blocks were not trained in turn.
+        lacking: For each label, what of its degree is missing from the kernel.
     """
     rows: dict[int, Unlearned] = {}
     order = range(len(parents)) if levels is None else sorted(range(len(parents)), key=lambda label: levels[label])
@@ -96,13 +99,15 @@ def explain(
             continue
         level = "" if levels is None else levels[label]
         missing = [parent for parent in parents[label] if not bool(evidence.learned[parent])]
+        lacks = lacking[label]
         late = [parent for parent in parents[label] if learned_by[parent] == settings.n_blocks]
         found = (
             unseen(evidence, settings, label)
             or noise(evidence, label, level == 0)
             or waiting(missing, parents[label], rows)
+            or (lacks and (lacks.signature, lacks.evidence, lacks.remedy))
             or out_of_blocks(late, settings, evidence.trials is None)
-            or (evidence.trials and tried(evidence.trials, settings, label, bool(evidence.accepted[label])))
+            or (evidence.trials and tried(evidence.trials, settings, label))
             or (UNKNOWN, "the run was cut short", "none")
         )
         rows[label] = Unlearned(label, level, float(evidence.accuracy[label]), *found, after=tuple(missing))
@@ -118,7 +123,7 @@ def unseen(evidence: Evidence, settings: Settings, label: int) -> Found | None:
     share = float(evidence.observed[label])
     if share == 0:
         return UNOBSERVED, "in no training row", "observe it: supervision, or data"
-    if settings.no_negatives:
+    if settings.no_negatives and settings.unobserved == "ignore":
         return UNOBSERVED, f"in {share:.0%} of the training pairs, always as 1", "set model.unobserved"
     return None
 
@@ -149,7 +154,7 @@ def waiting(missing: Sequence[int], parents: Sequence[int], rows: dict[int, Unle
         root = rows[root.after[0]]
     which = f"{len(missing)} of {len(parents)} labels, among them" if len(parents) > 1 else "it is"
     behind = "" if root is first else f", behind label {root.label}"
-    return DEPENDS, f"{which} label {first.label}, accuracy {first.accuracy:.3f}{behind}: {root.cause}", root.setting
+    return DEPENDS, f"{which} label {first.label}, accuracy {first.accuracy:.4f}{behind}: {root.cause}", root.setting
 
 
 def out_of_blocks(late: Sequence[int], settings: Settings, is_cut_short: bool) -> Found | None:
@@ -166,17 +171,17 @@ def out_of_blocks(late: Sequence[int], settings: Settings, is_cut_short: bool) -
     return None
 
 
-def tried(trials: Trials, settings: Settings, label: int, was_accepted: bool) -> Found:
+def tried(trials: Trials, settings: Settings, label: int) -> Found:
     """What would lower its error on set-aside rows most."""
     gains = changes(trials, label)
     shown = "its error would fall by " + ", ".join(
         f"{gain:.0%} {NAMES[cause].format(t=trials)}" for cause, gain in gains.items()
     )
     best = BLOCKS if gains[BLOCKS] >= MUCH else max(gains, key=lambda cause: gains[cause])
+    if gains[best] < GAIN and settings.no_negatives:
+        return UNOBSERVED, f"as 1 alone; {shown}", "observe -1 too: supervision, or data"
     if gains[best] < GAIN:
         return UNKNOWN, shown, "none of these"
-    if best == BLOCKS and settings.acceptance == "strict" and not was_accepted:
-        return REFUSED, f"as the last block was; {shown}", "set layerwise.acceptance to gain"
     return best, shown, REMEDIES[best].format(s=settings)
 
 
@@ -189,7 +194,7 @@ NAMES = {
 REMEDIES = {
     BLOCKS: "raise model.n_blocks, now {s.n_declared}",
     FEATURES: "raise model.n_features, now {s.n_features}",
-    WINDOW: "widen model.proximity, now {s.window} locations",
+    WINDOW: "widen model.proximity, now windows of {s.window}",
     ROWS: "raise data.n_train: {s.n_rows} rows are fitted",
 }
 

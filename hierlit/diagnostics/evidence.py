@@ -25,14 +25,12 @@ class Evidence:
         accuracy: On held-out rows, or on training rows where it has none; NaN where nothing is observed.
         learned: Whether it counts as learned.
         observed: Share of the training pairs in which it is observed.
-        accepted: Whether the last block was accepted for it.
         trials: What blocks would do that the run has not got; None if it was cut short.
     """
 
     accuracy: Tensor
     learned: Tensor
     observed: Tensor
-    accepted: Tensor
     trials: Trials | None = None
 
 

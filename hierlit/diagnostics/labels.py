@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from hierlit.data import HierarchyDataModule, JuntaHierarchy, ThresholdHierarchy
-from hierlit.theory import KernelExpansion, Polynomial, width_scaling
+from hierlit.theory import KernelExpansion, Polynomial, least_norm_ptf, threshold_degree, width_scaling
 
 LARGEST = 2**9
 """Rows of a truth table up to which its polynomial is looked for."""
@@ -20,22 +21,29 @@ PRODUCT = Polynomial([(0, 1)], torch.ones(1).numpy())
 def polynomials(data: HierarchyDataModule) -> list[Polynomial | None]:
     """Each label's polynomial threshold function of least degree and norm; None where it is not known or not found.
 
-    None of all without scipy, for most of labels that are many functions of many arguments.
+    None of all without scipy; none of the rest once the first have taken `SECONDS`.
     """
-    from hierlit.describe import least_ptf  # here, since it needs the callbacks, and so this module
-
     found: list[Polynomial | None] = [None] * data.n_labels
     start = time.monotonic()
     for label in range(data.n_labels):
         table = data.truth_table(label)
-        if (table is not None and len(table) > LARGEST) or time.monotonic() - start > SECONDS:
+        function = None if table is not None and len(table) > LARGEST else data.label_function(label)
+        if function is None:
             continue
+        points, values = function
         try:
-            ptf = least_ptf(data, label)
+            found[label] = least_norm(tuple(map(tuple, points.tolist())), tuple(values.tolist()))
         except ImportError:
             break
-        found[label] = None if ptf is None else ptf.polynomial
+        if time.monotonic() - start > SECONDS:
+            break
     return found
+
+
+@cache
+def least_norm(points: tuple[tuple[float, ...], ...], values: tuple[float, ...]) -> Polynomial:
+    """The polynomial threshold function of least degree and, at that degree, least norm of a function's values."""
+    return least_norm_ptf(values, threshold_degree(values, points), points=points).polynomial
 
 
 def needed_square(polynomial: Polynomial | None, kernel: KernelExpansion, live: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hierlit.calibration import Moments, calibrate, leading_chunks, set_aside_errors
+from hierlit.calibration import Moments, calibrate, set_aside_errors
 from hierlit.losses import SquaredLoss
 from hierlit.models.proximity import Identity, Proximity, Window1d, Window2d, Windows
 from hierlit.models.random_features import RandomFeatures
@@ -21,8 +22,8 @@ from hierlit.solvers.ridge import RESOLUTION, RidgePath
 if TYPE_CHECKING:
     from hierlit.task import LayerwiseTask
 
-N_PAIRS, PAIRS_PER_FEATURE = 4096, 4
-"""Pairs that a probe is fitted to, in whole batches: as many, or as many for each feature of the run's blocks."""
+N_PAIRS = 4096
+"""Pairs that a probe is fitted to, of all processes."""
 ALPHAS = (1e-5, 1e-3, 1e-1)
 """Candidates for λ, fewer than the exact solver has: factorising is most of the work of a wide block."""
 PROBE = 10**6
@@ -68,13 +69,11 @@ def probe(
         share: Share of those rows to fit.
     """
     net, loss = task.net, replace(task.loss, margin_loss=SquaredLoss())
-    n_pairs = max(N_PAIRS, PAIRS_PER_FEATURE * (task.active.shape[1] - 1))
-    leading = leading_chunks(net, task.streams, task.reduce, n_pairs)
-    streams = task.streams.sample(leading, without, share)
+    streams = task.streams.sample(math.ceil(N_PAIRS / task.trainer.world_size), without, share)
     with another_block(net, sizes[-1], net.windows.table if table is None else table, task.weight_seed) as at:
         if task.adaptation is not None:
             task.adaptation.redraw(net, at, streams, task.reduce, loss, task.weight_seed)
-        moments = calibrate(net, at, streams, task.reduce, loss, leading)
+        moments = calibrate(net, at, streams, task.reduce, loss)
         paths = [part_path(moments, size, RESOLUTION[task.active.dtype]) for size in sizes]
         weights = [padded(path.weights, sizes[-1]) for path in paths]
         errors = set_aside_errors(net, at, streams, task.reduce, torch.cat(weights).to(task.active), loss)

@@ -1,6 +1,6 @@
 """The paper's four failure signatures: numbers of a run in, a finding out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,57 +46,54 @@ class Finding:
         return f"{self.signature}: {self.evidence}. Remedy: {self.remedy}"
 
 
-def single_label(labels: Tensor, unobserved: str) -> Finding | None:
+def single_label(labels: Tensor) -> Finding | None:
     """Single-label supervision in training labels [m, |G|, n]: one positive a pair and no negative, or one-hot labels.
 
     Args:
         labels: In {−1, 0, 1}.
-        unobserved: The model's treatment of labels that are not observed.
     """
     n, n_pairs = labels.shape[2], labels[..., 0].numel()
-    lowest, ones = int(labels.min()), (labels > 0).sum(2)
-    if n >= 2 and lowest >= 0 and int(ones.max()) == 1:
-        shown = f"of {n} labels one is observed as 1 and none as -1 in each of {int(ones.sum()):,} of {n_pairs:,} pairs"
-        treat = "set model.unobserved to weak_assume_negative" if unobserved == "ignore" else ""
-        return Finding("single-label supervision", shown, treat or "observe more labels of an example in data")
+    ones = (labels > 0).sum(2)
+    if n >= 2 and int(labels.min()) >= 0 and int(ones.max()) == 1:
+        shown = (
+            f"of {n} labels one is observed as 1 and none as -1 in {int(ones.sum()):,} of {n_pairs:,} training pairs"
+        )
+        remedy = "observe all labels of an example: supervision.single_positive, or data"
+        return Finding("single-label supervision", shown, remedy)
     if n >= 3 and bool((ones == 1).all()) and bool((labels != 0).all()):
         shown = f"exactly one of {n} labels is 1 in each of {n_pairs:,} training pairs: classes, coded one-hot"
         return Finding("single-label supervision", shown, "add to data the labels that the classes are made of")
     return None
 
 
-def missing_degree(degrees: Iterable[int], activation: str, beta: float, bias: str) -> Finding | None:
-    """A degree of the labels' polynomials that the kernel all but lacks, because β is too small or whatever it is.
+def missing_degree(degree: int, activation: str, beta: float, bias: str) -> Finding | None:
+    """Whether the kernel all but lacks a degree, because β is too small, or whatever β is.
 
     Args:
-        degrees: K of the labels' polynomial threshold functions.
+        degree: K of a label's polynomial threshold function.
         activation: σ.
         beta: β.
         bias: Kind of bias.
     """
-    for degree in sorted(set(degrees) - {0}, reverse=True):
-        shares = {value: share_of(degree, activation, value, bias) for value in BETAS}
-        own, best = share_of(degree, activation, beta, bias), max(shares, key=lambda value: shares[value])
-        if beta < best and own < SHARE * shares[best] >= SHARE * LEAST_SHARE:
-            most = f"at most {shares[best]:.2g}, at beta = {best:g}"
-            return missing(degree, activation, beta, own, most, f"raise model.beta to {best:g}")
-        if shares[best] < LEAST_SHARE:
-            other = max(ACTIVATIONS, key=lambda name: max(share_of(degree, name, value, "gaussian") for value in BETAS))
-            most = f"no beta brings it to {LEAST_SHARE:.1g}"
-            return missing(degree, activation, beta, own, most, f"set model.activation to {other}")
-    return None
+    shares = {value: share_of(degree, activation, value, bias) for value in BETAS}
+    own, best = share_of(degree, activation, beta, bias), max(shares, key=lambda value: shares[value])
+    if shares[best] < LEAST_SHARE:
+        other = max(ACTIVATIONS, key=lambda name: max(share_of(degree, name, value, "gaussian") for value in BETAS))
+        most, remedy = f"no beta brings it to {LEAST_SHARE:.1g}", f"set model.activation to {other}"
+    elif beta < best and own < SHARE * shares[best]:
+        most, remedy = f"at most {shares[best]:.2g}, at beta = {best:g}", f"raise model.beta to {best:g}"
+    else:
+        return None
+    evidence = (
+        f"labels have polynomials of degree {degree}, whose share in the kernel of {activation} at beta = {beta:g} is "
+        f"{own:.2g} ({most})"
+    )
+    return Finding("bias variance too small for the degree", evidence, remedy)
 
 
 def share_of(degree: int, activation: str, beta: float, bias: str) -> float:
     """The share of a degree in the kernel."""
     return float(expansion(activation, beta, bias).shares[degree])
-
-
-def missing(degree: int, activation: str, beta: float, share: float, most: str, remedy: str) -> Finding:
-    """The finding that a degree is missing."""
-    labels = f"labels have polynomials of degree {degree}"
-    evidence = f"{labels}, whose share in the kernel of {activation} at beta = {beta:g} is {share:.2g} ({most})"
-    return Finding("bias variance too small for the degree", evidence, remedy)
 
 
 def exploding_norm(
@@ -141,7 +138,6 @@ def narrow_window(labels: Sequence[int], narrow: Tensor, wide: Tensor, sizes: tu
     which = f"label {label} stays" if len(found) == 1 else f"{len(found)} labels, among them {label}, stay"
     evidence = (
         f"{which} at chance though all levels below are learned; of the variance of label {label} a further block "
-        f"would leave {float(narrow[label]):.0%} with a window of {sizes[0]} locations, {float(wide[label]):.0%} with "
-        f"one of {sizes[1]}"
+        f"would leave {float(narrow[label]):.0%} with windows of {sizes[0]}, {float(wide[label]):.0%} with {sizes[1]}"
     )
-    return Finding("proximity window too narrow", evidence, f"widen model.proximity, now {sizes[0]} locations")
+    return Finding("proximity window too narrow", evidence, f"widen model.proximity, now windows of {sizes[0]}")
