@@ -96,6 +96,7 @@ def named(hierarchy: str, arguments: str, seed: int) -> Counter[str]:
     quiet = "--trainer.logger false --trainer.enable_checkpointing false --trainer.enable_progress_bar false"
     seeded = f"--data.data_seed {seed} --model.weight_seed {seed} --trainer.enable_model_summary false"
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        quiet += f" --trainer.default_root_dir {folder}"
         config = Path(folder) / "config.yaml"
         config.write_text(BASES[hierarchy])
         cli = main(["fit", "--config", str(config), *f"{quiet} {seeded} {arguments}".split()])

@@ -187,7 +187,7 @@ def tried(trials: Trials, settings: Settings, label: int) -> Found:
 
 NAMES = {
     BLOCKS: "with a further block",
-    FEATURES: "with {t.n_features} features",
+    FEATURES: "from {t.n_features[0]} to {t.n_features[1]} features",
     WINDOW: "with windows of {t.n_locations}",
     ROWS: "with twice the rows",
 }
@@ -208,7 +208,7 @@ def changes(trials: Trials, label: int) -> dict[str, float]:
     fresh, half = float(trials.fresh[label]), float(trials.half[label])
     found = {
         BLOCKS: fall(float(trials.now[label]), float(trials.next[label])),
-        FEATURES: fall(fresh, float(trials.features[label])),
+        FEATURES: fall(*trials.features[:, label].tolist()),
         ROWS: fall(half, fresh) * min(1.0, trials.part),
     }
     if trials.window is not None and (gain := fall(fresh, float(trials.window[label]))) >= MUCH:

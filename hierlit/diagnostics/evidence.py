@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hierlit.task import LayerwiseTask
 
 LEAST_WIDE = 512
-"""Fewest features of the wider block of a probe: twice too few can be too few."""
+"""Features of a wider block that a narrow one is compared with: three halves of too few can be too few."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Trials:
         fresh: Error of one block that stands for all that have tried to learn the labels not learned.
         fitted: Its error on the rows it was fitted to.
         half: The error of such a block fitted to half of the rows.
-        features: The error of such a block with `n_features` features.
+        features: The errors of such blocks with `n_features` features, [2, n].
         window: The error of such a block with windows of `n_locations`; None if windows cannot be widened.
-        n_features: See `features`.
+        n_features: Two thirds of the run's, and the run's; or the run's, and `LEAST_WIDE` where they are few.
         n_locations: See `window`.
         part: Share of the run's pairs that the blocks tried were fitted to.
     """
@@ -62,7 +62,7 @@ class Trials:
     half: Tensor
     features: Tensor
     window: Tensor | None
-    n_features: int
+    n_features: tuple[int, int]
     n_locations: int
     part: float
 
@@ -77,20 +77,21 @@ class Trials:
         """
         flips, explained, now = score_rates(task, judged)
         size, unlearned = task.net.block(0).weight.shape[1] - 1, ~known.learned
-        more, wide = max(3 * size // 2, LEAST_WIDE), widened(task.net.proximity, task.net.n_locations)
-        further, fresh = probe(task, [size]), probe(task, [size, more], unlearned)
+        sizes = [2 * size // 3, size] if 3 * size >= 2 * LEAST_WIDE else [size, LEAST_WIDE]
+        own, wide = sizes.index(size), widened(task.net.proximity, task.net.n_locations)
+        further, fresh = probe(task, [size]), probe(task, sizes, unlearned)
         share = 1.0 if task.loss.weight else known.observed.clamp(min=1e-12)
         return cls(
             flips,
             explained,
             torch.minimum(now, further.now),
             further.after[0],
-            fresh.after[0],
-            fresh.fitted[0] / share,
+            fresh.after[own],
+            fresh.fitted[own] / share,
             probe(task, [size], unlearned, share=0.5).after[0],
-            fresh.after[1],
+            fresh.after,
             None if wide is None else probe(task, [size], unlearned, wide).after[0],
-            more,
+            (sizes[0], sizes[1]),
             task.net.windows.size if wide is None else wide.shape[1],
             fresh.n_pairs / task.moments.n_pairs,
         )

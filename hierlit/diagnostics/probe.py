@@ -57,8 +57,8 @@ def probe(
 ) -> Probe:
     """Solves a further block in several widths; all processes must call it, between two blocks, with streams filled.
 
-    The block is drawn as the run's blocks are and solved by ridge regression on `N_PAIRS` pairs, each label with the
-    best λ on as many set-aside pairs.
+    The block is drawn as the run's blocks are, without adaptation if scores are taken out, and solved by ridge
+    regression on `N_PAIRS` pairs, each label with the best λ on as many set-aside pairs.
 
     Args:
         task: The task.
@@ -71,7 +71,7 @@ def probe(
     net, loss = task.net, replace(task.loss, margin_loss=SquaredLoss())
     streams = task.streams.sample(math.ceil(N_PAIRS / task.trainer.world_size), without, share)
     with another_block(net, sizes[-1], net.windows.table if table is None else table, task.weight_seed) as at:
-        if task.adaptation is not None:
+        if task.adaptation is not None and without is None:
             task.adaptation.redraw(net, at, streams, task.reduce, loss, task.weight_seed)
         moments = calibrate(net, at, streams, task.reduce, loss)
         paths = [part_path(moments, size, RESOLUTION[task.active.dtype]) for size in sizes]
