@@ -39,7 +39,7 @@ from hierlit.diagnostics import (
     stuck,
     widened,
 )
-from hierlit.diagnostics.causes import BLOCKS, DEPENDS, FEATURES, NOISE, ROWS, UNKNOWN, UNOBSERVED, WINDOW
+from hierlit.diagnostics.causes import BLOCKS, DEPENDS, FEATURES, NOISE, REFUSED, ROWS, UNKNOWN, UNOBSERVED, WINDOW
 from hierlit.models import Window1d, Window2d
 from hierlit.models.proximity import Identity
 from hierlit.models.random_features import ACTIVATIONS, RandomFeatures
@@ -218,7 +218,7 @@ def nothing(n: int = 1) -> Trials:
     return Trials(zero, zero, half, half, half, half, half, half.repeat(2, 1), half, (20, 30), 5, 1.0)
 
 
-KNOWN = Evidence(0.7 * ONE, ONE < 0, ONE, nothing())
+KNOWN = Evidence(0.7 * ONE, ONE < 0, ONE, ONE < 0, nothing())
 RUN_SETTINGS = Settings(n_blocks=3, n_features=20, window=3, n_rows=100, n_declared=3)
 
 
@@ -246,7 +246,7 @@ def test_causes_that_trials_tell(trials: dict[str, float], cause: str, setting: 
     assert (row.cause, row.setting[: len(setting)]) == (cause, setting)
 
 
-def test_causes_that_need_no_trials() -> None:
+def test_causes_that_more_than_trials_tell() -> None:
     def cause(
         known: Evidence = KNOWN, run: Settings = RUN_SETTINGS, level: int = 1, lacks: Finding | None = None
     ) -> str:
@@ -255,6 +255,8 @@ def test_causes_that_need_no_trials() -> None:
     assert cause(replace(KNOWN, observed=0 * ONE)) == UNOBSERVED
     assert cause(run=replace(RUN_SETTINGS, no_negatives=True)) == UNOBSERVED
     assert cause(level=0) == NOISE
+    assert cause(replace(KNOWN, refused=ONE > 0, trials=replace(nothing(), next=0.2 * ONE))) == REFUSED
+    assert cause(replace(KNOWN, refused=ONE > 0)) == UNKNOWN
     assert cause(lacks=Finding("too small", "0 of it", "raise it")) == "too small"
     assert cause(replace(KNOWN, trials=None), replace(RUN_SETTINGS, n_declared=5)) == BLOCKS
 
@@ -264,7 +266,7 @@ def test_causes_that_need_no_trials() -> None:
 def test_a_label_waits_for_the_first_unlearned_one_below_it(learned: list[bool]) -> None:
     """Labels in a chain: all but the lowest of those not learned in a row wait, and have its setting."""
     n = len(learned)
-    known = Evidence(torch.full((n,), 0.7), torch.tensor(learned), torch.ones(n), nothing(n))
+    known = Evidence(torch.full((n,), 0.7), torch.tensor(learned), torch.ones(n), torch.zeros(n), nothing(n))
     found = explain(known, RUN_SETTINGS, list(range(1, n + 1)), [[], *([k] for k in range(n - 1))], [1] * n, [None] * n)
     assert [row.label for row in found] == [label for label in range(n) if not learned[label]]
     for row in found:
@@ -273,7 +275,7 @@ def test_a_label_waits_for_the_first_unlearned_one_below_it(learned: list[bool])
 
 
 def test_the_last_block_leaves_none_for_what_depends_on_it() -> None:
-    known = Evidence(torch.full((2,), 0.7), torch.tensor([True, False]), torch.ones(2))
+    known = Evidence(torch.full((2,), 0.7), torch.tensor([True, False]), torch.ones(2), torch.zeros(2))
     (row,) = explain(known, RUN_SETTINGS, [1, 2], [[], [0]], [3, None], [None, None])
     assert (row.cause, row.setting) == (BLOCKS, "raise model.n_blocks, now 3")
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from hierlit.callbacks.layerwise import LayerwiseTraining
 from hierlit.diagnostics import (
     DiagnosticWarning,
     Evidence,
@@ -60,7 +61,7 @@ class Diagnostics(L.Callback):
         self._raised: list[str] = []
         self._accuracy: list[Tensor] = []
         self._losses: Tensor | None = None
-        self._has_ended_block = False
+        self._accepted: list[bool] = []
         self._needs: list[Polynomial | None] = []
         self._lacking: list[Finding | None] = []
         self._evidence: Evidence | None = None
@@ -97,7 +98,7 @@ class Diagnostics(L.Callback):
         if task.report is None:
             return
         self._accuracy.append(reported_accuracy(task))
-        self._has_ended_block = True
+        self._accepted = task.report.accepted_labels
         if not task.solver.is_joint:
             self._look_at_norms(trainer, task)
             self._look_at_windows(trainer, task)
@@ -108,7 +109,7 @@ class Diagnostics(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Writes `unlearned.csv`, and prints its first rows."""
-        if not self._has_ended_block or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if not self._accepted or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         evidence = self._evidence or self._known(trainer, pl_module)
@@ -128,7 +129,9 @@ class Diagnostics(L.Callback):
 
     def _known(self, trainer: L.Trainer, task: LayerwiseTask) -> Evidence:
         labels = trainer.datamodule.tables["train"].labels  # type: ignore[attr-defined]
-        return Evidence(self._accuracy[-1], self._learned(task), (labels != 0).double().mean((0, 1)))
+        observed, accepted = (labels != 0).double().mean((0, 1)), torch.tensor(self._accepted)
+        rule = next(found.acceptance for found in trainer.callbacks if isinstance(found, LayerwiseTraining))  # type: ignore[attr-defined]
+        return Evidence(self._accuracy[-1], self._learned(task), observed, ~accepted & (rule == "strict"))
 
     def _raise(self, finding: Finding | None) -> None:
         if finding is not None and finding.signature not in self._raised:

@@ -8,7 +8,7 @@ from hierlit.diagnostics.signatures import Finding
 
 UNOBSERVED, NOISE, DEPENDS = "not observed", "noise-limited", "what it depends on not learned yet"
 BLOCKS, FEATURES, WINDOW, ROWS = "more blocks needed", "too few features", "window too narrow", "too few rows"
-UNKNOWN = "not known"
+REFUSED, UNKNOWN = "refused by acceptance", "not known"
 
 FLIPS = 0.02
 """Rate of wrong signs, weighted by ŷ², from which they may be noise."""
@@ -107,7 +107,7 @@ def explain(
             or waiting(missing, parents[label], rows)
             or (lacks and (lacks.signature, lacks.evidence, lacks.remedy))
             or out_of_blocks(late, settings, evidence.trials is None)
-            or (evidence.trials and tried(evidence.trials, settings, label))
+            or (evidence.trials and tried(evidence.trials, settings, label, bool(evidence.refused[label])))
             or (UNKNOWN, "the run was cut short", "none")
         )
         rows[label] = Unlearned(label, level, float(evidence.accuracy[label]), *found, after=tuple(missing))
@@ -171,7 +171,7 @@ def out_of_blocks(late: Sequence[int], settings: Settings, is_cut_short: bool) -
     return None
 
 
-def tried(trials: Trials, settings: Settings, label: int) -> Found:
+def tried(trials: Trials, settings: Settings, label: int, was_refused: bool) -> Found:
     """What would lower its error on set-aside rows most."""
     gains = changes(trials, label)
     shown = "its error would fall by " + ", ".join(
@@ -182,6 +182,8 @@ def tried(trials: Trials, settings: Settings, label: int) -> Found:
         return UNOBSERVED, f"as 1 alone; {shown}", "observe -1 too: supervision, or data"
     if gains[best] < GAIN:
         return UNKNOWN, shown, "none of these"
+    if best == BLOCKS and was_refused:
+        return REFUSED, f"as the last block was; {shown}", "set layerwise.acceptance to gain"
     return best, shown, REMEDIES[best].format(s=settings)
 
 

@@ -25,12 +25,14 @@ class Evidence:
         accuracy: On held-out rows, or on training rows where it has none; NaN where nothing is observed.
         learned: Whether it counts as learned.
         observed: Share of the training pairs in which it is observed.
+        refused: Whether strict acceptance left the last block's weights for it out.
         trials: What blocks would do that the run has not got; None if it was cut short.
     """
 
     accuracy: Tensor
     learned: Tensor
     observed: Tensor
+    refused: Tensor
     trials: Trials | None = None
 
 
