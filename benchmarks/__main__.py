@@ -16,6 +16,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from benchmarks import (
+    causes,
     corruption,
     depth,
     epoch,
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "scaling": scaling,
     "corruption": corruption,
     "random_hierarchy": random_hierarchy,
+    "causes": causes,
 }
 FOLDER = Path("lightning_logs")
 

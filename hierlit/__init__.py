@@ -9,7 +9,14 @@ from hierlit.models import HierarchicalResNet, Identity, IndexTable, RandomFeatu
 from hierlit.solvers import ExactSolver, GradientSolver, JointSolver
 
 if TYPE_CHECKING:
-    from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
+    from hierlit.callbacks import (
+        BlockCheckpoint,
+        BlockProgress,
+        Diagnostics,
+        LayerwiseTraining,
+        PredictionWriter,
+        Staircase,
+    )
     from hierlit.data import (
         ArrayHierarchy,
         BrainDump,
@@ -32,6 +39,7 @@ __all__ = [
     "BlockProgress",
     "BrainDump",
     "CellularAutomaton",
+    "Diagnostics",
     "ExactSolver",
     "GradientSolver",
     "HierarchicalClassifier",

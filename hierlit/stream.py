@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -101,6 +102,40 @@ class StreamCache:
     def chunks(self, split: str, leading: int | None = None) -> Iterator[Chunk]:
         """The chunks of a split that this process holds, or the `leading` ones alone."""
         return map(self._fetch, self._chunks.get(split, [])[:leading])
+
+    def sample(self, n_pairs: int, without: Tensor | None = None, share: float = 1.0) -> StreamCache:
+        """The leading rows of those fitted and of those set aside, in a cache of their own, without features.
+
+        Where no rows are set aside, the last fifth of each chunk stands for them.
+
+        Args:
+            n_pairs: Pairs that both are to have, on this process, in whole rows.
+            without: Labels whose scores are put back to 0, boolean [n].
+            share: Share of the fitted rows of a chunk to take, the first ones.
+        """
+        train, held = (list(self._leading(split, n_pairs)) for split in ("train", "held"))
+        if not held:
+            whole = [(chunk, len(chunk.labels) - len(chunk.labels) // 5) for chunk in train]
+            train = [Chunk(chunk.stream[:n], chunk.labels[:n]) for chunk, n in whole]
+            held = [Chunk(chunk.stream[n:], chunk.labels[n:]) for chunk, n in whole]
+        for chunk in train:
+            n_rows = math.ceil(share * len(chunk.labels))
+            chunk.stream, chunk.labels = chunk.stream[:n_rows], chunk.labels[:n_rows]
+        if without is not None:
+            for chunk in (*train, *held):
+                forgotten = self.net.scores(chunk.stream) * without.to(chunk.stream)
+                chunk.stream = self.net.add_scores(chunk.stream, -forgotten)
+        sample = StreamCache(self.net, self.budget)
+        sample.left, sample._chunks = self.left, {"train": train, "held": held}
+        return sample
+
+    def _leading(self, split: str, n_pairs: int) -> Iterator[Chunk]:
+        """The leading rows of a split, until they have `n_pairs` pairs."""
+        left = math.ceil(n_pairs / self.net.n_locations)
+        for chunk in self.chunks(split):
+            if left > 0:
+                yield Chunk(chunk.stream[:left], chunk.labels[:left])
+                left -= len(chunk.labels)
 
     def tiles(self, chunk: Chunk, block: int) -> Iterator[Tile]:
         """A chunk's pairs as block number `block` sees them, by tiles."""

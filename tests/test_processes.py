@@ -30,7 +30,10 @@ COUNTED = """
 import os
 from hierlit.task import LayerwiseTask
 from hierlit.cli import main
-reduce, freeze, sent = LayerwiseTask.reduce, LayerwiseTask.freeze_block, [0]
+reduce, start, freeze, sent = LayerwiseTask.reduce, LayerwiseTask.start_block, LayerwiseTask.freeze_block, [0]
+def opened(self):
+    sent[0] = 0
+    start(self)
 def counting(self, tensor):
     sent[0] += tensor.nbytes
     return reduce(self, tensor)
@@ -38,8 +41,7 @@ def said(self, accepted):
     freeze(self, accepted)
     if self.trainer.is_global_zero:
         print("BYTES", sent[0], flush=True)
-    sent[0] = 0
-LayerwiseTask.reduce, LayerwiseTask.freeze_block = counting, said
+LayerwiseTask.reduce, LayerwiseTask.start_block, LayerwiseTask.freeze_block = counting, opened, said
 main()
 """
 

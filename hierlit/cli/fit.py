@@ -15,7 +15,14 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 import hierlit.losses
 import hierlit.models
 import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
-from hierlit.callbacks import BlockCheckpoint, BlockProgress, LayerwiseTraining, PredictionWriter, Staircase
+from hierlit.callbacks import (
+    BlockCheckpoint,
+    BlockProgress,
+    Diagnostics,
+    LayerwiseTraining,
+    PredictionWriter,
+    Staircase,
+)
 from hierlit.checkpoints import LOGS, REQUEUED, find_checkpoint, find_requeued, read_checkpoint
 from hierlit.cli.errors import HierlitParser
 from hierlit.data import HierarchyDataModule, Supervision
@@ -159,7 +166,7 @@ def run(args: Sequence[str] | None) -> LightningCLI:
             "max_epochs": -1,
             "log_every_n_steps": 1,
             "num_sanity_val_steps": 0,
-            "callbacks": [Staircase()],
+            "callbacks": [Staircase(), Diagnostics()],
         },
         parser_kwargs={"epilog": EPILOG},
         args=args,  # type: ignore[arg-type]

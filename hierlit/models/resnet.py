@@ -96,7 +96,8 @@ class HierarchicalResNet(nn.Module):
         self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
         self.activation, self.input_scale = activation, input_scale
         self.draw: dict[str, float | str] = {"beta": beta, "bias": bias, "weight_seed": weight_seed}
-        self.windows = Windows((proximity or Identity()).table(n_locations))
+        self.proximity = proximity or Identity()
+        self.windows = Windows(self.proximity.table(n_locations))
         generator = torch.Generator().manual_seed(weight_seed)
         width = n_inputs + n_labels
         self.rotation: nn.Parameter | None = None

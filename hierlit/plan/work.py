@@ -129,7 +129,8 @@ class BlockWork:
     def messages(self) -> dict[str, float]:
         """Bytes that a process adds up with the others for one block, by part; none where it is alone.
 
-        What Lightning and torchmetrics send is not in it: some numbers a label, and 8 bytes a batch.
+        What Lightning, torchmetrics and `Diagnostics` send is not in it: some numbers a label, 8 bytes a batch, and the
+        moments of blocks that are tried.
         """
         s, n = self.sizes, self.sizes.n_labels
         if s.n_processes == 1:

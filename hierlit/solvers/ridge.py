@@ -56,11 +56,18 @@ class RidgePath:
             n_pairs: Number of rows.
         """
         scores = []
-        for penalty, weights, factor in zip(self.penalties, self.weights, self.factors, strict=True):
-            left = power - 2 * (weights * self.cross).sum(1) + ((weights @ self.gram) * weights).sum(1)
+        for penalty, left, factor in zip(self.penalties, self.residual(power), self.factors, strict=True):
             freedom = len(factor) - penalty * torch.cholesky_inverse(factor).trace()
-            scores.append(left.clamp(min=0) / (1 - freedom / n_pairs).clamp(min=1e-9).square())
+            scores.append(left / (1 - freedom / n_pairs).clamp(min=1e-9).square())
         return torch.stack(scores)
+
+    def residual(self, power: Tensor) -> Tensor:
+        """Mean squares [A, n] that are left on the rows fitted, of mean squares [n] of what is regressed."""
+        left = [
+            power - 2 * (weights * self.cross).sum(1) + ((weights @ self.gram) * weights).sum(1)
+            for weights in self.weights
+        ]
+        return torch.stack(left).clamp(min=0)
 
     def solve(self, gradient: Tensor, index: Tensor) -> Tensor:
         """g(G + λ)⁻¹ [n, p] of gradients g [n, p], row j with the penalty number `index[j]`."""
