@@ -25,6 +25,7 @@ from benchmarks import (
     memory,
     race,
     random_hierarchy,
+    real_data,
     ridge,
     scaling,
 )
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "scaling": scaling,
     "corruption": corruption,
     "random_hierarchy": random_hierarchy,
+    "real_data": real_data,
 }
 FOLDER = Path("lightning_logs")
 
