@@ -1,10 +1,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# folder of the real sets, which do not come with the project
+DATA ?= ../shared/data
 # the variable silences a notice of mkdocs-material about another project
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: fit test test-slow test-browser docs clean
+.PHONY: fit test test-slow test-browser real-data docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
@@ -21,6 +23,9 @@ test-slow: $(VENV)/installed-dev
 
 test-browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser
+
+real-data: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks real_data --real_data.data $(DATA)
 
 docs: $(VENV)/installed-dev
 	$(DOCS)

@@ -26,6 +26,7 @@ from benchmarks import (
     memory,
     race,
     random_hierarchy,
+    real_data,
     ridge,
     scaling,
 )
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "corruption": corruption,
     "random_hierarchy": random_hierarchy,
     "causes": causes,
+    "real_data": real_data,
 }
 FOLDER = Path("lightning_logs")
 

@@ -93,19 +93,26 @@ def take_moments(
     loss: LabelLoss,
     leading: int | None = None,
     dtype: torch.dtype | None = None,
+    products: bool = True,
 ) -> Moments:
-    """The moments of a calibrated block, in one pass over the fit rows; arguments and errors are `calibrate`'s."""
+    """The moments of a calibrated block, in one pass over the fit rows; arguments and errors are `calibrate`'s.
+
+    Without `products` no feature is computed, and what is a mean product of features is 0 × 0.
+    """
     features = net.block(block).features
-    if leading is None:
+    if leading is None and products:
         streams.keep_features("train", block)
         streams.keep_features("held", block)
     count = reduce(_count(net, streams.chunks("train", leading)))
     loss = loss.for_data(int(count))
-    width, n = len(features.weight) + 1, net.n_labels
+    width, n = (len(features.weight) + 1) * products, net.n_labels
     gram = torch.zeros(width, width, dtype=torch.float64, device=count.device)
     cross, sums = gram.new_zeros(n, width), gram.new_zeros(2, n)
     partial, summed = torch.zeros_like(gram, dtype=dtype or features.weight.dtype), 0
     for chunk in streams.chunks("train", leading):
+        if not products:
+            sums += residual_sums(loss, net.scores(chunk.stream).flatten(0, -2), chunk.labels.flatten(0, -2))[1]
+            continue
         for tile in streams.tiles(chunk, block):
             if summed >= FLUSH_PAIRS:
                 gram += partial
@@ -114,18 +121,24 @@ def take_moments(
             add_product(partial[:-1, :-1], seen)
             partial[:-1, -1] += seen.sum(0)
             summed += len(seen)
-            targets, weights = loss.targets(tile.labels)
-            residual = (targets - tile.scores) * weights
+            residual, of_tile = residual_sums(loss, tile.scores, tile.labels)
             cross[:, :-1] += residual.to(partial).T @ seen
             cross[:, -1] += residual.to(partial).sum(0)
-            sums += torch.stack([residual.square().sum(0), loss(tile.scores, tile.labels).sum(0)])
+            sums += of_tile
     gram += partial
     gram, cross, sums = (reduce(total) / count for total in (gram, cross, sums))
     if not gram.isfinite().all():
         raise FloatingPointError(f"the features are not finite in block {block + 1}: check the size of the inputs")
-    gram[-1, -1] = 1.0
+    gram[-1:, -1:] = 1.0
     gram = gram.triu() + gram.triu(1).T
     return Moments(int(count), gram, cross, *sums)
+
+
+def residual_sums(loss: LabelLoss, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals y − ŷ [P, n] by weight, and sums [2, n] of their squares and of the losses."""
+    targets, weights = loss.targets(labels)
+    residual = (targets - scores) * weights
+    return residual, torch.stack([residual.square().sum(0), loss(scores, labels).sum(0)])
 
 
 @dataclass

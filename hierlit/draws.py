@@ -31,7 +31,7 @@ class Draws:
 
     def bits(self, n_rows: int, n_bits: int) -> NDArray[np.uint8]:
         """Return uniform bits, 0 or 1, of shape [n_rows, n_bits]."""
-        return unpack(self.words(n_rows * words_for(n_bits)).reshape(n_rows, -1), n_bits)
+        return unpack(self.words(n_rows * words_for(n_bits)).reshape(n_rows, words_for(n_bits)), n_bits)
 
     def integers(self, n: int, below: int) -> NDArray[np.int64]:
         """Return ``n`` integers in 0..below-1, uniform up to below / 2³² of bias; ``below`` is at most 2³²."""

@@ -23,7 +23,7 @@ from hierlit.checkpoints import CheckpointFiles
 from hierlit.data.base import Batch
 from hierlit.digests import KEY, damage, tensor_digest
 from hierlit.losses import MarginLoss, SquaredLoss
-from hierlit.metrics import MarginHistogram, compute, label_metrics
+from hierlit.metrics import AveragePrecision, MarginHistogram, compute, label_metrics
 from hierlit.models.proximity import Proximity
 from hierlit.models.resnet import HierarchicalResNet
 from hierlit.precision import keep_precision, rounding_of
@@ -150,6 +150,7 @@ class LayerwiseTask(L.LightningModule):
         self.streams = StreamCache(self.net, None if cache_budget_gib is None else cache_budget_gib * 2**30)
         metrics = label_metrics(n_labels, robustness)
         self.metrics = nn.ModuleDict({f"{split}_metrics": metrics.clone() for split in ("train", "val", "test")})
+        self.average_precision = AveragePrecision()
         self.margins = MarginHistogram(n_labels)
         self.margin_counts: Tensor | None = None
         self.objective: BlockObjective
@@ -242,9 +243,7 @@ class LayerwiseTask(L.LightningModule):
         self.block_epoch, self.epoch_sums = 0, EpochSums.zeros(self.active)
         for index in self.solver.blocks_to_calibrate(self):
             calibrate_features(self.net, index, self.streams, self.reduce)
-        self._open_block(
-            take_moments(self.net, self.block, self.streams, self.reduce, self.loss, dtype=self.solver.gram_dtype)
-        )
+        self._open_block()
         self.restart_optimizers()
 
     def resume_block(self) -> None:
@@ -254,17 +253,18 @@ class LayerwiseTask(L.LightningModule):
         active = self.active.detach().clone()
         self.block_epoch = state["epoch"]
         self.epoch_sums = EpochSums(own_part(state["sums"], self.trainer).to(self.device))
-        self._open_block(
-            take_moments(self.net, self.block, self.streams, self.reduce, self.loss, dtype=self.solver.gram_dtype)
-        )
+        self._open_block()
         self.solver.load_state_dict(self, state["solver"])
         self.active.data.copy_(active)
         self.restart_optimizers()
         self.trainer.optimizers[0].load_state_dict(optimizer)
         self.under_way = None
 
-    def _open_block(self, moments: Moments) -> None:
-        self.moments = moments
+    def _open_block(self) -> None:
+        dtype, products = self.solver.gram_dtype, self.solver.reads_gram
+        self.moments = moments = take_moments(
+            self.net, self.block, self.streams, self.reduce, self.loss, dtype=dtype, products=products
+        )
         regularization = torch.full((self.net.n_labels,), self.regularization).to(self.active)
         self.objective = BlockObjective(self.loss.for_data(moments.n_pairs), moments.n_pairs, regularization)
         self.active.data.zero_()
@@ -294,6 +294,7 @@ class LayerwiseTask(L.LightningModule):
         self.net.block(self.block).weight.copy_(self.active * accepted[:, None])
         self.check_processes()
         self.streams.advance(self.block)
+        self.solver.end_block(self)
         self.net.n_trained += 1
         self.active.zero_()
         self.is_open = False
@@ -382,6 +383,8 @@ class LayerwiseTask(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs the test metrics and keeps them for the tables."""
         self._log_results("test")
+        self.log("test/average_precision", self.average_precision.compute())
+        self.average_precision.reset()
 
     def _log_results(self, split: str) -> None:
         metrics = self.metrics_of(split)
@@ -394,7 +397,9 @@ class LayerwiseTask(L.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the test metrics."""
-        self.metrics_of("test").update(self(batch.inputs), batch.labels)
+        scores = self(batch.inputs)
+        self.metrics_of("test").update(scores, batch.labels)
+        self.average_precision.update(scores, batch.labels)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Label scores [B, |G|, n] of a batch."""

@@ -193,6 +193,8 @@ class LayerwiseTraining(L.Callback):
             logger.log_metrics({**task.progress, "active_block": task.block + 1.0}, step=task.trainer.current_epoch)
         if task.solver.is_joint:
             return "joint training"
+        if task.solver.is_finished:
+            return "no gain"
         if norm <= tolerance:
             return "gradient norm"
         return "max epochs" if task.block_epoch + 1 >= self.max_epochs_per_block else None
@@ -231,6 +233,8 @@ class LayerwiseTraining(L.Callback):
     def _is_last(self, task: LayerwiseTask) -> bool:
         """Whether no block follows those trained so far."""
         stops_early = self.stop_when_learned and not task.solver.is_joint
+        if task.block and task.solver.is_finished:
+            return True
         return task.block == len(task.net.blocks) or (stops_early and self._all_have_margin)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]

@@ -1,5 +1,6 @@
 """Metrics of margins y·ŷ: per label, and by level."""
 
+from hierlit.metrics.average_precision import AveragePrecision, average_precision
 from hierlit.metrics.collection import compute, label_metrics
 from hierlit.metrics.histogram import MarginHistogram
 from hierlit.metrics.margins import (
@@ -13,6 +14,7 @@ from hierlit.metrics.margins import (
 )
 
 __all__ = [
+    "AveragePrecision",
     "LabelAccuracy",
     "LabelMetric",
     "LearnedFraction",
@@ -20,6 +22,7 @@ __all__ = [
     "MarginHistogram",
     "MeanMargin",
     "SmallestMargin",
+    "average_precision",
     "by_level",
     "compute",
     "label_metrics",

@@ -108,10 +108,14 @@ class Solver(ABC):
     """Epochs a block needs before it can have a certificate."""
     gram_dtype: torch.dtype | None = None
     """What products of features are summed in for the Gram matrix; the weights' own precision when None."""
+    reads_gram: bool = True
+    """Whether it reads the moments of the features."""
     reads_set_aside_rows: bool = False
     """Whether it chooses something on the set-aside rows."""
     is_joint: bool = False
     """Whether it trains every block at once, in the first one's place; blocks then follow as they are."""
+    is_finished: bool = False
+    """Whether the active block is left at zero, and no other follows it."""
 
     def trained(self, task: LayerwiseTask) -> list[Tensor]:
         """The parameters that its optimizers move."""
@@ -135,6 +139,9 @@ class Solver(ABC):
 
     def load_state_dict(self, task: LayerwiseTask, state: dict[str, Any]) -> None:  # noqa: B027
         """Goes on with a block, between `start_block` and `configure_optimizers`."""
+
+    def end_block(self, task: LayerwiseTask) -> None:  # noqa: B027
+        """Goes on from a block that is frozen, with the streams past it."""
 
     def training_step(self, task: LayerwiseTask, chunk: Chunk, epoch: int) -> tuple[Tensor, Tensor]:
         """Visits a batch. Returns this process's part of its data terms [n] and of their gradient [n, q+1]."""

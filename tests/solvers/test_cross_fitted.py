@@ -1,0 +1,156 @@
+from collections.abc import Callable
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from hierlit.data import ArrayHierarchy
+from hierlit.losses import LogisticLoss
+from hierlit.metrics import average_precision
+from hierlit.models import Window1d
+from hierlit.solvers import CrossFittedSolver
+from hierlit.solvers.cross_fitted import climb
+from hierlit.task import LayerwiseTask
+
+COSINES = {"beta": 0.0, "activation": "cos", "bias": "uniform_phase", "input_scale": "fan_in"}
+Fit = Callable[..., L.Trainer]
+
+
+def table(n_rows: int = 200, noise: bool = False, seed: int = 0, **data: object) -> ArrayHierarchy:
+    """A label of the inputs, one of that label and another, or labels that depend on nothing."""
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(n_rows, 5))
+    y = np.stack([x[:, 0] + x[:, 1], x[:, 2], x[:, 3] * x[:, 4]], 1)
+    y = draw.normal(size=y.shape) if noise else y
+    defaults = {"val_fraction": 0.25, "acceptance_fraction": 0.0, "batch_size": 40}
+    return ArrayHierarchy(x, np.where(y > 0, 1, -1), **{**defaults, **data})
+
+
+def task(
+    n_blocks: int = 2, n_features: int = 400, solver: CrossFittedSolver | None = None, **model: object
+) -> LayerwiseTask:
+    arguments = {**COSINES, "n_blocks": n_blocks, "n_features": n_features, **model}
+    return LayerwiseTask(5, 3, solver=solver or CrossFittedSolver(), **arguments)
+
+
+@pytest.mark.parametrize("output", ["split", "orthogonal"])
+def test_solves_the_block_and_predicts_other_rows(fit: Fit, output: str) -> None:
+    data, model = table(300), task(output=output)
+    fit(model, data, acceptance="none")
+    val = data.tables["val"]
+    assert average_precision(model(val.inputs), val.labels) > 0.9
+    assert len(model.solver.choices) in (1, 2)
+
+
+def test_the_first_block_is_the_ridge_solution(fit: Fit) -> None:
+    data, model = table(), task(n_blocks=1)
+    fit(model, data, acceptance="none", gradient_tolerance=1e-4, max_epochs_per_block=1)
+    features, table_ = model.net.block(0).features, data.tables["train"]
+    inputs, labels = table_.inputs[:, 0].double(), table_.labels[:, 0].double()
+    with torch.no_grad():
+        model.net.double()
+        seen = features(torch.nn.functional.pad(inputs, (0, 3)))
+    torch.testing.assert_close(seen.mean(0), torch.zeros(400, dtype=torch.float64), atol=1e-6, rtol=0)
+    alpha = model.solver.choices[0][1]
+    penalty = alpha * seen.square().sum(1).mean()
+    expected = torch.linalg.solve(seen.T @ seen + penalty * torch.eye(400), seen.T @ (labels - labels.mean(0))).T
+    weight = model.net.block(0).weight.double()
+    torch.testing.assert_close(weight[:, -1], labels.mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(weight[:, :-1], expected, atol=1e-5, rtol=1e-3)
+
+
+def test_training_rows_go_on_with_scores_of_fits_that_left_them_out(fit: Fit) -> None:
+    data, model = table(noise=True), task(n_blocks=1, solver=CrossFittedSolver(alphas=[0.01], bandwidths=[0.5]))
+    kept = {}
+
+    class Keep(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask, *_: object) -> None:
+            chunks = list(pl_module.streams.chunks("train"))
+            kept["scores"] = torch.cat([pl_module.net.scores(chunk.stream) for chunk in chunks])
+            kept["labels"] = torch.cat([chunk.labels for chunk in chunks])
+
+    fit(model, data, Keep(), acceptance="none")
+    train = data.tables["train"]
+    assert average_precision(kept["scores"], kept["labels"]) < 0.65
+    assert average_precision(model(train.inputs), train.labels) > 0.95
+
+
+def test_nothing_depends_on_validation_rows(fit: Fit) -> None:
+    weights = []
+    for sign in (1, -1):
+        data, model = table(), task(n_features=50)
+        data.setup()
+        data.tables["val"].labels *= sign
+        fit(model, data, acceptance="none")
+        weights.append(model.net.block(0).weight)
+    assert torch.equal(*weights)
+
+
+def test_a_block_without_gain_ends_the_run_at_zero(fit: Fit) -> None:
+    draw = np.random.default_rng(0)
+    always = ArrayHierarchy(
+        draw.normal(size=(60, 5)), np.ones((60, 3)), val_fraction=0.2, acceptance_fraction=0.0, positives_only=True
+    )
+    model = task(n_blocks=3, n_features=30)
+    fit(model, always, acceptance="none")
+    assert model.solver.choices == [] and int(model.net.n_trained) == 1
+    assert not model.net.block(0).weight.any()
+
+
+def test_labels_not_observed_are_solved_by_steps(fit: Fit) -> None:
+    data, model = table(), task(n_blocks=1, n_features=60, solver=CrossFittedSolver(alphas=[0.1, 1.0]))
+    data.setup()
+    train = data.tables["train"].labels
+    train[torch.rand(train.shape, generator=torch.Generator().manual_seed(0)) < 0.3] = 0
+    fit(model, data, acceptance="none", relative_suboptimality=1e-4, max_epochs_per_block=200)
+    assert 1 < model.block_epoch < 199
+    assert float(model.certificate.suboptimality.sum()) <= 1e-4 * float(model.moments.objective.sum())
+
+
+def test_windows(fit: Fit) -> None:
+    draw = np.random.default_rng(0)
+    x = draw.choice([-1.0, 1.0], (60, 8, 1))
+    y = np.stack([x[..., 0] * np.roll(x[..., 0], 1, 1), x[..., 0]], 2)
+    data = ArrayHierarchy(x, y, val_fraction=0.2, acceptance_fraction=0.0, batch_size=20)
+    arguments = {**COSINES, "n_blocks": 2, "n_features": 200}
+    model = LayerwiseTask(1, 2, 8, None, Window1d(3), solver=CrossFittedSolver(), **arguments)
+    fit(model, data, acceptance="none")
+    assert average_precision(model(data.tables["val"].inputs), data.tables["val"].labels) > 0.99
+
+
+def test_refuses_what_it_cannot_do(fit: Fit) -> None:
+    with pytest.raises(ValueError, match="CrossFittedSolver needs SquaredLoss, got LogisticLoss"):
+        fit(task(loss=LogisticLoss()), table(), acceptance="none")
+    with pytest.raises(ValueError, match="n_folds must be at most the 45 training rows, got 50"):
+        fit(task(solver=CrossFittedSolver(n_folds=50)), table(60), acceptance="none")
+    model = task()
+    model.net.n_trained += 1
+    with pytest.raises(ValueError, match="from its first block to its last: start it without ckpt_path"):
+        fit(model, table(), acceptance="none")
+
+
+def test_too_many_pairs(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hierlit.solvers.cross_fitted.MOST_PAIRS", 100)
+    with pytest.raises(ValueError, match="takes 100 rows times locations at most, got 150"):
+        fit(task(), table(), acceptance="none")
+
+
+def test_arguments() -> None:
+    with pytest.raises(ValueError) as error:
+        CrossFittedSolver([0.0], ["heavy"], [-1.0], 1, 0)
+    for name in ("bandwidths", "alphas", "tails", "n_folds", "choice_rows"):
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize("peak", range(5))
+@pytest.mark.parametrize("start", range(5))
+def test_climb(peak: int, start: int) -> None:
+    seen = []
+
+    def height(value: float) -> float:
+        seen.append(value)
+        return -abs(value - peak)
+
+    assert climb([0, 1, 2, 3, 4], start, height) == (0, peak)
+    assert len(seen) == len(set(seen))
