@@ -12,6 +12,7 @@ import torch
 from hierlit import HierarchicalResNet, Window1d
 from hierlit.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.cli import main
+from hierlit.cli.export import network_of
 from hierlit.data.tables.features import RawFeatures
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.export import ABOUT, export_model
@@ -115,7 +116,7 @@ def test_the_columns_of_a_table_are_its_inputs(suffix: str, checkpoint: Path, tm
     known = [{text: code for code, text in enumerate(dict.fromkeys(filter(None, texts[name])))} for name in places]
     raw = [[-1 if t is None else known[j][t] for t in texts[name]] for j, name in enumerate(places)]
     inputs = features.encode(RawFeatures(numbers, np.array(raw).T, known))
-    expected = network(contents)(torch.from_numpy(inputs)[:, None])[:, 0].detach().numpy()
+    expected = network_of(contents)(torch.from_numpy(inputs)[:, None])[:, 0].detach().numpy()
     assert_close(found, expected)
     assert about == {
         "numbers": ["small", "large"],
@@ -124,12 +125,16 @@ def test_the_columns_of_a_table_are_its_inputs(suffix: str, checkpoint: Path, tm
     }
 
 
-def network(contents: dict[str, object]) -> HierarchicalResNet:
-    state = {name.removeprefix("net."): value for name, value in contents["state_dict"].items() if name[:4] == "net."}
-    sizes = {name: contents["sizes"][name] for name in ("n_inputs", "n_labels", "n_blocks", "n_features")}
-    net = HierarchicalResNet(**sizes)
-    net.load_state_dict(state)
-    return net
+def test_the_network_of_a_checkpoint_is_that_of_the_run(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = str(Path(__file__).parent / "conf" / "automaton.yaml")
+    trainer = [f"--trainer.{name}={value}" for name, value in QUIET.items()]
+    cli = main(["fit", "--config", config, "--trainer.precision", "64-true", "--model.output", "orthogonal", *trainer])
+    assert cli is not None
+    inputs = cli.datamodule.tables["val"].inputs.double()
+    net = network_of(read_checkpoint(find_checkpoint("last", tmp_path)))
+    assert net.windows.size == 3
+    assert torch.equal(net(inputs), cli.model.net(inputs))
 
 
 def test_what_cannot_be_exported_is_named(tmp_path: Path) -> None:

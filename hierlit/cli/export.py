@@ -11,7 +11,7 @@ from hierlit.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.data import LabelTable, Supervision
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.export import export_model
-from hierlit.task import LayerwiseTask
+from hierlit.models import HierarchicalResNet, IndexTable
 from hierlit.weights import write_weights
 
 DESCRIPTION = (
@@ -70,11 +70,7 @@ def export_graph(checkpoint: Path, path: str) -> str:
         ValueError: If the checkpoint is damaged or not of a `LayerwiseTask`, or cannot be written in this format.
     """
     contents = read_network(checkpoint)
-    given = {name: value for name, value in contents["hyper_parameters"].items() if not name.startswith("_")}
-    net = LayerwiseTask(**given).net
-    net.to(next(tensor.dtype for tensor in weights_of(contents).values() if tensor.is_floating_point()))
-    net.load_state_dict(weights_of(contents))
-    net.rounding = contents.get("rounding")
+    net = network_of(contents)
     columns = contents.get(Supervision.__name__, contents.get(LabelTable.__name__, {})).get("columns")
     export_model(net, path, FittedTable.of_json(columns) if columns else None)
     return f"wrote {int(net.n_trained)} trained blocks of {checkpoint} to {path}"
@@ -91,6 +87,16 @@ def read_network(checkpoint: Path) -> dict[str, Any]:
     if f"{NET}n_trained" not in contents.get("state_dict", {}):
         raise ValueError(f"ckpt_path must be a checkpoint of a LayerwiseTask, got {checkpoint}: it holds no network")
     return contents
+
+
+def network_of(contents: dict[str, Any]) -> HierarchicalResNet:
+    """The network in a checkpoint."""
+    weights = weights_of(contents)
+    sizes = {name: size for name, size in contents["sizes"].items() if name != "window"}
+    net = HierarchicalResNet(**sizes, proximity=IndexTable(weights["windows.table"].tolist()))
+    net.to(weights["blocks.0.weight"].dtype).load_state_dict(weights)
+    net.rounding = contents.get("rounding")
+    return net
 
 
 def weights_of(contents: dict[str, Any]) -> dict[str, Tensor]:

@@ -82,7 +82,7 @@ def test_every_part_comes_once() -> None:
     parts = {(row["solver"], row["degree"], row["depth"]) for row in rows}
     exact = {(solver, 3, depth) for solver in (FIXED, CHOSEN) for depth in (1, 2)}
     assert {row["activation"] for row in rows if row["solver"] == CHOSEN} == {"relu"}
-    assert parts == exact | {(FIXED, 4, 1), (FIXED, 5, 1), (GRADIENT, 3, 1)}
+    assert parts == exact | {(FIXED, 4, 1), (GRADIENT, 3, 1)}
 
 
 def test_solvers_that_there_are_not_are_named() -> None:
