@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning as L
 import numpy as np
@@ -23,8 +23,10 @@ from hierlit.task import LayerwiseTask
 ROWS_AT_ONCE = 256
 MOST_FEATURES = 4000
 """Of the one-block model."""
-ACCEPTANCES = ("strict", "gain")
-"""Fits of each split: the first is for labels that can be predicted without error, the second for all others."""
+STRICT, GAIN = "strict", "gain"
+ACCEPTANCES = (STRICT, GAIN)
+"""Fits of each split. The first, its W¹ drawn again along what labels depend on, is for labels that can be predicted
+without error: others leave no trace in its stream. The second, of the paper's W¹, is for all others."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +67,40 @@ def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
     """Fits block after block on each split, and looks where each label's held-out scores come near their best."""
     curves, blocks, wide, p = [], [], [], []
     for seed in range(options.seeds):
-        fits = [staged_scores(rows, options, seed, acceptance) for acceptance in ACCEPTANCES]
         held = rows.labels[rows.split(seed, options.held_fraction)[2]]
+        fits = [staged_scores(rows, options, seed, acceptance) for acceptance in ACCEPTANCES]
+        one_block = explained(one_block_scores(rows, options, seed), held)[-1]
         shares = np.stack([explained(scores, held) for scores in fits])
-        # the strict fit where it explains as much: labels not yet learned leave no trace in its stream
-        better = np.where(shares[1, -1] > shares[0, -1] / options.nearness, 1, 0)
-        curve = np.take_along_axis(shares, better[None, None], 0)[0]
+        is_noisy = shares[0, -1] < STRICT_SHARE * shares[1, -1]
+        curve = np.where(is_noisy, shares[1], shares[0])
         curves.append(curve)
-        blocks.append((curve >= options.nearness * curve.max(0)).argmax(0) + 1)
+        blocks.append(first_near(curve, one_block, np.where(is_noisy, options.nearness, STRICT_SHARE)))
+        wide.append(one_block)
         p.append(permutation_p(torch.stack([scores[-1] for scores in fits]), held, options.n_permutations, seed))
-        wide.append(explained(one_block_scores(rows, options, seed), held)[-1])
-    by_seed = np.array(blocks, dtype=np.float64)
-    return Levels(by_seed, np.stack(curves), np.stack(wide), over_splits(np.stack(p)), options.rate)
+    return Levels(np.stack(blocks), np.stack(curves), np.stack(wide), over_splits(np.stack(p)), options.rate)
+
+
+def first_near(curve: Floats, one_block: Floats, nearness: Floats) -> Floats:
+    """The first block [n], from 1, that explains this share of what is explained of a label in the end.
+
+    Args:
+        curve: [B, n], explained after each block.
+        one_block: [n], explained by a single block as wide as all together: what width alone does is not a level.
+        nearness: [n].
+    """
+    goal = nearness * np.maximum(curve.max(0), one_block)
+    reached = np.concatenate([np.maximum(curve[:1], one_block), curve[1:]]) >= goal
+    return np.asarray(reached.argmax(0) + 1.0)
 
 
 def one_block_scores(rows: LabelledRows, options: DiscoverOptions, seed: int) -> Tensor:
-    """Held-out scores of one block as wide as all blocks together, its W¹ drawn once."""
+    """Held-out scores of one block as wide as all blocks together."""
     width = min(MOST_FEATURES, options.n_blocks * options.n_features)
-    return staged_scores(rows, options, seed, "none", n_blocks=1, n_features=width, is_adaptive=False)
+    return staged_scores(rows, replace(options, n_blocks=1, n_features=width), seed, GAIN)
 
 
 @torch.no_grad()
-def staged_scores(
-    rows: LabelledRows,
-    options: DiscoverOptions,
-    seed: int,
-    acceptance: str,
-    n_blocks: int | None = None,
-    n_features: int | None = None,
-    is_adaptive: bool = True,
-) -> Tensor:
+def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, acceptance: str) -> Tensor:
     """Held-out scores [B, rows, |G|, n] after each block of a layerwise fit."""
     fit, aside, held = rows.split(seed, options.held_fraction)
     train = torch.cat([fit, aside])
@@ -112,10 +118,10 @@ def staged_scores(
         data.n_labels,
         data.n_locations,
         proximity=rows.proximity,
-        n_blocks=n_blocks or options.n_blocks,
-        n_features=n_features or options.n_features,
+        n_blocks=options.n_blocks,
+        n_features=options.n_features,
         solver=ExactSolver(),
-        adaptation=options.adaptation if is_adaptive else None,
+        adaptation=options.adaptation if acceptance == STRICT else None,
         weight_seed=seed,
     )
     with quiet(True), warnings.catch_warnings(), torch.enable_grad():

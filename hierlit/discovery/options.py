@@ -6,7 +6,7 @@ from hierlit.adaptation import AdaptiveDraw
 from hierlit.models.resnet import is_count
 
 STRICT_SHARE = 0.97
-"""Of a label's explainable variance, for its scores to enter the stream in the strict fits."""
+"""Of a label's variance: what a block must explain of one that can be predicted without error to be its level."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,12 @@ class DiscoverOptions:
         n_rows: Rows to draw at random; all when None.
         n_blocks: Blocks of the layerwise fits, at least as many as there are levels.
         n_features: Random features of a block.
-        adaptation: How W¹ is drawn again.
-        nearness: A label's level is the first block that reaches this share of what is explained of it in the end.
+        adaptation: How W¹ is drawn again, in the fits for labels that can be predicted without error, and of parents.
+        nearness: The level of a label that cannot is the first block that reaches this share of what is explained of it
+            in the end, in (0, 1); of one that can, .97 is asked for.
         n_permutations: Of held-out label rows, for the p-values of labels.
         max_parents: Most labels that a label is taken to be a function of.
+        least_loss: Share of a label's variance, in (0, 1), beyond which permuting a parent must hurt.
         rate: False discovery rate of labels, and of edges, in (0, 1).
         null: Whether the null models are made too, which take as long as the search itself.
 
@@ -36,9 +38,10 @@ class DiscoverOptions:
     n_blocks: int = 8
     n_features: int = 300
     adaptation: AdaptiveDraw = field(default_factory=AdaptiveDraw)
-    nearness: float = 0.97
+    nearness: float = 0.9
     n_permutations: int = 999
     max_parents: int = 10
+    least_loss: float = 0.05
     rate: float = 0.05
     null: bool = True
 
@@ -49,7 +52,7 @@ class DiscoverOptions:
         problems = [
             f"{name} must be a positive integer, got {value}" for name, value in given.items() if not is_count(value)
         ]
-        for name in ("held_fraction", "nearness", "rate"):
+        for name in ("held_fraction", "nearness", "least_loss", "rate"):
             value = getattr(self, name)
             if not 0 < value < 1:
                 problems.append(f"{name} must be in (0, 1), got {value}")

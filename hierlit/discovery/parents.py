@@ -14,7 +14,7 @@ from hierlit.calibration import calibrate, set_aside_errors
 from hierlit.data.base import Batch
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.rows import LabelledRows
-from hierlit.discovery.significance import Floats, adjusted, mean_above_zero, over_splits
+from hierlit.discovery.significance import Floats, adjusted, mean_above, over_splits
 from hierlit.draws import Draws
 from hierlit.losses import SquaredLoss
 from hierlit.models.resnet import HierarchicalResNet
@@ -37,7 +37,8 @@ class Edges:
         reads: [S, E], the simpler label's share of the diagonal of the AGOP, among all simpler labels.
         chosen: [S, E], whether it is in the smallest set that predicts the label as well as all.
         loss: [S, E], share of held-out variance lost when it is permuted across rows; 0 where it is not chosen.
-        p: [E], of nothing being lost.
+        p: [E], of no more than `least_loss` being lost.
+        explained: [S, n], share of each label's held-out variance that its chosen parents explain; 0 without any.
         rate: False discovery rate.
     """
 
@@ -47,6 +48,7 @@ class Edges:
     chosen: NDArray[np.bool_]
     loss: Floats
     p: Floats
+    explained: Floats
     rate: float
 
     @property
@@ -78,15 +80,17 @@ def find_parents(rows: LabelledRows, level: NDArray[np.int64], options: Discover
     label, parent = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     reads, loss, p = (np.full((options.seeds, len(pairs)), fill) for fill in (0.0, 0.0, 1.0))
     chosen = np.zeros((options.seeds, len(pairs)), dtype=bool)
+    explained = np.zeros((options.seeds, rows.n_labels))
     for seed in range(options.seeds):
-        for own, candidates in simpler.items():
-            place = int(np.flatnonzero(label == own)[0])
-            search = ParentSearch(rows, int(own), candidates.tolist(), options, seed)
+        for target, candidates in simpler.items():
+            place = int(np.flatnonzero(label == target)[0])
+            search = ParentSearch(rows, int(target), candidates.tolist(), options, seed)
             reads[seed, place : place + len(candidates)] = search.shares
             for number in search.smallest_set():
                 chosen[seed, place + number] = True
                 loss[seed, place + number], p[seed, place + number] = search.without(number)
-    return Edges(label, parent, reads, chosen, loss, over_splits(p), options.rate)
+            explained[seed, target] = search.explained()
+    return Edges(label, parent, reads, chosen, loss, over_splits(p), explained, options.rate)
 
 
 class ParentSearch:
@@ -138,7 +142,13 @@ class ParentSearch:
         place = self._set.index(number)
         permuted[..., place] = true[order][..., place]
         lost = self.block(permuted).losses(self.held) - self.block(true).losses(self.held)
-        return float(lost.mean()) / max(self.variance(self.held), 1e-12), mean_above_zero(lost)
+        share = lost / max(self.variance(self.held), 1e-12)
+        return float(share.mean()), mean_above(share, self.options.least_loss)
+
+    def explained(self) -> float:
+        """Share of the held-out variance that the set explains."""
+        left = float(self.block(self.candidates[..., self._set]).losses(self.held).mean())
+        return max(0.0, 1 - left / max(self.variance(self.held), 1e-12))
 
     def variance(self, rows: Tensor) -> float:
         """Of the label, on some rows."""

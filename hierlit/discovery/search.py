@@ -71,6 +71,7 @@ class Discovery:
                 "explained_high": best.max(0),
                 "by_block_1": np.median(self.levels.explained[:, 0], 0),
                 "by_one_wide_block": np.median(self.levels.one_block, 0),
+                "by_parents": np.median(self.edges.explained, 0),
                 "p": self.levels.p,
                 "q": self.levels.q,
                 "is_predictable": self.levels.found,

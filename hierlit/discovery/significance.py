@@ -52,17 +52,15 @@ def permutation_p(scores: Tensor, labels: Tensor, n_permutations: int, seed: int
     for _ in range(n_permutations):
         order = torch.randperm(len(labels), generator=generator)
         as_large += (left * right[order]).sum((-3, -2)).amax(0) >= found - 1e-9
-    # scores that do not vary say nothing
-    p = torch.where(found > 1e-9, as_large / (n_permutations + 1), 1.0)
-    return np.asarray(p.double().numpy())
+    return np.asarray((as_large / (n_permutations + 1)).double().numpy())
 
 
-def mean_above_zero(values: Tensor) -> float:
-    """p-value of independent values [R] having a mean of 0 or less, by Student's t."""
+def mean_above(values: Tensor, bound: float) -> float:
+    """p-value of independent values [R] having a mean of the bound or less, by Student's t."""
     rows = values.double().numpy()
     if len(rows) < 2 or np.ptp(rows) == 0:
         return 1.0
-    return float(ttest_1samp(rows, 0.0, alternative="greater").pvalue)
+    return float(ttest_1samp(rows, bound, alternative="greater").pvalue)
 
 
 def over_splits(p: Floats) -> Floats:
