@@ -15,7 +15,7 @@ class DiscoverOptions:
 
     Args:
         seeds: Splits of the rows, each with draws of W¹ of its own.
-        held_fraction: Share of the rows, in (0, 1), that a split holds out.
+        held_fraction: Share of the rows, in (0, 1), that a split holds out; five splits hold out each row once.
         n_rows: Rows to draw at random; all when None.
         n_blocks: Blocks of the layerwise fits, at least as many as there are levels.
         n_features: Random features of a block.
@@ -24,7 +24,7 @@ class DiscoverOptions:
             in the end, in (0, 1); of one that can, .97 is asked for.
         n_permutations: Of held-out label rows, for the p-values of labels.
         max_parents: Most labels that a label is taken to be a function of.
-        least_loss: Share of a label's variance, in (0, 1), beyond which permuting a parent must hurt.
+        least_loss: Share of a label's variance, in (0, 1), that permuting a parent must cost on average.
         rate: False discovery rate of labels, and of edges, in (0, 1).
         null: Whether the null models are made too, which take as long as the search itself.
 
@@ -33,7 +33,7 @@ class DiscoverOptions:
     """
 
     seeds: int = 5
-    held_fraction: float = 0.25
+    held_fraction: float = 0.2
     n_rows: int | None = None
     n_blocks: int = 8
     n_features: int = 300

@@ -14,7 +14,7 @@ from hierlit.calibration import calibrate, set_aside_errors
 from hierlit.data.base import Batch
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.rows import LabelledRows
-from hierlit.discovery.significance import Floats, adjusted, mean_above, over_splits
+from hierlit.discovery.significance import Floats, above_zero, adjusted
 from hierlit.draws import Draws
 from hierlit.losses import SquaredLoss
 from hierlit.models.resnet import HierarchicalResNet
@@ -37,9 +37,9 @@ class Edges:
         reads: [S, E], the simpler label's share of the diagonal of the AGOP, among all simpler labels.
         chosen: [S, E], whether it is in the smallest set that predicts the label as well as all.
         loss: [S, E], share of held-out variance lost when it is permuted across rows; 0 where it is not chosen.
-        p: [E], of no more than `least_loss` being lost.
+        p: [E], of nothing being lost, over all rows held out.
         explained: [S, n], share of each label's held-out variance that its chosen parents explain; 0 without any.
-        rate: False discovery rate.
+        options: How they were searched.
     """
 
     label: NDArray[np.int64]
@@ -49,7 +49,7 @@ class Edges:
     loss: Floats
     p: Floats
     explained: Floats
-    rate: float
+    options: DiscoverOptions
 
     @property
     def q(self) -> Floats:
@@ -58,8 +58,8 @@ class Edges:
 
     @property
     def found(self) -> NDArray[np.bool_]:
-        """Which edges there are."""
-        return self.q <= self.rate
+        """Which edges there are: false ones at most at the rate, and none that costs less than `least_loss`."""
+        return (self.q <= self.options.rate) & (self.loss.mean(0) >= self.options.least_loss)
 
     def pairs(self) -> set[tuple[int, int]]:
         """Parent and label of each edge found."""
@@ -78,19 +78,23 @@ def find_parents(rows: LabelledRows, level: NDArray[np.int64], options: Discover
     simpler = {label: np.flatnonzero((level > 0) & (level < level[label])) for label in np.flatnonzero(level > 1)}
     pairs = [(label, parent) for label, parents in simpler.items() for parent in parents]
     label, parent = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    reads, loss, p = (np.full((options.seeds, len(pairs)), fill) for fill in (0.0, 0.0, 1.0))
-    chosen = np.zeros((options.seeds, len(pairs)), dtype=bool)
-    explained = np.zeros((options.seeds, rows.n_labels))
+    reads, loss = (np.zeros((options.seeds, len(pairs))) for _ in range(2))
+    chosen, explained = np.zeros(reads.shape, dtype=bool), np.zeros((options.seeds, rows.n_labels))
+    lost, n_held = np.zeros((len(pairs), len(rows.inputs))), np.zeros(len(rows.inputs))
     for seed in range(options.seeds):
+        held = rows.split(seed, options.held_fraction)[2].numpy()
+        n_held[held] += 1
         for target, candidates in simpler.items():
             place = int(np.flatnonzero(label == target)[0])
             search = ParentSearch(rows, int(target), candidates.tolist(), options, seed)
             reads[seed, place : place + len(candidates)] = search.shares
             for number in search.smallest_set():
-                chosen[seed, place + number] = True
-                loss[seed, place + number], p[seed, place + number] = search.without(number)
+                without = search.without(number)
+                lost[place + number, held] += without
+                chosen[seed, place + number], loss[seed, place + number] = True, without.mean()
             explained[seed, target] = search.explained()
-    return Edges(label, parent, reads, chosen, loss, over_splits(p), explained, options.rate)
+    p = np.array([above_zero(own[n_held > 0] / n_held[n_held > 0]) for own in lost])
+    return Edges(label, parent, reads, chosen, loss, p, explained, options)
 
 
 class ParentSearch:
@@ -121,29 +125,25 @@ class ParentSearch:
     def smallest_set(self) -> list[int]:
         """Places among the candidates of those that predict the label as well as all do, up to `max_parents`.
 
-        As well: within a standard error over rows, or within `SLACK` of the label's variance.
+        As well is within `SLACK` of the label's variance. One too many is no edge yet: it has to cost something.
         """
         sizes = range(1, min(len(self._order), self.options.max_parents) + 1)
-        losses = [self.block(self.candidates[..., self._order[:size]]).losses(self.aside) for size in sizes]
-        best = min(losses, key=lambda found: float(found.mean()))
-        for size, found in zip(sizes, losses, strict=True):
-            worse = found - best
-            error = float(worse.std()) / len(worse) ** 0.5 if len(worse) > 1 else 0.0
-            if float(worse.mean()) <= max(error, SLACK * self.variance(self.aside)):
-                self._set = self._order[:size]
-                return self._set
-        raise AssertionError("the best is as good as itself")
+        losses = [
+            float(self.block(self.candidates[..., self._order[:size]]).losses(self.aside).mean()) for size in sizes
+        ]
+        enough = min(losses) + SLACK * self.variance(self.aside)
+        self._set = self._order[: next(size for size, loss in zip(sizes, losses, strict=True) if loss <= enough)]
+        return self._set
 
-    def without(self, number: int) -> tuple[float, float]:
-        """What is lost of the held-out variance when one of the set is permuted across rows, and its p-value."""
+    def without(self, number: int) -> Floats:
+        """What each held-out row loses when one of the set is permuted across all rows, as a share of the variance."""
         true = self.candidates[..., self._set]
         order = torch.from_numpy(Draws(self.seed, "discovery parent", number).permutation(len(true)))
         permuted = true.clone()
         place = self._set.index(number)
         permuted[..., place] = true[order][..., place]
         lost = self.block(permuted).losses(self.held) - self.block(true).losses(self.held)
-        share = lost / max(self.variance(self.held), 1e-12)
-        return float(share.mean()), mean_above(share, self.options.least_loss)
+        return np.asarray(lost.double().numpy()) / max(self.variance(self.held), 1e-12)
 
     def explained(self) -> float:
         """Share of the held-out variance that the set explains."""

@@ -53,11 +53,17 @@ class LabelledRows:
         return self.labels.shape[2]
 
     def split(self, seed: int, held_fraction: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows to fit, rows set aside and rows held out: long, disjoint, at random."""
-        order = torch.from_numpy(Draws(seed, "discovery split").permutation(len(self.inputs)))
-        n_held = max(1, round(held_fraction * len(order)))
-        n_aside = max(1, round(ASIDE * (len(order) - n_held)))
-        return order[n_held + n_aside :], order[n_held : n_held + n_aside], order[:n_held]
+        """Rows to fit, rows set aside and rows held out: long, disjoint, at random.
+
+        Seeds take turns: those of a round hold out each row once, in as many parts as `held_fraction` makes.
+        """
+        n_parts = max(2, round(1 / held_fraction))
+        turn, part = divmod(seed, n_parts)
+        order = torch.from_numpy(Draws(turn, "discovery split").permutation(len(self.inputs)))
+        is_held = torch.arange(len(order)) % n_parts == part
+        rest = order[~is_held]
+        n_aside = max(1, round(ASIDE * len(rest)))
+        return rest[n_aside:], rest[:n_aside], order[is_held]
 
     def with_shuffled_rows(self, seed: int) -> LabelledRows:
         """Whole label rows permuted against the inputs: no label is predictable, and all keep their dependences."""
