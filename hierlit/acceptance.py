@@ -8,6 +8,9 @@ from torch import Tensor
 
 from hierlit.unobserved import LabelLoss
 
+STRICT_SHARE = 0.9
+"""Share of a label's explainable variance that a strict acceptance asks for, unless told otherwise."""
+
 
 @dataclass
 class SetAsideSums:
@@ -59,19 +62,19 @@ class SetAsideSums:
         return torch.stack(list(vars(self).values()))
 
 
-def accept_all(sums: SetAsideSums, learned: Tensor) -> Tensor:
+def accept_all(sums: SetAsideSums, learned: Tensor, share: float = STRICT_SHARE) -> Tensor:
     """The paper's letter: every label follows every block."""
     return torch.ones_like(learned)
 
 
-def accept_gain(sums: SetAsideSums, learned: Tensor) -> Tensor:
+def accept_gain(sums: SetAsideSums, learned: Tensor, share: float = STRICT_SHARE) -> Tensor:
     """The loss falls on set-aside rows, by more than the standard error of its fall over examples."""
     mean = sums.gain / sums.examples
     variance = (sums.gain_squared / sums.examples - mean.square()).clamp(min=0)
     return mean > (variance / (sums.examples - 1).clamp(min=1)).sqrt()
 
 
-def accept_strict(sums: SetAsideSums, learned: Tensor, share: float = 0.9) -> Tensor:
+def accept_strict(sums: SetAsideSums, learned: Tensor, share: float = STRICT_SHARE) -> Tensor:
     """A label not yet learned needs `share` of its explainable variance at once; a learned one needs a gain.
 
     What a constant explains counts on neither side. Labels flipped at rate p leave a squared residual of 4p(1−p) under
@@ -87,7 +90,7 @@ def accept_strict(sums: SetAsideSums, learned: Tensor, share: float = 0.9) -> Te
     return accept_gain(sums, learned) & (learned | (explained >= share * explainable))
 
 
-ACCEPTANCES: dict[str, Callable[[SetAsideSums, Tensor], Tensor]] = {
+ACCEPTANCES: dict[str, Callable[[SetAsideSums, Tensor, float], Tensor]] = {
     "none": accept_all,
     "gain": accept_gain,
     "strict": accept_strict,

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from hierlit.acceptance import ACCEPTANCES
+from hierlit.acceptance import ACCEPTANCES, STRICT_SHARE
 from hierlit.agreement import compare
 from hierlit.callbacks.signals import end_on_sigterm
 from hierlit.data.base import Batch, FixedBatches, HierarchyDataModule
@@ -40,9 +40,10 @@ class LayerwiseTraining(L.Callback):
         relative_suboptimality: See `gradient_tolerance`.
         max_epochs_per_block: A block that has not converged by then is frozen all the same, with a warning.
         acceptance: Which labels a block may change: `none` restricts nothing (the paper), `gain` asks for an
-            improvement on set-aside training rows beyond its standard error, `strict` for 90% of the variance that can
-            still be explained.
+            improvement on set-aside training rows beyond its standard error, `strict` for `strict_share` of the
+            variance that can still be explained.
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
+        strict_share: See `acceptance`; in (0, 1].
 
     Raises:
         ValueError: One line for each argument out of range.
@@ -55,6 +56,7 @@ class LayerwiseTraining(L.Callback):
         max_epochs_per_block: int = 2000,
         acceptance: str = "gain",
         stop_when_learned: bool = False,
+        strict_share: float = STRICT_SHARE,
     ) -> None:
         problems = []
         if gradient_tolerance is not None and not gradient_tolerance > 0:
@@ -65,8 +67,11 @@ class LayerwiseTraining(L.Callback):
             problems.append(f"max_epochs_per_block must be a positive integer, got {max_epochs_per_block}")
         if acceptance not in ACCEPTANCES:
             problems.append(f"acceptance must be one of {', '.join(ACCEPTANCES)}, got {acceptance!r}")
+        if not 0 < strict_share <= 1:
+            problems.append(f"strict_share must be in (0, 1], got {strict_share}")
         if problems:
             raise ValueError("; ".join(problems))
+        self.strict_share = strict_share
         self.gradient_tolerance, self.relative_suboptimality = gradient_tolerance, relative_suboptimality
         self.max_epochs_per_block, self.acceptance = max_epochs_per_block, acceptance
         self.stop_when_learned = stop_when_learned
@@ -202,7 +207,8 @@ class LayerwiseTraining(L.Callback):
     def _finish_block(self, trainer: L.Trainer, task: LayerwiseTask, stop_reason: str) -> None:
         certificate = task.certificate
         sums, learned = task.set_aside_sums()
-        accepted = ACCEPTANCES["none" if task.solver.is_joint else self.acceptance](sums, learned)
+        accept = ACCEPTANCES["none" if task.solver.is_joint else self.acceptance]
+        accepted = accept(sums, learned, self.strict_share)
         number, tolerance = task.block + 1, self.tolerance(task, certificate)
         task.freeze_block(accepted)
         task.report = BlockReport(

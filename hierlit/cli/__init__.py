@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from lightning.pytorch.cli import LightningCLI
 
+from hierlit.cli.discover import DiscoverCLI
 from hierlit.cli.dry import DescribeCLI, PlanCLI
 from hierlit.cli.experiment import experiment
 from hierlit.cli.export import export
@@ -12,7 +13,7 @@ from hierlit.cli.fit import run
 from hierlit.failures import explain_threads, failure_line, watch_launcher
 
 ALONE = {"export": export, "experiment": experiment}
-DRY = {command.name: command for command in (PlanCLI, DescribeCLI)}
+DRY = {command.name: command for command in (PlanCLI, DescribeCLI, DiscoverCLI)}
 
 
 def main(args: Sequence[str] | None = None) -> LightningCLI | None:

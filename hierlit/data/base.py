@@ -170,6 +170,11 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         """The true level of each label, from 1, or None if unknown."""
 
     @property
+    def parent_labels(self) -> list[list[int]] | None:
+        """The labels that each label is a function of, none where it is one of inputs; None if unknown."""
+        return None
+
+    @property
     def top_level(self) -> int | None:
         """r, the highest level of a label; None if levels are unknown. Labels of no level, 0, do not raise it."""
         return None if self.levels is None else max(self.levels)

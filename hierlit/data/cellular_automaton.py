@@ -79,6 +79,11 @@ class CellularAutomaton(HierarchyDataModule):
         """1, ..., n_levels."""
         return list(range(1, self.n_levels + 1))
 
+    @property
+    def parent_labels(self) -> list[list[int]]:
+        """The state one step before."""
+        return [[label - 1] if label else [] for label in range(self.n_levels)]
+
     def truth_table(self, label: int) -> tuple[int, ...]:
         """The rule, a function of the right, the own and the left cell one step before."""
         return tuple(2 * (self.rule >> neighbours & 1) - 1 for neighbours in range(8))

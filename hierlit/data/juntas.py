@@ -117,6 +117,11 @@ class JuntaHierarchy(HierarchyDataModule):
         """The level of each label, ascending from 1."""
         return [level for level, size in enumerate(self.level_sizes, start=1) for _ in range(size)]
 
+    @property
+    def parent_labels(self) -> list[list[int]]:
+        """The `parents` of labels above level 1, whose own parents are inputs."""
+        return [list(found) if level > 1 else [] for found, level in zip(self.parents, self.levels, strict=True)]
+
     def truth_table(self, label: int) -> tuple[int, ...]:
         """Its entry of `truth_tables`, a function of its `parents`."""
         return self.truth_tables[label]

@@ -98,6 +98,11 @@ class LifeAutomaton(HierarchyDataModule):
         """1, ..., n_levels."""
         return list(range(1, self.n_levels + 1))
 
+    @property
+    def parent_labels(self) -> list[list[int]]:
+        """The state one step before."""
+        return [[label - 1] if label else [] for label in range(self.n_levels)]
+
     def truth_table(self, label: int) -> tuple[int, ...]:
         """The rule, a function of the 9 cells of a 3×3 window one step before, row after row."""
         cells = np.arange(2**9)[:, None] >> np.arange(9) & 1

@@ -104,6 +104,11 @@ class Supervision(HierarchyDataModule):
         """The level of each label; None if the hierarchy has none and no label is added."""
         return None if self.data.levels is None and not self.n_added else self._of_level
 
+    @property
+    def parent_labels(self) -> list[list[int]] | None:
+        """Those of the hierarchy; None if labels are added or shuffled."""
+        return None if self.n_added or self.shuffle_labels else self.data.parent_labels
+
     def truth_table(self, label: int) -> tuple[int, ...] | None:
         """That of the hierarchy's own labels; None for added ones."""
         return self.data.truth_table(label) if label < self.data.n_labels else None

@@ -158,6 +158,11 @@ class ThresholdHierarchy(HierarchyDataModule):
         """The level of each label, ascending from 1."""
         return [level for level, size in enumerate(self.level_sizes, start=1) for _ in range(size)]
 
+    @property
+    def parent_labels(self) -> list[list[int]]:
+        """The `parents` of labels above level 1, whose own parents are inputs."""
+        return [list(found) if level > 1 else [] for found, level in zip(self.parents, self.levels, strict=True)]
+
     def truth_table(self, label: int) -> tuple[int, ...]:
         """Sign p on {-1, 1}^fan_in."""
         return tuple(np.sign(self._values(self._cube) @ self.coefficients[label]).astype(int).tolist())

@@ -67,22 +67,30 @@ def write_report(
     if results.empty:
         return None
     summary, verdict = experiment.summary(results), experiment.verdict(results)
-    template = Environment(autoescape=True).from_string((files("hierlit.experiments") / TEMPLATE).read_text())
-    page = template.render(
+    minutes = results["seconds"].sum() / 60
+    render_report(
+        folder,
         name=name,
         experiment=experiment,
         options=options_of(experiment),
         figures=save_figures(experiment.figures(results, folder), folder),
         summary=summary.to_html(index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep=""),
         verdict=verdict,
-        n_runs=len(results),
-        minutes=results["seconds"].sum() / 60,
-        commands=commands_of(experiment),
+        set_up=(
+            f"{len(results)} runs, {minutes:.1f} minutes of them together. Every run is in results.csv, with its logs "
+            "in runs."
+        ),
+        commands={"The command of each run of seed 0": commands_of(experiment)},
         failures=failures,
-        versions=versions(),
     )
-    replace_file(folder / REPORT, lambda sink: sink.write(page.encode()))
     return verdict
+
+
+def render_report(folder: Path, **context: Any) -> None:
+    """Writes `report.html` of what the template names."""
+    template = Environment(autoescape=True).from_string((files("hierlit.experiments") / TEMPLATE).read_text())
+    page = template.render(versions=versions(), **context)
+    replace_file(folder / REPORT, lambda sink: sink.write(page.encode()))
 
 
 def options_of(experiment: Experiment) -> dict[str, Any]:

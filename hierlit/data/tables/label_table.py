@@ -211,6 +211,11 @@ class LabelTable(HierarchyDataModule):
         return self.fitted.parents
 
     @property
+    def parent_labels(self) -> list[list[int]] | None:
+        """`parents`."""
+        return self.parents
+
+    @property
     def n_inputs(self) -> int:
         """Numbers, and categories of the training rows."""
         return len(self.input_names)

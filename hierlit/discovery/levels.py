@@ -1,0 +1,145 @@
+"""At which block each label becomes predictable, over seeds and splits (ours)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hierlit.callbacks import LayerwiseTraining
+from hierlit.data.arrays import ArrayHierarchy
+from hierlit.discovery.options import STRICT_SHARE, DiscoverOptions
+from hierlit.discovery.rows import ASIDE, LabelledRows
+from hierlit.discovery.significance import Floats, adjusted, explained, median_interval, over_splits, permutation_p
+from hierlit.estimator import quiet
+from hierlit.solvers import ExactSolver
+from hierlit.task import LayerwiseTask
+
+ROWS_AT_ONCE = 256
+MOST_FEATURES = 4000
+"""Of the one-block model."""
+STRICT, GAIN = "strict", "gain"
+ACCEPTANCES = (STRICT, GAIN)
+"""Fits of each split. The first, its W¹ drawn again along what labels depend on, is for labels that can be predicted
+without error: others leave no trace in its stream. The second, of the paper's W¹, is for all others."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What was found of the levels.
+
+    Attributes:
+        by_seed: [S, n], the first block near a label's best in each split.
+        explained: [S, B, n], share of held-out variance explained after each block.
+        one_block: [S, n], by a single block with the features of all together.
+        p: [n], of a label not being predictable.
+        rate: False discovery rate.
+    """
+
+    by_seed: Floats
+    explained: Floats
+    one_block: Floats
+    p: Floats
+    rate: float
+
+    @property
+    def q(self) -> Floats:
+        """Adjusted p-values [n]."""
+        return adjusted(self.p)
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """Which labels are predictable."""
+        return self.q <= self.rate
+
+    @property
+    def level(self) -> NDArray[np.int64]:
+        """The median over splits, rounded down; 0 for a label that is not predictable."""
+        return np.where(self.found, np.floor(median_interval(self.by_seed)[0]), 0).astype(np.int64)
+
+
+def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
+    """Fits block after block on each split, and looks where each label's held-out scores come near their best."""
+    curves, blocks, wide, p = [], [], [], []
+    for seed in range(options.seeds):
+        held = rows.labels[rows.split(seed, options.held_fraction)[2]]
+        fits = [staged_scores(rows, options, seed, acceptance) for acceptance in ACCEPTANCES]
+        one_block = explained(one_block_scores(rows, options, seed), held)[-1]
+        shares = np.stack([explained(scores, held) for scores in fits])
+        is_noisy = shares[0, -1] < STRICT_SHARE * shares[1, -1]
+        curve = np.where(is_noisy, shares[1], shares[0])
+        curves.append(curve)
+        blocks.append(first_near(curve, one_block, np.where(is_noisy, options.nearness, STRICT_SHARE)))
+        wide.append(one_block)
+        p.append(permutation_p(torch.stack([scores[-1] for scores in fits]), held, options.n_permutations, seed))
+    return Levels(np.stack(blocks), np.stack(curves), np.stack(wide), over_splits(np.stack(p)), options.rate)
+
+
+def first_near(curve: Floats, one_block: Floats, nearness: Floats) -> Floats:
+    """The first block [n], from 1, that explains this share of what is explained of a label in the end.
+
+    Args:
+        curve: [B, n], explained after each block.
+        one_block: [n], explained by a single block as wide as all together: what width alone does is not a level.
+        nearness: [n].
+    """
+    goal = nearness * np.maximum(curve.max(0), one_block)
+    reached = np.concatenate([np.maximum(curve[:1], one_block), curve[1:]]) >= goal
+    return np.asarray(reached.argmax(0) + 1.0)
+
+
+def one_block_scores(rows: LabelledRows, options: DiscoverOptions, seed: int) -> Tensor:
+    """Held-out scores of one block as wide as all blocks together."""
+    width = min(MOST_FEATURES, options.n_blocks * options.n_features)
+    return staged_scores(rows, replace(options, n_blocks=1, n_features=width), seed, GAIN)
+
+
+@torch.no_grad()
+def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, acceptance: str) -> Tensor:
+    """Held-out scores [B, rows, |G|, n] after each block of a layerwise fit."""
+    fit, aside, held = rows.split(seed, options.held_fraction)
+    train = torch.cat([fit, aside])
+    data = ArrayHierarchy(
+        rows.inputs[train],
+        rows.labels[train],
+        val=(rows.inputs[held], rows.labels[held]),
+        batch_size=ROWS_AT_ONCE,
+        acceptance_fraction=ASIDE,
+        data_seed=seed,
+        positives_only=True,
+    )
+    task = LayerwiseTask(
+        data.n_inputs,
+        data.n_labels,
+        data.n_locations,
+        proximity=rows.proximity,
+        n_blocks=options.n_blocks,
+        n_features=options.n_features,
+        solver=ExactSolver(),
+        adaptation=options.adaptation if acceptance == STRICT else None,
+        weight_seed=seed,
+    )
+    with quiet(True), warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(
+            accelerator="cpu",
+            max_epochs=-1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[LayerwiseTraining(acceptance=acceptance, strict_share=STRICT_SHARE)],
+        )
+        trainer.fit(task, datamodule=data)
+    stages = []
+    stream = task.net.embed(rows.inputs[held])
+    for block in range(task.block):
+        stream = torch.cat([task.net.advance(part, block) for part in torch.split(stream, ROWS_AT_ONCE)])
+        stages.append(task.net.scores(stream))
+    return torch.stack(stages)

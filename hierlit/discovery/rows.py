@@ -1,0 +1,81 @@
+"""The rows that a hierarchy is looked for in, how they are split, and their shuffled copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hierlit.data.base import HierarchyDataModule
+from hierlit.draws import Draws
+from hierlit.models.proximity import Proximity
+
+ASIDE = 0.2
+"""Share of the rows not held out that regularisation and the number of parents are chosen on."""
+FEWEST = 10
+"""Rows below which there is nothing to split."""
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Inputs and labels, and no more.
+
+    Attributes:
+        inputs: [N, |G|, d].
+        labels: [N, |G|, n] in {−1, 0, 1}, 0 = not observed.
+        proximity: Windows E_g; each location sees itself alone when None.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    proximity: Proximity | None = None
+
+    @classmethod
+    def of(cls, data: HierarchyDataModule, proximity: Proximity | None, n_rows: int | None) -> LabelledRows:
+        """The training and validation rows of a data module, or so many of them; its test rows are left alone.
+
+        Raises:
+            ValueError: If there are too few.
+        """
+        data.setup()
+        tables = [data.tables[split] for split in ("train", "val") if len(data.tables[split])]
+        inputs = torch.cat([table.inputs for table in tables])
+        labels = torch.cat([table.labels for table in tables])
+        if len(inputs) < FEWEST:
+            raise ValueError(f"data must have at least {FEWEST} training and validation rows, got {len(inputs)}")
+        order = torch.from_numpy(Draws(data.data_seed, "discovery rows").permutation(len(inputs)))[:n_rows]
+        return cls(inputs[order], labels[order], proximity)
+
+    @property
+    def n_labels(self) -> int:
+        """Labels n."""
+        return self.labels.shape[2]
+
+    def split(self, seed: int, held_fraction: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows to fit, rows set aside and rows held out: long, disjoint, at random.
+
+        Seeds take turns: those of a round hold out each row once, in as many parts as `held_fraction` makes.
+        """
+        n_parts = max(2, round(1 / held_fraction))
+        turn, part = divmod(seed, n_parts)
+        order = torch.from_numpy(Draws(turn, "discovery split").permutation(len(self.inputs)))
+        is_held = torch.arange(len(order)) % n_parts == part
+        rest = order[~is_held]
+        n_aside = max(1, round(ASIDE * len(rest)))
+        return rest[n_aside:], rest[:n_aside], order[is_held]
+
+    def with_shuffled_rows(self, seed: int) -> LabelledRows:
+        """Whole label rows permuted against the inputs: no label is predictable, and all keep their dependences."""
+        order = torch.from_numpy(Draws(seed, "discovery null of levels").permutation(len(self.labels)))
+        return replace(self, labels=self.labels[order])
+
+    def with_shuffled_labels(self, seed: int) -> LabelledRows:
+        """Each label permuted across rows by itself: no label depends on another."""
+        columns = [
+            self.labels[torch.from_numpy(Draws(seed, "discovery null of edges", label).permutation(len(self.labels)))][
+                ..., label
+            ]
+            for label in range(self.n_labels)
+        ]
+        return replace(self, labels=torch.stack(columns, 2))
