@@ -59,7 +59,8 @@ class Edges:
     @property
     def found(self) -> NDArray[np.bool_]:
         """Which edges there are: false ones at most at the rate, and none that costs less than `least_loss`."""
-        return (self.q <= self.options.rate) & (self.loss.mean(0) >= self.options.least_loss)
+        kept: NDArray[np.bool_] = (self.q <= self.options.rate) & (self.loss.mean(0) >= self.options.least_loss)
+        return kept
 
     def pairs(self) -> set[tuple[int, int]]:
         """Parent and label of each edge found."""
