@@ -53,7 +53,7 @@ class LayerwiseTask(L.LightningModule):
         n_blocks: Residual blocks D−1.
         n_features: Random features q per block.
         beta: β of the β-Xavier draw, in [0, 1).
-        activation: relu, gelu, tanh, erf, sigmoid, softplus or cos.
+        activation: relu, gelu, tanh, erf, sigmoid, softplus or cos; radial with CrossFittedSolver.
         input_scale: fan_in, live or rms.
         bias: gaussian or uniform_phase.
         output: split or orthogonal.

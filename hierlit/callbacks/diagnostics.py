@@ -48,7 +48,7 @@ class Diagnostics(L.Callback):
 
     Warnings are `DiagnosticWarning`s, from rank 0. `unlearned.csv` goes to the run's log folder, none where the trainer
     has no logger. What a further block would do is tried at most twice a run, on a few thousand pairs; it is thrown
-    away, and training goes on to the bit as without.
+    away, and training goes on to the bit as without. Nothing is looked at where W¹ is not random but radial.
 
     Attributes:
         findings: What was warned of.
@@ -83,7 +83,7 @@ class Diagnostics(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Looks at the labels and at the kernel before any block is trained."""
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or pl_module.solver.is_radial:
             return
         data, net = trainer.datamodule, pl_module.net  # type: ignore[attr-defined]
         self._raise(single_label(data.tables["train"].labels))
@@ -95,7 +95,7 @@ class Diagnostics(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """After a block, looks at its norms and at labels that stay at chance; after the last, at all not learned."""
         task = pl_module
-        if task.report is None:
+        if task.report is None or task.solver.is_radial:
             return
         self._accuracy.append(reported_accuracy(task))
         self._accepted = task.report.accepted_labels

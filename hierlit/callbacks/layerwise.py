@@ -13,6 +13,7 @@ from hierlit.acceptance import ACCEPTANCES, STRICT_SHARE
 from hierlit.agreement import compare
 from hierlit.callbacks.signals import end_on_sigterm
 from hierlit.data.base import Batch, FixedBatches, HierarchyDataModule
+from hierlit.models.resnet import RADIAL
 from hierlit.precision import check_precision
 from hierlit.report import BlockReport
 from hierlit.resume import settle
@@ -100,6 +101,9 @@ class LayerwiseTraining(L.Callback):
         if self.max_epochs_per_block < task.solver.min_epochs:
             needed = f"at least {task.solver.min_epochs} for {type(task.solver).__name__}"
             raise ValueError(f"max_epochs_per_block must be {needed}, got {self.max_epochs_per_block}")
+        if (task.net.activation == RADIAL) != task.solver.is_radial:
+            wanted = f"must be {RADIAL}" if task.solver.is_radial else f"must not be {RADIAL}"
+            raise ValueError(f"activation {wanted} with {type(task.solver).__name__}, got {task.net.activation}")
         if self.acceptance != "none" and data.acceptance_fraction == 0:
             needed = "needs acceptance_fraction above 0 in the data, got 0; or choose none"
             raise ValueError(f"acceptance {self.acceptance!r} {needed}")

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierlit.models.proximity import Identity, Proximity, Windows
+from hierlit.models.radial_features import RadialFeatures
 from hierlit.models.random_features import ACTIVATIONS, BIASES, ROUNDINGS, RandomFeatures, frozen
 
+RADIAL = "radial"
 INPUT_SCALES = ("fan_in", "live", "rms")
 OUTPUTS = ("split", "orthogonal")
 
@@ -51,7 +53,7 @@ class HierarchicalResNet(nn.Module):
         n_blocks: Number D−1 of residual blocks.
         n_features: Random features q per block.
         beta: β of the β-Xavier draw, in [0, 1).
-        activation: One of relu, gelu, tanh, erf, sigmoid, softplus, cos.
+        activation: One of relu, gelu, tanh, erf, sigmoid, softplus, cos; or radial, for `RadialFeatures`.
         input_scale: What gives a window squared norm fan_in: `fan_in` leaves it alone (the letter), `live` counts the
             coordinates that vary, `rms` measures it; the last two are calibrated when a block starts (ours).
         bias: `gaussian` or `uniform_phase`.
@@ -86,11 +88,13 @@ class HierarchicalResNet(nn.Module):
         ]
         if not 0 <= beta < 1:
             problems.append(f"beta must be in [0, 1), got {beta}")
-        choices = {"activation": (activation, tuple(ACTIVATIONS)), "input_scale": (input_scale, INPUT_SCALES)}
+        choices = {"activation": (activation, (*ACTIVATIONS, RADIAL)), "input_scale": (input_scale, INPUT_SCALES)}
         choices |= {"bias": (bias, BIASES), "output": (output, OUTPUTS)}
         for name, (value, valid) in choices.items():
             if value not in valid:
                 problems.append(f"{name} must be one of {', '.join(valid)}, got {value!r}")
+        if activation == RADIAL and output != "split":
+            problems.append(f"output must be split where activation is {RADIAL}, got {output!r}")
         if problems:
             raise ValueError("; ".join(problems))
         self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
@@ -104,10 +108,13 @@ class HierarchicalResNet(nn.Module):
         if output == "orthogonal":
             self.rotation = frozen(torch.linalg.qr(torch.randn(width, width, generator=generator))[0])
         fan_in = self.windows.size * width
-        self.blocks = nn.ModuleList(
-            ResidualBlock(RandomFeatures(fan_in, n_features, beta, activation, bias, generator), n_labels)
-            for _ in range(n_blocks)
-        )
+
+        def features() -> RandomFeatures:
+            if activation == RADIAL:
+                return RadialFeatures(fan_in, n_features)
+            return RandomFeatures(fan_in, n_features, beta, activation, bias, generator)
+
+        self.blocks = nn.ModuleList(ResidualBlock(features(), n_labels) for _ in range(n_blocks))
         self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
         self.n_trained: Tensor
 

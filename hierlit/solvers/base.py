@@ -114,6 +114,8 @@ class Solver(ABC):
     """Whether it chooses something on the set-aside rows."""
     is_joint: bool = False
     """Whether it trains every block at once, in the first one's place; blocks then follow as they are."""
+    is_radial: bool = False
+    """Whether it fills in radial features, and can do with no others."""
     is_finished: bool = False
     """Whether the active block is left at zero, and no other follows it."""
 

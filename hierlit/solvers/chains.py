@@ -1,29 +1,30 @@
-"""Rows that pass through the blocks by fits that left them out, and the kernels that a block's W¹ makes of them."""
+"""Rows that pass through the blocks by fits that left them out, and the kernels that radial units make of them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hierlit.draws import Draws
+from hierlit.models.radial_features import profile, squared_distances
 from hierlit.models.resnet import HierarchicalResNet
-from hierlit.solvers.fold_ridge import SLAB, row_gram
 
 if TYPE_CHECKING:
     from hierlit.stream import StreamCache
 
-SMALLEST = 0.01
-"""Least |N(0, 1)| that a row of W¹ is divided by."""
+JITTER = 1e-5
+"""Added to the diagonal of the units' own kernel."""
 
 
-class Draw(NamedTuple):
-    """How a block's W¹ is made of its β-Xavier draw: normal or cauchy rows, and the kernel's bandwidth."""
+class Kernel(NamedTuple):
+    """A radial kernel: its power, 1 or 2, and its bandwidth."""
 
-    tail: str
+    power: float
     bandwidth: float
 
 
@@ -39,7 +40,7 @@ class Chain:
 
     stream: Tensor
     labels: Tensor
-    folds: Tensor = field(default_factory=lambda: torch.empty(0))
+    folds: Tensor
 
     @classmethod
     def of_rows(cls, net: HierarchicalResNet, streams: StreamCache, n_folds: int, seed: int) -> Chain:
@@ -61,53 +62,80 @@ class Chain:
         self.stream[..., -self.labels.shape[-1] :] += change.view_as(self.labels)
 
 
-class Kernel:
-    """The features of a chain's pairs under a draw; the first block reads the inputs, later ones the scores alone.
+class RowKernel:
+    """A radial kernel of a chain's pairs; the first block reads the inputs, later ones the scores alone.
 
     Args:
         net: The network.
         block: Number of the block, from 0.
-        base: The block's β-Xavier draw [q, fan_in], acting on windows of [x, scores].
         chain: The rows.
-        draw: Tail and bandwidth.
-        seed: Seed of the tail.
+        kernel: Power, and bandwidth where what is read has together the variance 1 over the pairs.
+        n_units: Units at most: all pairs, or so many drawn at random (Nyström's approximation).
+        seed: Seed of that draw.
 
     Attributes:
-        weight: W¹ [q, fan_in], acting on windows of [x, scores].
-        scale: s of `RandomFeatures`: 1 / bandwidth where what is read has together the variance 1 over the pairs.
+        units: Windows [q, fan_in] of the pairs that are units.
+        coordinates: 1 for what is read of a window, else 0, [fan_in].
+        scale: s of `RadialFeatures`.
+        power: p of `RadialFeatures`.
+        means: μ [q] of `RadialFeatures`.
+        table: Centred features [m, q] of the pairs.
     """
 
-    def __init__(self, net: HierarchicalResNet, block: int, base: Tensor, chain: Chain, draw: Draw, seed: int) -> None:
-        features, channels = net.block(block).features, torch.arange(net.n_inputs + net.n_labels)
-        read = ((channels < net.n_inputs) == (block == 0)).repeat(net.windows.size).to(base.device)
-        self.weight = base * read
-        if draw.tail == "cauchy":
-            generator = torch.Generator().manual_seed(int(Draws(seed, "tail", block).words(1)[0] >> 1))
-            divisor = torch.randn(len(base), 1, generator=generator).abs().clamp(min=SMALLEST)
-            self.weight /= divisor.to(base)
-        self._windows = net.windows(chain.stream).flatten(0, -2)[:, read]
-        variance = float(self._windows.double().var(0).sum())
-        self.scale = math.sqrt(base.shape[1] / variance) / draw.bandwidth if variance > 0 else 1.0
-        self._read, self._bias, self._activation = self.weight[:, read] * self.scale, features.bias, features.activation
+    def __init__(
+        self, net: HierarchicalResNet, block: int, chain: Chain, kernel: Kernel, n_units: int, seed: int
+    ) -> None:
+        channels = torch.arange(net.n_inputs + net.n_labels)
+        is_read = ((channels < net.n_inputs) == (block == 0)).repeat(net.windows.size).to(chain.stream.device)
+        windows = net.windows(chain.stream).flatten(0, -2)
+        chosen = torch.arange(len(windows))
+        if n_units < len(windows):
+            drawn = Draws(seed, "units", block).permutation(len(windows))[:n_units]
+            chosen = torch.from_numpy(drawn).sort().values
+        self.units, self.coordinates = windows[chosen.to(windows.device)], is_read.to(windows)
+        read, self._chosen = windows[:, is_read], chosen.to(windows.device)
+        variance = float(read.double().var(0).sum())
+        self.power = kernel.power
+        self.scale = 1 / (kernel.bandwidth * math.sqrt(variance)) if variance > 0 else 1.0
+        self.table = profile(squared_distances(read, read[self._chosen]).mul_(self.scale**2), kernel.power)
+        self.means = self.table.mean(0)
+        self.table -= self.means
 
-    def slab(self, first: int, last: int) -> Tensor:
-        """Features number first to last − 1 of all pairs, not centred."""
-        seen = torch.addmm(self._bias[first:last], self._windows, self._read[first:last].T)
-        return self._activation(seen)
+    @cached_property
+    def factor(self) -> Tensor:
+        """Cholesky factor L [q, q] of the units' own kernel: their squared norm as a function is ‖LᵀA‖²."""
+        return self._factorise(JITTER)
 
-    def gram(self) -> tuple[Tensor, Tensor]:
-        """K [m, m] of centred features, and their means [q]."""
-        return row_gram(self.slab, len(self._windows), len(self.weight), self._windows)
+    def _factorise(self, jitter: float) -> Tensor:
+        own = self.table[self._chosen] + self.means
+        own.diagonal().add_(jitter)
+        factor, failed = torch.linalg.cholesky_ex(own)
+        return self._factorise(10 * jitter) if failed else factor
 
-    def weights(self, duals: Tensor, means: Tensor) -> Tensor:
-        """Φᵀa [n, q] of a [m, n], of centred features Φ."""
-        starts = range(0, len(means), SLAB)
-        parts = [duals.T @ (self.slab(at, at + SLAB) - means[at : at + SLAB]) for at in starts]
-        return torch.cat(parts, 1)
+    @property
+    def is_whole(self) -> bool:
+        """Whether every pair is a unit."""
+        return len(self.units) == len(self.table)
 
-    def scores(self, weights: Tensor, means: Tensor) -> Tensor:
-        """Φw [m, n] of weights w [n, q], of centred features Φ."""
-        total = weights.new_zeros(len(self._windows), len(weights))
-        for at in range(0, len(means), SLAB):
-            total.addmm_(self.slab(at, at + SLAB) - means[at : at + SLAB], weights[:, at : at + SLAB].T)
-        return total
+    @cached_property
+    def white(self) -> Tensor:
+        """Features Ψ [m, q] whose weights have the Euclidean norm of their function."""
+        return self.whiten(self.table)
+
+    def gram(self) -> Tensor:
+        """K = ΨΨᵀ [m, m]; for all pairs as units, the kernel itself, centred."""
+        return self.table - self.table.mean(1, keepdim=True) if self.is_whole else self.white @ self.white.T
+
+    def weights(self, duals: Tensor) -> Tensor:
+        """A [n, q] of the function ΨᵀA, A = Ψᵀa, of duals a [m, n]."""
+        return duals.T if self.is_whole else self.unwhiten(duals.T @ self.white)
+
+    def whiten(self, gradient: Tensor) -> Tensor:
+        """A gradient [n, q] in A, in white coordinates."""
+        solved: Tensor = torch.linalg.solve_triangular(self.factor, gradient.T, upper=False)
+        return solved.T
+
+    def unwhiten(self, weights: Tensor) -> Tensor:
+        """Weights [n, q] in white coordinates, as A."""
+        solved: Tensor = torch.linalg.solve_triangular(self.factor.T, weights.T, upper=True)
+        return solved.T

@@ -11,70 +11,74 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hierlit.metrics.average_precision import average_precision
+from hierlit.models.radial_features import RadialFeatures
+from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import is_count
 from hierlit.solvers.accelerated import AcceleratedGradient
 from hierlit.solvers.base import Certificate, EpochSums, Solver
-from hierlit.solvers.chains import Chain, Draw, Kernel
+from hierlit.solvers.chains import Chain, Kernel, RowKernel
 from hierlit.solvers.fold_ridge import FoldRidge
 
 if TYPE_CHECKING:
     from hierlit.task import LayerwiseTask
 
-BANDWIDTHS = (0.5, 0.7, 1.0)
-TAILS = ("normal", "cauchy")
-ALPHAS = (0.01, 0.1, 1.0, 3.0, 10.0, 30.0)
+BANDWIDTHS = (0.35, 0.5, 0.7, 1.0, 1.5)
+POWERS = (2.0, 1.0)
+ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 MOST_PAIRS = 32768
 """Pairs whose Gram matrix is still held: 4 GiB in float32."""
 
 
 class CrossFittedSolver(Solver):
-    """Solves F_k for the squared loss, and chooses what else would have to be set by hand (ours).
+    """Solves F_k of radial units for the squared loss, and chooses what else would have to be set by hand (ours).
 
     A block's scores are better on the rows that it was fitted to than on others, and a later block would learn to trust
     them too much. Here the rows are divided into folds, and the training rows go on with the scores that a fit to the
     other folds gives them; all other rows, with those of the fit to all. These fits come from one inverse of the
-    rows' Gram matrix, so that wide blocks cost little where rows are few.
+    rows' Gram matrix.
 
-    W¹ is the block's draw, read by one of a few kernels: of bandwidth s, in units of the standard deviation of all
-    that the block reads, and of rows that are normal, or Cauchy, each divided by |N(0, 1)|. The first block reads the
-    inputs, later ones the scores. Kernel and λ, one for all labels, are those of the highest average precision on rows
-    left out: on every fold in turn in the first block, on fold 0 in later ones, where no fit that is judged, nor any
-    before it, has seen that fold. A block that does not raise it stays at zero and ends the run. The intercept bears no
-    penalty. Cosine features with phases of all sizes are meant: activation cos, bias uniform_phase, beta 0.
+    A block's W¹ are windows of the training rows (`RadialFeatures`), all of them if there are units enough. Its kernel
+    has a power and a bandwidth, in units of the standard deviation of all that the block reads. The first block reads
+    the inputs, later ones the scores. The penalty is (λ/2)‖f‖², with the norm of f as a function of that kernel, and
+    without its intercept. Kernel and λ, one for all labels, are those of the highest average precision on rows left
+    out: on every fold in turn in the first block, on fold 0 in later ones, where no fit that is judged, nor any before
+    it, has seen that fold. They are found by climbing from one candidate to the next. A block that does not raise the
+    average precision stays at zero and ends the run.
 
     Args:
-        bandwidths: Candidates for s.
-        tails: Candidates for the rows of W¹: normal, cauchy or both.
-        alphas: Candidates for λ, as multiples of the mean squared norm of a row's features.
+        bandwidths: Candidates for the bandwidth.
+        powers: Candidates for the power: 2, Gaussian, or 1, Laplace's kernel, or both.
+        alphas: Candidates for λ, as multiples of the kernel's mean diagonal over the rows.
         n_folds: Folds of the training rows.
         choice_rows: Rows that choices are made on, drawn at random; the fit is to all rows.
 
     Attributes:
-        choices: Tail, bandwidth and alpha of each block that was accepted.
+        choices: Kernel and alpha of each block that was accepted.
 
     Raises:
         ValueError: One line naming each argument out of range.
     """
 
     reads_gram = False
+    is_radial = True
 
     def __init__(
         self,
         bandwidths: list[float] | None = None,
-        tails: list[str] | None = None,
+        powers: list[float] | None = None,
         alphas: list[float] | None = None,
         n_folds: int = 5,
-        choice_rows: int = 2000,
+        choice_rows: int = 4000,
     ) -> None:
-        self.bandwidths, self.tails = sorted(bandwidths or BANDWIDTHS), tails or list(TAILS)
+        self.bandwidths, self.powers = sorted(bandwidths or BANDWIDTHS), powers or list(POWERS)
         self.alphas = sorted(alphas or ALPHAS)
         problems = [
             f"{name} must all be positive, got {values}"
             for name, values in (("bandwidths", self.bandwidths), ("alphas", self.alphas))
             if any(not value > 0 for value in values)
         ]
-        if any(tail not in TAILS for tail in self.tails):
-            problems.append(f"tails must be some of {', '.join(TAILS)}, got {self.tails}")
+        if any(power not in POWERS for power in self.powers):
+            problems.append(f"powers must be 1, 2 or both, got {self.powers}")
         if not is_count(n_folds) or n_folds < 2:
             problems.append(f"n_folds must be 2 or more, got {n_folds}")
         if not is_count(choice_rows) or choice_rows < 2:
@@ -82,7 +86,7 @@ class CrossFittedSolver(Solver):
         if problems:
             raise ValueError("; ".join(problems))
         self.n_folds, self.choice_rows = n_folds, choice_rows
-        self.choices: list[tuple[Draw, float]] = []
+        self.choices: list[tuple[Kernel, float]] = []
 
     def blocks_to_calibrate(self, task: LayerwiseTask) -> Sequence[int]:
         """None: scale and mean come with the choice."""
@@ -99,31 +103,34 @@ class CrossFittedSolver(Solver):
             self._begin(task)
         elif len(self.choices) < task.block:
             raise ValueError("a cross-fitted run goes from its first block to its last: start it without ckpt_path")
-        features = task.net.block(task.block).features
-        base = task.net.split_coordinates(features.weight).clone()
-
-        def kernel(chain: Chain, draw: Draw) -> Kernel:
-            return Kernel(task.net, task.block, base, chain, draw, task.weight_seed)
-
-        chosen = self._choose(task, kernel)
+        chosen = self._choose(task)
         self.is_finished = chosen is None
         if chosen is None:
             return
         self.choices.append(chosen)
-        draw, alpha = chosen
-        self._kernel = kernel(self._fitted, draw)
-        gram, self._means = self._kernel.gram()
-        features.weight.copy_(task.net.stream_coordinates(self._kernel.weight))
-        features.scale.fill_(self._kernel.scale)
-        features.mean.copy_(self._means)
-        self._ridge = FoldRidge(gram, alpha)
+        self._kernel = self._make(task, self._fitted, chosen[0])
+        self._ridge = FoldRidge(self._kernel.gram(), chosen[1])
         residual = self._residual(task, self._fitted)
         offset = residual.mean(0)
         self._change = self._ridge.left_out(residual - offset, self._fitted.folds) + offset
         task.objective.regularization.fill_(self._ridge.penalty / len(residual))
-        slopes = self._kernel.weights(self._ridge.inverse @ (residual - offset), self._means)
-        task.active.data.copy_(torch.cat([slopes, offset[:, None]], 1))
+        self._fill(task.net.block(task.block).features)
+        slopes = self._kernel.weights(self._ridge.inverse @ (residual - offset))
+        task.active.data[:, : slopes.shape[1]], task.active.data[:, -1] = slopes, offset
         task.streams.keep_features("train", task.block)
+
+    def _fill(self, features: RandomFeatures) -> None:
+        """Gives a block the units; those beyond the rows stay out of use, with weights of zero."""
+        assert isinstance(features, RadialFeatures)
+        n_units = len(self._kernel.units)
+        features.weight[:n_units], features.mean[:n_units] = self._kernel.units, self._kernel.means
+        features.coordinates.copy_(self._kernel.coordinates)
+        features.power.fill_(self._kernel.power)
+        features.scale.fill_(self._kernel.scale)
+
+    def _make(self, task: LayerwiseTask, chain: Chain, kernel: Kernel) -> RowKernel:
+        n_units = len(task.net.block(task.block).features.weight)
+        return RowKernel(task.net, task.block, chain, kernel, n_units, task.weight_seed)
 
     def _begin(self, task: LayerwiseTask) -> None:
         """Takes the training rows out of the stream."""
@@ -144,7 +151,7 @@ class CrossFittedSolver(Solver):
             )
         self._judged = self._fitted.some(self.choice_rows, task.weight_seed)
 
-    def _choose(self, task: LayerwiseTask, kernel: Callable[[Chain, Draw], Kernel]) -> tuple[Draw, float] | None:
+    def _choose(self, task: LayerwiseTask) -> tuple[Kernel, float] | None:
         """The best kernel and alpha, None if none raises the average precision; moves the judged rows on."""
         chain, is_first = self._judged, task.block == 0
         residual, labels = self._residual(task, chain), chain.labels.flatten(0, 1)
@@ -152,33 +159,33 @@ class CrossFittedSolver(Solver):
         judged = torch.ones_like(chain.folds, dtype=torch.bool) if is_first else chain.folds == 0
         without = None if is_first else 0
         offset = residual[judged if is_first else ~judged].mean(0)
-        tried: dict[tuple[Draw, float], float] = {}
-        grams: dict[Draw, Tensor] = {}
+        tried: dict[tuple[Kernel, float], float] = {}
+        grams: dict[Kernel, Tensor] = {}
 
-        def precision(draw: Draw, alpha: float) -> float:
-            if (draw, alpha) not in tried:
-                if draw not in grams:
+        def precision(kernel: Kernel, alpha: float) -> float:
+            if (kernel, alpha) not in tried:
+                if kernel not in grams:
                     grams.clear()
-                    grams[draw] = kernel(chain, draw).gram()[0]
-                ridge = FoldRidge(grams[draw], alpha)
+                    grams[kernel] = self._make(task, chain, kernel).gram()
+                ridge = FoldRidge(grams[kernel], alpha)
                 change = ridge.left_out(residual - offset, chain.folds, without, judged) + offset
-                tried[draw, alpha] = average_precision((scores + change)[judged], labels[judged])
-            return tried[draw, alpha]
+                tried[kernel, alpha] = average_precision((scores + change)[judged], labels[judged])
+            return tried[kernel, alpha]
 
-        def best_precision(tail: str, bandwidth: float) -> float:
-            draw = Draw(tail, bandwidth)
+        def best_precision(power: float, bandwidth: float) -> float:
             start = max(tried, key=tried.__getitem__)[1] if tried else self.alphas[len(self.alphas) // 2]
-            return climb(self.alphas, start, partial(precision, draw))[0]
+            return climb(self.alphas, start, partial(precision, Kernel(power, bandwidth)))[0]
 
-        for tail in self.tails:
-            climb(self.bandwidths, self.bandwidths[-1], partial(best_precision, tail))
-        (draw, alpha), best = max(tried.items(), key=lambda item: item[1])
+        for power in self.powers:
+            middle = self.bandwidths[len(self.bandwidths) // 2]
+            climb(self.bandwidths, middle, partial(best_precision, power))
+        (kernel, alpha), best = max(tried.items(), key=lambda item: item[1])
         if not best > average_precision(scores[judged], labels[judged]):
             return None
         offset = residual[chain.folds != 0].mean(0)
-        ridge = FoldRidge(kernel(chain, draw).gram()[0], alpha)
+        ridge = FoldRidge(self._make(task, chain, kernel).gram(), alpha)
         self._judged_change = ridge.left_out(residual - offset, chain.folds, 0) + offset
-        return draw, alpha
+        return kernel, alpha
 
     def _residual(self, task: LayerwiseTask, chain: Chain) -> Tensor:
         """Residuals y − ŷ [m·|G|, n], by weight."""
@@ -202,28 +209,45 @@ class CrossFittedSolver(Solver):
         return AcceleratedGradient([task.active], 1.0, precondition=self._solve)
 
     def _solve(self, gradient: Tensor) -> Tensor:
-        """g(G + λ)⁻¹ [n, q+1], by the rows: (g − gΦᵀ(K + mλ)⁻¹Φ)/λ, and g itself for the intercept."""
-        slopes, kernel = gradient[:, :-1], self._kernel
-        across = self._ridge.inverse @ kernel.scores(slopes, self._means)
-        solved = (slopes - kernel.weights(across, self._means)) * len(across) / self._ridge.penalty
-        return torch.cat([solved, gradient[:, -1:]], 1)
+        """The step of a gradient [n, q+1], by the rows; the intercept's is the gradient itself.
 
-    def certify(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> Certificate:
-        """The certificate of F_k with no penalty of the intercept, which centred features leave a curvature of 1."""
-        penalty, slopes = task.objective.regularization.double(), self._slopes(task).double()
-        norm = (sums.gradient + penalty[:, None] * slopes).norm(dim=1)
-        return Certificate(sums.terms + penalty / 2 * slopes.square().sum(1), norm, penalty.clamp(max=1.0))
+        In white coordinates it is g(ΨᵀΨ/m + λ)⁻¹ = (g − gΨᵀ(K + mλ)⁻¹Ψ)/λ.
+        """
+        kernel, solved = self._kernel, torch.zeros_like(gradient)
+        white = kernel.whiten(gradient[:, : len(kernel.units)])
+        within = (white @ kernel.white.T) @ self._ridge.inverse @ kernel.white
+        step = kernel.unwhiten(white - within) * len(kernel.table) / self._ridge.penalty
+        solved[:, : step.shape[1]], solved[:, -1] = step, gradient[:, -1]
+        return solved
+
+    def _gradient(self, task: LayerwiseTask, sums: EpochSums) -> tuple[Tensor, Tensor]:
+        """F_k's gradient [n, q+1], zero at units out of use, and the penalised squared norm of each label [n]."""
+        n_units = len(self._kernel.units)
+        white = task.active.detach()[:, :n_units] @ self._kernel.factor
+        gradient = sums.gradient.to(white)
+        gradient[:, :n_units] += task.objective.regularization[:, None] * (white @ self._kernel.factor.T)
+        gradient[:, n_units:-1] = 0
+        return gradient, white.square().sum(1)
+
+    def certify(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> Certificate | None:
+        """The certificate of F_k with the norm of the function that the units make, and none of the intercept.
+
+        The gradient's norm is the one in white coordinates. Centred features leave the intercept a curvature of 1.
+        """
+        if self.is_finished:
+            return super().certify(task, sums, epoch)
+        gradient, norm = self._gradient(task, sums)
+        white = self._kernel.whiten(gradient[:, : len(self._kernel.units)])
+        length = torch.cat([white, gradient[:, -1:]], 1).double().norm(dim=1)
+        penalty = task.objective.regularization.double()
+        return Certificate(sums.terms + penalty / 2 * norm, length, penalty.clamp(max=1.0))
 
     @torch.no_grad()
     def step(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> None:
         """Takes a step with the full gradient."""
-        task.active.grad = sums.gradient.to(task.active) + task.objective.regularization[:, None] * self._slopes(task)
+        task.active.grad = self._gradient(task, sums)[0]
         task.optimizers().step()  # type: ignore[union-attr]
         task.active.grad = None
-
-    def _slopes(self, task: LayerwiseTask) -> Tensor:
-        """The active weight with 0 for its intercept."""
-        return torch.nn.functional.pad(task.active.detach()[:, :-1], (0, 1))
 
 
 def climb(values: Sequence[float], start: float, height: Callable[[float], float]) -> tuple[float, float]:

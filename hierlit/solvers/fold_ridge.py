@@ -1,28 +1,7 @@
 """Ridge regression by the Gram matrix of the rows, and what it predicts of rows that it was not fitted to."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-
-SLAB = 1024
-"""Features computed at a time, of all rows."""
-Slabs = Callable[[int, int], Tensor]
-"""Features number first to last − 1 of all rows, [rows, last − first], not centred."""
-
-
-def row_gram(slabs: Slabs, n_rows: int, n_features: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """K = ΦΦᵀ [rows, rows] of centred features Φ, and the means [q] that centre them, of the dtype of `like`."""
-    gram, means = like.new_zeros(n_rows, n_rows), like.new_empty(n_features)
-    step = -(-n_rows // 4)
-    for first in range(0, n_features, SLAB):
-        last = min(first + SLAB, n_features)
-        seen = slabs(first, last)
-        means[first:last] = seen.mean(0)
-        seen = seen - means[first:last]
-        for top in range(0, n_rows, step):  # what is above the diagonal need not be computed
-            gram[top : top + step, : top + step].addmm_(seen[top : top + step], seen[: top + step].T)
-    return gram.tril() + gram.tril(-1).T, means
 
 
 class FoldRidge:
@@ -47,6 +26,7 @@ class FoldRidge:
         if failed:
             self.__init__(gram, 10 * alpha)  # type: ignore[misc]
             return
+        del shifted
         self.inverse = torch.cholesky_inverse(factor)
 
     def left_out(

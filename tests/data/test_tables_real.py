@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from hierlit import LabelTable
+from hierlit.cli.fit import run as main
 
 DATA = Path(os.environ.get("HIERLIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 pytestmark = pytest.mark.skipif(not (DATA / "README.md").exists(), reason=f"needs the real data sets, not in {DATA}")
@@ -83,3 +84,20 @@ def test_train_and_valid_are_joined_for_the_published_protocol() -> None:
     train = data.tables["train"].inputs[:, 0]
     assert float(train.mean(0).abs().max()) < 1e-5, "missing values are filled with the mean"
     assert float(train.std(0).max()) < 1 + 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "published"), [("Enron_corr", 0.756), ("derisi_FUN", 0.187)])
+def test_tables_yaml_scores(name: str, published: float, tmp_path: Path) -> None:
+    """What C-HMCNN(h) and CLUS-ENS are published with, which are told the hierarchy."""
+    expected = SETS[name]
+    train = [f"{DATA / name / name}{end}.arff" for end in (*expected.files[0], *expected.files[1])]
+    files = [
+        f"--data.init_args.train_files={train}",
+        f"--data.init_args.test_files=[{DATA / name / name}{expected.files[2]}.arff]",
+    ]
+    config = Path(__file__).parents[2] / "configs" / "tables.yaml"
+    arguments = ["--config", str(config), *files, f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu"]
+    main(["fit", *arguments])
+    tested = main(["test", *arguments, "--ckpt_path", "last"])
+    assert float(tested.trainer.callback_metrics["test/average_precision"]) >= published

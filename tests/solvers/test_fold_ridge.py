@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from hierlit.solvers.fold_ridge import FoldRidge, row_gram
+from hierlit.solvers.fold_ridge import FoldRidge
 
 
 def table(n_rows: int = 30, n_features: int = 50) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -11,15 +11,6 @@ def table(n_rows: int = 30, n_features: int = 50) -> tuple[torch.Tensor, torch.T
     features = torch.randn(n_rows, n_features, generator=generator, dtype=torch.float64) + 1
     residual = torch.randn(n_rows, 3, generator=generator, dtype=torch.float64)
     return features, residual, torch.arange(n_rows) % 4
-
-
-@pytest.mark.parametrize("n_features", [7, 50, 1500])
-def test_gram_of_centred_features(n_features: int) -> None:
-    features, residual, _ = table(n_features=n_features)
-    gram, means = row_gram(lambda first, last: features[:, first:last], 30, n_features, residual)
-    centred = features - features.mean(0)
-    torch.testing.assert_close(gram, centred @ centred.T)
-    torch.testing.assert_close(means, features.mean(0))
 
 
 @pytest.mark.parametrize("n_features", [7, 50])

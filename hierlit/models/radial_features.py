@@ -1,0 +1,60 @@
+"""A block's first layer of radial units, one around each of some training rows (ours)."""
+
+import torch
+from torch import Tensor
+
+from hierlit.models.random_features import RandomFeatures, frozen
+
+
+def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
+    """Squared distances [P, q] of points [P, d] to centres [q, d]."""
+    squares = points.square().sum(-1, keepdim=True) + centres.square().sum(-1)
+    return squares.sub_(points @ centres.T, alpha=2).clamp_(min=0)
+
+
+def profile(distances: Tensor, power: Tensor | float) -> Tensor:
+    """exp(−r^p / p) of squared distances r²: Gaussian at p = 2, Laplace's at p = 1; in place where p is a number."""
+    if isinstance(power, Tensor):
+        return (-distances.pow(power / 2) / power).exp()
+    return distances.div_(-2).exp_() if power == 2 else distances.sqrt_().neg_().exp_()
+
+
+class RadialFeatures(RandomFeatures):
+    """Features φ_i(z) = exp(−r^p / p) − μ_i, r = s‖c ∘ (z − w_i)‖, of windows z; frozen as the paper's are.
+
+    The units w_i are windows of training rows, so that q of them are a kernel machine: as good as ever so many random
+    features of that kernel, where these approach it with an error of 1/√q. Nothing is drawn before the rows are known:
+    `CrossFittedSolver` fills all of this in when a block starts. They are computed in the precision of the weights, and
+    not compiled.
+
+    Args:
+        fan_in: Length of a window z.
+        n_features: Number q of features.
+
+    Attributes:
+        weight: w [q, fan_in].
+        coordinates: c [fan_in], zero for a coordinate that is not read.
+        power: p, 1 or 2.
+    """
+
+    def __init__(self, fan_in: int, n_features: int) -> None:
+        super().__init__(fan_in, 1)
+        self.weight = frozen(torch.zeros(n_features, fan_in))
+        self.mean = frozen(torch.zeros(n_features))
+        self.coordinates = frozen(torch.ones(fan_in))
+        self.power = frozen(torch.full((), 2.0))
+        del self.bias
+
+    def preactivations(self, windows: Tensor) -> Tensor:
+        """−r² [..., q] of windows z [..., fan_in]."""
+        windows = windows.to(self.weight) * self.coordinates
+        squared = squared_distances(windows.flatten(0, -2), self.weight * self.coordinates)
+        return squared.view(*windows.shape[:-1], len(self.weight)) * -self.scale.square()
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Maps windows [..., fan_in] to centred features [..., q], of `dtype`."""
+        return (profile(-self.preactivations(windows), self.power) - self.mean).to(self.dtype)
+
+    def slopes(self, windows: Tensor) -> Tensor:
+        """Not defined: a unit's slope is no multiple of its weight."""
+        raise NotImplementedError("radial features have no slopes for an adaptive draw")
