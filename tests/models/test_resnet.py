@@ -134,7 +134,7 @@ def test_no_parameter_of_the_network_is_trainable() -> None:
         ({"n_features": 0}, "n_features must be a positive integer, got 0"),
         ({"beta": 1}, "beta must be in [0, 1), got 1"),
         ({"beta": float("nan")}, "beta must be in [0, 1), got nan"),
-        ({"activation": "swish"}, "one of relu, gelu, tanh, erf, sigmoid, softplus, cos, got 'swish'"),
+        ({"activation": "swish"}, "one of relu, gelu, tanh, erf, sigmoid, softplus, cos, radial, got 'swish'"),
         ({"input_scale": "std"}, "input_scale must be one of fan_in, live, rms, got 'std'"),
         ({"bias": "none"}, "bias must be one of gaussian, uniform_phase, got 'none'"),
         ({"output": "rotated"}, "output must be one of split, orthogonal, got 'rotated'"),
