@@ -76,7 +76,8 @@ def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
         curves.append(curve)
         blocks.append(first_near(curve, one_block, np.where(is_noisy, options.nearness, STRICT_SHARE)))
         wide.append(one_block)
-        p.append(permutation_p(torch.stack([scores[-1] for scores in fits]), held, options.n_permutations, seed))
+        last, n_permutations = torch.stack([scores[-1] for scores in fits]), options.permutations(rows.n_labels)
+        p.append(permutation_p(last, held, n_permutations, seed))
     return Levels(np.stack(blocks), np.stack(curves), np.stack(wide), over_splits(np.stack(p)), options.rate)
 
 

@@ -1,12 +1,15 @@
 """What a discovery may be told; nothing of it says what the hierarchy is."""
 
 from dataclasses import dataclass, field
+from math import ceil
 
 from hierlit.adaptation import AdaptiveDraw
 from hierlit.models.resnet import is_count
 
 STRICT_SHARE = 0.97
 """Of a label's variance: what a block must explain of one that can be predicted without error to be its level."""
+
+FEWEST_PERMUTATIONS = 999
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class DiscoverOptions:
         adaptation: How W¹ is drawn again, in the fits for labels that can be predicted without error, and of parents.
         nearness: The level of a label that cannot is the first block that reaches this share of what is explained of it
             in the end, in (0, 1); of one that can, .97 is asked for.
-        n_permutations: Of held-out label rows, for the p-values of labels.
+        n_permutations: Of held-out label rows, for the p-values of labels; when None, so many that a single label of all
+            can be found, and 999 at least.
         max_parents: Most labels that a label is taken to be a function of.
         least_loss: Share of a label's variance, in (0, 1), that permuting a parent must cost on average.
         rate: False discovery rate of labels, and of edges, in (0, 1).
@@ -39,15 +43,15 @@ class DiscoverOptions:
     n_features: int = 300
     adaptation: AdaptiveDraw = field(default_factory=AdaptiveDraw)
     nearness: float = 0.9
-    n_permutations: int = 999
+    n_permutations: int | None = None
     max_parents: int = 10
-    least_loss: float = 0.05
+    least_loss: float = 0.1
     rate: float = 0.05
     null: bool = True
 
     def __post_init__(self) -> None:
-        counts = ["seeds", "n_blocks", "n_features", "n_permutations", "max_parents"]
-        counts += [] if self.n_rows is None else ["n_rows"]
+        counts = ["seeds", "n_blocks", "n_features", "max_parents"]
+        counts += [name for name in ("n_rows", "n_permutations") if getattr(self, name) is not None]
         given = {name: getattr(self, name) for name in counts}
         problems = [
             f"{name} must be a positive integer, got {value}" for name, value in given.items() if not is_count(value)
@@ -58,3 +62,7 @@ class DiscoverOptions:
                 problems.append(f"{name} must be in (0, 1), got {value}")
         if problems:
             raise ValueError("; ".join(problems))
+
+    def permutations(self, n_labels: int) -> int:
+        """Permutations for so many labels: a p-value is 2/(P+1) at least, which must be below the rate over n."""
+        return self.n_permutations or max(FEWEST_PERMUTATIONS, ceil(2 * n_labels / self.rate))

@@ -118,6 +118,7 @@ class ParentSearch:
         self.shares = self.block(self.candidates, options.adaptation).shares()
         self._order: list[int] = np.argsort(-self.shares, kind="stable").tolist()
         self._set: list[int] = []
+        self._left = torch.zeros(len(self.held))
 
     def block(self, inputs: Tensor, adaptation: AdaptiveDraw | None = None) -> OneBlock:
         """A block fitted to the label, of inputs [N, |G|, C]."""
@@ -129,11 +130,11 @@ class ParentSearch:
         As well is within `SLACK` of the label's variance. One too many is no edge yet: it has to cost something.
         """
         sizes = range(1, min(len(self._order), self.options.max_parents) + 1)
-        losses = [
-            float(self.block(self.candidates[..., self._order[:size]]).losses(self.aside).mean()) for size in sizes
-        ]
+        blocks = [self.block(self.candidates[..., self._order[:size]]) for size in sizes]
+        losses = [float(block.losses(self.aside).mean()) for block in blocks]
         enough = min(losses) + SLACK * self.variance(self.aside)
-        self._set = self._order[: next(size for size, loss in zip(sizes, losses, strict=True) if loss <= enough)]
+        size = next(size for size, loss in zip(sizes, losses, strict=True) if loss <= enough)
+        self._set, self._left = self._order[:size], blocks[size - 1].losses(self.held)
         return self._set
 
     def without(self, number: int) -> Floats:
@@ -143,13 +144,12 @@ class ParentSearch:
         permuted = true.clone()
         place = self._set.index(number)
         permuted[..., place] = true[order][..., place]
-        lost = self.block(permuted).losses(self.held) - self.block(true).losses(self.held)
+        lost = self.block(permuted).losses(self.held) - self._left
         return np.asarray(lost.double().numpy()) / max(self.variance(self.held), 1e-12)
 
     def explained(self) -> float:
         """Share of the held-out variance that the set explains."""
-        left = float(self.block(self.candidates[..., self._set]).losses(self.held).mean())
-        return max(0.0, 1 - left / max(self.variance(self.held), 1e-12))
+        return max(0.0, 1 - float(self._left.mean()) / max(self.variance(self.held), 1e-12))
 
     def variance(self, rows: Tensor) -> float:
         """Of the label, on some rows."""
