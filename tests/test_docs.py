@@ -41,6 +41,7 @@ NOT_RUN = {"pip", "tensorboard", "sbatch", "export", "mkdocs"}
 """Programs that are known and not run."""
 FITTED = {"fit", "validate", "test", "predict"}
 SMALL = {"model.n_features": 20, "layerwise.relative_suboptimality": 1e9}
+SMALL_SEARCH = ["--discover.seeds=1", "--discover.n_blocks=2", "--discover.n_features=20", "--discover.null=false"]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": "false", "enable_model_summary": "false"}
 SMALL_DATA = {"n_train": 60, "n_val": 20, "n_test": 20}
 PARALLEL = {"--trainer.devices", "--trainer.num_nodes"}
@@ -171,6 +172,8 @@ class Reader:
                     main(args)
             elif command in ("experiment", "export"):
                 main(args)
+            elif command == "discover":
+                main([*args, *(SMALL_SEARCH if self.is_small else [])])
             elif command in ("plan", "describe"):
                 main([*args, *self.small(args)])
             elif PARALLEL & set(args):

@@ -94,7 +94,7 @@ def print_rows(console: Console, title: str, rows: pd.DataFrame) -> None:
     """Prints a table's first rows."""
     table = Table(title=f"{title}, {MOST_ROWS} of {len(rows)}" if len(rows) > MOST_ROWS else title)
     for name in rows.columns:
-        table.add_column(name.replace("_", " "))
+        table.add_column(name.replace("_", " "), no_wrap=name in ("label", "parent"))
     for row in rows.head(MOST_ROWS).itertuples(index=False):
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row))
     console.print(table)

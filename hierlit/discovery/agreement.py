@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,18 +83,25 @@ class Agreement:
     recall: Share | None
 
     @classmethod
-    def of(cls, known: Hierarchy, level: NDArray[np.int64], pairs: set[tuple[int, int]]) -> Agreement:
+    def of(
+        cls,
+        known: Hierarchy,
+        level: NDArray[np.int64],
+        pairs: set[tuple[int, int]],
+        mean_level: NDArray[np.float64] | None = None,
+    ) -> Agreement:
         """Compares.
 
         Args:
             known: The hierarchy.
             level: [n], found; 0 for labels that are not predictable.
             pairs: Parent and label of each edge found.
+            mean_level: [n], over splits, for the correlation, where a level alone would lose what splits differ in.
         """
         truth = np.array(known.levels)
         judged = np.flatnonzero((truth > 0) & (level > 0))
         levels = Share(int((truth == level)[judged].sum()), len(judged))
-        correlation = rank_correlation(truth[judged], level[judged])
+        correlation = rank_correlation(truth[judged], (level if mean_level is None else mean_level)[judged])
         if known.parents is None:
             return cls(levels, correlation, None, None, None)
         edges = known.edges(set(judged.tolist()))
@@ -115,7 +123,7 @@ class Agreement:
         return said + [f"{name}: {share}" for name, share in names.items() if share is not None]
 
 
-def rank_correlation(left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[float, float, float]:
+def rank_correlation(left: NDArray[Any], right: NDArray[Any]) -> tuple[float, float, float]:
     """Spearman's correlation and the ends of its 95% interval, by resampling labels; NaN where it is not defined."""
 
     def correlation(places: Sequence[int] | NDArray[np.int64]) -> float:

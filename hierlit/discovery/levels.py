@@ -23,10 +23,11 @@ from hierlit.task import LayerwiseTask
 ROWS_AT_ONCE = 256
 MOST_FEATURES = 4000
 """Of the one-block model."""
-STRICT, GAIN = "strict", "gain"
-ACCEPTANCES = (STRICT, GAIN)
-"""Fits of each split. The first, its W¹ drawn again along what labels depend on, is for labels that can be predicted
-without error: others leave no trace in its stream. The second, of the paper's W¹, is for all others."""
+GAIN = None
+FITS = (STRICT_SHARE, 0.9, GAIN)
+"""Fits of each split, by the share of a label's explainable variance that lets its scores into the stream. In the first
+two W¹ is drawn again along what labels depend on, and a label not yet learned leaves no trace. The last, of the paper's
+W¹, lets every label in that gains."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,13 @@ def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
     curves, blocks, wide, p = [], [], [], []
     for seed in range(options.seeds):
         held = rows.labels[rows.split(seed, options.held_fraction)[2]]
-        fits = [staged_scores(rows, options, seed, acceptance) for acceptance in ACCEPTANCES]
+        fits = [staged_scores(rows, options, seed, share) for share in FITS]
         one_block = explained(one_block_scores(rows, options, seed), held)[-1]
         shares = np.stack([explained(scores, held) for scores in fits])
-        is_noisy = shares[0, -1] < STRICT_SHARE * shares[1, -1]
-        curve = np.where(is_noisy, shares[1], shares[0])
+        chosen = (shares[:, -1] >= STRICT_SHARE * shares[:, -1].max(0)).argmax(0)
+        curve = np.take_along_axis(shares, chosen[None, None], 0)[0]
         curves.append(curve)
-        blocks.append(first_near(curve, one_block, np.where(is_noisy, options.nearness, STRICT_SHARE)))
+        blocks.append(first_near(curve, one_block, np.where(chosen == 0, STRICT_SHARE, options.nearness)))
         wide.append(one_block)
         last, n_permutations = torch.stack([scores[-1] for scores in fits]), options.permutations(rows.n_labels)
         p.append(permutation_p(last, held, n_permutations, seed))
@@ -101,7 +102,7 @@ def one_block_scores(rows: LabelledRows, options: DiscoverOptions, seed: int) ->
 
 
 @torch.no_grad()
-def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, acceptance: str) -> Tensor:
+def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, share: float | None) -> Tensor:
     """Held-out scores [B, rows, |G|, n] after each block of a layerwise fit."""
     fit, aside, held = rows.split(seed, options.held_fraction)
     train = torch.cat([fit, aside])
@@ -122,9 +123,10 @@ def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, accep
         n_blocks=options.n_blocks,
         n_features=options.n_features,
         solver=ExactSolver(),
-        adaptation=options.adaptation if acceptance == STRICT else None,
+        adaptation=None if share is GAIN else options.adaptation,
         weight_seed=seed,
     )
+    layerwise = LayerwiseTraining() if share is GAIN else LayerwiseTraining(acceptance="strict", strict_share=share)
     with quiet(True), warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         trainer = L.Trainer(
@@ -135,7 +137,7 @@ def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, accep
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[LayerwiseTraining(acceptance=acceptance, strict_share=STRICT_SHARE)],
+            callbacks=[layerwise],
         )
         trainer.fit(task, datamodule=data)
     stages = []

@@ -25,8 +25,8 @@ class DiscoverOptions:
         adaptation: How W¹ is drawn again, in the fits for labels that can be predicted without error, and of parents.
         nearness: The level of a label that cannot is the first block that reaches this share of what is explained of it
             in the end, in (0, 1); of one that can, .97 is asked for.
-        n_permutations: Of held-out label rows, for the p-values of labels; when None, so many that a single label of all
-            can be found, and 999 at least.
+        n_permutations: Of held-out label rows, for the p-values of labels; when None, 999 or as many as it takes for a
+            single label of all to be found.
         max_parents: Most labels that a label is taken to be a function of.
         least_loss: Share of a label's variance, in (0, 1), that permuting a parent must cost on average.
         rate: False discovery rate of labels, and of edges, in (0, 1).

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.search import Discovery
@@ -165,5 +166,6 @@ def draw_curves(found: Discovery) -> Figure:
         axes.plot([0.6], [wide[label]], "o", color=colour, markersize=3)
         told.add(name)
     axes.set(xlabel="blocks trained (dots: one wide block)", ylabel="held-out variance explained", ylim=(-0.02, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=7)
     return figure

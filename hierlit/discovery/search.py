@@ -128,7 +128,7 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
         null_levels = int(find_levels(rows.with_shuffled_rows(data.data_seed), options).found.sum())
         null_edges = int(find_parents(rows.with_shuffled_labels(data.data_seed), levels.level, options).found.sum())
     known = Hierarchy.of(unchanged(data))
-    agreement = None if known is None else Agreement.of(known, levels.level, edges.pairs())
+    agreement = None if known is None else Agreement.of(known, levels.level, edges.pairs(), levels.by_seed.mean(0))
     seconds = time.perf_counter() - start
     n_rows = len(rows.inputs)
     return Discovery(
