@@ -113,11 +113,7 @@ class Description:
 
     @classmethod
     def of(cls, run: Run, options: DescribeOptions) -> Description:
-        """Describes the hierarchy of a config; makes its tables.
-
-        Raises:
-            ImportError: If scipy is missing.
-        """
+        """Describes the hierarchy of a config; makes its tables."""
         data, net = run.data, run.task.net
         data.setup()
         parameters = run.task.hparams

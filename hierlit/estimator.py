@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,6 @@ import lightning as L
 import numpy as np
 import torch
 from joblib import effective_n_jobs
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
@@ -37,6 +34,7 @@ from hierlit.report import BlockReport, level_rows
 from hierlit.solvers import ExactSolver, GradientSolver, Solver
 from hierlit.targets import ZERO_LABELS, ClassTargets, LabelTargets, as_array
 from hierlit.task import LayerwiseTask
+from hierlit.trainers import fit_in_memory
 from hierlit.unobserved import TREATMENTS
 
 SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver}
@@ -181,19 +179,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             stop_when_learned=self.stop_when_learned,
         )
         task, record = self._task(data, seed), BlockRecord()
-        with threads(self.n_jobs), torch.random.fork_rng(devices=[]), quiet(not self.verbose):
-            trainer = L.Trainer(
-                accelerator=self.accelerator,
-                devices=1,
-                max_epochs=-1,
-                callbacks=[training, *([BlockProgress()] if self.verbose else []), record],
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=self.verbose,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-            )
-            trainer.fit(task, datamodule=data)
+        callbacks = [training, *([BlockProgress()] if self.verbose else []), record]
+        with threads(self.n_jobs), torch.random.fork_rng(devices=[]):
+            fit_in_memory(task, data, callbacks, self.accelerator, self.verbose)
         self.net_, self.blocks_, self.levels_ = task.net.cpu().double(), record.blocks, record.levels
         self.level_accuracy_ = np.array(record.accuracy)
         self._calibrate(data)
@@ -430,18 +418,3 @@ def threads(n_jobs: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def quiet(silent: bool) -> Iterator[None]:
-    """Silences Lightning's messages and hints, if `silent`, but no warning of hierlit's own."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    with warnings.catch_warnings():
-        if silent:
-            logger.setLevel(logging.ERROR)
-            warnings.simplefilter("ignore", PossibleUserWarning)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

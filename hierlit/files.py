@@ -67,6 +67,11 @@ def replace_file(path: Path, fill: Callable[[Sink], object]) -> None:
         raise
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8; see `replace_file`."""
+    replace_file(path, lambda sink: sink.write(text.encode()))
+
+
 def reserve(path: Path, size: int) -> None:
     """Takes disk space as a file of `size` bytes, where the system can.
 

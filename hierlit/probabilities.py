@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
+
+from hierlit.metrics import average_precision
 
 Floats = NDArray[np.float64]
 SLOPE = 2.0
@@ -129,8 +131,7 @@ def fit_line(log_odds: Floats, labels: NDArray[Any]) -> tuple[float, float]:
 
 def precision(scores: Floats, labels: NDArray[Any]) -> float:
     """Average precision of all observed pairs of scores and labels in {−1, 0, 1}; 0 if none is positive."""
-    seen = labels != 0
-    return float(average_precision_score(labels[seen] > 0, scores[seen])) if (labels > 0).any() else 0.0
+    return average_precision(torch.from_numpy(scores), torch.from_numpy(labels)) if (labels > 0).any() else 0.0
 
 
 def descendants(edges: Sequence[tuple[int, int]], n_labels: int) -> NDArray[np.bool_]:

@@ -1,9 +1,12 @@
-"""Which trainers make sense here: their strategy, and arguments that are for other training loops."""
+"""The trainer of fits in memory, and which trainers make sense here at all."""
 
+import logging
+import warnings
 from importlib import import_module
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "single_device")
@@ -19,6 +22,47 @@ LEFT_ALONE = {
     "check_val_every_n_epoch": ((1, NEVER), "val rows follow each block"),
 }
 """Arguments of a trainer with the values that make sense here, and why others do not."""
+
+
+def fit_in_memory(
+    task: L.LightningModule,
+    data: L.LightningDataModule,
+    callbacks: list[L.Callback],
+    accelerator: str = "auto",
+    verbose: bool = False,
+    **limits: Any,
+) -> None:
+    """Fits a task on one device, writing no file.
+
+    Args:
+        task: The task.
+        data: Its data.
+        callbacks: `LayerwiseTraining` among them.
+        accelerator: Lightning's name of the device.
+        verbose: Show Lightning's progress and messages.
+        limits: Further arguments of the trainer.
+    """
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    with warnings.catch_warnings():
+        if not verbose:
+            logger.setLevel(logging.ERROR)
+            warnings.simplefilter("ignore", PossibleUserWarning)
+        try:
+            L.Trainer(
+                accelerator=accelerator,
+                devices=1,
+                max_epochs=-1,
+                callbacks=callbacks,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=verbose,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                **limits,
+            ).fit(task, datamodule=data)
+        finally:
+            logger.setLevel(level)
 
 
 def check_trainer(trainer: L.Trainer) -> None:

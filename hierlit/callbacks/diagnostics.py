@@ -32,7 +32,7 @@ from hierlit.diagnostics import (
     stuck,
     widened,
 )
-from hierlit.files import replace_file
+from hierlit.files import replace_text
 from hierlit.task import LayerwiseTask
 from hierlit.theory import Polynomial, expansion
 
@@ -228,7 +228,7 @@ def write_table(path: Path, rows: list[Unlearned]) -> None:
     writer.writeheader()
     writer.writerows(vars(row) for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda sink: sink.write(text.getvalue().encode()))
+    replace_text(path, text.getvalue())
 
 
 def print_unlearned(rows: list[Unlearned], n_labels: int) -> None:

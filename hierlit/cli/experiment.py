@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hierlit.checkpoints import LOGS
 from hierlit.cli.errors import explain
-from hierlit.files import replace_file
+from hierlit.files import replace_text
 
 SETTINGS = "settings.json"
 NOT_OF_IDENTITY = ("seeds",)
@@ -107,5 +107,5 @@ def version_folder(root: Path, settings: str, fresh: bool) -> Path:
             return folder
     folder = root / f"version_{versions[-1] + 1 if versions else 0}"
     folder.mkdir(parents=True)
-    replace_file(folder / SETTINGS, lambda sink: sink.write(settings.encode()))
+    replace_text(folder / SETTINGS, settings)
     return folder

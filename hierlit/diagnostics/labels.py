@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from hierlit.data import HierarchyDataModule, JuntaHierarchy, ThresholdHierarchy
+from hierlit.data import HierarchyDataModule, Supervision
 from hierlit.theory import KernelExpansion, Polynomial, least_norm_ptf, threshold_degree, width_scaling
 
 LARGEST = 2**9
@@ -21,7 +21,7 @@ PRODUCT = Polynomial([(0, 1)], torch.ones(1).numpy())
 def polynomials(data: HierarchyDataModule) -> list[Polynomial | None]:
     """Each label's polynomial threshold function of least degree and norm; None where it is not known or not found.
 
-    None of all without scipy; none of the rest once the first have taken `SECONDS`.
+    None of the rest once the first have taken `SECONDS`.
     """
     found: list[Polynomial | None] = [None] * data.n_labels
     start = time.monotonic()
@@ -31,10 +31,7 @@ def polynomials(data: HierarchyDataModule) -> list[Polynomial | None]:
         if function is None:
             continue
         points, values = function
-        try:
-            found[label] = least_norm(tuple(map(tuple, points.tolist())), tuple(values.tolist()))
-        except ImportError:
-            break
+        found[label] = least_norm(tuple(map(tuple, points.tolist())), tuple(values.tolist()))
         if time.monotonic() - start > SECONDS:
             break
     return found
@@ -62,14 +59,12 @@ def needed_square(polynomial: Polynomial | None, kernel: KernelExpansion, live: 
 
 def parents_of(data: HierarchyDataModule) -> list[list[int]]:
     """The labels that each label depends on: as the data tells, else all of the level before, if levels are known."""
-    levels, inner = data.levels, getattr(data, "data", data)
+    levels, inner = data.levels, data.data if isinstance(data, Supervision) else data
     if levels is None:
         return [[] for _ in range(data.n_labels)]
+    told = inner.parent_labels or []
     below = [[other for other, own in enumerate(levels) if 0 < own == level - 1] for level in levels]
-    if isinstance(inner, JuntaHierarchy | ThresholdHierarchy):
-        told = [list(parents) if level > 1 else [] for parents, level in zip(inner.parents, inner.levels, strict=True)]
-        return [*told, *below[len(told) :]]
-    return below
+    return [*told, *below[len(told) :]]
 
 
 def stuck(

@@ -12,6 +12,7 @@ from scipy.stats import binomtest, spearmanr
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.tables import LabelTable
+from hierlit.probabilities import descendants
 
 N_RESAMPLES = 1000
 
@@ -41,12 +42,9 @@ class Hierarchy:
 
     def lineages(self) -> set[tuple[int, int]]:
         """Pairs of ancestor and label."""
-        parents = self.parents or []
-
-        def above(label: int) -> set[int]:
-            return set(parents[label]).union(*(above(parent) for parent in parents[label]))
-
-        return {(ancestor, label) for label in range(len(parents)) for ancestor in above(label)}
+        n_labels = len(self.levels)
+        below = descendants(sorted(self.edges(set(range(n_labels)))), n_labels)
+        return set(zip(*(places.tolist() for places in np.nonzero(below & ~np.eye(n_labels, dtype=bool))), strict=True))
 
 
 @dataclass(frozen=True)

@@ -5,26 +5,26 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierlit.acceptance import STRICT_SHARE
 from hierlit.callbacks import LayerwiseTraining
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.discovery.options import STRICT_SHARE, DiscoverOptions
+from hierlit.discovery.options import WHOLE_SHARE, DiscoverOptions
 from hierlit.discovery.rows import ASIDE, LabelledRows
 from hierlit.discovery.significance import Floats, adjusted, explained, median_interval, over_splits, permutation_p
-from hierlit.estimator import quiet
 from hierlit.solvers import ExactSolver
 from hierlit.task import LayerwiseTask
+from hierlit.trainers import fit_in_memory
 
 ROWS_AT_ONCE = 256
 MOST_FEATURES = 4000
 """Of the one-block model."""
 GAIN = None
-FITS = (STRICT_SHARE, 0.9, GAIN)
+FITS = (WHOLE_SHARE, STRICT_SHARE, GAIN)
 """Fits of each split, by the share of a label's explainable variance that lets its scores into the stream. In the first
 two W¹ is drawn again along what labels depend on, and a label not yet learned leaves no trace. The last, of the paper's
 W¹, lets every label in that gains."""
@@ -72,10 +72,10 @@ def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
         fits = [staged_scores(rows, options, seed, share) for share in FITS]
         one_block = explained(one_block_scores(rows, options, seed), held)[-1]
         shares = np.stack([explained(scores, held) for scores in fits])
-        chosen = (shares[:, -1] >= STRICT_SHARE * shares[:, -1].max(0)).argmax(0)
+        chosen = (shares[:, -1] >= WHOLE_SHARE * shares[:, -1].max(0)).argmax(0)
         curve = np.take_along_axis(shares, chosen[None, None], 0)[0]
         curves.append(curve)
-        blocks.append(first_near(curve, one_block, np.where(chosen == 0, STRICT_SHARE, options.nearness)))
+        blocks.append(first_near(curve, one_block, np.where(chosen == 0, WHOLE_SHARE, options.nearness)))
         wide.append(one_block)
         last, n_permutations = torch.stack([scores[-1] for scores in fits]), options.permutations(rows.n_labels)
         p.append(permutation_p(last, held, n_permutations, seed))
@@ -127,19 +127,9 @@ def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, share
         weight_seed=seed,
     )
     layerwise = LayerwiseTraining() if share is GAIN else LayerwiseTraining(acceptance="strict", strict_share=share)
-    with quiet(True), warnings.catch_warnings(), torch.enable_grad():
+    with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
-        trainer = L.Trainer(
-            accelerator="cpu",
-            max_epochs=-1,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[layerwise],
-        )
-        trainer.fit(task, datamodule=data)
+        fit_in_memory(task, data, [layerwise], "cpu", limit_val_batches=0)
     stages = []
     stream = task.net.embed(rows.inputs[held])
     for block in range(task.block):

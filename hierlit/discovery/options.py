@@ -6,7 +6,7 @@ from math import ceil
 from hierlit.adaptation import AdaptiveDraw
 from hierlit.models.resnet import is_count
 
-STRICT_SHARE = 0.97
+WHOLE_SHARE = 0.97
 """Of a label's variance: what a block must explain of one that can be predicted without error to be its level."""
 
 FEWEST_PERMUTATIONS = 999

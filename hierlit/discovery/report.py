@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,7 +16,7 @@ from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.search import Discovery
 from hierlit.experiments.base import Verdict
 from hierlit.experiments.report import render_report, save_figures
-from hierlit.files import replace_file
+from hierlit.files import replace_text
 
 LEVELS, EDGES = "discovered_levels.csv", "discovered_edges.csv"
 MOST_NAMES = 60
@@ -47,7 +46,8 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
     render_report(
         folder,
         name="discover",
-        experiment=SimpleNamespace(question=QUESTION, prediction=prediction(found)),
+        question=QUESTION,
+        prediction=prediction(found),
         options=flat(asdict(options)),
         figures=drawn,
         summary="".join(as_html(table) for table in shown),
@@ -64,8 +64,7 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes a CSV file, whole or not at all."""
-    text = table.to_csv(index=False)
-    replace_file(path, lambda sink: sink.write(text.encode()))
+    replace_text(path, table.to_csv(index=False))
 
 
 def as_html(table: pd.DataFrame) -> str:

@@ -138,8 +138,7 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
 
 def unchanged(data: HierarchyDataModule) -> HierarchyDataModule:
     """The data below a supervision that leaves its labels what they are."""
-    is_same = isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels)
-    return data.data if is_same and isinstance(data, Supervision) else data
+    return data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data
 
 
 def names_of(data: HierarchyDataModule) -> list[str]:

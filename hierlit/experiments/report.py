@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from hierlit.experiments.base import Experiment, Verdict
 from hierlit.experiments.runner import cells_of
-from hierlit.files import replace_file
+from hierlit.files import replace_text
 
 REPORT = "report.html"
 TEMPLATE = "report.html.jinja"
@@ -71,7 +71,8 @@ def write_report(
     render_report(
         folder,
         name=name,
-        experiment=experiment,
+        question=experiment.question,
+        prediction=experiment.prediction,
         options=options_of(experiment),
         figures=save_figures(experiment.figures(results, folder), folder),
         summary=summary.to_html(index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep=""),
@@ -90,7 +91,7 @@ def render_report(folder: Path, **context: Any) -> None:
     """Writes `report.html` of what the template names."""
     template = Environment(autoescape=True).from_string((files("hierlit.experiments") / TEMPLATE).read_text())
     page = template.render(versions=versions(), **context)
-    replace_file(folder / REPORT, lambda sink: sink.write(page.encode()))
+    replace_text(folder / REPORT, page)
 
 
 def options_of(experiment: Experiment) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hierlit.experiments.base import Experiment, Run, Settings, key_of
 from hierlit.failures import watch_parent
-from hierlit.files import replace_file
+from hierlit.files import replace_text
 
 RESULTS = "results.csv"
 OUTPUT = "output.txt"
@@ -49,8 +49,7 @@ class Results:
     def add(self, row: Row) -> None:
         """Adds a run's row, in the place of an earlier one."""
         self._rows[row["run"]] = row
-        text = pd.DataFrame(list(self._rows.values())).to_csv(index=False)
-        replace_file(self.path, lambda sink: sink.write(text.encode()))
+        replace_text(self.path, pd.DataFrame(list(self._rows.values())).to_csv(index=False))
 
     def finished(self) -> set[str]:
         """Names of the runs that need not be run again."""

@@ -17,12 +17,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchmetrics.functional.classification import binary_average_precision
 
 from hierlit.data import HierarchyDataModule
 from hierlit.data.supervision import NO_LEVEL
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, argument
 from hierlit.experiments.statistics import Interval, interval
+from hierlit.metrics import average_precision
 from hierlit.unobserved import TREATMENTS
 
 FULL, LAST, ALTERNATE, SINGLE = "all labels", "last level alone", "every other level", "one positive"
@@ -191,13 +191,7 @@ def label_accuracy(scores: Tensor, labels: Tensor) -> Tensor:
 
 def label_precision(scores: Tensor, labels: Tensor) -> Tensor:
     """Average precision [n] of scores [N, n] for labels [N, n] in {−1, 0, 1}; NaN for a label that never holds."""
-    found = torch.full(labels.shape[1:], torch.nan)
-    for label in range(len(found)):
-        seen = labels[:, label] != 0
-        holds = labels[seen, label] > 0
-        if holds.any():
-            found[label] = binary_average_precision(scores[seen, label], holds.long())
-    return found
+    return torch.tensor([average_precision(*pair) for pair in zip(scores.T, labels.T, strict=True)])
 
 
 def losses(results: pd.DataFrame) -> pd.DataFrame:

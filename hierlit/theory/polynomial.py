@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linprog, lsq_linear
 
 Array = NDArray[np.float64]
 NORMS = ("l2", "l1")
@@ -213,7 +213,6 @@ def least_norm_ptf(
 
     Raises:
         ValueError: If no polynomial of that degree has the function's sign everywhere, or arguments are wrong.
-        ImportError: If scipy is missing.
     """
     checked(norm)
     if points is None:
@@ -250,7 +249,7 @@ def least_l2(rows: Array) -> tuple[Array | None, Array]:
     stacked = np.vstack([rows.T, np.ones(len(rows))])
     target = np.append(np.zeros(rows.shape[1]), 1.0)
     # bvls: nnls of scipy 1.17 stops short of the minimum for two functions of three variables at degree 2
-    solution = scipy_optimize().lsq_linear(stacked, target, (0, np.inf), "bvls", tol=1e-14, max_iter=10_000).x
+    solution = lsq_linear(stacked, target, (0, np.inf), "bvls", tol=1e-14, max_iter=10_000).x
     residual = stacked @ solution - target
     if -residual[-1] < 1e-9:
         return None, solution
@@ -261,9 +260,7 @@ def least_l2(rows: Array) -> tuple[Array | None, Array]:
 def least_l1(rows: Array) -> tuple[Array | None, Array]:
     """Min ‖c‖₁ subject to rows·c ≥ 1, and α; None where that is infeasible."""
     n = rows.shape[1]
-    found = scipy_optimize().linprog(
-        np.ones(2 * n), A_ub=np.hstack([-rows, rows]), b_ub=-np.ones(len(rows)), method="highs"
-    )
+    found = linprog(np.ones(2 * n), A_ub=np.hstack([-rows, rows]), b_ub=-np.ones(len(rows)), method="highs")
     if not found.success:
         return None, np.zeros(len(rows))
     return found.x[:n] - found.x[n:], -np.asarray(found.ineqlin.marginals)
@@ -279,17 +276,3 @@ def threshold_degree(table: ArrayLike, points: ArrayLike | None = None) -> int:
             continue
         return degree
     return k
-
-
-def scipy_optimize() -> ModuleType:
-    """scipy.optimize.
-
-    Raises:
-        ImportError: If scipy is missing.
-    """
-    try:
-        import scipy.optimize
-    except ImportError as error:
-        raise ImportError("PTFs of least norm need scipy: pip install 'hierlit[theory]'") from error
-    module: ModuleType = scipy.optimize
-    return module

@@ -32,7 +32,7 @@ from hierlit.data.tables.roles import ColumnRoles, Roles
 from hierlit.data.tables.rows import MISSING_TEXTS, Reading
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
-from hierlit.files import replace_file
+from hierlit.files import replace_text
 
 Names = list[str] | str | None
 
@@ -297,8 +297,7 @@ class LabelTable(HierarchyDataModule):
         Raises:
             OSError: If the file cannot be written.
         """
-        text = self.fitted.to_json().encode()
-        replace_file(Path(path), lambda sink: sink.write(text))
+        replace_text(Path(path), self.fitted.to_json())
 
     def state_dict(self) -> dict[str, Any]:
         """What predictions need of the training rows, for checkpoints."""
