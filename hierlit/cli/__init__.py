@@ -2,18 +2,21 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from lightning.pytorch.cli import LightningCLI
 
-from hierlit.cli.discover import DiscoverCLI
-from hierlit.cli.dry import DescribeCLI, PlanCLI
-from hierlit.cli.experiment import experiment
-from hierlit.cli.export import export
 from hierlit.cli.fit import run
 from hierlit.failures import explain_threads, failure_line, watch_launcher
 
-ALONE = {"export": export, "experiment": experiment}
-DRY = {command.name: command for command in (PlanCLI, DescribeCLI, DiscoverCLI)}
+COMMANDS = {
+    "plan": "dry.PlanCLI",
+    "describe": "dry.DescribeCLI",
+    "discover": "discover.DiscoverCLI",
+    "export": "export.export",
+    "experiment": "experiment.experiment",
+}
+"""Beside fit, validate, test and predict; imported when asked for, since a fit should not wait for what they need."""
 
 
 def main(args: Sequence[str] | None = None) -> LightningCLI | None:
@@ -29,11 +32,10 @@ def main(args: Sequence[str] | None = None) -> LightningCLI | None:
     watch_launcher()
     explain_threads()
     try:
-        if given and given[0] in DRY:
-            return DRY[given[0]](given[1:])
-        if given and given[0] in ALONE:
-            ALONE[given[0]](given[1:])
-            return None
+        if given and given[0] in COMMANDS:
+            module, _, name = COMMANDS[given[0]].partition(".")
+            made = getattr(import_module(f"hierlit.cli.{module}"), name)(given[1:])
+            return made if isinstance(made, LightningCLI) else None
         return run(args)
     except Exception as error:
         if line := failure_line(error):

@@ -34,7 +34,7 @@ from hierlit.trainers import check_trainer, strategy_problem
 EPILOG = (
     "And plan, which takes the arguments of fit and prints what it would cost; describe, which takes them and prints "
     "what the paper says of their hierarchy; discover, which takes them and looks for levels and parents of labels; "
-    "and export, which writes a checkpoint's weights or model to a file."
+    "export, which writes a checkpoint's weights or model to a file; and experiment, which makes the runs of one."
 )
 LINKED = ("n_inputs", "n_labels", "n_locations", "levels")
 
