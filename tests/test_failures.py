@@ -51,7 +51,7 @@ def test_a_disk_that_fills_up_after_a_block_is_met_before_the_next_one(tmp_path:
     assert_same_run(tmp_path / "full", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("size", [100, 400])
+@pytest.mark.parametrize("size", [pytest.param(100, marks=pytest.mark.slow), 400])
 def test_a_disk_too_full_for_a_table_loses_neither_the_block_nor_its_rows(size: int, tmp_path: Path) -> None:
     run(tmp_path / "whole", *RUN)
     code = """

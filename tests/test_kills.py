@@ -114,7 +114,9 @@ def whole(root: Path, solver: str, *ranks: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "solver", ["gradient", "exact", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joint", "double"))]
+)
 def test_killed_in_the_middle_of_an_epoch(solver: str, root: Path, tmp_path: Path) -> None:
     args = [*RUN, *SOLVERS[solver]]
     run(tmp_path, *args, *OFTEN, code=AT_BATCH, KILL_AT="143", KILL_WITH="9", expect=-9)
@@ -138,7 +140,8 @@ def test_killed_while_a_checkpoint_is_written(root: Path, tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.parametrize("rank", ["1", pytest.param("0", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
 def test_one_rank_of_two_is_killed(rank: str, root: Path, tmp_path: Path) -> None:
     args = [*RUN, *TWO]
     begun = time.monotonic()
@@ -179,6 +182,7 @@ def test_sigterm_to_one_rank_of_two_that_fill_their_streams_is_kept_for_the_firs
     assert_same_run(tmp_path, whole(root, "gradient", *TWO))
 
 
+@pytest.mark.slow
 def test_on_another_number_of_processes_a_run_goes_on_to_rounding(root: Path, tmp_path: Path) -> None:
     double, one = SOLVERS["double"], whole(root, "double")
     run(tmp_path, *RUN, *double, *OFTEN, code=AT_BATCH, KILL_AT="143", KILL_WITH="9", expect=-9)

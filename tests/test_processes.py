@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ from hierlit.plan.options import PlanOptions, Run, sizes_of
 from hierlit.plan.work import BlockWork
 
 SOLVERS = {"gradient": [], "exact": EXACT}
+QUICK = (("gradient", "64-true", 2), ("exact", "32-true", 3))
+CASES = [
+    pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
+    for case in product(SOLVERS, ("64-true", "32-true"), (2, 3))
+]
 BROKEN = """
 import torch
 from hierlit.task import LayerwiseTask
@@ -57,9 +63,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("processes")
 
 
-@pytest.mark.parametrize("n", [2, 3])
-@pytest.mark.parametrize("precision", ["64-true", "32-true"])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("solver", "precision", "n"), CASES)
 def test_processes_train_the_weights_that_one_does(solver: str, precision: str, n: int, root: Path) -> None:
     one, many = alone(root / f"{solver}-{precision}", solver, precision), root / f"{solver}-{precision}-{n}"
     ranks = ["--trainer.strategy", "ddp", "--trainer.devices", str(n)]
@@ -68,6 +72,7 @@ def test_processes_train_the_weights_that_one_does(solver: str, precision: str, 
     assert_alike(one, many, {"64-true": 1e-9, "32-true": 1e-4}[precision])
 
 
+@pytest.mark.slow
 def test_processes_train_jointly_what_one_does(root: Path, tmp_path: Path) -> None:
     args = [*RUN, *JOINT, "--trainer.precision", "64-true"]
     run(tmp_path / "one", *args)
