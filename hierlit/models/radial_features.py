@@ -1,6 +1,7 @@
 """A block's first layer of radial units, one around each of some training rows (ours)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hierlit.models.random_features import RandomFeatures, frozen
@@ -32,6 +33,7 @@ class RadialFeatures(RandomFeatures):
         n_features: Number q of features.
 
     Attributes:
+        n_used: Units that are computed, where the others are known to have weights of zero; q after loading.
         weight: w [q, fan_in].
         coordinates: c [fan_in], zero for a coordinate that is not read.
         power: p, 1 or 2.
@@ -39,6 +41,7 @@ class RadialFeatures(RandomFeatures):
 
     def __init__(self, fan_in: int, n_features: int) -> None:
         super().__init__(fan_in, 1)
+        self.n_used = n_features
         self.weight = frozen(torch.zeros(n_features, fan_in))
         self.mean = frozen(torch.zeros(n_features))
         self.coordinates = frozen(torch.ones(fan_in))
@@ -46,14 +49,15 @@ class RadialFeatures(RandomFeatures):
         del self.bias
 
     def preactivations(self, windows: Tensor) -> Tensor:
-        """−r² [..., q] of windows z [..., fan_in]."""
+        """−r² [..., n_used] of windows z [..., fan_in]."""
         windows = windows.to(self.weight) * self.coordinates
-        squared = squared_distances(windows.flatten(0, -2), self.weight * self.coordinates)
-        return squared.view(*windows.shape[:-1], len(self.weight)) * -self.scale.square()
+        squared = squared_distances(windows.flatten(0, -2), self.weight[: self.n_used] * self.coordinates)
+        return squared.view(*windows.shape[:-1], self.n_used) * -self.scale.square()
 
     def forward(self, windows: Tensor) -> Tensor:
         """Maps windows [..., fan_in] to centred features [..., q], of `dtype`."""
-        return (profile(-self.preactivations(windows), self.power) - self.mean).to(self.dtype)
+        used = profile(-self.preactivations(windows), self.power) - self.mean[: self.n_used]
+        return F.pad(used, (0, len(self.weight) - self.n_used)).to(self.dtype)
 
     def slopes(self, windows: Tensor) -> Tensor:
         """Not defined: a unit's slope is no multiple of its weight."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hierlit.metrics.average_precision import average_precision
 from hierlit.models.radial_features import RadialFeatures
 from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import is_count
@@ -18,13 +17,14 @@ from hierlit.solvers.accelerated import AcceleratedGradient
 from hierlit.solvers.base import Certificate, EpochSums, Solver
 from hierlit.solvers.chains import Chain, Kernel, RowKernel
 from hierlit.solvers.fold_ridge import FoldRidge
+from hierlit.solvers.kernel_choice import WORTH, Choice, Trials, climb
 
 if TYPE_CHECKING:
     from hierlit.task import LayerwiseTask
 
 BANDWIDTHS = (0.35, 0.5, 0.7, 1.0, 1.5)
 POWERS = (2.0, 1.0)
-ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 MOST_PAIRS = 32768
 """Pairs whose Gram matrix is still held: 4 GiB in float32."""
 
@@ -40,20 +40,21 @@ class CrossFittedSolver(Solver):
     A block's W¹ are windows of the training rows (`RadialFeatures`), all of them if there are units enough. Its kernel
     has a power and a bandwidth, in units of the standard deviation of all that the block reads. The first block reads
     the inputs, later ones the scores. The penalty is (λ/2)‖f‖², with the norm of f as a function of that kernel, and
-    without its intercept. Kernel and λ, one for all labels, are those of the highest average precision on rows left
-    out: on every fold in turn in the first block, on fold 0 in later ones, where no fit that is judged, nor any before
-    it, has seen that fold. They are found by climbing from one candidate to the next. A block that does not raise the
-    average precision stays at zero and ends the run.
+    without its intercept. Kernel and λ are those of the highest average precision on rows left out: on every fold in
+    turn in the first block, on fold 0 in later ones, where no fit that is judged, nor any before it, has seen that
+    fold. They are found by climbing from one candidate to the next, with one λ for all labels; a label then has another
+    where its squared error on rows left out says so (`Trials.by_label`). A block that does not raise the average
+    precision by `WORTH` stays at zero and ends the run.
 
     Args:
         bandwidths: Candidates for the bandwidth.
         powers: Candidates for the power: 2, Gaussian, or 1, Laplace's kernel, or both.
         alphas: Candidates for λ, as multiples of the kernel's mean diagonal over the rows.
         n_folds: Folds of the training rows.
-        choice_rows: Rows that choices are made on, drawn at random; the fit is to all rows.
+        choice_rows: Rows that λ is chosen on, drawn at random, and half of them for the kernel; the fit is to all rows.
 
     Attributes:
-        choices: Kernel and alpha of each block that was accepted.
+        choices: Kernel and alphas of each block that was accepted.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -68,7 +69,7 @@ class CrossFittedSolver(Solver):
         powers: list[float] | None = None,
         alphas: list[float] | None = None,
         n_folds: int = 5,
-        choice_rows: int = 4000,
+        choice_rows: int = 2500,
     ) -> None:
         self.bandwidths, self.powers = sorted(bandwidths or BANDWIDTHS), powers or list(POWERS)
         self.alphas = sorted(alphas or ALPHAS)
@@ -86,7 +87,7 @@ class CrossFittedSolver(Solver):
         if problems:
             raise ValueError("; ".join(problems))
         self.n_folds, self.choice_rows = n_folds, choice_rows
-        self.choices: list[tuple[Kernel, float]] = []
+        self.choices: list[Choice] = []
 
     def blocks_to_calibrate(self, task: LayerwiseTask) -> Sequence[int]:
         """None: scale and mean come with the choice."""
@@ -108,21 +109,30 @@ class CrossFittedSolver(Solver):
         if chosen is None:
             return
         self.choices.append(chosen)
-        self._kernel = self._make(task, self._fitted, chosen[0])
-        self._ridge = FoldRidge(self._kernel.gram(), chosen[1])
-        residual = self._residual(task, self._fitted)
-        offset = residual.mean(0)
-        self._change = self._ridge.left_out(residual - offset, self._fitted.folds) + offset
-        task.objective.regularization.fill_(self._ridge.penalty / len(residual))
+        self._kernel = self._make(task, self._fitted, chosen.kernel)
         self._fill(task.net.block(task.block).features)
-        slopes = self._kernel.weights(self._ridge.inverse @ (residual - offset))
-        task.active.data[:, : slopes.shape[1]], task.active.data[:, -1] = slopes, offset
+        self._solve_rows(task, chosen.alphas)
         task.streams.keep_features("train", task.block)
+
+    def _solve_rows(self, task: LayerwiseTask, alphas: Tensor) -> None:
+        """Goes to the minimum of F_k, where every label is observed; keeps what fits that left rows out predict."""
+        residual = self._residual(task, self._fitted)
+        offset, gram = residual.mean(0), self._kernel.gram()
+        residual -= offset
+        self._change, duals = torch.empty_like(residual), torch.empty_like(residual)
+        for alpha in alphas.unique().tolist():  # type: ignore[no-untyped-call]
+            own = alphas == alpha
+            self._ridge = FoldRidge(gram, alpha)
+            self._change[:, own] = self._ridge.left_out(residual[:, own], self._fitted.folds) + offset[own]
+            duals[:, own] = self._ridge.inverse @ residual[:, own]
+            task.objective.regularization[own] = self._ridge.penalty / len(residual)
+        slopes = self._kernel.weights(duals)
+        task.active.data[:, : slopes.shape[1]], task.active.data[:, -1] = slopes, offset
 
     def _fill(self, features: RandomFeatures) -> None:
         """Gives a block the units; those beyond the rows stay out of use, with weights of zero."""
         assert isinstance(features, RadialFeatures)
-        n_units = len(self._kernel.units)
+        features.n_used = n_units = len(self._kernel.units)
         features.weight[:n_units], features.mean[:n_units] = self._kernel.units, self._kernel.means
         features.coordinates.copy_(self._kernel.coordinates)
         features.power.fill_(self._kernel.power)
@@ -151,41 +161,21 @@ class CrossFittedSolver(Solver):
             )
         self._judged = self._fitted.some(self.choice_rows, task.weight_seed)
 
-    def _choose(self, task: LayerwiseTask) -> tuple[Kernel, float] | None:
-        """The best kernel and alpha, None if none raises the average precision; moves the judged rows on."""
-        chain, is_first = self._judged, task.block == 0
-        residual, labels = self._residual(task, chain), chain.labels.flatten(0, 1)
-        scores = chain.stream[..., task.net.n_inputs :].flatten(0, 1)
-        judged = torch.ones_like(chain.folds, dtype=torch.bool) if is_first else chain.folds == 0
-        without = None if is_first else 0
-        offset = residual[judged if is_first else ~judged].mean(0)
-        tried: dict[tuple[Kernel, float], float] = {}
-        grams: dict[Kernel, Tensor] = {}
+    def _choose(self, task: LayerwiseTask) -> Choice | None:
+        """The best kernel and λs, None if they are not worth a block; keeps what they predict of the judged rows."""
 
-        def precision(kernel: Kernel, alpha: float) -> float:
-            if (kernel, alpha) not in tried:
-                if kernel not in grams:
-                    grams.clear()
-                    grams[kernel] = self._make(task, chain, kernel).gram()
-                ridge = FoldRidge(grams[kernel], alpha)
-                change = ridge.left_out(residual - offset, chain.folds, without, judged) + offset
-                tried[kernel, alpha] = average_precision((scores + change)[judged], labels[judged])
-            return tried[kernel, alpha]
+        def trials(chain: Chain) -> Trials:
+            gram = lambda chain, kernel: self._make(task, chain, kernel).gram()  # noqa: E731
+            return Trials(chain, self._residual(task, chain), task.net.n_inputs, task.block == 0, gram)
 
-        def best_precision(power: float, bandwidth: float) -> float:
-            start = max(tried, key=tried.__getitem__)[1] if tried else self.alphas[len(self.alphas) // 2]
-            return climb(self.alphas, start, partial(precision, Kernel(power, bandwidth)))[0]
-
-        for power in self.powers:
-            middle = self.bandwidths[len(self.bandwidths) // 2]
-            climb(self.bandwidths, middle, partial(best_precision, power))
-        (kernel, alpha), best = max(tried.items(), key=lambda item: item[1])
-        if not best > average_precision(scores[judged], labels[judged]):
+        few = trials(self._judged.some(self.choice_rows // 2, task.weight_seed))
+        kernel, alpha = few.search(self.powers, self.bandwidths, self.alphas)
+        judged = trials(self._judged)
+        precision, alpha = climb(self.alphas, alpha, partial(judged.precision, kernel))
+        if not precision > judged.start() + WORTH:
             return None
-        offset = residual[chain.folds != 0].mean(0)
-        ridge = FoldRidge(self._make(task, chain, kernel).gram(), alpha)
-        self._judged_change = ridge.left_out(residual - offset, chain.folds, 0) + offset
-        return kernel, alpha
+        alphas, self._judged_change = judged.by_label(kernel, alpha, self.alphas)
+        return Choice(kernel, alphas)
 
     def _residual(self, task: LayerwiseTask, chain: Chain) -> Tensor:
         """Residuals y − ŷ [m·|G|, n], by weight."""
@@ -209,7 +199,7 @@ class CrossFittedSolver(Solver):
         return AcceleratedGradient([task.active], 1.0, precondition=self._solve)
 
     def _solve(self, gradient: Tensor) -> Tensor:
-        """The step of a gradient [n, q+1], by the rows; the intercept's is the gradient itself.
+        """The step of a gradient [n, q+1], by the rows and the largest λ; the intercept's is the gradient itself.
 
         In white coordinates it is g(ΨᵀΨ/m + λ)⁻¹ = (g − gΨᵀ(K + mλ)⁻¹Ψ)/λ.
         """
@@ -248,21 +238,3 @@ class CrossFittedSolver(Solver):
         task.active.grad = self._gradient(task, sums)[0]
         task.optimizers().step()  # type: ignore[union-attr]
         task.active.grad = None
-
-
-def climb(values: Sequence[float], start: float, height: Callable[[float], float]) -> tuple[float, float]:
-    """The height and the value where it is highest: up from `start` to one side, or else to the other.
-
-    Args:
-        values: Candidates, ascending.
-        start: One of them.
-        height: Of a value; taken to have one peak.
-    """
-    place, top = values.index(start), height(start)
-    for step in (-1, 1):
-        moved = False
-        while 0 <= place + step < len(values) and (there := height(values[place + step])) > top:
-            place, top, moved = place + step, there, True
-        if moved:
-            break
-    return top, values[place]

@@ -11,7 +11,7 @@ from hierlit.losses import LogisticLoss
 from hierlit.metrics import average_precision
 from hierlit.models import Window1d
 from hierlit.solvers import CrossFittedSolver, ExactSolver, Solver
-from hierlit.solvers.cross_fitted import climb
+from hierlit.solvers.kernel_choice import climb
 from hierlit.task import LayerwiseTask
 
 Fit = Callable[..., L.Trainer]
