@@ -385,7 +385,8 @@ def test_a_run_cut_short_and_gone_on_with_explains_as_a_whole_one(tmp_path: Path
     assert over.unlearned == [] and (Path(cli.trainer.log_dir) / "unlearned.csv").read_text() == written
 
 
-@pytest.mark.parametrize("solver", [EXACT, pytest.param(JOINT, marks=pytest.mark.slow)], ids=["exact", "joint"])
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [EXACT, JOINT], ids=["exact", "joint"])
 def test_two_processes_explain(solver: list[str], tmp_path: Path) -> None:
     args = [*RUN, *solver, *TWO, "--model.n_features", "12", "--model.proximity.size", "1"]
     printed = run(tmp_path, *args, "--trainer.enable_progress_bar", "false")

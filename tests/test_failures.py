@@ -120,7 +120,7 @@ main()
     assert "block=001" in checkpoints(tmp_path)[-1].name
 
 
-@pytest.mark.parametrize("ranks", [[], TWO], ids=["alone", "two ranks"])
+@pytest.mark.parametrize("ranks", [[], pytest.param(TWO, marks=pytest.mark.slow)], ids=["alone", "two ranks"])
 def test_numbers_that_are_not_finite_are_named_by_block_epoch_and_batch(ranks: list[str], tmp_path: Path) -> None:
     code = """
 import torch

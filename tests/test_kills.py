@@ -115,7 +115,7 @@ def whole(root: Path, solver: str, *ranks: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "solver", ["gradient", "exact", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joint", "double"))]
+    "solver", [pytest.param(name, marks=[] if name == "exact" else pytest.mark.slow) for name in SOLVERS]
 )
 def test_killed_in_the_middle_of_an_epoch(solver: str, root: Path, tmp_path: Path) -> None:
     args = [*RUN, *SOLVERS[solver]]

@@ -99,7 +99,7 @@ def assert_alike(one: Path, many: Path, tolerance: float) -> None:
     }
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ["gradient", pytest.param("exact", marks=pytest.mark.slow)])
 def test_processes_that_do_not_add_up_are_stopped_with_one_line(solver: str, tmp_path: Path) -> None:
     printed = run(tmp_path, *RUN, *SOLVERS[solver], *TWO, code=BROKEN, expect=None)
     assert "the network after block 1 is not the same on ranks [0, 1]: blocks.0.weight, blocks.0.features." in printed
@@ -107,7 +107,11 @@ def test_processes_that_do_not_add_up_are_stopped_with_one_line(solver: str, tmp
     assert "block 1/3" not in printed
 
 
-@pytest.mark.parametrize("args", [[], EXACT, [*EXACT, "--model.adaptation.redraws", "2"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "args",
+    [[], pytest.param(EXACT, marks=pytest.mark.slow), [*EXACT, "--model.adaptation.redraws", "2"]],
+    ids=["gradient", "exact", "adaptive"],
+)
 def test_a_block_adds_up_as_many_bytes_as_planned(args: list[str], tmp_path: Path) -> None:
     printed = run(tmp_path, *RUN, *args, *TWO, code=COUNTED)
     sent = [int(line.split()[1]) for line in printed.splitlines() if line.startswith("BYTES")]

@@ -220,7 +220,11 @@ MINE = ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=logs", 
 BOTH = [*MINE, "--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=tables", "--trainer.logger.name=too"]
 
 
-@pytest.mark.parametrize("loggers", [CSV, MINE, BOTH], ids=["csv", "tensorboard", "both"])
+@pytest.mark.parametrize(
+    "loggers",
+    [pytest.param(CSV, marks=pytest.mark.slow), pytest.param(MINE, marks=pytest.mark.slow), BOTH],
+    ids=["csv", "tensorboard", "both"],
+)
 def test_a_run_goes_on_in_the_logs_of_its_own_loggers(
     loggers: list[str], whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from hierlit.theory import (
 )
 
 ALL_OF_3 = [tuple(2 * (code >> bit & 1) - 1 for bit in range(8)) for code in range(256)]
+DEGREES = [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
 tables = st.integers(1, 5).flatmap(lambda k: st.lists(st.sampled_from([-1, 1]), min_size=2**k, max_size=2**k))
 
 
@@ -81,7 +82,7 @@ def least_l1_by_vertices(rows: np.ndarray) -> float:
     return best
 
 
-@pytest.mark.parametrize("degree", [1, 2, 3])
+@pytest.mark.parametrize("degree", DEGREES)
 def test_least_l2_norms_of_all_functions_of_three_variables(degree: int) -> None:
     for table in ALL_OF_3:
         expected = least_l2_by_faces(rows_of(table, degree))
@@ -95,7 +96,7 @@ def test_least_l2_norms_of_all_functions_of_three_variables(degree: int) -> None
         assert (np.array(table) * found.polynomial(cube(3))).min() >= 1 - 1e-9
 
 
-@pytest.mark.parametrize("degree", [1, 2, 3])
+@pytest.mark.parametrize("degree", DEGREES)
 def test_least_l1_norms_of_all_functions_of_three_variables(degree: int) -> None:
     for table in ALL_OF_3:
         expected = least_l1_by_vertices(rows_of(table, degree))
