@@ -17,8 +17,8 @@ from hierlit.models.resnet import HierarchicalResNet
 if TYPE_CHECKING:
     from hierlit.stream import StreamCache
 
-JITTER = 1e-5
-"""Added to the diagonal of the units' own kernel."""
+JITTER = 1e-7
+"""Added to the diagonal of the units' own kernel, for each unit: about what rounding takes away."""
 
 
 class Kernel(NamedTuple):
@@ -104,7 +104,7 @@ class RowKernel:
     @cached_property
     def factor(self) -> Tensor:
         """Cholesky factor L [q, q] of the units' own kernel: their squared norm as a function is ‖LᵀA‖²."""
-        return self._factorise(JITTER)
+        return self._factorise(JITTER * len(self.units))
 
     def _factorise(self, jitter: float) -> Tensor:
         own = self.table[self._chosen] + self.means

@@ -4,6 +4,34 @@ import torch
 from torch import Tensor
 
 
+def penalty_of(gram: Tensor, alpha: float) -> float:
+    """λ of an alpha in units of the mean diagonal of K [m, m]."""
+    return alpha * max(float(gram.diagonal().mean()), torch.finfo(gram.dtype).tiny)
+
+
+def factorise(gram: Tensor, penalty: float) -> tuple[Tensor, float]:
+    """The Cholesky factor of K + λ, and λ: ten times what was asked for while rounding leaves K + λ indefinite."""
+    shifted = gram.clone()
+    shifted.diagonal().add_(penalty)
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    if failed and not shifted.isfinite().all():
+        raise FloatingPointError("the features are not finite: check the size of the inputs")
+    return factorise(gram, 10 * penalty) if failed else (factor, penalty)
+
+
+def held_out(gram: Tensor, residual: Tensor, held: Tensor, alpha: float) -> Tensor:
+    """What a fit to the other rows predicts of those held, [h, n].
+
+    Args:
+        gram: K [m, m].
+        residual: R [m, n], what is regressed.
+        held: Which rows [m] are held out.
+        alpha: λ, as for `FoldRidge`.
+    """
+    factor, _ = factorise(gram[~held][:, ~held], penalty_of(gram, alpha))
+    return gram[held][:, ~held] @ torch.cholesky_solve(residual[~held], factor)
+
+
 class FoldRidge:
     """The minimiser of ‖R − ΦA‖² + λ‖A‖² by K = ΦΦᵀ: A = Φᵀ(K + λ)⁻¹R, for any R.
 
@@ -17,16 +45,7 @@ class FoldRidge:
     """
 
     def __init__(self, gram: Tensor, alpha: float) -> None:
-        self.penalty = alpha * max(float(gram.diagonal().mean()), torch.finfo(gram.dtype).tiny)
-        shifted = gram.clone()
-        shifted.diagonal().add_(self.penalty)
-        factor, failed = torch.linalg.cholesky_ex(shifted)
-        if failed and not shifted.isfinite().all():
-            raise FloatingPointError("the features are not finite: check the size of the inputs")
-        if failed:
-            self.__init__(gram, 10 * alpha)  # type: ignore[misc]
-            return
-        del shifted
+        factor, self.penalty = factorise(gram, penalty_of(gram, alpha))
         self.inverse = torch.cholesky_inverse(factor)
 
     def left_out(

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from hierlit.metrics.average_precision import average_precision
 from hierlit.solvers.chains import Chain, Kernel
-from hierlit.solvers.fold_ridge import FoldRidge
+from hierlit.solvers.fold_ridge import FoldRidge, held_out
 
 HELD = 0
 """The fold that no fit has seen, nor any before it, wherever later blocks are judged."""
-WORTH = 5e-4
+SMALLER, LARGER = 2, 4
+"""How far from the common λ a label's own may be, in steps among the candidates."""
+WORTH = 1e-3
 """Average precision that a block must add, and labels' own λs: each is a further fit."""
 
 
@@ -43,8 +45,7 @@ class Trials:
         self.chain, self.residual, self._gram = chain, residual, partial(gram, chain)
         self.labels, self.scores = chain.labels.flatten(0, 1), chain.stream[..., n_inputs:].flatten(0, 1)
         self.held = chain.folds == HELD
-        self._judged = torch.ones_like(self.held) if is_first else self.held
-        self._without = None if is_first else HELD
+        self._is_first, self._judged = is_first, torch.ones_like(self.held) if is_first else self.held
         self._offset = residual[self._judged if is_first else ~self.held].mean(0)
         self._tried: dict[tuple[Kernel, float], float] = {}
         self._last: tuple[Kernel | None, Tensor] = (None, residual)
@@ -62,9 +63,12 @@ class Trials:
     def precision(self, kernel: Kernel, alpha: float) -> float:
         """Average precision with one λ for all labels."""
         if (kernel, alpha) not in self._tried:
-            ridge = FoldRidge(self.gram(kernel), alpha)
-            change = ridge.left_out(self.residual - self._offset, self.chain.folds, self._without, self._judged)
-            scores = (self.scores + change + self._offset)[self._judged]
+            gram, residual = self.gram(kernel), self.residual - self._offset
+            if self._is_first:
+                change = FoldRidge(gram, alpha).left_out(residual, self.chain.folds)
+            else:
+                change = held_out(gram, residual, self.held, alpha)
+            scores = self.scores[self._judged] + change + self._offset
             self._tried[kernel, alpha] = average_precision(scores, self.labels[self._judged])
         return self._tried[kernel, alpha]
 
@@ -100,9 +104,8 @@ class Trials:
         counts = rows.sum(0).clamp(min=2)
         chosen, own = shared.clone(), torch.full_like(offset, common)
         least = torch.zeros_like(offset)
-        for alpha in alphas:
-            if alpha == common:
-                continue
+        place = alphas.index(common)
+        for alpha in (*alphas[max(0, place - SMALLER) : place], *alphas[place + 1 : place + 1 + LARGER]):
             change = change_of(alpha)
             more = ((change - self.residual).square() - (shared - self.residual).square()) * rows
             mean = more.sum(0) / counts
