@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
+from itertools import zip_longest
 from numbers import Integral, Real
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from joblib import effective_n_jobs
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
@@ -28,17 +27,17 @@ from hierlit.data.arrays import ArrayHierarchy
 from hierlit.data.checks import at_least, raise_problems, within
 from hierlit.figures import draw_staircase
 from hierlit.losses import MarginLoss
-from hierlit.models import Proximity
+from hierlit.models import HierarchicalResNet, Proximity
+from hierlit.models.resnet import RADIAL
 from hierlit.probabilities import Calibration, Floats, consistent, descendants
 from hierlit.report import BlockReport, level_rows
-from hierlit.solvers import ExactSolver, GradientSolver, Solver
+from hierlit.solvers import CrossFittedSolver, ExactSolver, GradientSolver, Solver
 from hierlit.targets import ZERO_LABELS, ClassTargets, LabelTargets, as_array
 from hierlit.task import LayerwiseTask
-from hierlit.trainers import fit_in_memory
+from hierlit.trainers import fit_in_memory, threads
 from hierlit.unobserved import TREATMENTS
 
-SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver}
-NUMBERS_AT_ONCE = 2**23
+SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver, "cross_fitted": CrossFittedSolver}
 LARGEST_SEED = 2**31 - 1
 
 
@@ -67,7 +66,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         zero_labels: What 0 means in labels: negative, not_observed, or auto: negative if there is no −1 at all, not
             observed if each label with a 0 has a −1 too and none is NaN, an error otherwise. With a treatment of labels
             that are not observed, `auto` is not_observed.
-        solver: `exact`, `gradient`, or a `Solver`.
+        solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around the
+            training rows, up to 32,768 of them, with kernel, λ of each label and number of blocks chosen by rows left
+            out. It has no use for n_features, beta, activation, regularization, adaptation and acceptance.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
         acceptance_fraction: Share of the training rows set aside to decide acceptance, in [0, 1).
@@ -83,6 +84,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             then raised to those of a label's descendants, so that none is above its parents.
         accelerator: Lightning's name of the device to fit on: auto, cpu, gpu, ...
         n_jobs: Threads of the CPU to fit and predict with; −1 for all, torch's own number when None.
+        n_draws: Networks, of as many draws of the frozen weights, whose scores are averaged.
         random_state: Seed of the frozen weights, the splits and the batches; new ones at each fit when None.
         verbose: Show progress and Lightning's messages.
 
@@ -90,10 +92,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         classes_ (NDArray): The classes, sorted; of labels, their columns' names if `y` was a data frame, or numbers.
         net_ (HierarchicalResNet): The trained network, on the CPU, in float64: a row's scores do not depend on the
             other rows of its batch. Predictions are computed where it is.
+        nets_ (tuple[HierarchicalResNet, ...]): The networks of all draws, that one first.
         calibration_ (Calibration): Log-odds as a function of the network's scores ŷ.
-        blocks_ (list[BlockReport]): What is known of each block: certificate, epochs, accepted labels, ...
+        blocks_ (list[BlockReport]): What is known of each block of `net_`: certificate, epochs, accepted labels, ...
         levels_ (list[int]): The levels, ascending; [1] if none were given.
-        level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of ŷ on the validation rows after each block.
+        level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of its ŷ on the validation rows.
         n_features_in_ (int): Input channels d.
         feature_names_in_ (NDArray): Names of the inputs [d], if X was a data frame whose columns are all called by
             strings.
@@ -122,6 +125,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         hierarchy: Sequence[tuple[Any, Any]] | None = None,
         accelerator: str = "auto",
         n_jobs: int | None = None,
+        n_draws: int = 1,
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
     ) -> None:
@@ -135,7 +139,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.max_epochs_per_block, self.stop_when_learned = max_epochs_per_block, stop_when_learned
         self.batch_size = batch_size
         self.levels, self.val_fraction, self.hierarchy = levels, val_fraction, hierarchy
-        self.accelerator, self.n_jobs = accelerator, n_jobs
+        self.accelerator, self.n_jobs, self.n_draws = accelerator, n_jobs, n_draws
         self.random_state, self.verbose = random_state, verbose
 
     def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> HierarchicalClassifier:
@@ -169,21 +173,14 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             levels=self.levels,
             val_fraction=self.val_fraction,
             batch_size=self.batch_size,
-            acceptance_fraction=self.acceptance_fraction,
+            acceptance_fraction=0.0 if self._is_cross_fitted else self.acceptance_fraction,
             data_seed=seed,
             positives_only=True,
         )
-        training = LayerwiseTraining(
-            max_epochs_per_block=self.max_epochs_per_block,
-            acceptance=self.acceptance,
-            stop_when_learned=self.stop_when_learned,
-        )
-        task, record = self._task(data, seed), BlockRecord()
-        callbacks = [training, *([BlockProgress()] if self.verbose else []), record]
         with threads(self.n_jobs), torch.random.fork_rng(devices=[]):
-            fit_in_memory(task, data, callbacks, self.accelerator, self.verbose)
-        self.net_, self.blocks_, self.levels_ = task.net.cpu().double(), record.blocks, record.levels
-        self.level_accuracy_ = np.array(record.accuracy)
+            self.nets_, records = zip(*(self._train(data, seed + draw) for draw in range(self.n_draws)), strict=True)
+        self.net_, record = self.nets_[0], records[0]
+        self.blocks_, self.levels_, self.level_accuracy_ = record.blocks, record.levels, np.array(record.accuracy)
         self._calibrate(data)
         return self
 
@@ -249,7 +246,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     def _problems(self) -> list[str]:
         problems = at_least(1, n_blocks=self.n_blocks, n_features=self.n_features, batch_size=self.batch_size)
-        problems += at_least(1, max_epochs_per_block=self.max_epochs_per_block)
+        problems += at_least(1, max_epochs_per_block=self.max_epochs_per_block, n_draws=self.n_draws)
         if isinstance(self.random_state, Real):
             problems += at_least(0, random_state=self.random_state)
         problems += within("acceptance_fraction", self.acceptance_fraction, "[0, 1)")
@@ -298,6 +295,28 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             raise ValueError(f"hierarchy must have edges between labels, of classes_, got {unknown[0]!r}")
         return descendants([(numbers[parent], numbers[child]) for parent, child in self.hierarchy], len(numbers))
 
+    def _train(self, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
+        """A network of this seed, trained."""
+        training = LayerwiseTraining(
+            max_epochs_per_block=self.max_epochs_per_block,
+            acceptance="none" if self._is_cross_fitted else self.acceptance,
+            stop_when_learned=self.stop_when_learned,
+        )
+        task, record = self._task(data, seed), BlockRecord()
+        callbacks = [training, *([BlockProgress()] if self.verbose else []), record]
+        fit_in_memory(task, data, callbacks, self.accelerator, self.verbose)
+        return task.net.cpu().double(), record
+
+    @property
+    def _is_cross_fitted(self) -> bool:
+        return isinstance(self.solver, CrossFittedSolver) or self.solver == "cross_fitted"
+
+    def _features(self, data: ArrayHierarchy) -> dict[str, Any]:
+        """A block's first layer: what was asked for, or units for all training rows."""
+        if self._is_cross_fitted:
+            return {"activation": RADIAL, "n_features": data.n_rows["train"] * data.n_locations}
+        return {"activation": self.activation, "n_features": self.n_features, "adaptation": self.adaptation}
+
     def _task(self, data: ArrayHierarchy, seed: int) -> LayerwiseTask:
         return LayerwiseTask(
             data.n_inputs,
@@ -306,15 +325,13 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             data.levels,
             self.proximity,
             n_blocks=self.n_blocks,
-            n_features=self.n_features,
             beta=self.beta,
-            activation=self.activation,
             loss=self.loss,
             unobserved=self.unobserved,
             solver=copy.deepcopy(self.solver) if isinstance(self.solver, Solver) else SOLVERS[self.solver](),
             regularization=self.regularization,
-            adaptation=self.adaptation,
             weight_seed=seed,
+            **self._features(data),
         )
 
     def _calibrate(self, data: ArrayHierarchy) -> None:
@@ -339,17 +356,13 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 is_binary = isinstance(self._targets, ClassTargets) and log_odds.shape[1] == 1
                 yield log_odds[:, 0] if is_binary else log_odds
 
-    @torch.no_grad()
     def _stages(self, inputs: NDArray[np.float32]) -> Iterator[Floats]:
-        """The network's scores ŷ [N, |G|, n] after each block, computed a few rows at a time."""
-        net = self.net_
-        stream = net.embed(torch.from_numpy(inputs).to(net.block(0).weight))
-        width = sum(net.block(0).features.weight.shape)
-        step = max(1, NUMBERS_AT_ONCE // (net.n_locations * width))
-        for index in range(int(net.n_trained)):
-            for rows in torch.split(stream, step):
-                rows.copy_(net.advance(rows, index))
-            yield net.scores(stream).cpu().numpy().copy()
+        """The scores ŷ [N, |G|, n] after each block, means over the networks."""
+        rows = torch.from_numpy(inputs)
+        scores: tuple[Tensor, ...] = (torch.empty(0),) * len(self.nets_)
+        for found in zip_longest(*(net.staged_scores(rows) for net in self.nets_)):
+            scores = tuple(old if new is None else new for old, new in zip(scores, found, strict=True))
+            yield torch.stack(scores).mean(0).cpu().numpy()
 
     def _probabilities(self, log_odds: Floats) -> Floats:
         probabilities: Floats = expit(log_odds)
@@ -406,15 +419,3 @@ class BlockRecord(L.Callback):
             self.blocks.append(replace(report, train={name: value.cpu() for name, value in report.train.items()}))
             self.levels = [int(row["level"]) for row in rows]
             self.accuracy.append([row["accuracy"] for row in rows])
-
-
-@contextmanager
-def threads(n_jobs: int | None) -> Iterator[None]:
-    """Has torch compute with as many threads as joblib makes of `n_jobs`, or with as many as before when None."""
-    before = torch.get_num_threads()
-    if n_jobs is not None:
-        torch.set_num_threads(effective_n_jobs(n_jobs))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,11 +1,15 @@
-"""The trainer of fits in memory, and which trainers make sense here at all."""
+"""The trainer and the threads of fits in memory, and which trainers make sense here at all."""
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import lightning as L
+import torch
+from joblib import effective_n_jobs
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
@@ -63,6 +67,18 @@ def fit_in_memory(
             ).fit(task, datamodule=data)
         finally:
             logger.setLevel(level)
+
+
+@contextmanager
+def threads(n_jobs: int | None) -> Iterator[None]:
+    """Has torch compute with as many threads as joblib makes of `n_jobs`, or with as many as before when None."""
+    before = torch.get_num_threads()
+    if n_jobs is not None:
+        torch.set_num_threads(effective_n_jobs(n_jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_trainer(trainer: L.Trainer) -> None:

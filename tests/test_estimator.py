@@ -13,6 +13,7 @@ import pytest
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -22,7 +23,7 @@ from hierlit.data import CellularAutomaton
 from hierlit.estimator import HierarchicalClassifier
 from hierlit.losses import SquaredHingeLoss
 from hierlit.models import Window1d
-from hierlit.solvers import GradientSolver
+from hierlit.solvers import CrossFittedSolver, GradientSolver
 
 matplotlib.use("Agg")
 LEVELS = [1, 1, 1, 1, 2, 2, 3]
@@ -56,6 +57,37 @@ def test_learns_a_hierarchy(fitted) -> None:
     assert [block.block for block in fitted.blocks_] == [1, 2, 3]
 
 
+def noisy(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normal inputs [n, 20], and rare labels that depend on three of them with much noise."""
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(n, 20))
+    return x, (x[:, :5] + x[:, 5:10] * x[:, 10:15] + 2 * draw.normal(size=(n, 5)) > 2).astype(float)
+
+
+@pytest.mark.parametrize("solver", ["cross_fitted", CrossFittedSolver(n_folds=3)])
+def test_a_cross_fitted_solver_sets_what_a_person_would_have_to(solver) -> None:
+    (x, y), (at, expected) = noisy(500, 0), noisy(1000, 1)
+    chosen = HierarchicalClassifier(solver=solver, acceptance_fraction=0.3).fit(x, y)
+    default = HierarchicalClassifier(n_blocks=2).fit(x, y)
+    by_choice, by_default = (
+        average_precision_score(expected, model.predict_proba(at), average="micro") for model in (chosen, default)
+    )
+    assert by_choice > by_default + 0.05
+    assert chosen.net_.activation == "radial" and len(chosen.net_.block(0).features.weight) == 450
+
+
+def test_scores_of_several_draws_are_averaged() -> None:
+    (x, y), (at, _) = noisy(300, 0), noisy(50, 1)
+    model = small(n_blocks=2, n_draws=3, acceptance="none", random_state=5).fit(x, y)
+    alone = small(n_blocks=2, acceptance="none", random_state=5).fit(x, y)
+    assert len(model.nets_) == 3 and model.nets_[0] is model.net_
+    assert torch.equal(model.net_.block(0).weight, alone.net_.block(0).weight)
+    inputs = torch.tensor(at[:, None])
+    mean = sum(net(inputs) for net in model.nets_)[:, 0].detach().numpy() / 3
+    np.testing.assert_allclose(model.calibration_.log_odds(mean), model.decision_function(at), atol=1e-6)
+    assert not torch.equal(model.nets_[1].block(0).features.weight, model.net_.block(0).features.weight)
+
+
 def test_predictions_are_those_of_the_network(fitted, monkeypatch) -> None:
     x, y = parities(50, seed=1)
     with torch.no_grad():
@@ -68,7 +100,7 @@ def test_predictions_are_those_of_the_network(fitted, monkeypatch) -> None:
     np.testing.assert_allclose(log_odds, direct, rtol=1e-9)
     predicted = fitted.predict(x)
     np.testing.assert_array_equal(predicted, np.where(direct > 0, 1, -1))
-    monkeypatch.setattr(hierlit.estimator, "NUMBERS_AT_ONCE", 3000)
+    monkeypatch.setattr("hierlit.models.resnet.NUMBERS_AT_ONCE", 3000)
     np.testing.assert_allclose(fitted.decision_function(torch.tensor(x)), direct, rtol=1e-9)
     partly = np.where(np.arange(7) < 4, y, 0)
     assert fitted.score(x, partly) == (predicted == y)[:, :4].mean()
@@ -160,8 +192,8 @@ def test_must_be_fitted_first(method) -> None:
         ({"n_features": 2.5, "random_state": -1}, r"n_features must .* got 2.5; random_state must be .* >= 0, got -1"),
         ({"beta": 1.0}, r"beta must be in \[0, 1\), got 1.0"),
         ({"activation": "swish"}, "activation must be one of relu, .*got 'swish'"),
-        ({"solver": "adam"}, "solver must be one of exact, gradient or a Solver, got 'adam'"),
-        ({"solver": ["exact"]}, r"solver must be one of exact, gradient or a Solver, got \['exact'\]"),
+        ({"solver": "adam"}, "solver must be one of exact, gradient, cross_fitted or a Solver, got 'adam'"),
+        ({"solver": ["exact"]}, r"solver must be one of exact, gradient, cross_fitted or a Solver, got \['exact'\]"),
         ({"loss": "hinge"}, "loss must be a MarginLoss or None, got 'hinge'"),
         ({"proximity": 3}, "proximity must be a Proximity or None, got 3"),
         ({"acceptance": "lenient"}, "acceptance must be one of none, gain, strict, got 'lenient'"),

@@ -21,7 +21,13 @@ def small(**arguments: object) -> HierarchicalClassifier:
     return HierarchicalClassifier(**({"n_blocks": 2, "n_features": 40} | arguments))
 
 
-@parametrize_with_checks([small(), small(n_blocks=1, solver="gradient", acceptance="none", acceptance_fraction=0)])
+@parametrize_with_checks(
+    [
+        small(),
+        small(n_blocks=1, solver="gradient", acceptance="none", acceptance_fraction=0),
+        small(solver="cross_fitted"),
+    ]
+)
 def test_passes_the_checks_of_scikit_learn(estimator, check) -> None:
     """Of binary, multi-class and multi-label targets; none is expected to fail."""
     check(estimator)

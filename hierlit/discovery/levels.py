@@ -130,9 +130,4 @@ def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, share
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         fit_in_memory(task, data, [layerwise], "cpu", limit_val_batches=0)
-    stages = []
-    stream = task.net.embed(rows.inputs[held])
-    for block in range(task.block):
-        stream = torch.cat([task.net.advance(part, block) for part in torch.split(stream, ROWS_AT_ONCE)])
-        stages.append(task.net.scores(stream))
-    return torch.stack(stages)
+    return torch.stack(list(task.net.staged_scores(rows.inputs[held])))

@@ -1,5 +1,6 @@
 """The paper's network: a residual stream that every block reads through random features and writes scores to."""
 
+from collections.abc import Iterator
 from numbers import Integral
 
 import torch
@@ -11,6 +12,8 @@ from hierlit.models.radial_features import RadialFeatures
 from hierlit.models.random_features import ACTIVATIONS, BIASES, ROUNDINGS, RandomFeatures, frozen
 
 RADIAL = "radial"
+NUMBERS_AT_ONCE = 2**23
+"""Features that `staged_scores` computes at a time."""
 INPUT_SCALES = ("fan_in", "live", "rms")
 OUTPUTS = ("split", "orthogonal")
 
@@ -214,6 +217,16 @@ class HierarchicalResNet(nn.Module):
         for index in range(int(self.n_trained)):
             stream = self.advance(stream, index)
         return stream
+
+    @torch.no_grad()
+    def staged_scores(self, inputs: Tensor) -> Iterator[Tensor]:
+        """Yields the scores [N, |G|, n] of inputs [N, |G|, d] after each trained block, a few rows at a time."""
+        stream = self.embed(inputs.to(self.block(0).weight))
+        width = sum(self.block(0).features.weight.shape)
+        for index in range(int(self.n_trained)):
+            parts = torch.split(stream, max(1, NUMBERS_AT_ONCE // (self.n_locations * width)))
+            stream = torch.cat([self.advance(part, index) for part in parts])
+            yield self.scores(stream)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Label scores [B, |G|, n] of inputs [B, |G|, d]; a block not yet trained is the identity."""
