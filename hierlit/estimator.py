@@ -67,8 +67,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             observed if each label with a 0 has a −1 too and none is NaN, an error otherwise. With a treatment of labels
             that are not observed, `auto` is not_observed.
         solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around the
-            training rows, up to 32,768 of them, with kernel, λ of each label and number of blocks chosen by rows left
-            out. It has no use for n_features, beta, activation, regularization, adaptation and acceptance.
+            training rows, of which there must be 20,000 at most, with kernel, λ of each label and number of blocks
+            chosen by rows left out. It reads no n_features, beta, activation, regularization, adaptation, acceptance.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
         acceptance_fraction: Share of the training rows set aside to decide acceptance, in [0, 1).
@@ -260,7 +260,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(self, name)!r}")
         if self.adaptation is not None and self.acceptance_fraction == 0:
             problems.append("acceptance_fraction must be positive for an adaptation, got 0")
-        if self.acceptance != "none" and self.acceptance_fraction == 0:
+        if self.acceptance != "none" and self.acceptance_fraction == 0 and not self._is_cross_fitted:
             problems.append(f"acceptance_fraction must be positive unless acceptance is none, got {self.acceptance!r}")
         if self.n_jobs is not None and (at_least(-1, n_jobs=self.n_jobs) or self.n_jobs == 0):
             problems.append(f"n_jobs must be an integer >= 1, -1 or None, got {self.n_jobs!r}")

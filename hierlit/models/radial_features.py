@@ -8,9 +8,10 @@ from hierlit.models.random_features import RandomFeatures, frozen
 
 
 def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
-    """Squared distances [P, q] of points [P, d] to centres [q, d]."""
-    squares = points.square().sum(-1, keepdim=True) + centres.square().sum(-1)
-    return squares.sub_(points @ centres.T, alpha=2).clamp_(min=0)
+    """Squared distances [P, q] of points [P, d] to centres [q, d], accurate where they are small."""
+    exact, others = points.double(), centres.double()
+    squares = exact.square().sum(-1, keepdim=True) + others.square().sum(-1)
+    return squares.sub_(exact @ others.T, alpha=2).clamp_(min=0).to(points)
 
 
 def profile(distances: Tensor, power: Tensor | float) -> Tensor:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 BANDWIDTHS = (0.35, 0.5, 0.7, 1.0, 1.5)
 POWERS = (2.0, 1.0)
 ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-MOST_PAIRS = 32768
-"""Pairs whose Gram matrix is still held: 4 GiB in float32."""
+MOST_PAIRS = 20000
+"""Pairs whose Gram matrix is still held, which takes five such matrices at the peak: 8 GB in float32."""
+ACCURACY = 1e-3
+"""Suboptimality of a direct solution, relative to F_k at W² = 0."""
 
 
 class CrossFittedSolver(Solver):
@@ -44,14 +47,18 @@ class CrossFittedSolver(Solver):
     turn in the first block, on fold 0 in later ones, where no fit that is judged, nor any before it, has seen that
     fold. They are found by climbing from one candidate to the next, with one λ for all labels; a label then has another
     where its squared error on rows left out says so (`Trials.by_label`). A block that does not raise the average
-    precision by `WORTH` stays at zero and ends the run.
+    precision by `WORTH`, on rows that did not choose its kernel, stays at zero and ends the run.
+
+    Labels that are not observed count as the scores before the block in the choices and in the scores that rows go on
+    with; the block itself is then solved by steps, as it should be, and no other follows.
 
     Args:
         bandwidths: Candidates for the bandwidth.
         powers: Candidates for the power: 2, Gaussian, or 1, Laplace's kernel, or both.
         alphas: Candidates for λ, as multiples of the kernel's mean diagonal over the rows.
         n_folds: Folds of the training rows.
-        choice_rows: Rows that λ is chosen on, drawn at random, and half of them for the kernel; the fit is to all rows.
+        choice_rows: Pairs that λ is chosen on, of rows drawn at random; half of the rows are for the kernel. The fit is
+            to all of them.
 
     Attributes:
         choices: Kernel and alphas of each block that was accepted.
@@ -104,9 +111,12 @@ class CrossFittedSolver(Solver):
             self._begin(task)
         elif len(self.choices) < task.block:
             raise ValueError("a cross-fitted run goes from its first block to its last: start it without ckpt_path")
-        chosen = self._choose(task)
+        chosen = None if task.block and not self._is_observed else self._choose(task)
         self.is_finished = chosen is None
         if chosen is None:
+            if task.block == 0:
+                rank_zero_warn("no kernel ranks rows left out better than at random: every score is its label's mean")
+                task.active.data[:, -1] = self._residual(task, self._fitted).mean(0)
             return
         self.choices.append(chosen)
         self._kernel = self._make(task, self._fitted, chosen.kernel)
@@ -120,14 +130,15 @@ class CrossFittedSolver(Solver):
         offset, gram = residual.mean(0), self._kernel.gram()
         residual -= offset
         self._change, duals = torch.empty_like(residual), torch.empty_like(residual)
+        norm, length = residual.new_zeros(2, len(offset), dtype=torch.float64)
         for alpha in alphas.unique().tolist():  # type: ignore[no-untyped-call]
             own = alphas == alpha
-            self._ridge = FoldRidge(gram, alpha)
+            self._ridge, (duals[:, own], norm[own], length[own]) = solve_accurately(gram, residual[:, own], alpha)
             self._change[:, own] = self._ridge.left_out(residual[:, own], self._fitted.folds) + offset[own]
-            duals[:, own] = self._ridge.inverse @ residual[:, own]
             task.objective.regularization[own] = self._ridge.penalty / len(residual)
         slopes = self._kernel.weights(duals)
         task.active.data[:, : slopes.shape[1]], task.active.data[:, -1] = slopes, offset
+        self._direct = (norm, length / len(residual)) if self._is_observed and self._kernel.is_whole else None
 
     def _fill(self, features: RandomFeatures) -> None:
         """Gives a block the units; those beyond the rows stay out of use, with weights of zero."""
@@ -159,23 +170,25 @@ class CrossFittedSolver(Solver):
             raise ValueError(
                 f"n_folds must be at most the {len(self._fitted.labels)} training rows, got {self.n_folds}"
             )
-        self._judged = self._fitted.some(self.choice_rows, task.weight_seed)
+        self._is_observed = bool((task.loss.targets(self._fitted.labels)[1] == 1).all())
+        n_rows = max(self.n_folds, self.choice_rows // task.net.n_locations)
+        self._judged = self._fitted.some(n_rows, task.weight_seed)
 
     def _choose(self, task: LayerwiseTask) -> Choice | None:
         """The best kernel and λs, None if they are not worth a block; keeps what they predict of the judged rows."""
 
         def trials(chain: Chain) -> Trials:
             gram = lambda chain, kernel: self._make(task, chain, kernel).gram()  # noqa: E731
-            return Trials(chain, self._residual(task, chain), task.net.n_inputs, task.block == 0, gram)
+            targets, weights = task.loss.targets(chain.labels)
+            labels = (targets.sign() * (weights > 0)).flatten(0, 1)
+            return Trials(chain, labels, self._residual(task, chain), task.net.n_inputs, task.block == 0, gram)
 
-        few = trials(self._judged.some(self.choice_rows // 2, task.weight_seed))
+        few = trials(self._judged.some(max(self.n_folds, len(self._judged.labels) // 2), task.weight_seed))
         kernel, alpha = few.search(self.powers, self.bandwidths, self.alphas)
         judged = trials(self._judged)
-        precision, alpha = climb(self.alphas, alpha, partial(judged.precision, kernel))
-        if not precision > judged.start() + WORTH:
-            return None
+        _, alpha = climb(self.alphas, alpha, partial(judged.precision, kernel))
         alphas, self._judged_change = judged.by_label(kernel, alpha, self.alphas)
-        return Choice(kernel, alphas)
+        return Choice(kernel, alphas) if judged.gain(self._judged_change) > WORTH else None
 
     def _residual(self, task: LayerwiseTask, chain: Chain) -> Tensor:
         """Residuals y − ŷ [m·|G|, n], by weight."""
@@ -226,15 +239,29 @@ class CrossFittedSolver(Solver):
         """
         if self.is_finished:
             return super().certify(task, sums, epoch)
-        gradient, norm = self._gradient(task, sums)
-        white = self._kernel.whiten(gradient[:, : len(self._kernel.units)])
-        length = torch.cat([white, gradient[:, -1:]], 1).double().norm(dim=1)
+        if self._direct is not None:
+            norm, length = self._direct
+        else:
+            gradient, norm = self._gradient(task, sums)
+            length = self._kernel.whiten(gradient[:, : len(self._kernel.units)]).double().norm(dim=1)
+        length = torch.hypot(length, sums.gradient[:, -1])
         penalty = task.objective.regularization.double()
         return Certificate(sums.terms + penalty / 2 * norm, length, penalty.clamp(max=1.0))
 
     @torch.no_grad()
     def step(self, task: LayerwiseTask, sums: EpochSums, epoch: int) -> None:
         """Takes a step with the full gradient."""
+        self._direct = None
         task.active.grad = self._gradient(task, sums)[0]
         task.optimizers().step()  # type: ignore[union-attr]
         task.active.grad = None
+
+
+def solve_accurately(gram: Tensor, residual: Tensor, alpha: float) -> tuple[FoldRidge, tuple[Tensor, Tensor, Tensor]]:
+    """The ridge of an alpha, and what its `solve` returns; ten times the alpha where rounding leaves it inaccurate."""
+    ridge = FoldRidge(gram, alpha)
+    duals, norm, length = ridge.solve(residual)
+    least = ACCURACY * ridge.penalty * float(residual.double().square().sum())
+    if not float(length.square().sum()) <= least and alpha < 1e6:
+        return solve_accurately(gram, residual, 10 * alpha)
+    return ridge, (duals, norm, length)

@@ -33,6 +33,7 @@ class Trials:
 
     Args:
         chain: The rows.
+        labels: What their scores are judged by, in {−1, 0, 1}, [m·|G|, n].
         residual: What the block is fitted to, [m·|G|, n].
         n_inputs: Channels of the stream before the scores.
         is_first: Whether it is the first block, judged on every fold in turn; others are on `HELD`.
@@ -40,10 +41,16 @@ class Trials:
     """
 
     def __init__(
-        self, chain: Chain, residual: Tensor, n_inputs: int, is_first: bool, gram: Callable[[Chain, Kernel], Tensor]
+        self,
+        chain: Chain,
+        labels: Tensor,
+        residual: Tensor,
+        n_inputs: int,
+        is_first: bool,
+        gram: Callable[[Chain, Kernel], Tensor],
     ) -> None:
         self.chain, self.residual, self._gram = chain, residual, partial(gram, chain)
-        self.labels, self.scores = chain.labels.flatten(0, 1), chain.stream[..., n_inputs:].flatten(0, 1)
+        self.labels, self.scores = labels, chain.stream[..., n_inputs:].flatten(0, 1)
         self.held = chain.folds == HELD
         self._is_first, self._judged = is_first, torch.ones_like(self.held) if is_first else self.held
         self._offset = residual[self._judged if is_first else ~self.held].mean(0)
@@ -56,9 +63,10 @@ class Trials:
             self._last = kernel, self._gram(kernel)
         return self._last[1]
 
-    def start(self) -> float:
-        """Average precision without the block."""
-        return average_precision(self.scores[self._judged], self.labels[self._judged])
+    def gain(self, change: Tensor) -> float:
+        """Average precision that a change [m·|G|, n] adds on the folds beside `HELD`, which chose a later block."""
+        labels, scores = self.labels[~self.held], self.scores[~self.held]
+        return average_precision(scores + change[~self.held], labels) - average_precision(scores, labels)
 
     def precision(self, kernel: Kernel, alpha: float) -> float:
         """Average precision with one λ for all labels."""

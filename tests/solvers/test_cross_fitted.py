@@ -101,15 +101,17 @@ def test_nothing_depends_on_validation_rows(fit: Fit) -> None:
     assert torch.equal(*weights)
 
 
-def test_a_block_without_gain_ends_the_run_at_zero(fit: Fit) -> None:
+def test_a_block_without_gain_ends_the_run_at_the_labels_means(fit: Fit) -> None:
     draw = np.random.default_rng(0)
     always = ArrayHierarchy(
         draw.normal(size=(60, 5)), np.ones((60, 3)), val_fraction=0.2, acceptance_fraction=0.0, positives_only=True
     )
     model = task(n_blocks=3, n_features=30)
-    fit(model, always, acceptance="none")
+    with pytest.warns(UserWarning, match="every score is its label's mean"):
+        fit(model, always, acceptance="none")
     assert model.solver.choices == [] and int(model.net.n_trained) == 1
-    assert not model.net.block(0).weight.any()
+    assert not model.net.block(0).weight[:, :-1].any()
+    assert (model.net.block(0).weight[:, -1] == 1).all()
 
 
 def test_labels_not_observed_are_solved_by_steps(fit: Fit) -> None:
@@ -120,6 +122,47 @@ def test_labels_not_observed_are_solved_by_steps(fit: Fit) -> None:
     fit(model, data, acceptance="none", relative_suboptimality=1e-4, max_epochs_per_block=200)
     assert 1 < model.block_epoch < 199
     assert float(model.certificate.suboptimality.sum()) <= 1e-4 * float(model.moments.objective.sum())
+
+
+def test_no_block_follows_one_with_labels_not_observed(fit: Fit) -> None:
+    data, model = table(), task(n_blocks=3, n_features=200, solver=CrossFittedSolver(alphas=[0.1, 1.0]))
+    data.setup()
+    data.tables["train"].labels[::7, 0, 1] = 0
+    fit(model, data, acceptance="none", max_epochs_per_block=200)
+    assert len(model.solver.choices) == 1 and int(model.net.n_trained) == 2
+    assert not model.net.block(1).weight.any()
+
+
+def test_noise_adds_no_blocks(fit: Fit) -> None:
+    blocks = []
+    for seed in range(6):
+        model = task(n_blocks=3)
+        fit(model, table(150, noise=True, seed=seed), acceptance="none")
+        blocks.append(len(model.solver.choices))
+    assert sum(number > 1 for number in blocks) <= 2
+
+
+@pytest.mark.parametrize("seed", [6, 10])
+def test_scores_of_one_label_are_read_without_a_failure(fit: Fit, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    x, y = draw.normal(size=(100, 5)), draw.integers(0, 2, 100)
+    data = ArrayHierarchy(x, 2 * y[:, None] - 1, val_fraction=0.1, acceptance_fraction=0.0)
+    solver = CrossFittedSolver(powers=[2.0], alphas=[0.003])
+    fit(LayerwiseTask(5, 1, solver=solver, activation="radial", n_blocks=3, n_features=90), data, acceptance="none")
+
+
+def test_rows_that_are_all_alike(fit: Fit) -> None:
+    y = np.random.default_rng(0).choice([-1, 1], (60, 3))
+    fit(task(), ArrayHierarchy(np.ones((60, 5)), y, acceptance_fraction=0.0), acceptance="none")
+
+
+def test_labels_of_which_positives_alone_are_told(fit: Fit) -> None:
+    data, model = table(300), task(unobserved="assume_negative")
+    data.setup()
+    train, val = data.tables["train"].labels, data.tables["val"]
+    train.clamp_(min=0)
+    fit(model, data, acceptance="none")
+    assert average_precision(model(val.inputs), val.labels) > 0.9
 
 
 def test_windows(fit: Fit) -> None:
