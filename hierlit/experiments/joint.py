@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hierlit.experiments.base import Experiment, Run, Settings, Verdict, tables_of
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided, tables_of
 from hierlit.experiments.statistics import means
 
 EXACT, GRADIENT = "layerwise, exact", "layerwise, gradient"
@@ -114,18 +114,19 @@ class JointExperiment(Experiment):
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
         """Levels learned by each way, and the time each took."""
-        table = results.groupby(["config", "way"], sort=False)[["levels_learned", "training_seconds"]].mean()
-        text, holds = [], True
+        text, holds = [], []
         for name in self.configs:
-            own = table.loc[name]
-            parts = [
-                f"{way}: {own.loc[way].iloc[0]:.1f} in {own.loc[way].iloc[1]:.0f} s" for way in WAYS if way in own.index
-            ]
-            n_levels = int(results[results["config"] == name]["n_levels"].iloc[0])
-            text.append(f"{name}, levels learned of {n_levels}: {', '.join(parts)}")
-            layerwise = max(own.loc[way].iloc[0] for way in (EXACT, GRADIENT))
-            holds &= bool(own.loc[EVERY].iloc[0] > 1 and own.loc[LAST].iloc[0] < layerwise)
-        return Verdict(holds, "; ".join(text) + ".")
+            rows = results[results["config"] == name]
+            own = rows.groupby("way")[["levels_learned", "training_seconds"]].mean().reindex(WAYS)
+            learned = own["levels_learned"]
+            parts = [f"{way}: {row.levels_learned:.1f} in {row.training_seconds:.0f} s"
+                     for way, row in own.dropna().iterrows()]  # fmt: skip
+            n_levels = f" of {int(rows['n_levels'].iloc[0])}" if len(rows) else ""
+            text.append(f"{name}, levels learned{n_levels}: {', '.join(parts) or 'no run'}")
+            layerwise = learned[[EXACT, GRADIENT]].max()
+            is_known = learned.notna().all()
+            holds.append(bool(learned[EVERY] > 1 and learned[LAST] < layerwise) if is_known else None)
+        return Verdict(decided(holds), "; ".join(text) + ".")
 
 
 def _points(table: pd.DataFrame, x: str) -> tuple[Any, Any, Any]:

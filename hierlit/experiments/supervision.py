@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hierlit.data import HierarchyDataModule
 from hierlit.data.supervision import NO_LEVEL
-from hierlit.experiments.base import Experiment, Run, Settings, Verdict, argument
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, argument, decided
 from hierlit.experiments.statistics import Interval, interval
 from hierlit.metrics import average_precision
 from hierlit.unobserved import TREATMENTS
@@ -34,6 +34,8 @@ OUTCOMES = {
     "last_accuracy": "accuracy of the last level",
 }
 DRAWN = ("accuracy", "average_precision", "last_precision")
+HALF = 0.5
+"""The share of the labels that the prediction is of."""
 LITTLE, MUCH = 0.02, 0.1
 """Losses up to which, and from which, the prediction speaks of little and of much."""
 
@@ -154,26 +156,28 @@ class SupervisionExperiment(Experiment):
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
         """What each way costs under its best treatment."""
-        lost, text, holds = losses(results), [], []
-        largest = part_of_labels(max(self.shares, default=1.0))
+        lost, text = losses(results).dropna(subset="mean"), []
+        holds: list[bool | None] = [] if HALF in self.shares else [None]
         for name in self.configs:
             parts = []
             for way in self.ways(name):
                 column = "last_precision" if way in (LAST, ALTERNATE) else "accuracy"
                 own = lost[(lost["config"] == name) & (lost["supervision"] == way) & (lost["outcome"] == column)]
                 if own.empty:
+                    parts.append(f"{way} not measured")
+                    holds += [None] if way in (part_of_labels(HALF), LAST) else []
                     continue
                 best = own.loc[own["mean"].idxmin()]
                 what = " of the last level's average precision" if column == "last_precision" else ""
                 found = Interval(best["mean"], best["low"], best["high"])
                 parts.append(f"{way} {found}{what} ({best['treatment']})")
-                if way == largest:
+                if way == part_of_labels(HALF):
                     holds.append(found.mean <= LITTLE)
                 if way == LAST:
                     holds.append(found.mean >= MUCH)
             text.append(f"{name}: {', '.join(parts)}")
         return Verdict(
-            all(holds) if holds else None,
+            decided(holds),
             "Lost accuracy against all labels under the treatment that loses least: " + "; ".join(text) + ".",
         )
 
