@@ -44,10 +44,17 @@ class StaircaseExperiment(Experiment):
     )
     prediction: ClassVar[str] = (
         "The labels of level i are learned once those of level i − 1 are (the paper's mechanism), so the block that "
-        "learns a label rises with its level. Our expectation of the controls: one block of the same total width "
-        "leaves the last level unlearned, and of shuffled labels nothing is learned beyond their frequency."
+        "learns a label rises with its level. Our expectation of the controls: one block of the same total width, "
+        "or of 4,000 features where that is more, leaves the last level unlearned, and of shuffled labels nothing is "
+        "learned beyond their frequency."
     )
     quick: ClassVar[dict[str, Any]] = {"seeds": 1}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        flat = [name for name in self.configs if not self.levels_of(name)]
+        if flat:
+            raise ValueError(f"a staircase needs data that knows its labels' levels, unlike that of {', '.join(flat)}")
 
     def settings(self) -> Iterator[Settings]:
         """Each hierarchy alone, then with the controls."""

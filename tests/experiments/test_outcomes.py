@@ -159,7 +159,7 @@ def test_exponents_that_were_not_measured_decide_nothing(
 
 
 def test_controls_and_exponents_are_of_the_overridden_hierarchy() -> None:
-    given = {"overrides": {"model.n_features": 20, "data.init_args.n_levels": 7, "data.degree": 2}}
+    given = {"overrides": {"model.n_features": 20, "data.init_args.n_levels": 7}}
     staircase = made("staircase", SMALL["staircase"] | given)
     (one,) = [settings for settings in staircase.settings() if settings["control"] == "one block"]
     blocks = staircase.section(one, "model")["n_blocks"]
@@ -202,3 +202,9 @@ def test_half_of_the_labels_is_not_another_share() -> None:
     scores = {"accuracy": 0.9, "last_accuracy": 0.9, "last_precision": [0.9, 0.9, 0.1, 0.9, 0.9]}
     rows = rows.assign(treatment="assume_negative", average_precision=0.9, **scores)
     assert experiment.verdict(rows).holds is None
+
+
+def test_a_quick_joint_experiment_has_a_share_of_its_own_epochs() -> None:
+    experiment = made("joint", SMALL["joint"] | {"epochs": {"ring": 100}} | EXPERIMENTS["joint"].quick)
+    epochs = [experiment.arguments(settings).get("model.solver.epochs") for settings in experiment.settings()]
+    assert epochs == [None, None, 40, 40]
