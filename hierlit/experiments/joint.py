@@ -23,7 +23,7 @@ WAYS = (EXACT, GRADIENT, LAST, EVERY)
 
 @dataclass
 class JointExperiment(Experiment):
-    """Trains each network layer by layer, and jointly: the same draws of W¹, the same data, at least the same time.
+    """Trains each network layer by layer, and jointly: the same draws of W¹, the same data, as much time.
 
     Args:
         configs: Files of `fit`, by the name of their hierarchy; no adaptation, since joint training has none.
@@ -39,7 +39,7 @@ class JointExperiment(Experiment):
 
     question: ClassVar[str] = (
         "The paper's guarantees are for layerwise training. Does the same network, trained jointly on the same data "
-        "for at least the same time, learn the same levels?"
+        "for about the same time or more, learn the same levels?"
     )
     prediction: ClassVar[str] = (
         "None: this is the paper's third open question. Our expectation: with every block's scores supervised joint "

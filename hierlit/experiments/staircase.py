@@ -45,8 +45,8 @@ class StaircaseExperiment(Experiment):
     prediction: ClassVar[str] = (
         "The labels of level i are learned once those of level i − 1 are (the paper's mechanism), so the block that "
         "learns a label rises with its level. Our expectation of the controls: one block of the same total width, "
-        "or of 4,000 features where that is more, leaves the last level unlearned, and of shuffled labels nothing is "
-        "learned beyond their frequency."
+        "or of 4,000 features where that would be more, leaves the last level unlearned, and of shuffled labels "
+        "nothing is learned beyond their frequency."
     )
     quick: ClassVar[dict[str, Any]] = {"seeds": 1}
 
