@@ -63,6 +63,9 @@ class BlockProgress(ProgressBar):
         return f"epoch {task.block_epoch + 1}{norm}{self._learned}{self._left}"
 
     def _time_left(self, task: LayerwiseTask) -> str:
+        if task.solver.is_joint and task.block == 1:  # all epochs but one a block are the first block's
+            self._start, self._first_block = time.monotonic(), 1
+            return ""
         a_block = (time.monotonic() - self._start) / (task.block - self._first_block)
         minutes, seconds = divmod(round(a_block * (len(task.net.blocks) - task.block)), 60)
         return f", at most {minutes}:{seconds:02d} left" if minutes or seconds else ""

@@ -1,6 +1,8 @@
 """`experiment NAME`: many fits, one table, figures and a report."""
 
 import json
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +17,8 @@ from hierlit.cli.errors import explain
 from hierlit.files import replace_text
 
 SETTINGS = "settings.json"
+CONFIG = re.compile("--config(=|$)")
+INTERRUPTED = 130
 NOT_OF_IDENTITY = ("seeds",)
 """Fields that may change from one call to the next that goes on with it."""
 
@@ -60,7 +64,8 @@ def experiment(args: Sequence[str]) -> None:
     try:
         results = run_all(chosen, folder, given.workers, console)
     except KeyboardInterrupt:
-        raise SystemExit("interrupted: finished runs are kept, and the same command goes on from them") from None
+        print("interrupted: finished runs are kept, and the same command goes on from them", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     runs = [key_of(*cell) for cell in cells_of(chosen)]
     failures = results.failures(runs)
     verdict = write_report(name, chosen, results.table(runs), failures, folder)
@@ -83,12 +88,13 @@ def parse(name: str, kind: type, args: Sequence[str]) -> tuple[Any, ArgumentPars
     parser.add_argument("--workers", type=PositiveInt | None, default=None, help="runs at a time")
     parser.add_argument("--fresh", action=ActionYesNo, default=False, help="start a new version")
     parser.add_argument("--root", default=".", help="the folder that has lightning_logs")
-    is_quick = "--quick" in args
-    if is_quick:
+    given = parser.parse_args(list(args))
+    if given.quick:
         quick = ["--config", json.dumps(kind.quick)]  # type: ignore[attr-defined]
-        place = max((i + 2 for i, word in enumerate(args) if word == "--config"), default=0)
-        args = [*args[:place], *quick, *args[place:]]
-    return parser.parse_args(list(args)), parser
+        ends = [i + (2 if word == "--config" else 1) for i, word in enumerate(args) if CONFIG.match(word)]
+        place = max(ends, default=0)
+        given = parser.parse_args([*args[:place], *quick, *args[place:]])
+    return given, parser
 
 
 def identity(chosen: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 import torch
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import Path_fr
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from hierlit.data import HierarchyDataModule
+from hierlit.data.supervision import NO_LEVEL
 from hierlit.run_files import TABLES
 
 if TYPE_CHECKING:
@@ -98,6 +102,12 @@ class Verdict:
         return {True: "As predicted", False: "Not as predicted", None: "Undecided"}[self.holds]
 
 
+def decided(holds: Iterable[bool | None]) -> bool | None:
+    """Whether all parts of a prediction hold; None if none fails but some are not known, or there are none."""
+    known = list(holds)
+    return False if False in known else None if None in known or not known else True
+
+
 @dataclass
 class Experiment(ABC):
     """A question to which a table of runs is the answer; subclasses add what they vary as fields.
@@ -160,9 +170,27 @@ class Experiment(ABC):
         return self.configs[settings.get("config", next(iter(self.configs)))]
 
     def section(self, settings: Settings, name: str) -> dict[str, Any]:
-        """A section of that file, `init_args` where it names a class; empty where there is none."""
+        """A section of that file with the overrides, `init_args` where it names a class; empty where there is none."""
         found = yaml.safe_load(Path(self.config(settings).absolute).read_text()).get(name) or {}
-        return dict(found.get("init_args", {}) if "class_path" in found else found)
+        replaced = {key.partition(".")[2].removeprefix("init_args."): value
+                    for key, value in self.overrides.items() if key.startswith(f"{name}.")}  # fmt: skip
+        return dict(found.get("init_args", {}) if "class_path" in found else found) | replaced
+
+    def levels_of(self, name: str) -> list[int]:
+        """The levels that the data of a file knows; none where they are unknown.
+
+        Raises:
+            ValueError: If there is no such data.
+        """
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(HierarchyDataModule, "data", required=True)
+        given = yaml.safe_load(Path(self.configs[name].absolute).read_text()).get("data")
+        own = [f"--{key}={argument(value)}" for key, value in self.overrides.items() if key.startswith("data.")]
+        try:
+            data = parser.instantiate_classes(parser.parse_args([f"--data={json.dumps(given)}", *own])).data
+        except ArgumentError as error:
+            raise ValueError(f"data of {name}: {error}") from error
+        return sorted(set(data.levels or []) - {NO_LEVEL})
 
     def fit_arguments(self, settings: Settings, seed: int) -> list[str]:
         """The command line of a run, its folder and options of display aside."""

@@ -241,7 +241,8 @@ def optimum(rows: pd.DataFrame) -> Optimum:
         return Optimum(False if len(table) > 1 else None, f"no interior optimum, but {at_best}")
     gains = [interval(table[best] - table[end]) for end in ends]
     parts = [f"{gain} on β = {end:g}" for gain, end in zip(gains, ends, strict=True)]
-    holds = None if len(table) < 2 else bool(min(gain.low for gain in gains) > 0)
+    lows = [gain.low for gain in gains]
+    holds = None if np.isnan(lows).any() else bool(min(lows) > 0)
     return Optimum(holds, f"{at_best}, {', '.join(parts)}")
 
 

@@ -14,13 +14,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hierlit.data import BrainDump
-from hierlit.experiments.base import Experiment, Run, Settings, Verdict
-from hierlit.experiments.statistics import means
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
+from hierlit.experiments.statistics import interval, means
 from hierlit.theory import reconstruct, reconstruction_error
 
 Array = np.ndarray[Any, Any]
 GAP = 0.15
 """Held-out accuracy that all auxiliary labels add to the target, at least, if they are what makes it learnable."""
+NAMES = {0.0: "none", 1.0: "all"}
+"""Of shares."""
+RISES = {
+    True: "rising with every share",
+    False: "falling at a share",
+    None: "not surely rising or falling at every share",
+}
 
 
 @dataclass
@@ -96,17 +103,40 @@ class BrainDumpExperiment(Experiment):
         return table.merge(others, on=by)
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
-        """What all labels add to none, by depth, and whether more labels are better throughout."""
-        own = results[results["majority_size"] == self.majority_sizes[0]]
-        text, holds = [], True
-        for depth, rows in own.groupby("depth"):
-            curve = rows.groupby("share")["target"].mean()
-            gap = curve.iloc[-1] - curve.iloc[0]
-            rises = bool((curve.diff().dropna() > -0.01).all())
-            holds &= bool(gap >= GAP) and rises
-            shape = "rising with every share" if rises else "not rising throughout"
-            text.append(f"depth {depth}: {curve.iloc[0]:.3f} with none, {curve.iloc[-1]:.3f} with all, {shape}")
-        return Verdict(holds, "Accuracy of the output on test rows, mean over seeds: " + "; ".join(text) + ".")
+        """What all labels add to none, by depth and size, and whether more labels are better throughout."""
+        text, holds = [], []
+        for (depth, size), rows in results[results["share"] > 0].groupby(["depth", "majority_size"], sort=False):
+            none = results[(results["depth"] == depth) & (results["share"] == 0)]
+            own = pd.concat([none, rows]).pivot_table(index="seed", columns="share", values="target")
+            curve, rises = own.mean(), rising(own)
+            gap = (own[1.0] - own[0.0]).mean() if {0.0, 1.0} <= {*own.columns} else np.nan
+            holds += [None if np.isnan(gap) else bool(gap >= GAP), rises]
+            ends = " to ".join(f"{curve[share]:.3f} with {NAMES.get(share, f'a share of {share:g}')}"
+                               for share in dict.fromkeys([own.columns[0], own.columns[-1]]))  # fmt: skip
+            text.append(f"depth {depth}, majorities of {size}: {ends}, {RISES[rises]}")
+        seeds = results["seed"].nunique()
+        return Verdict(
+            decided(holds),
+            f"Accuracy of the output on test rows, {f'mean over {seeds} seeds' if seeds > 1 else 'of one seed alone'}: "
+            + ("; ".join(text) or "no run had auxiliary labels")
+            + ".",
+        )
+
+
+def rising(curves: pd.DataFrame) -> bool | None:
+    """Whether every share has more accuracy than the one before.
+
+    Args:
+        curves: Accuracy, a row a seed, a column a share, ascending.
+
+    Returns:
+        False after a fall that is sure: its 95% interval is below 0, or there is one seed; None if the mean of a
+        step is 0 or falls within its interval, or if there is no step.
+    """
+    steps = [interval(column.dropna()) for _, column in curves.diff(axis=1).iloc[:, 1:].items()]
+    return decided(
+        None if np.isnan(step.mean) or (step.mean <= 0 <= step.high) else bool(step.mean > 0) for step in steps
+    )
 
 
 def reconstruction(data: BrainDump, inputs: Array, labels: Array, scores: Array) -> dict[str, float]:

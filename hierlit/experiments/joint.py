@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hierlit.experiments.base import Experiment, Run, Settings, Verdict, tables_of
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided, tables_of
 from hierlit.experiments.statistics import means
 
 EXACT, GRADIENT = "layerwise, exact", "layerwise, gradient"
@@ -23,27 +23,29 @@ WAYS = (EXACT, GRADIENT, LAST, EVERY)
 
 @dataclass
 class JointExperiment(Experiment):
-    """Trains each network layer by layer, and jointly: the same draws of W¹, the same data, at least the same time.
+    """Trains each network layer by layer, and jointly: the same draws of W¹, the same data, as much time.
 
     Args:
         configs: Files of `fit`, by the name of their hierarchy; no adaptation, since joint training has none.
         seeds: Number of seeds.
         epochs: Epochs of joint training, by the same names; enough for the time that gradient steps take layerwise.
+        share_of_epochs: Share of these epochs that are run, one at least.
         threshold: Held-out accuracy from which a level is learned.
     """
 
     epochs: dict[str, int] = field(default_factory=dict)
+    share_of_epochs: float = 1.0
     threshold: float = 0.99
 
     question: ClassVar[str] = (
         "The paper's guarantees are for layerwise training. Does the same network, trained jointly on the same data "
-        "for at least the same time, learn the same levels?"
+        "for about the same time or more, learn the same levels?"
     )
     prediction: ClassVar[str] = (
         "None: this is the paper's third open question. Our expectation: with every block's scores supervised joint "
         "training climbs too; with the last block's alone it learns fewer levels of a deep hierarchy than layerwise."
     )
-    quick: ClassVar[dict[str, Any]] = {"seeds": 1, "epochs": {"rule 110": 40, "juntas": 15}}
+    quick: ClassVar[dict[str, Any]] = {"seeds": 1, "share_of_epochs": 0.4}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +64,8 @@ class JointExperiment(Experiment):
         way, blocks = settings["way"], {"layerwise.stop_when_learned": False}
         if way in (EXACT, GRADIENT):
             return blocks | {"model.solver": "ExactSolver" if way == EXACT else "GradientSolver"}
-        joint = {"model.solver": "JointSolver", "model.solver.epochs": self.epochs[settings["config"]]}
+        epochs = max(1, round(self.share_of_epochs * self.epochs[settings["config"]]))
+        joint = {"model.solver": "JointSolver", "model.solver.epochs": epochs}
         return blocks | joint | {"model.solver.every_block": way == EVERY}
 
     def outcome(self, run: Run) -> dict[str, Any]:
@@ -114,18 +117,19 @@ class JointExperiment(Experiment):
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
         """Levels learned by each way, and the time each took."""
-        table = results.groupby(["config", "way"], sort=False)[["levels_learned", "training_seconds"]].mean()
-        text, holds = [], True
+        text, holds = [], []
         for name in self.configs:
-            own = table.loc[name]
-            parts = [
-                f"{way}: {own.loc[way].iloc[0]:.1f} in {own.loc[way].iloc[1]:.0f} s" for way in WAYS if way in own.index
-            ]
-            n_levels = int(results[results["config"] == name]["n_levels"].iloc[0])
-            text.append(f"{name}, levels learned of {n_levels}: {', '.join(parts)}")
-            layerwise = max(own.loc[way].iloc[0] for way in (EXACT, GRADIENT))
-            holds &= bool(own.loc[EVERY].iloc[0] > 1 and own.loc[LAST].iloc[0] < layerwise)
-        return Verdict(holds, "; ".join(text) + ".")
+            rows = results[results["config"] == name]
+            own = rows.groupby("way")[["levels_learned", "training_seconds"]].mean().reindex(WAYS)
+            learned = own["levels_learned"]
+            parts = [f"{way}: {row.levels_learned:.1f} in {row.training_seconds:.0f} s"
+                     for way, row in own.dropna().iterrows()]  # fmt: skip
+            n_levels = f" of {int(rows['n_levels'].iloc[0])}" if len(rows) else ""
+            text.append(f"{name}, levels learned{n_levels}: {', '.join(parts) or 'no run'}")
+            layerwise = learned[[EXACT, GRADIENT]].max()
+            is_known = learned.notna().all()
+            holds.append(bool(learned[EVERY] > 1 and learned[LAST] < layerwise) if is_known else None)
+        return Verdict(decided(holds), "; ".join(text) + ".")
 
 
 def _points(table: pd.DataFrame, x: str) -> tuple[Any, Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import platform
 import re
 import shlex
@@ -101,12 +102,12 @@ def options_of(experiment: Experiment) -> dict[str, Any]:
 
 
 def commands_of(experiment: Experiment) -> list[str]:
-    """The command of each run of the first seed."""
+    """The command of each run of the first seed, as it runs in the working directory."""
     commands = []
     for settings, seed in cells_of(experiment):
         if seed == 0:
             fit, flag, _, *others = experiment.fit_arguments(settings, seed)
-            path = str(experiment.config(settings))
+            path = os.path.relpath(experiment.config(settings).absolute)
             commands.append(f"python -m hierlit {fit} {flag} {shlex.join([path, *others])}")
     return commands
 

@@ -9,7 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -98,29 +98,74 @@ def run_all(experiment: Experiment, folder: Path, workers: int | None, console: 
     """
     results = Results(folder)
     waiting = [cell for cell in cells_of(experiment) if key_of(*cell) not in results.finished()]
-    n_gpus = torch.cuda.device_count()
-    n_workers = min(workers or n_gpus or n_cores(), max(1, len(waiting)))
     if not waiting:
         return results
+    n_workers = min(workers or len(gpus()) or n_cores(), len(waiting))
+    with shown(console, len(waiting)) as advance:
+
+        def finish(row: Row) -> None:
+            results.add(row)
+            advance(row)
+
+        while waiting:
+            for cell in run_beside(experiment, waiting, folder, n_workers, finish):
+                for lost in run_beside(experiment, [cell], folder, 1, finish):
+                    finish(lost_row(lost))
+    return results
+
+
+def run_beside(
+    experiment: Experiment, waiting: list[Cell], folder: Path, n_workers: int, finish: Callable[[Row], None]
+) -> list[Cell]:
+    """Runs cells in processes beside one another until none waits or a process is lost, which ends the others too.
+
+    Args:
+        experiment: The experiment.
+        waiting: Cells; those that are started are taken from it.
+        folder: Its version folder.
+        n_workers: Cells at a time.
+        finish: Gets the row of each run that is over.
+
+    Returns:
+        The cells that were running when a process was lost, each of which may be why.
+    """
     context = multiprocessing.get_context("spawn")
-    turns = context.Queue()
+    turns, names = context.Queue(), gpus()
     for turn in range(n_workers):
-        turns.put(turn % n_gpus if n_gpus else -1)
+        turns.put(names[turn % len(names)] if names else "")
     n_threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, n_cores() // n_workers))
-    pool = ProcessPoolExecutor(n_workers, context, prepare, (turns, n_threads))
-    with pool, shown(console, len(waiting)) as advance:
-        futures: dict[Future[Row], Cell] = {pool.submit(run_cell, experiment, *cell, folder): cell for cell in waiting}
+    running: dict[Future[Row], Cell] = {}
+    lost: list[Cell] = []
+    with ProcessPoolExecutor(n_workers, context, prepare, (turns, n_threads)) as pool:
         try:
-            for future in as_completed(futures):
-                row = row_of(future, futures[future])
-                results.add(row)
-                advance(row)
+            while running or (waiting and not lost):
+                while waiting and not lost and len(running) < n_workers:
+                    cell = waiting.pop(0)
+                    try:
+                        running[pool.submit(run_cell, experiment, *cell, folder)] = cell
+                    except BrokenProcessPool:
+                        lost.append(cell)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    cell = running.pop(future)
+                    try:
+                        row = future.result()
+                    except BrokenProcessPool:
+                        lost.append(cell)
+                    else:
+                        finish(row)
         except BaseException:
-            for process in list(pool._processes.values()):
+            for process in list((pool._processes or {}).values()):
                 process.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return results
+    return lost
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    listed = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    n_gpus = torch.cuda.device_count()
+    return (listed or [str(number) for number in range(n_gpus)])[:n_gpus]
 
 
 def n_cores() -> int:
@@ -128,25 +173,16 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def row_of(future: Future[Row], cell: Cell) -> Row:
-    """A run's row, also if its process was lost."""
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        settings, seed = cell
-        return {
-            "run": key_of(settings, seed),
-            **settings,
-            "seed": seed,
-            "error": "its process was lost: out of memory?",
-        }
+def lost_row(cell: Cell) -> Row:
+    """The row of a run whose process was lost though no other ran beside it."""
+    settings, seed = cell
+    return {"run": key_of(settings, seed), **settings, "seed": seed, "error": "its process was lost: out of memory?"}
 
 
 def prepare(turns: Any, n_threads: int) -> None:
     """Makes a process ready for runs: its share of the cores, its GPU, no messages but hierlit's."""
-    gpu = turns.get()
-    if gpu >= 0:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    if gpu := turns.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     watch_parent()
     torch.set_num_threads(n_threads)
     for name in ("lightning.pytorch", "lightning.fabric"):

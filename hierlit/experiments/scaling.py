@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.stats import linregress
 
-from hierlit.experiments.base import Experiment, Run, Settings, Verdict
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
 from hierlit.report import margin_growth
 
 WIDTH, ROWS, DEPTH, DECAY = "features", "rows", "blocks", "decay"
 VARIED = {"K": "data.degree", "n": "data.labels_per_level", "r": "data.n_levels"}
+DECAYS = ("decay_rate", "decay_r2", "margin_growth")
 RESOLVED = 1e-10
 """Mean loss down to which float32 scores resolve it."""
 
@@ -119,7 +120,7 @@ class ScalingExperiment(Experiment):
                 enough = learned.groupby("seed")["amount"].min().reindex(rows["seed"].unique())
             failed = enough.isna().any()
             table.append({"part": part, "K": k, "n": n, "r": r, "needed": np.nan if failed else enough.mean()})
-        return pd.DataFrame(table)
+        return pd.DataFrame(table, columns=["part", "K", "n", "r", "needed"])
 
     def exponents(self, results: pd.DataFrame) -> pd.DataFrame:
         """Slopes of log(needed) in log n, log r, and in log f with f = d + n·r; NaN with fewer than two points."""
@@ -138,7 +139,7 @@ class ScalingExperiment(Experiment):
                 enough = known[name].nunique() > 1
                 slope = linregress(np.log(known[name]), np.log(known["needed"])).slope if enough else np.nan
                 table.append({"needed": part, "grows with": name, "exponent": slope, "points": len(known)})
-        return pd.DataFrame(table)
+        return pd.DataFrame(table, columns=["needed", "grows with", "exponent", "points"])
 
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
         """Accuracy against q and m, blocks against r, and the decay."""
@@ -161,25 +162,31 @@ class ScalingExperiment(Experiment):
         wide = self.needs(results).pivot_table(
             index=["K", "n", "r"], columns="part", values="needed", sort=False, dropna=False
         )
-        return wide.dropna(how="all").reset_index()
+        slopes = self.exponents(results).rename(columns={"needed": "part", "grows with": "K"})
+        slopes["K"] = "exponent in " + slopes["K"].astype(str)
+        slopes = slopes.pivot_table(index="K", columns="part", values="exponent", sort=False)
+        return pd.concat([wide.dropna(how="all").reset_index(), slopes.reset_index()], ignore_index=True)
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
         """Exponents beside the theory's, and the decay's rate and fit."""
-        slopes = self.exponents(results).set_index(["needed", "grows with"])["exponent"]
-        decays = results[results["part"] == DECAY]
-        text = [
-            f"{part} grow as {', '.join(f'{name}^{slopes[part, name]:.2f}' for name in ('n', 'r', 'f'))}"
-            for part in (WIDTH, ROWS)
-        ]
-        text.append(f"blocks as r^{slopes[DEPTH, 'r']:.2f}")
-        rate, fit, growth = (decays[name].mean() for name in ("decay_rate", "decay_r2", "margin_growth"))
+        slopes = self.exponents(results).set_index(["needed", "grows with"])["exponent"].dropna()
+        decays = results[results["part"] == DECAY].reindex(columns=["seed", *DECAYS])
+        text = []
+        for part, names in ((WIDTH, "nrf"), (ROWS, "nrf"), (DEPTH, "r")):
+            known = [f"{name}^{slopes[part, name]:.2f}" for name in names if (part, name) in slopes.index]
+            text.append(f"{part} grow as {', '.join(known)}" if known else f"how {part} grow was not measured")
+        rate, fit, growth = (decays[name].mean() for name in DECAYS)
         least = decays["decay_r2"].min()
         text.append(
-            f"the loss of learned labels falls by e^−{rate:.2f} a block (R² {fit:.3f}, least {least:.3f}; "
+            "no decay was measured"
+            if np.isnan(rate)
+            else f"the loss of learned labels falls by e^−{rate:.2f} a block (R² {fit:.3f}, least {least:.3f}; "
             f"least growth γ of a level's margin in the block after it is learned: {growth:.2f})"
         )
-        at_most = all(not slopes[part, "f"] > self.degrees[0] for part in (WIDTH, ROWS))
-        return Verdict(bool(at_most and fit >= 0.9 and rate > 0), "; ".join(text) + ".")
+        in_f = [slopes.get((part, "f")) for part in (WIDTH, ROWS)]
+        holds = [None if slope is None else bool(slope <= self.degrees[0]) for slope in in_f]
+        holds.append(None if np.isnan(rate) else bool(fit >= 0.9 and rate > 0))
+        return Verdict(decided(holds), "; ".join(text) + ".")
 
 
 def decay(run: Run) -> dict[str, Any]:
@@ -232,7 +239,8 @@ def draw_accuracy(axes: Axes, results: pd.DataFrame, name: str) -> None:
         axes.plot(curve.index, curve, "o-", markersize=4, label=f"K = {k}, n = {n}, r = {r}")
     axes.set(xlabel=name, ylabel="accuracy of the least accurate level", xscale="log")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.legend(fontsize=7)
+    if len(results):
+        axes.legend(fontsize=7)
 
 
 def draw_decay(axes: Axes, results: pd.DataFrame) -> None:
@@ -241,4 +249,5 @@ def draw_decay(axes: Axes, results: pd.DataFrame) -> None:
         values = [float(value) for value in text.split()]
         axes.plot(range(1, len(values) + 1), values, "o-", markersize=3, label=f"level {level}")
     axes.set(xlabel="blocks trained", ylabel="mean loss of a level's labels", yscale="log")
-    axes.legend(fontsize=7)
+    if len(results):
+        axes.legend(fontsize=7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hierlit.data import HierarchyDataModule
-from hierlit.data.supervision import NO_LEVEL
-from hierlit.experiments.base import Experiment, Run, Settings, Verdict, argument
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
 from hierlit.experiments.statistics import Interval, interval
 from hierlit.metrics import average_precision
 from hierlit.unobserved import TREATMENTS
@@ -34,6 +29,8 @@ OUTCOMES = {
     "last_accuracy": "accuracy of the last level",
 }
 DRAWN = ("accuracy", "average_precision", "last_precision")
+HALF = 0.5
+"""The share of the labels that the prediction is of."""
 LITTLE, MUCH = 0.02, 0.1
 """Losses up to which, and from which, the prediction speaks of little and of much."""
 
@@ -71,19 +68,7 @@ class SupervisionExperiment(Experiment):
         unknown = [name for name in self.treatments if name not in TREATMENTS]
         if unknown or not self.treatments:
             raise ValueError(f"treatments must be some of {', '.join(TREATMENTS)}, got {self.treatments}")
-        self._levels = {name: self._levels_of(name) for name in self.configs}
-
-    def _levels_of(self, name: str) -> list[int]:
-        """The levels that a file's data knows."""
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_subclass_arguments(HierarchyDataModule, "data", required=True)
-        given = yaml.safe_load(Path(self.configs[name].absolute).read_text()).get("data")
-        own = [f"--{key}={argument(value)}" for key, value in self.overrides.items() if key.startswith("data.")]
-        try:
-            data = parser.instantiate_classes(parser.parse_args([f"--data={json.dumps(given)}", *own])).data
-        except ArgumentError as error:
-            raise ValueError(f"data of {name}: {error}") from error
-        return sorted(set(data.levels or []) - {NO_LEVEL})
+        self._levels = {name: self.levels_of(name) for name in self.configs}
 
     def ways(self, name: str) -> dict[str, dict[str, Any]]:
         """Arguments of `supervision` by way of hiding labels; levels alone where there are several."""
@@ -154,26 +139,28 @@ class SupervisionExperiment(Experiment):
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
         """What each way costs under its best treatment."""
-        lost, text, holds = losses(results), [], []
-        largest = part_of_labels(max(self.shares, default=1.0))
+        lost, text = losses(results).dropna(subset="mean"), []
+        holds: list[bool | None] = [] if HALF in self.shares else [None]
         for name in self.configs:
             parts = []
             for way in self.ways(name):
                 column = "last_precision" if way in (LAST, ALTERNATE) else "accuracy"
                 own = lost[(lost["config"] == name) & (lost["supervision"] == way) & (lost["outcome"] == column)]
                 if own.empty:
+                    parts.append(f"{way} not measured")
+                    holds += [None] if way in (part_of_labels(HALF), LAST) else []
                     continue
                 best = own.loc[own["mean"].idxmin()]
                 what = " of the last level's average precision" if column == "last_precision" else ""
                 found = Interval(best["mean"], best["low"], best["high"])
                 parts.append(f"{way} {found}{what} ({best['treatment']})")
-                if way == largest:
+                if way == part_of_labels(HALF):
                     holds.append(found.mean <= LITTLE)
                 if way == LAST:
                     holds.append(found.mean >= MUCH)
             text.append(f"{name}: {', '.join(parts)}")
         return Verdict(
-            all(holds) if holds else None,
+            decided(holds),
             "Lost accuracy against all labels under the treatment that loses least: " + "; ".join(text) + ".",
         )
 

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from hierlit.experiments.runner import cells_of, run_cell
+from hierlit.experiments.staircase import StaircaseExperiment
 from hierlit.experiments.supervision import (
     ALTERNATE,
     FULL,
@@ -80,6 +81,8 @@ def test_a_table_of_one_s_own_has_no_levels_to_hide(tmp_path: Path, monkeypatch:
     table = pd.DataFrame(rows)
     assert "half" not in experiment.verdict(table).text
     assert list(experiment.figures(table, tmp_path)) == ["losses"]
+    with pytest.raises(ValueError, match="a staircase needs data that knows its labels' levels, unlike that of own"):
+        StaircaseExperiment({"ring": ConfigFile(CONF / "automaton.yaml"), "own": ConfigFile(tmp_path / "own.yaml")})
 
 
 def test_data_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
