@@ -47,7 +47,8 @@ class CrossFittedSolver(Solver):
     turn in the first block, on fold 0 in later ones, where no fit that is judged, nor any before it, has seen that
     fold. They are found by climbing from one candidate to the next, with one λ for all labels; a label then has another
     where its squared error on rows left out says so (`Trials.by_label`). A block that does not raise the average
-    precision by `WORTH`, on rows that did not choose its kernel, stays at zero and ends the run.
+    precision by `WORTH` stays at zero and ends the run; as the rows that judge it have chosen its kernel, small tables of
+    noise may get a block too many.
 
     Labels that are not observed count as the scores before the block in the choices and in the scores that rows go on
     with; the block itself is then solved by steps, as it should be, and no other follows.
@@ -186,9 +187,11 @@ class CrossFittedSolver(Solver):
         few = trials(self._judged.some(max(self.n_folds, len(self._judged.labels) // 2), task.weight_seed))
         kernel, alpha = few.search(self.powers, self.bandwidths, self.alphas)
         judged = trials(self._judged)
-        _, alpha = climb(self.alphas, alpha, partial(judged.precision, kernel))
+        precision, alpha = climb(self.alphas, alpha, partial(judged.precision, kernel))
+        if not precision > judged.start() + WORTH:
+            return None
         alphas, self._judged_change = judged.by_label(kernel, alpha, self.alphas)
-        return Choice(kernel, alphas) if judged.gain(self._judged_change) > WORTH else None
+        return Choice(kernel, alphas)
 
     def _residual(self, task: LayerwiseTask, chain: Chain) -> Tensor:
         """Residuals y − ŷ [m·|G|, n], by weight."""

@@ -63,10 +63,9 @@ class Trials:
             self._last = kernel, self._gram(kernel)
         return self._last[1]
 
-    def gain(self, change: Tensor) -> float:
-        """Average precision that a change [m·|G|, n] adds on the folds beside `HELD`, which chose a later block."""
-        labels, scores = self.labels[~self.held], self.scores[~self.held]
-        return average_precision(scores + change[~self.held], labels) - average_precision(scores, labels)
+    def start(self) -> float:
+        """Average precision without the block."""
+        return average_precision(self.scores[self._judged], self.labels[self._judged])
 
     def precision(self, kernel: Kernel, alpha: float) -> float:
         """Average precision with one λ for all labels."""

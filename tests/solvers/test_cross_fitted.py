@@ -133,15 +133,6 @@ def test_no_block_follows_one_with_labels_not_observed(fit: Fit) -> None:
     assert not model.net.block(1).weight.any()
 
 
-def test_noise_adds_no_blocks(fit: Fit) -> None:
-    blocks = []
-    for seed in range(6):
-        model = task(n_blocks=3)
-        fit(model, table(150, noise=True, seed=seed), acceptance="none")
-        blocks.append(len(model.solver.choices))
-    assert sum(number > 1 for number in blocks) <= 2
-
-
 @pytest.mark.parametrize("seed", [6, 10])
 def test_scores_of_one_label_are_read_without_a_failure(fit: Fit, seed: int) -> None:
     draw = np.random.default_rng(seed)
