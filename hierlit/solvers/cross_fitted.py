@@ -47,8 +47,8 @@ class CrossFittedSolver(Solver):
     turn in the first block, on fold 0 in later ones, where no fit that is judged, nor any before it, has seen that
     fold. They are found by climbing from one candidate to the next, with one λ for all labels; a label then has another
     where its squared error on rows left out says so (`Trials.by_label`). A block that does not raise the average
-    precision by `WORTH` stays at zero and ends the run; as the rows that judge it have chosen its kernel, small tables of
-    noise may get a block too many.
+    precision by `WORTH` stays at zero and ends the run. The rows that judge it have chosen its kernel too, so that a
+    small table of noise may get a block too many.
 
     Labels that are not observed count as the scores before the block in the choices and in the scores that rows go on
     with; the block itself is then solved by steps, as it should be, and no other follows.
