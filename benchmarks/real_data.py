@@ -58,7 +58,7 @@ def run(
         data: Folder of the sets, one folder each.
         sets: Those to run.
         seeds: Seeds of hierlit; the baselines, one block of it among them, have one.
-        n_features: Random features of a block, in place of the config's.
+        n_features: Units of a block, at most, in place of the config's.
         baselines: Whether to run them.
         boosting_seconds: When gradient boosting, one model a label, stops, the frequent labels first; a label that it
             has not come to is scored by its share of the training rows.

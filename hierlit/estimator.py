@@ -346,15 +346,19 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
         check_is_fitted(self)
         inputs = self._inputs(X, is_fit=False)
-        with threads(self.n_jobs):
-            for scores in self._stages(inputs):
-                log_odds = self.calibration_.log_odds(scores)
-                if self._below is not None:
-                    log_odds = consistent(log_odds, self._below)
-                if not self._has_locations:
-                    log_odds = log_odds[:, 0]
-                is_binary = isinstance(self._targets, ClassTargets) and log_odds.shape[1] == 1
-                yield log_odds[:, 0] if is_binary else log_odds
+        stages = self._stages(inputs)
+        while True:
+            with threads(self.n_jobs):
+                scores = next(stages, None)
+            if scores is None:
+                return
+            log_odds = self.calibration_.log_odds(scores)
+            if self._below is not None:
+                log_odds = consistent(log_odds, self._below)
+            if not self._has_locations:
+                log_odds = log_odds[:, 0]
+            is_binary = isinstance(self._targets, ClassTargets) and log_odds.shape[1] == 1
+            yield log_odds[:, 0] if is_binary else log_odds
 
     def _stages(self, inputs: NDArray[np.float32]) -> Iterator[Floats]:
         """The scores ŷ [N, |G|, n] after each block, means over the networks."""

@@ -117,7 +117,7 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
         proximity: Windows E_g; each location sees itself alone when None.
 
     Raises:
-        ValueError: If there are too few rows, or a label has one value in all of them.
+        ValueError: If there are too few rows.
     """
     start = time.perf_counter()
     rows = LabelledRows.of(data, proximity, options.n_rows)

@@ -37,8 +37,8 @@ class CrossFittedSolver(Solver):
 
     A block's scores are better on the rows that it was fitted to than on others, and a later block would learn to trust
     them too much. Here the rows are divided into folds, and the training rows go on with the scores that a fit to the
-    other folds gives them; all other rows, with those of the fit to all. These fits come from one inverse of the
-    rows' Gram matrix.
+    other folds gives them; all other rows, with those of the fit to all. The fits of a λ come from one inverse of
+    the rows' Gram matrix.
 
     A block's W¹ are windows of the training rows (`RadialFeatures`), all of them if there are units enough. Its kernel
     has a power and a bandwidth, in units of the standard deviation of all that the block reads. The first block reads

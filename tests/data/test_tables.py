@@ -118,6 +118,12 @@ def test_categories_of_rows_set_apart_are_unseen() -> None:
     assert data.n_inputs == 8 and inputs(data, "val").tolist() == [[0] * 8] * 2
 
 
+def test_a_column_of_texts_that_are_no_categories_is_told() -> None:
+    rows = "".join(f"{row},5;{row % 2}\n" for row in range(40))
+    with pytest.warns(UserWarning, match="a text of their own in a, each an input"):
+        table(text="a;y\n" + rows, separator=";", label_columns="y").setup()
+
+
 def test_numbers_may_be_named_categories() -> None:
     data = table(text="a,b,y\n10,1.5,0\n2,2,1\n10,1.5,1\n", label_columns="y", categorical_columns="*")
     assert data.input_names == ["a=10", "a=2", "b=1.5", "b=2"]

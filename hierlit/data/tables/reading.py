@@ -18,6 +18,8 @@ from hierlit.data.tables.rows import TableFile
 Inputs = NDArray[np.float32]
 Table = tuple[Inputs, Signs]
 
+FEW_CATEGORIES = 20
+
 
 @dataclass(frozen=True)
 class TrainingFiles:
@@ -141,13 +143,20 @@ def unknown_warnings(source: str, features: FittedFeatures, labels: Labels | Non
 
 
 def training_warnings(training: TrainingFiles) -> list[str]:
-    """What a person may not know of the rows for training: inputs and labels that have one value alone."""
+    """What a person may not know of the rows for training: what has one value alone, and what has one a row."""
     inputs, signs = training.tables["train"]
     same = inputs.min(axis=0) == inputs.max(axis=0)
     constant = [name for name, is_same in zip(training.fitted.features.input_names, same, strict=True) if is_same]
     warnings = unknown_warnings("train_files, in rows set apart", training.fitted.features, training.labels)
     if constant:
         warnings.append(f"{len(constant)} of {len(same)} inputs are the same in all training rows: {listed(constant)}")
+    kinds = training.fitted.features.categories
+    unique = [fit.name for fit in kinds if len(fit.categories) > max(FEW_CATEGORIES, len(inputs) / 2)]
+    if unique:
+        warnings.append(
+            f"most training rows have a text of their own in {listed(unique)}, each an input: name what is no input in "
+            "ignore_columns, and write numbers with a point"
+        )
     names, n_labels = np.array(training.labels.names), signs.shape[1]
     for has_one, is_it in (("never", ~(signs == 1).any(0)), ("always", ~(signs == -1).any(0) & (signs == 1).any(0))):
         if is_it.any():
