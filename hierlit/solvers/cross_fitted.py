@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -116,7 +116,8 @@ class CrossFittedSolver(Solver):
         self.is_finished = chosen is None
         if chosen is None:
             if task.block == 0:
-                rank_zero_warn("no kernel ranks rows left out better than at random: every score is its label's mean")
+                text = "no kernel ranks rows left out better than at random: every score is its label's mean"
+                warnings.warn(text, stacklevel=2)
                 task.active.data[:, -1] = self._residual(task, self._fitted).mean(0)
             return
         self.choices.append(chosen)
