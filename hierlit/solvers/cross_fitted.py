@@ -155,6 +155,9 @@ class CrossFittedSolver(Solver):
         n_units = len(task.net.block(task.block).features.weight)
         return RowKernel(task.net, task.block, chain, kernel, n_units, task.weight_seed)
 
+    def _gram(self, task: LayerwiseTask, chain: Chain, kernel: Kernel) -> Tensor:
+        return self._make(task, chain, kernel).gram()
+
     def _begin(self, task: LayerwiseTask) -> None:
         """Takes the training rows out of the stream."""
         if task.trainer.world_size > 1:
@@ -180,10 +183,11 @@ class CrossFittedSolver(Solver):
         """The best kernel and λs, None if they are not worth a block; keeps what they predict of the judged rows."""
 
         def trials(chain: Chain) -> Trials:
-            gram = lambda chain, kernel: self._make(task, chain, kernel).gram()  # noqa: E731
             targets, weights = task.loss.targets(chain.labels)
             labels = (targets.sign() * (weights > 0)).flatten(0, 1)
-            return Trials(chain, labels, self._residual(task, chain), task.net.n_inputs, task.block == 0, gram)
+            residual, is_first = self._residual(task, chain), task.block == 0
+            gram = partial(self._gram, task, chain)
+            return Trials(chain, labels, residual, task.net.n_inputs, is_first, gram)
 
         few = trials(self._judged.some(max(self.n_folds, len(self._judged.labels) // 2), task.weight_seed))
         kernel, alpha = few.search(self.powers, self.bandwidths, self.alphas)

@@ -37,7 +37,7 @@ class Trials:
         residual: What the block is fitted to, [m·|G|, n].
         n_inputs: Channels of the stream before the scores.
         is_first: Whether it is the first block, judged on every fold in turn; others are on `HELD`.
-        gram: The Gram matrix of the chain's pairs by a kernel.
+        gram: Makes the Gram matrix of the chain's pairs by a kernel.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Trials:
         residual: Tensor,
         n_inputs: int,
         is_first: bool,
-        gram: Callable[[Chain, Kernel], Tensor],
+        gram: Callable[[Kernel], Tensor],
     ) -> None:
-        self.chain, self.residual, self._gram = chain, residual, partial(gram, chain)
+        self.chain, self.residual, self._gram = chain, residual, gram
         self.labels, self.scores = labels, chain.stream[..., n_inputs:].flatten(0, 1)
         self.held = chain.folds == HELD
         self._is_first, self._judged = is_first, torch.ones_like(self.held) if is_first else self.held

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from hierlit.solvers.fold_ridge import FoldRidge
+from hierlit.solvers.fold_ridge import FoldRidge, held_out, penalty_of
 
 
 def table(n_rows: int = 30, n_features: int = 50) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -24,6 +24,15 @@ def test_left_out_is_what_fits_to_the_other_folds_predict(n_features: int, witho
         fit = Ridge(alpha=ridge.penalty, fit_intercept=False).fit(features.numpy()[kept], residual.numpy()[kept])
         rows = (folds == fold).numpy()
         np.testing.assert_allclose(found[rows].numpy(), fit.predict(features.numpy()[rows]), rtol=1e-8, atol=1e-10)
+
+
+def test_held_out_is_what_a_fit_to_the_other_rows_predicts() -> None:
+    features, residual, folds = table()
+    held, gram = folds == 1, features @ features.T
+    kept = (~held).numpy()
+    fit = Ridge(alpha=penalty_of(gram, 0.05), fit_intercept=False).fit(features.numpy()[kept], residual.numpy()[kept])
+    expected = fit.predict(features.numpy()[held.numpy()])
+    np.testing.assert_allclose(held_out(gram, residual, held, 0.05).numpy(), expected, rtol=1e-8, atol=1e-10)
 
 
 def test_only_the_folds_wanted() -> None:
