@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from filelock import FileLock, Timeout
 from jsonargparse import ActionYesNo, ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
@@ -17,6 +18,7 @@ from hierlit.cli.errors import explain
 from hierlit.files import replace_text
 
 SETTINGS = "settings.json"
+LOCK = "lock"
 CONFIG = re.compile("--config(=|$)")
 INTERRUPTED = 130
 NOT_OF_IDENTITY = ("seeds",)
@@ -38,9 +40,11 @@ def experiment(args: Sequence[str]) -> None:
         args: Its command-line arguments, the experiment's name first.
 
     Raises:
-        SystemExit: With code 2 after a wrong argument, 1 if a run failed, 130 if interrupted.
+        SystemExit: With code 2 after a wrong argument, 1 if a run failed or the same command is running, 130 if
+            interrupted.
     """
     from hierlit.experiments import EXPERIMENTS, key_of, run_all, write_report
+    from hierlit.experiments.report import versions
     from hierlit.experiments.runner import cells_of
 
     name, *others = args or [""]
@@ -54,19 +58,23 @@ def experiment(args: Sequence[str]) -> None:
     given, parser = parse(name, kind, others)
     try:
         chosen = kind(**{field.name: given[field.name] for field in fields(kind)})
-        for settings, seed in cells_of(chosen):
-            chosen.fit_arguments(settings, seed)
+        cells = cells_of(chosen)
+        for cell in cells:
+            chosen.fit_arguments(*cell)
     except (ValueError, KeyError) as error:
         parser.error(str(error))
-    folder = version_folder(Path(given.root) / LOGS / name, identity(chosen), given.fresh)
+    folder = version_folder(Path(given.root) / LOGS / name, identity(chosen, versions()), given.fresh)
     console = Console(highlight=False)
-    console.print(f"{name}: {len(cells_of(chosen))} runs in {folder}", soft_wrap=True)
+    console.print(f"{name}: {len(cells)} runs in {folder}", soft_wrap=True)
     try:
-        results = run_all(chosen, folder, given.workers, console)
+        with FileLock(folder / LOCK, timeout=0):
+            results = run_all(chosen, folder, given.workers, console)
+    except Timeout:
+        raise SystemExit(f"error: another command works in {folder}; --fresh starts a version beside it") from None
     except KeyboardInterrupt:
         print("interrupted: finished runs are kept, and the same command goes on from them", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    runs = [key_of(*cell) for cell in cells_of(chosen)]
+    runs = [key_of(*cell) for cell in cells]
     failures = results.failures(runs)
     verdict = write_report(name, chosen, results.table(runs), failures, folder)
     if verdict is not None:
@@ -97,10 +105,16 @@ def parse(name: str, kind: type, args: Sequence[str]) -> tuple[Any, ArgumentPars
     return given, parser
 
 
-def identity(chosen: Any) -> str:
-    """What a version folder belongs to: all that decides what its runs are, the number of seeds aside."""
+def identity(chosen: Any, versions: str) -> str:
+    """What a version folder belongs to: all that decides what its runs are, the number of seeds aside.
+
+    Args:
+        chosen: The experiment.
+        versions: Of the packages that its runs run on.
+    """
     options = {name: value for name, value in asdict(chosen).items() if name not in NOT_OF_IDENTITY}
     options["configs"] = {name: Path(path.absolute).read_text() for name, path in chosen.configs.items()}
+    options["versions"] = versions
     return json.dumps(options, default=str, indent=1)
 
 

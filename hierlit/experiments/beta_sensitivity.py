@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, product
+from hierlit.experiments.drawing import draw_line, panels
 from hierlit.experiments.statistics import interval, means
 from hierlit.experiments.supervision import label_accuracy
 from hierlit.theory import expansion
@@ -77,7 +77,7 @@ class BetaSensitivityExperiment(Experiment):
     )
     quick: ClassVar[dict[str, Any]] = {
         "seeds": 1,
-        "betas": [0.0, 0.3, 0.6, 0.8, 0.95],
+        "betas": [0.0, 0.3, 0.6, 0.95],
         "degrees": [3, 4],
         "activations": ["relu", "tanh"],
         "solvers": [FIXED, GRADIENT],
@@ -276,17 +276,10 @@ def span(values: Sequence[float]) -> str:
     return f"{np.nanmin(values):.2f} to {np.nanmax(values):.2f}" if np.isfinite(values).any() else "undefined"
 
 
-def panels(n_rows: int, n_columns: int) -> tuple[Figure, Any]:
-    """A figure and its axes [n_rows, n_columns]."""
-    size = (4 * n_columns, 3.4 * n_rows)
-    return plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
-
-
 def draw_lines(axes: Axes, rows: pd.DataFrame, column: str, activations: Sequence[str]) -> None:
-    """Means with 95% intervals against β, a line an activation."""
+    """Means against β, a line an activation."""
     for number, activation in enumerate(activations):
-        table = means(rows[rows["activation"] == activation], ["beta"], column).sort_values("beta")
+        table = means(rows[rows["activation"] == activation], ["beta"], column)
         if len(table):
-            axes.plot(table["beta"], table["mean"], "o-", markersize=4, label=activation, color=f"C{number}")
-            axes.fill_between(table["beta"], table["low"], table["high"], alpha=0.2, color=f"C{number}")
+            draw_line(axes, table, "beta", label=activation, color=f"C{number}")
     axes.set(xlabel="β")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 
 from hierlit.data import BrainDump
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
+from hierlit.experiments.drawing import draw_line, panels
 from hierlit.experiments.statistics import interval, means
 from hierlit.theory import reconstruct, reconstruction_error
 
@@ -82,7 +82,7 @@ class BrainDumpExperiment(Experiment):
 
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
         """The target against the share, by size and by depth; the neurons' error beside it."""
-        figure, (by_size, by_depth, error) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+        figure, ((by_size, by_depth, error),) = panels(1, 3, 4.3, 4)
         size, depth = self.majority_sizes[0], self.depths[0]
         draw_lines(by_size, results[results["depth"] == depth], "majority_size", "target", f"depth {depth}")
         draw_lines(by_depth, results[results["majority_size"] == size], "depth", "target", f"majorities of {size}")
@@ -166,12 +166,8 @@ def reconstruction(data: BrainDump, inputs: Array, labels: Array, scores: Array)
 
 
 def draw_lines(axes: Axes, results: pd.DataFrame, lines: str, column: str, title: str) -> None:
-    """A line of means with 95% intervals for each value of a column, against the share."""
+    """A line of means for each value of a column, against the share."""
     for (value,), rows in results.groupby([lines], sort=False):
-        table = means(rows, ["share"], column).sort_values("share")
-        (line,) = axes.plot(
-            table["share"], table["mean"], "o-", markersize=4, label=f"{lines.replace('_', ' ')} {value}"
-        )
-        axes.fill_between(table["share"], table["low"], table["high"], alpha=0.15, color=line.get_color())
+        draw_line(axes, means(rows, ["share"], column), "share", label=f"{lines.replace('_', ' ')} {value}")
     axes.set(xlabel="share of the auxiliary labels", ylabel="test accuracy of the output", title=title)
     axes.legend(fontsize=8)

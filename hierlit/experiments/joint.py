@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided, tables_of
+from hierlit.experiments.drawing import draw_points, panels
 from hierlit.experiments.statistics import means
 
 EXACT, GRADIENT = "layerwise, exact", "layerwise, gradient"
@@ -87,12 +86,12 @@ class JointExperiment(Experiment):
         levels, blocks = (tables_of(results, folder, f"{name}.csv") for name in ("levels", "blocks"))
         last = levels[levels["block"] == levels.groupby("run_run")["block"].transform("max")]
         names = list(self.configs)
-        figure, axes = plt.subplots(2, len(names), figsize=(5 * len(names), 7), layout="constrained", squeeze=False)
+        figure, axes = panels(2, len(names), 5, 3.5)
         for column, name in enumerate(names):
             for way in WAYS:
                 own = last[(last["run_config"] == name) & (last["run_way"] == way)]
                 table = means(own, ["level"], "val_accuracy")
-                axes[0, column].errorbar(*_points(table, "level"), marker="o", markersize=4, capsize=2, label=way)
+                draw_points(axes[0, column], table["level"], table, marker="o", label=way)
                 norms = blocks[(blocks["run_config"] == name) & (blocks["run_way"] == way)]
                 table = means(norms, ["block"], "gradient_norm")
                 axes[1, column].plot(table["block"], table["mean"], "o-", markersize=4, label=way)
@@ -130,9 +129,3 @@ class JointExperiment(Experiment):
             is_known = learned.notna().all()
             holds.append(bool(learned[EVERY] > 1 and learned[LAST] < layerwise) if is_known else None)
         return Verdict(decided(holds), "; ".join(text) + ".")
-
-
-def _points(table: pd.DataFrame, x: str) -> tuple[Any, Any, Any]:
-    """Places, means and half-widths of the intervals, as `errorbar` takes them."""
-    half = (table["high"] - table["mean"]).fillna(0)
-    return table[x], table["mean"], np.asarray(half)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided, tables_of
+from hierlit.experiments.drawing import panels
 
 FULL, ONE_BLOCK, SHUFFLED = "none", "one block", "shuffled labels"
 CORRELATION = 0.95
@@ -159,7 +159,7 @@ def frequencies(run: Run) -> np.ndarray[Any, np.dtype[np.float64]]:
 def heat_maps(levels: pd.DataFrame, column: str, title: str, low: float, high: float) -> Figure:
     """A map of level by block for each hierarchy."""
     names = list(levels["run_config"].unique())
-    figure, row = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.6), layout="constrained", squeeze=False)
+    figure, row = panels(1, len(names), 4.5, 3.6)
     for axes, name in zip(row[0], names, strict=True):
         own = levels[levels["run_config"] == name]
         table = own.pivot_table(index="level", columns="block", values=column, aggfunc="mean")
@@ -174,7 +174,7 @@ def heat_maps(levels: pd.DataFrame, column: str, title: str, low: float, high: f
 def controls_figure(results: pd.DataFrame) -> Figure:
     """Accuracy of the first and the last level, with and without controls, a point a run."""
     pairs = list(results.groupby(["config", "control"], sort=False))
-    figure, axes = plt.subplots(figsize=(6, 0.5 + 0.42 * len(pairs)), layout="constrained")
+    figure, ((axes,),) = panels(1, 1, 6, 0.5 + 0.42 * len(pairs))
     for place, (_, runs) in enumerate(pairs):
         axes.plot(runs["first_level"], [place + 0.1] * len(runs), "o", color="C0", label="" if place else "first level")
         axes.plot(runs["last_level"], [place - 0.1] * len(runs), "s", color="C3", label="" if place else "last level")

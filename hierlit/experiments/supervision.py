@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
+from hierlit.experiments.drawing import draw_points, panels
 from hierlit.experiments.statistics import Interval, interval
 from hierlit.metrics import average_precision
 from hierlit.unobserved import TREATMENTS
@@ -113,10 +113,7 @@ class SupervisionExperiment(Experiment):
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
         """What is lost against all labels, a column a hierarchy, a colour a treatment."""
         lost, names = losses(results), list(self.configs)
-        size = (1.5 + 3.6 * len(names), 3 * len(DRAWN))
-        figure, grid = plt.subplots(
-            len(DRAWN), len(names), figsize=size, layout="constrained", squeeze=False, sharey="row"
-        )
+        figure, grid = panels(len(DRAWN), len(names), 4.1, 3, sharey="row")
         for row, column in zip(grid, DRAWN, strict=True):
             for axes, name in zip(row, names, strict=True):
                 own = lost[(lost["config"] == name) & (lost["outcome"] == column)]
@@ -201,6 +198,5 @@ def draw_losses(axes: Axes, lost: pd.DataFrame, ways: list[str], treatments: lis
     for number, treatment in enumerate(treatments):
         own = lost[lost["treatment"] == treatment].set_index("supervision").reindex(ways)
         places = np.arange(len(ways)) + 0.8 * (number + 0.5) / len(treatments) - 0.4
-        half = (own["high"] - own["mean"]).fillna(0)
-        axes.errorbar(places, own["mean"], half, fmt="o", markersize=4, capsize=2, label=treatment.replace("_", " "))
+        draw_points(axes, places, own, fmt="o", label=treatment.replace("_", " "))
     axes.set_xticks(range(len(ways)), [way.replace(" ", "\n", 1) for way in ways], fontsize=8)

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 
-import hierlit.experiments
+import hierlit.experiments.report
 from hierlit.cli import main
-from hierlit.cli.experiment import parse
+from hierlit.cli.experiment import LOCK, parse
 from hierlit.experiments import EXPERIMENTS, StaircaseExperiment
 from hierlit.experiments.report import commands_of
 
@@ -98,6 +99,22 @@ def test_wrong_arguments_are_one_line_before_any_run(
 def test_quick_stands_between_the_files_and_the_other_options(words: list[str], seeds: int, config: list[str]) -> None:
     Path("three.yaml").write_text(Path("experiment.yaml").read_text().replace("seeds: 1", "seeds: 3"))
     assert parse("staircase", EXPERIMENTS["staircase"], words)[0].seeds == seeds
+
+
+def test_two_commands_do_not_work_in_one_folder(config: list[str]) -> None:
+    with pytest.raises(SystemExit, match="runs failed"):
+        main([*config, "--overrides", "{model.beta: 7}"])
+    message = r"^error: another command works in .*version_0; --fresh starts a version"
+    with FileLock(Path("lightning_logs/staircase/version_0") / LOCK), pytest.raises(SystemExit, match=message):
+        main([*config, "--overrides", "{model.beta: 7}"])
+
+
+def test_runs_of_other_versions_are_not_reused(config: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for torch in ("2.6.0", "2.13.0", "2.13.0"):
+        monkeypatch.setattr(hierlit.experiments.report, "versions", lambda own=torch: f"torch {own}")
+        with pytest.raises(SystemExit, match="runs failed"):
+            main([*config, "--overrides", "{model.beta: 7}"])
+    assert sorted(path.name for path in Path("lightning_logs/staircase").iterdir()) == ["version_0", "version_1"]
 
 
 def test_a_report_s_commands_run_where_it_was_made(config: list[str]) -> None:

@@ -1,0 +1,29 @@
+"""What the experiments' figures share: grids of axes, and means over seeds with their intervals."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+
+def panels(n_rows: int, n_columns: int, width: float = 4, height: float = 3.4, **options: Any) -> tuple[Figure, Any]:
+    """A figure and its axes [n_rows, n_columns], each of `width` by `height` inches."""
+    size = (width * n_columns, height * n_rows)
+    return plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **options)
+
+
+def draw_line(axes: Axes, table: pd.DataFrame, x: str, **style: Any) -> None:
+    """Means against a column, in a band of their intervals; `table` is one of `statistics.means`."""
+    table = table.sort_values(x)
+    (line,) = axes.plot(table[x], table["mean"], "o-", markersize=4, **style)
+    axes.fill_between(table[x], table["low"], table["high"], alpha=0.2, color=line.get_color())
+
+
+def draw_points(axes: Axes, places: ArrayLike, table: pd.DataFrame, **style: Any) -> None:
+    """Means at places of an axis, with bars of their intervals; `table` is one of `statistics.means`."""
+    half = np.asarray((table["high"] - table["mean"]).fillna(0))
+    axes.errorbar(np.asarray(places), table["mean"], half, markersize=4, capsize=2, **style)
