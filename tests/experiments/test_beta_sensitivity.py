@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from jsonargparse.typing import Path_fr
 
 from hierlit.experiments.beta_sensitivity import (
     CHOSEN,
@@ -17,15 +18,12 @@ from hierlit.experiments.beta_sensitivity import (
     kernel_figures,
 )
 
+PARITIES = Path_fr(str(Path(__file__).parents[1] / "conf" / "exact_juntas.yaml"))
 BETAS = [0.0, 0.3, 0.5, 0.7, 0.9]
 
 
-class ConfigFile:
-    absolute = str(Path(__file__).parents[1] / "conf" / "exact_juntas.yaml")
-
-
 def made(**options: Any) -> BetaSensitivityExperiment:
-    return BetaSensitivityExperiment(configs={"parities": ConfigFile()}, betas=BETAS, depths=[1, 2], **options)
+    return BetaSensitivityExperiment(configs={"parities": PARITIES}, betas=BETAS, depths=[1, 2], **options)
 
 
 def table(curve: Callable[[float, float], float], seeds: int = 5, noise: float = 0.0) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from jsonargparse.typing import Path_fr
 
 from hierlit.experiments import EXPERIMENTS, key_of, write_report
 from hierlit.experiments.runner import Results, cells_of, run_cell
@@ -54,18 +55,8 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-class ConfigFile:
-    """A file of tests/conf, as the command line would give it."""
-
-    def __init__(self, name: str) -> None:
-        self.absolute = str(CONF / f"{name}.yaml")
-
-    def __str__(self) -> str:
-        return self.absolute
-
-
 def made(name: str, options: Mapping[str, Any]) -> Any:
-    configs = {key: ConfigFile(file) for key, file in options["configs"].items()}
+    configs = {key: Path_fr(str(CONF / f"{file}.yaml")) for key, file in options["configs"].items()}
     return EXPERIMENTS[name](**{**options, "configs": configs})
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from jsonargparse.typing import Path_fr
 
 from hierlit.experiments.runner import cells_of, run_cell
 from hierlit.experiments.staircase import StaircaseExperiment
@@ -27,16 +28,8 @@ LAST_LEVEL = ("last_accuracy", "last_precision")
 CONF = Path(__file__).parents[1] / "conf"
 
 
-class ConfigFile:
-    def __init__(self, path: Path) -> None:
-        self.absolute = str(path)
-
-    def __str__(self) -> str:
-        return self.absolute
-
-
 def made(path: Path = CONF / "automaton.yaml", **options: Any) -> SupervisionExperiment:
-    return SupervisionExperiment(configs={"ring": ConfigFile(path)}, **options)
+    return SupervisionExperiment(configs={"ring": Path_fr(str(path))}, **options)
 
 
 def test_levels_are_hidden_where_the_data_has_them() -> None:
@@ -82,7 +75,7 @@ def test_a_table_of_one_s_own_has_no_levels_to_hide(tmp_path: Path, monkeypatch:
     assert "half" not in experiment.verdict(table).text
     assert list(experiment.figures(table, tmp_path)) == ["losses"]
     with pytest.raises(ValueError, match="a staircase needs data that knows its labels' levels, unlike that of own"):
-        StaircaseExperiment({"ring": ConfigFile(CONF / "automaton.yaml"), "own": ConfigFile(tmp_path / "own.yaml")})
+        StaircaseExperiment({"ring": Path_fr(str(CONF / "automaton.yaml")), "own": Path_fr(str(tmp_path / "own.yaml"))})
 
 
 def test_data_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
