@@ -52,7 +52,6 @@ class BetaSensitivityExperiment(Experiment):
         degrees: Labels that a parity is of; depths and gradient steps come at the first degree alone.
         activations: Activations; the first is judged, and alone has its λ chosen.
         solvers: Some of exact, chosen and gradient.
-        threshold: Test accuracy from which a level is learned.
     """
 
     betas: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4, 0.55, 0.7, 0.85, 0.95])
@@ -60,7 +59,6 @@ class BetaSensitivityExperiment(Experiment):
     degrees: list[int] = field(default_factory=lambda: [3, 4])
     activations: list[str] = field(default_factory=lambda: ["relu", "tanh"])
     solvers: list[str] = field(default_factory=lambda: list(SOLVERS))
-    threshold: float = 0.99
 
     question: ClassVar[str] = (
         "β trades the bias of a random feature against its weights. Where does it let a block learn labels of degree "
@@ -116,14 +114,10 @@ class BetaSensitivityExperiment(Experiment):
         }
 
     def outcome(self, run: Run) -> dict[str, Any]:
-        """Accuracies on test rows, epochs of a block on average, and the kernel's figures."""
-        right = label_accuracy(*run.test_scores())
-        levels = torch.tensor(run.cli.datamodule.levels)
-        accuracy = [float(right[levels == level].mean()) for level in range(1, run.settings["depth"] + 1)]
+        """Accuracy of the last level on test rows, epochs of a block on average, and the kernel's figures."""
+        right, levels = label_accuracy(*run.test_scores()), torch.tensor(run.cli.datamodule.levels)
         return {
-            "last_level": accuracy[-1],
-            "least_level": min(accuracy),
-            "levels_learned": sum(found >= self.threshold for found in accuracy),
+            "last_level": float(right[levels == run.settings["depth"]].mean()),
             "epochs": float(run.blocks["epochs"].mean()),
             "converged": bool((run.blocks["stop_reason"] == "gradient norm").all()),
             **kernel_figures(run.settings["activation"], run.settings["beta"], run.settings["degree"]),
@@ -191,6 +185,7 @@ class BetaSensitivityExperiment(Experiment):
             row = dict(zip(("solver", "degree", "depth", "activation"), names, strict=True))
             row |= {"best_beta": best_beta(rows), "accuracy": curve.max(), "at_least_beta": curve.iloc[0]}
             row |= {"at_largest_beta": curve.iloc[-1], "epochs": rows["epochs"].mean()}
+            row["converged"] = rows["converged"].mean()
             found.append(row | {f"rank_correlation_{column}": rank_correlation(rows, column) for column in KERNEL})
         return pd.DataFrame(found)
 

@@ -23,6 +23,8 @@ GAP = 0.15
 """Held-out accuracy that all auxiliary labels add to the target, at least, if they are what makes it learnable."""
 NAMES = {0.0: "none", 1.0: "all"}
 """Of shares."""
+ERRORS = ("neuron_error", "neuron_error_of_scores", "expected_error")
+"""Root mean square errors of recovered neurons, by column; see `reconstruction`."""
 RISES = {
     True: "rising with every share",
     False: "falling at a share",
@@ -99,7 +101,7 @@ class BrainDumpExperiment(Experiment):
         """A row a setting."""
         by = ["depth", "majority_size", "share"]
         table = means(results, by, "target").rename(columns={"mean": "target"})
-        others = results.groupby(by, sort=False)[["auxiliary", "neuron_error", "expected_error"]].mean().reset_index()
+        others = results.groupby(by, sort=False)[["auxiliary", *ERRORS]].mean().reset_index()
         return table.merge(others, on=by)
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
@@ -151,14 +153,14 @@ def reconstruction(data: BrainDump, inputs: Array, labels: Array, scores: Array)
     Returns:
         `neuron_error` from the labels, `neuron_error_of_scores` from the scores' signs, `expected_error` by theory.
     """
-    errors: dict[str, list[float]] = {"neuron_error": [], "neuron_error_of_scores": [], "expected_error": []}
+    errors: dict[str, list[float]] = {name: [] for name in ERRORS}
     first = 0
     for weights, bits in zip(data.majorities, data.neurons(inputs.astype(np.uint8)), strict=False):
         if not len(weights):
             return dict.fromkeys(errors, np.nan)
         truth = 2.0 * bits - 1
         own = slice(first, first := first + len(weights))
-        for name, told in (("neuron_error", labels), ("neuron_error_of_scores", np.sign(scores))):
+        for name, told in zip(ERRORS, (labels, np.sign(scores)), strict=False):
             errors[name].append(float(np.sqrt(np.mean((reconstruct(weights, told[:, own]) - truth) ** 2))))
         n_ones = int(np.count_nonzero(weights[0]))
         errors["expected_error"].append(reconstruction_error(len(weights), weights.shape[1], n_ones))

@@ -32,7 +32,7 @@ def table(curve: Callable[[float, float], float], seeds: int = 5, noise: float =
         for settings in made(seeds=seeds).settings():
             kernel = kernel_figures(settings["activation"], settings["beta"], settings["degree"])
             value = curve(settings["beta"], kernel["share"]) + noise * draw.standard_normal()
-            rows.append({**settings, **kernel, "seed": seed, "last_level": value, "epochs": 1.0})
+            rows.append({**settings, **kernel, "seed": seed, "last_level": value, "epochs": 1.0, "converged": True})
     return pd.DataFrame(rows)
 
 
