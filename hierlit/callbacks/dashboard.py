@@ -29,6 +29,10 @@ LAYOUT = {
     },
 }
 """Charts of the Custom Scalars tab, by group: what is drawn together, as patterns of scalars' names."""
+COMPARED = ("data", "supervision", "model", "layerwise")
+"""Sections of a config that the hparams tab shows."""
+FIGURES = "staircase"
+"""The one group of the figures; TensorBoard opens the first two groups alone."""
 ALL_DRAWN, DRAWN_EVERY = 8, 8
 """Blocks up to which each has its figures, and how many blocks lie between figures after that."""
 
@@ -82,24 +86,29 @@ def draw_block(
     """
     levels = [int(row["level"]) for row in told["rows"]]
     for writer in writers(trainer):
-        figures = {"staircase": draw_staircase(accuracy, levels)}
+        figures = {"levels": draw_staircase(accuracy, levels)}
         figures["labels"] = draw_labels(np.array(labels), told["level_of"])
         if told["margins"]:
             figures["margins"] = draw_margins(np.array(told["margins"]), EDGES.numpy(), levels, told["block"])
         for name, figure in figures.items():
-            writer.add_figure(name, figure, told["block"], close=True)
+            writer.add_figure(f"{FIGURES}/{name}", figure, told["block"], close=True)
 
 
 def close_dashboard(trainer: L.Trainer, task: LayerwiseTask, metrics: Mapping[str, float]) -> None:
     """Writes a run's arguments and what it reached, for the hparams tab."""
-    config: Mapping[str, Any] = task.config or {"model": dict(task.hparams)}
-    arguments = {name: value for name, value in leaves(config) if value is not None}
-    plain = {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in arguments.items()}
+    arguments = compared(task.config or {"model": dict(task.hparams)})
     for writer in writers(trainer):
-        for summary in hparams(plain, dict(metrics)):  # type: ignore[no-untyped-call]
+        for summary in hparams(arguments, dict(metrics)):  # type: ignore[no-untyped-call]
             writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         for name, value in metrics.items():
             writer.add_scalar(name, value, task.block)
+
+
+def compared(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """What runs are compared by: the arguments of `COMPARED`, by the names that the command line has for them."""
+    found = leaves({name: config[name] for name in COMPARED if name in config})
+    short = {name.replace(".init_args", "").removesuffix(".class_path"): v for name, v in found if v is not None}
+    return {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in short.items()}
 
 
 def final_metrics(rows: Sequence[Mapping[str, float]], blocks: int) -> dict[str, float]:

@@ -35,7 +35,7 @@ def test_tensorboard_has_layout_card_figures_and_hparams() -> None:
     before = plt.get_fignums()
     found = events(fit("exact"))
     tags = found.Tags()
-    assert sorted(tags["images"]) == ["labels", "margins", "staircase"]
+    assert sorted(tags["images"]) == ["staircase/labels", "staircase/levels", "staircase/margins"]
     for tag in tags["images"]:
         assert [image.step for image in found.Images(tag)] == [1, 2]
     assert plt.get_fignums() == before
@@ -57,7 +57,9 @@ def test_tensorboard_has_layout_card_figures_and_hparams() -> None:
     start = plugin_data_pb2.HParamsPluginData.FromString(kinds["_hparams_/session_start_info"])
     arguments = start.session_start_info.hparams
     assert arguments["model.n_blocks"].number_value == 2
-    assert arguments["data.init_args.rule"].number_value == 30
+    assert arguments["data.rule"].number_value == 30
+    assert arguments["data"].string_value.endswith("CellularAutomaton")
+    assert not [name for name in arguments if name.startswith("checkpoint")]
     experiment = plugin_data_pb2.HParamsPluginData.FromString(kinds["_hparams_/experiment"]).experiment
     metrics = {info.name.tag for info in experiment.metric_infos}
     assert {"final/levels_learned", "final/least_accuracy"} <= metrics
@@ -67,8 +69,8 @@ def test_tensorboard_has_layout_card_figures_and_hparams() -> None:
 
 def test_without_val_rows_there_are_no_margins_to_draw() -> None:
     found = events(fit("exact", "--trainer.limit_val_batches=0"))
-    assert "margins" not in found.Tags()["images"]
-    assert "staircase" in found.Tags()["images"]
+    assert "staircase/margins" not in found.Tags()["images"]
+    assert "staircase/levels" in found.Tags()["images"]
 
 
 def test_other_loggers_and_none() -> None:
@@ -80,11 +82,11 @@ def test_other_loggers_and_none() -> None:
     )
     fit("exact", f"--trainer.logger={both}")
     assert len(list(Path("a").rglob("metrics.csv"))) == 1
-    assert "staircase" in events(next(Path("b").rglob("events*")).parent).Tags()["images"]
+    assert "staircase/levels" in events(next(Path("b").rglob("events*")).parent).Tags()["images"]
     fit("exact", "--trainer.logger=false")
 
 
 def test_figures_of_deep_runs_are_fewer_and_the_last_block_has_its_own() -> None:
     assert [block for block in range(1, 33) if is_drawn(block)] == [*range(1, 9), 16, 24, 32]
     found = events(fit("exact", "--model.n_blocks=10", "--layerwise.acceptance=none", "--data.n_train=40"))
-    assert [image.step for image in found.Images("staircase")] == [*range(1, 9), 10]
+    assert [image.step for image in found.Images("staircase/levels")] == [*range(1, 9), 10]
