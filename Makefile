@@ -6,10 +6,13 @@ DATA ?= ../shared/data
 # the variable silences a notice of mkdocs-material about another project
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: fit test test-slow test-browser real-data docs clean
+.PHONY: fit board test test-slow test-browser real-data docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
+
+board: $(VENV)/installed
+	$(BIN)/tensorboard --logdir lightning_logs
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
