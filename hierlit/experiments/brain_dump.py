@@ -88,6 +88,8 @@ class BrainDumpExperiment(Experiment):
         size, depth = self.majority_sizes[0], self.depths[0]
         draw_lines(by_size, results[results["depth"] == depth], "majority_size", "target", f"depth {depth}")
         draw_lines(by_depth, results[results["majority_size"] == size], "depth", "target", f"majorities of {size}")
+        for axes in (by_size, by_depth):
+            axes.set_ylim(0.45, 1.02)
         told = results[(results["share"] > 0) & (results["depth"] == depth)]
         draw_lines(error, told, "majority_size", "neuron_error", f"depth {depth}: error of the recovered neurons")
         for (own,), rows in told.groupby(["majority_size"], sort=False):
