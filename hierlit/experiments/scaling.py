@@ -22,6 +22,8 @@ from hierlit.report import margin_growth
 
 WIDTH, ROWS, DEPTH, DECAY = "features", "rows", "blocks", "decay"
 VARIED = {"K": "data.degree", "n": "data.labels_per_level", "r": "data.n_levels"}
+GROWS = {WIDTH: "nrf", ROWS: "nrf", DEPTH: "r"}
+"""What each part is said to grow with; f is the coordinates of a window."""
 DECAYS = ("decay_rate", "decay_r2", "margin_growth")
 RESOLVED = 1e-10
 """Mean loss down to which float32 scores resolve it."""
@@ -141,6 +143,10 @@ class ScalingExperiment(Experiment):
                 table.append({"needed": part, "grows with": name, "exponent": slope, "points": len(known)})
         return pd.DataFrame(table, columns=["needed", "grows with", "exponent", "points"])
 
+    def theory(self) -> dict[tuple[str, str], int]:
+        """The theory's largest exponents, of features, rows and blocks: `prediction` says whose they are."""
+        return {(WIDTH, "f"): self.degrees[0], (ROWS, "f"): self.degrees[0], (DEPTH, "r"): 1}
+
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
         """Accuracy against q and m, blocks against r, and the decay."""
         figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
@@ -165,16 +171,16 @@ class ScalingExperiment(Experiment):
         slopes = self.exponents(results).rename(columns={"needed": "part", "grows with": "K"})
         slopes["K"] = "exponent in " + slopes["K"].astype(str)
         slopes = slopes.pivot_table(index="K", columns="part", values="exponent", sort=False)
-        return pd.concat([wide.dropna(how="all").reset_index(), slopes.reset_index()], ignore_index=True)
+        most = [(f"theory: at most, in {name}", part, value) for (part, name), value in self.theory().items()]
+        theory = pd.DataFrame(most, columns=["K", "part", "most"]).pivot_table(index="K", columns="part", values="most")
+        tables = [table.reset_index() for table in (wide.dropna(how="all"), slopes, theory)]
+        return pd.concat(tables, ignore_index=True)
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
         """Exponents beside the theory's, and the decay's rate and fit."""
         slopes = self.exponents(results).set_index(["needed", "grows with"])["exponent"].dropna()
         decays = results[results["part"] == DECAY].reindex(columns=["seed", *DECAYS])
-        text = []
-        for part, names in ((WIDTH, "nrf"), (ROWS, "nrf"), (DEPTH, "r")):
-            known = [f"{name}^{slopes[part, name]:.2f}" for name in names if (part, name) in slopes.index]
-            text.append(f"{part} grow as {', '.join(known)}" if known else f"how {part} grow was not measured")
+        text = [growth_of(part, slopes, self.theory()) for part in GROWS]
         rate, fit, growth = (decays[name].mean() for name in DECAYS)
         least = decays["decay_r2"].min()
         text.append(
@@ -183,10 +189,20 @@ class ScalingExperiment(Experiment):
             else f"the loss of learned labels falls by e^−{rate:.2f} a block (R² {fit:.3f}, least {least:.3f}; "
             f"least growth γ of a level's margin in the block after it is learned: {growth:.2f})"
         )
-        in_f = [slopes.get((part, "f")) for part in (WIDTH, ROWS)]
-        holds = [None if slope is None else bool(slope <= self.degrees[0]) for slope in in_f]
+        in_f = [(slopes.get((part, "f")), self.theory()[part, "f"]) for part in (WIDTH, ROWS)]
+        holds = [None if slope is None else bool(slope <= most) for slope, most in in_f]
         holds.append(None if np.isnan(rate) else bool(fit >= 0.9 and rate > 0))
         return Verdict(decided(holds), "; ".join(text) + ".")
+
+
+def growth_of(part: str, slopes: pd.Series[float], theory: dict[tuple[str, str], int]) -> str:
+    """How a part grows, in a few words: exponents by part and name, each with the theory's where it has one."""
+    known = []
+    for name in GROWS[part]:
+        if (part, name) in slopes.index:
+            most = f" (theory: at most {theory[part, name]})" if (part, name) in theory else ""
+            known.append(f"{name}^{round(slopes[part, name], 2) + 0:.2f}{most}")
+    return f"{part} grow as {', '.join(known)}" if known else f"how {part} grow was not measured"
 
 
 def decay(run: Run) -> dict[str, Any]:
