@@ -22,8 +22,10 @@ from hierlit.report import margin_growth
 
 WIDTH, ROWS, DEPTH, DECAY = "features", "rows", "blocks", "decay"
 VARIED = {"K": "data.degree", "n": "data.labels_per_level", "r": "data.n_levels"}
-GROWS = {WIDTH: "nrf", ROWS: "nrf", DEPTH: "r"}
-"""What each part is said to grow with; f is the coordinates of a window."""
+KEPT = {"n": ["K", "r"], "r": ["K", "n"], "f": ["K"], "f^K": ["n", "r"]}
+"""What a part grows with, by what is kept meanwhile; f is the coordinates of a window."""
+GROWS = {WIDTH: ("n", "r", "f", "f^K"), ROWS: ("n", "r", "f", "f^K"), DEPTH: ("r",)}
+"""What each part is said to grow with."""
 DECAYS = ("decay_rate", "decay_r2", "margin_growth")
 RESOLVED = 1e-10
 """Mean loss down to which float32 scores resolve it."""
@@ -60,8 +62,8 @@ class ScalingExperiment(Experiment):
     prediction: ClassVar[str] = (
         "q and m are polynomial in the hierarchy's constants, and D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1), so linear in r (the "
         "paper). Our reading for random features: at most of the order of f^K for windows of f coordinates, here "
-        "f = d + n·r, and so an exponent of at most K. Once a label has its margin its loss decays exponentially with "
-        "further blocks (the paper); γ is the rate."
+        "f = d + n·r, and so an exponent of at most K in f. Once a label has its margin its loss decays exponentially "
+        "with further blocks (the paper); γ is the rate."
     )
     needed: ClassVar[tuple[str, ...]] = ("juntas", "decay")
     quick: ClassVar[dict[str, Any]] = {
@@ -125,19 +127,15 @@ class ScalingExperiment(Experiment):
         return pd.DataFrame(table, columns=["part", "K", "n", "r", "needed"])
 
     def exponents(self, results: pd.DataFrame) -> pd.DataFrame:
-        """Slopes of log(needed) in log n, log r, and in log f with f = d + n·r; NaN with fewer than two points."""
+        """Slopes of log(needed) in the logarithm of what it grows with; NaN with fewer than two points."""
         inputs = self.section({"config": "juntas"}, "data").get("n_inputs", 16)
-        table = []
         needs = self.needs(results).assign(f=lambda rows: inputs + rows["n"] * rows["r"])
+        needs["f^K"] = needs["f"].astype(float) ** needs["K"]
         base = {"K": self.degrees[0], "n": self.labels[0], "r": self.depths[0]}
+        table = []
         for part, rows in needs.groupby("part", sort=False):
-            of_degree = rows[rows["K"] == base["K"]]
-            for name, own in (
-                ("n", of_degree[of_degree["r"] == base["r"]]),
-                ("r", of_degree[of_degree["n"] == base["n"]]),
-                ("f", of_degree),
-            ):
-                known = own.dropna()
+            for name, kept in KEPT.items():
+                known = rows[(rows[kept] == pd.Series(base)[kept]).all(axis=1)].dropna()
                 enough = known[name].nunique() > 1
                 slope = linregress(np.log(known[name]), np.log(known["needed"])).slope if enough else np.nan
                 table.append({"needed": part, "grows with": name, "exponent": slope, "points": len(known)})
@@ -145,7 +143,8 @@ class ScalingExperiment(Experiment):
 
     def theory(self) -> dict[tuple[str, str], int]:
         """The theory's largest exponents, of features, rows and blocks: `prediction` says whose they are."""
-        return {(WIDTH, "f"): self.degrees[0], (ROWS, "f"): self.degrees[0], (DEPTH, "r"): 1}
+        windows = {(part, name): most for part in (WIDTH, ROWS) for name, most in (("f", self.degrees[0]), ("f^K", 1))}
+        return windows | {(DEPTH, "r"): 1}
 
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
         """Accuracy against q and m, blocks against r, and the decay."""
@@ -201,7 +200,8 @@ def growth_of(part: str, slopes: pd.Series[float], theory: dict[tuple[str, str],
     for name in GROWS[part]:
         if (part, name) in slopes.index:
             most = f" (theory: at most {theory[part, name]})" if (part, name) in theory else ""
-            known.append(f"{name}^{round(slopes[part, name], 2) + 0:.2f}{most}")
+            base = f"({name})" if "^" in name else name
+            known.append(f"{base}^{round(slopes[part, name], 2) + 0:.2f}{most}")
     return f"{part} grow as {', '.join(known)}" if known else f"how {part} grow was not measured"
 
 
