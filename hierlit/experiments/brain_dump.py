@@ -113,11 +113,12 @@ class BrainDumpExperiment(Experiment):
             none = results[(results["depth"] == depth) & (results["share"] == 0)]
             own = pd.concat([none, rows]).pivot_table(index="seed", columns="share", values="target")
             curve, rises = own.mean(), rising(own)
-            gap = (own[1.0] - own[0.0]).mean() if {0.0, 1.0} <= {*own.columns} else np.nan
-            holds += [None if np.isnan(gap) else bool(gap >= GAP), rises]
+            gap = interval((own[1.0] - own[0.0]).dropna()) if {0.0, 1.0} <= {*own.columns} else interval([])
+            holds += [None if np.isnan(gap.mean) else bool(gap.mean >= GAP), rises]
             ends = " to ".join(f"{curve[share]:.3f} with {NAMES.get(share, f'a share of {share:g}')}"
                                for share in dict.fromkeys([own.columns[0], own.columns[-1]]))  # fmt: skip
-            text.append(f"depth {depth}, majorities of {size}: {ends}, {RISES[rises]}")
+            gain = "" if np.isnan(gap.mean) else f" ({gap})"
+            text.append(f"depth {depth}, majorities of {size}: {ends}{gain}, {RISES[rises]}")
         seeds = results["seed"].nunique()
         return Verdict(
             decided(holds),
