@@ -27,7 +27,7 @@ from rich.console import Console
 from torch.distributed.run import get_args_parser
 
 import hierlit
-import hierlit.experiments
+import hierlit.cli.experiment
 import hierlit.theory
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
@@ -158,15 +158,17 @@ class Reader:
         """Does `python FILE`; experiments make their runs one after another in this process."""
         with self.monkeypatch.context() as patch:
             patch.setattr(sys, "argv", [path, *args])
-            patch.setattr(hierlit.experiments, "run_all", run_one_after_another)
-            patch.setattr(hierlit.experiments, "EXPERIMENTS", EXPERIMENTS.copy())
+            patch.setattr(hierlit.cli.experiment, "run_all", run_one_after_another)
+            registry = EXPERIMENTS.copy()
+            for module in (hierlit.experiments, hierlit.cli.experiment):
+                patch.setattr(module, "EXPERIMENTS", registry)
             runpy.run_path(path, run_name="__main__")
 
     def run_hierlit(self, args: list[str]) -> None:
         """Does a command of hierlit."""
         command = args[0]
         with self.monkeypatch.context() as patch:
-            patch.setattr(hierlit.experiments, "run_all", run_nothing)
+            patch.setattr(hierlit.cli.experiment, "run_all", run_nothing)
             if "--help" in args:
                 with pytest.raises(SystemExit, match=r"^0$"):
                     main(args)

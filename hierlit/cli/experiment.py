@@ -15,6 +15,9 @@ from rich.console import Console
 
 from hierlit.checkpoints import LOGS
 from hierlit.cli.errors import explain
+from hierlit.experiments import EXPERIMENTS, Experiment, key_of, run_all, write_report
+from hierlit.experiments.report import versions
+from hierlit.experiments.runner import Results, cells_of
 from hierlit.files import replace_text
 
 SETTINGS = "settings.json"
@@ -43,10 +46,27 @@ def experiment(args: Sequence[str]) -> None:
         SystemExit: With code 2 after a wrong argument, 1 if a run failed or the same command is running, 130 if
             interrupted.
     """
-    from hierlit.experiments import EXPERIMENTS, key_of, run_all, write_report
-    from hierlit.experiments.report import versions
-    from hierlit.experiments.runner import cells_of
+    name, chosen, given = asked(args)
+    folder = version_folder(Path(given.root) / LOGS / name, identity(chosen), given.fresh)
+    console = Console(highlight=False)
+    console.print(f"{name}: {len(cells_of(chosen))} runs in {folder}", soft_wrap=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            results = run_all(chosen, folder, given.workers, console)
+            tell(name, chosen, results, folder, console)
+    except Timeout:
+        raise SystemExit(f"error: another command works in {folder}; --fresh starts a version beside it") from None
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are kept, and the same command goes on from them", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
 
+
+def asked(args: Sequence[str]) -> tuple[str, Experiment, Any]:
+    """The experiment's name, the experiment, and all options given.
+
+    Raises:
+        SystemExit: With code 2 after a wrong argument, 0 after `--help`.
+    """
     name, *others = args or [""]
     names = ", ".join(EXPERIMENTS)
     if name not in EXPERIMENTS:
@@ -58,27 +78,24 @@ def experiment(args: Sequence[str]) -> None:
     given, parser = parse(name, kind, others)
     try:
         chosen = kind(**{field.name: given[field.name] for field in fields(kind)})
-        cells = cells_of(chosen)
-        for cell in cells:
+        for cell in cells_of(chosen):
             chosen.fit_arguments(*cell)
     except (ValueError, KeyError) as error:
         parser.error(str(error))
-    folder = version_folder(Path(given.root) / LOGS / name, identity(chosen, versions()), given.fresh)
-    console = Console(highlight=False)
-    console.print(f"{name}: {len(cells)} runs in {folder}", soft_wrap=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            results = run_all(chosen, folder, given.workers, console)
-    except Timeout:
-        raise SystemExit(f"error: another command works in {folder}; --fresh starts a version beside it") from None
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are kept, and the same command goes on from them", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
-    runs = [key_of(*cell) for cell in cells]
-    failures = results.failures(runs)
-    verdict = write_report(name, chosen, results.table(runs), failures, folder)
+    return name, chosen, given
+
+
+def tell(name: str, chosen: Experiment, results: Results, folder: Path, console: Console) -> None:
+    """Writes the report, and prints its table and verdict.
+
+    Raises:
+        SystemExit: With code 1 if runs failed.
+    """
+    runs = [key_of(*cell) for cell in cells_of(chosen)]
+    table, failures = results.table(runs), results.failures(runs)
+    verdict = write_report(name, chosen, table, failures, folder)
     if verdict is not None:
-        console.print(chosen.summary(results.table(runs)).to_string(index=False), soft_wrap=True)
+        console.print(chosen.summary(table).to_string(index=False), soft_wrap=True)
         console.print(f"{verdict.heading}: {verdict.text}", soft_wrap=True)
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     if failures:
@@ -87,9 +104,9 @@ def experiment(args: Sequence[str]) -> None:
         )
 
 
-def parse(name: str, kind: type, args: Sequence[str]) -> tuple[Any, ArgumentParser]:
+def parse(name: str, kind: type[Experiment], args: Sequence[str]) -> tuple[Any, ArgumentParser]:
     """The options of an experiment; `--quick` stands for values between those of config files and of the others."""
-    parser = ExperimentParser(prog=f"hierlit experiment {name}", description=kind.question)  # type: ignore[attr-defined]
+    parser = ExperimentParser(prog=f"hierlit experiment {name}", description=kind.question)
     parser.add_argument("--config", action="config", help="a YAML file of the options below")
     parser.add_class_arguments(kind)
     parser.add_argument("--quick", action=ActionYesNo, default=False, help="minutes instead of the full setting")
@@ -98,23 +115,18 @@ def parse(name: str, kind: type, args: Sequence[str]) -> tuple[Any, ArgumentPars
     parser.add_argument("--root", default=".", help="the folder that has lightning_logs")
     given = parser.parse_args(list(args))
     if given.quick:
-        quick = ["--config", json.dumps(kind.quick)]  # type: ignore[attr-defined]
+        quick = ["--config", json.dumps(kind.quick)]
         ends = [i + (2 if word == "--config" else 1) for i, word in enumerate(args) if CONFIG.match(word)]
         place = max(ends, default=0)
         given = parser.parse_args([*args[:place], *quick, *args[place:]])
     return given, parser
 
 
-def identity(chosen: Any, versions: str) -> str:
-    """What a version folder belongs to: all that decides what its runs are, the number of seeds aside.
-
-    Args:
-        chosen: The experiment.
-        versions: Of the packages that its runs run on.
-    """
+def identity(chosen: Experiment) -> str:
+    """What a version folder belongs to: all that decides what its runs are, the number of seeds aside."""
     options = {name: value for name, value in asdict(chosen).items() if name not in NOT_OF_IDENTITY}
     options["configs"] = {name: Path(path.absolute).read_text() for name, path in chosen.configs.items()}
-    options["versions"] = versions
+    options["versions"] = versions()
     return json.dumps(options, default=str, indent=1)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-import hierlit.experiments.report
+import hierlit.cli.experiment
 from hierlit.cli import main
 from hierlit.cli.experiment import LOCK, parse
 from hierlit.experiments import EXPERIMENTS, StaircaseExperiment
@@ -111,7 +111,7 @@ def test_two_commands_do_not_work_in_one_folder(config: list[str]) -> None:
 
 def test_runs_of_other_versions_are_not_reused(config: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for torch in ("2.6.0", "2.13.0", "2.13.0"):
-        monkeypatch.setattr(hierlit.experiments.report, "versions", lambda own=torch: f"torch {own}")
+        monkeypatch.setattr(hierlit.cli.experiment, "versions", lambda own=torch: f"torch {own}")
         with pytest.raises(SystemExit, match="runs failed"):
             main([*config, "--overrides", "{model.beta: 7}"])
     assert sorted(path.name for path in Path("lightning_logs/staircase").iterdir()) == ["version_0", "version_1"]
@@ -133,7 +133,7 @@ def test_an_interrupt_is_one_line_and_130(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hierlit.experiments, "run_all", interrupted)
+    monkeypatch.setattr(hierlit.cli.experiment, "run_all", interrupted)
     with pytest.raises(SystemExit) as left:
         main(config)
     assert left.value.code == 130
