@@ -40,6 +40,14 @@ def one_line(printed: str) -> str:
     return line
 
 
+@pytest.mark.parametrize("command", ["experiment", "discover"])
+def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(command: str, tmp_path: Path) -> None:
+    without = "import sys\nsys.modules['pandas'] = None\nfrom hierlit.cli import main\nmain()"
+    assert one_line(run(tmp_path, command, code=without, expect=1)) == (
+        "error: this needs pandas: pip install 'hierlit[experiments]'"
+    )
+
+
 def test_a_disk_that_fills_up_after_a_block_is_met_before_the_next_one(tmp_path: Path) -> None:
     run(tmp_path / "whole", *RUN)
     code = limit("BlockCheckpoint", "on_train_epoch_end", 40, 10_000)
