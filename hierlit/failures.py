@@ -22,7 +22,7 @@ LOST = ("closed by peer", "reset by peer", "broken pipe", "pair closure", "ncclr
 
 
 def failure_line(error: BaseException) -> str:
-    """What went wrong where a traceback would not help (disks, memory, processes, packages …), in one line; else nothing."""
+    """What went wrong, in one line, where a traceback would not help: disks, memory, packages, …; else nothing."""
     where = f" on rank {rank()}" if rank() else ""
     if isinstance(error, MENDABLE):
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
