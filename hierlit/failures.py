@@ -15,8 +15,8 @@ MENDABLE = (OSError, FloatingPointError, MemoryError, CompileError)
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "LOCAL_RANK")
 """Where launchers say which rank a process has, the surest first."""
-EXTRAS = {"pandas": "experiments", "jinja2": "experiments", "filelock": "experiments"}
-"""Packages that are imported where they are used and may be missing, by the extra that has them."""
+OF_EXPERIMENTS = ("pandas", "jinja2", "filelock")
+"""Packages of the extra `experiments`, which its modules import at their top."""
 LOST = ("closed by peer", "reset by peer", "broken pipe", "pair closure", "ncclremoteerror", "timed out waiting")
 """What a message of torch.distributed has in it when another process is gone."""
 
@@ -27,8 +27,8 @@ def failure_line(error: BaseException) -> str:
     if isinstance(error, MENDABLE):
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
         return f"error{where}: {text or type(error).__name__}"
-    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
-        return f"error: this needs {error.name}: pip install 'hierlit[{EXTRAS[error.name]}]'"
+    if isinstance(error, ModuleNotFoundError) and error.name in OF_EXPERIMENTS:
+        return f"error: this needs {error.name}: pip install 'hierlit[experiments]'"
     first_line = str(error).partition("\n")[0]
     if is_out_of_memory(error):
         remedy = "lower model.n_features, model.cache_budget_gib or data.batch_size"

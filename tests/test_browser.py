@@ -102,7 +102,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "custom_scalars",
             ["held-out accuracy", "gradient norm against its tolerance", "seconds a block", "Matches (6)"],
         ),
-        ("hparams", ["data.batch_size", "final/levels_learned"]),
+        ("hparams", ["data.rule", "final/levels_learned"]),
         ("text", ["CellularAutomaton", "rule: 110"]),
         ("scalars", ["accuracy", "gradient_norm"]),
     ],

@@ -23,7 +23,7 @@ GAP = 0.15
 """Held-out accuracy that all auxiliary labels add to the target, at least, if they are what makes it learnable."""
 NAMES = {0.0: "none", 1.0: "all"}
 """Of shares."""
-ERRORS = ("neuron_error", "neuron_error_of_scores", "expected_error")
+OF_LABELS, OF_SCORES, EXPECTED = ERRORS = ("neuron_error", "neuron_error_of_scores", "expected_error")
 """Root mean square errors of recovered neurons, by column; see `reconstruction`."""
 RISES = {
     True: "rising with every share",
@@ -89,11 +89,11 @@ class BrainDumpExperiment(Experiment):
         draw_lines(by_size, results[results["depth"] == depth], "majority_size", "target", f"depth {depth}")
         draw_lines(by_depth, results[results["majority_size"] == size], "depth", "target", f"majorities of {size}")
         for axes in (by_size, by_depth):
-            axes.set_ylim(0.45, 1.02)
+            axes.set_ylim(top=1.02)
         told = results[(results["share"] > 0) & (results["depth"] == depth)]
-        draw_lines(error, told, "majority_size", "neuron_error", f"depth {depth}: error of the recovered neurons")
+        draw_lines(error, told, "majority_size", OF_LABELS, f"depth {depth}: error of the recovered neurons")
         for (own,), rows in told.groupby(["majority_size"], sort=False):
-            expected = rows.groupby("share")["expected_error"].mean()
+            expected = rows.groupby("share")[EXPECTED].mean()
             error.plot(expected.index, expected, "k:", linewidth=1, label="by theory" if own == size else None)
         error.set(ylabel="root mean square error", yscale="log", xscale="log")
         error.legend(fontsize=8)
@@ -113,7 +113,7 @@ class BrainDumpExperiment(Experiment):
             none = results[(results["depth"] == depth) & (results["share"] == 0)]
             own = pd.concat([none, rows]).pivot_table(index="seed", columns="share", values="target")
             curve, rises = own.mean(), rising(own)
-            gap = interval((own[1.0] - own[0.0]).dropna()) if {0.0, 1.0} <= {*own.columns} else interval([])
+            gap = interval((own[1.0] - own[0.0]).dropna() if {0.0, 1.0} <= {*own.columns} else [])
             holds += [None if np.isnan(gap.mean) else bool(gap.mean >= GAP), rises]
             ends = " to ".join(f"{curve[share]:.3f} with {NAMES.get(share, f'a share of {share:g}')}"
                                for share in dict.fromkeys([own.columns[0], own.columns[-1]]))  # fmt: skip
@@ -163,10 +163,10 @@ def reconstruction(data: BrainDump, inputs: Array, labels: Array, scores: Array)
             return dict.fromkeys(errors, np.nan)
         truth = 2.0 * bits - 1
         own = slice(first, first := first + len(weights))
-        for name, told in zip(ERRORS, (labels, np.sign(scores)), strict=False):
+        for name, told in ((OF_LABELS, labels), (OF_SCORES, np.sign(scores))):
             errors[name].append(float(np.sqrt(np.mean((reconstruct(weights, told[:, own]) - truth) ** 2))))
         n_ones = int(np.count_nonzero(weights[0]))
-        errors["expected_error"].append(reconstruction_error(len(weights), weights.shape[1], n_ones))
+        errors[EXPECTED].append(reconstruction_error(len(weights), weights.shape[1], n_ones))
     return {name: float(np.mean(found)) for name, found in errors.items()}
 
 

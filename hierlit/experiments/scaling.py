@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -18,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.stats import linregress
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
+from hierlit.experiments.drawing import panels
 from hierlit.report import margin_growth
 
 WIDTH, ROWS, DEPTH, DECAY = "features", "rows", "blocks", "decay"
@@ -148,7 +148,7 @@ class ScalingExperiment(Experiment):
 
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
         """Accuracy against q and m, blocks against r, and the decay."""
-        figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+        figure, axes = panels(2, 2, 5.5, 4)
         draw_accuracy(axes[0, 0], results[results["part"] == WIDTH], "random features q")
         draw_accuracy(axes[0, 1], results[results["part"] == ROWS], "training rows m")
         needs = self.needs(results)
@@ -201,7 +201,8 @@ def growth_of(part: str, slopes: pd.Series[float], theory: dict[tuple[str, str],
         if (part, name) in slopes.index:
             most = f" (theory: at most {theory[part, name]})" if (part, name) in theory else ""
             base = f"({name})" if "^" in name else name
-            known.append(f"{base}^{round(slopes[part, name], 2) + 0:.2f}{most}")
+            slope = round(slopes[part, name], 2) + 0  # −0 becomes 0
+            known.append(f"{base}^{slope:.2f}{most}")
     return f"{part} grow as {', '.join(known)}" if known else f"how {part} grow was not measured"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -174,7 +175,7 @@ def heat_maps(levels: pd.DataFrame, column: str, title: str, low: float, high: f
 def controls_figure(results: pd.DataFrame) -> Figure:
     """Accuracy of the first and the last level, with and without controls, a point a run."""
     pairs = list(results.groupby(["config", "control"], sort=False))
-    figure, ((axes,),) = panels(1, 1, 6, 0.5 + 0.42 * len(pairs))
+    figure, axes = plt.subplots(figsize=(6, 0.5 + 0.42 * len(pairs)), layout="constrained")
     for place, (_, runs) in enumerate(pairs):
         axes.plot(runs["first_level"], [place + 0.1] * len(runs), "o", color="C0", label="" if place else "first level")
         axes.plot(runs["last_level"], [place - 0.1] * len(runs), "s", color="C3", label="" if place else "last level")
