@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.table import Row, write
-from hierlit.callbacks import Diagnostics
 from hierlit.cli import main
-from hierlit.diagnostics.causes import BLOCKS, DEPENDS, FEATURES, NOISE, ROWS, UNOBSERVED, WINDOW
+from hierlit.watching import Diagnostics
+from hierlit.watching.diagnostics.causes import BLOCKS, DEPENDS, FEATURES, NOISE, ROWS, UNOBSERVED, WINDOW
 
 BASES = {
     "automaton": "data: {class_path: CellularAutomaton, init_args: {n_levels: 4, n_cells: 32, n_train: 200}}\n"

@@ -18,9 +18,9 @@ from torch import Tensor
 from benchmarks.runs import QUIET, fixed_epochs
 from benchmarks.table import Row, now, seconds, write
 from hierlit.data import CellularAutomaton
+from hierlit.layerwise.solvers import GradientSolver
 from hierlit.models import Window1d
-from hierlit.solvers import GradientSolver
-from hierlit.task import LayerwiseTask
+from hierlit.training import LayerwiseTask
 
 QUICK = {"rings": [50], "levels": [4], "n_features": 100, "batch_sizes": [16], "epochs": 4}
 PARTS = ("matrix products", "windows", "activation, centring", "loss", "rest of the solver", "Lightning", "epoch's end")

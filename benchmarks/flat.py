@@ -15,10 +15,10 @@ from benchmarks.runs import MINIMAL, fixed_epochs
 from benchmarks.table import Row, now, write
 from hierlit.data import CellularAutomaton
 from hierlit.data.base import Batch
+from hierlit.layerwise.solvers import GradientSolver
+from hierlit.layerwise.stream import Chunk, StreamCache
 from hierlit.models import Window1d
-from hierlit.solvers import GradientSolver
-from hierlit.stream import Chunk, StreamCache
-from hierlit.task import LayerwiseTask
+from hierlit.training import LayerwiseTask
 
 QUICK = {"n_blocks": 4, "n_train": 32, "n_features": 50, "epochs": 12, "recomputed": [1, 4]}
 KINDS = {False: "stream kept", True: "stream recomputed"}

@@ -20,12 +20,11 @@ from torch import Tensor
 
 from benchmarks.runs import MINIMAL
 from benchmarks.table import Row, write
-from hierlit.callbacks import LayerwiseTraining
 from hierlit.data import CellularAutomaton
 from hierlit.data.base import HierarchyDataModule
+from hierlit.layerwise.solvers import ExactSolver
 from hierlit.models import Window1d
-from hierlit.solvers import ExactSolver
-from hierlit.task import LayerwiseTask
+from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 QUICK = {"n_pairs": 20_000, "n_features": 50}
 N_CELLS, N_LEVELS, RULE = 64, 8, 110

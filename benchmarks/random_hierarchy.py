@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from benchmarks.runs import MINIMAL
 from benchmarks.table import Row, read, write
-from hierlit.adaptation import AdaptiveDraw
-from hierlit.callbacks import LayerwiseTraining
 from hierlit.data import RandomHierarchyModel
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.solvers import ExactSolver
 from hierlit.models import TreeWindows
-from hierlit.solvers import ExactSolver
-from hierlit.task import LayerwiseTask
+from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 N_SYMBOLS = 8
 N_TEST = 1000

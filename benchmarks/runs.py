@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import read
-from hierlit.callbacks import LayerwiseTraining
+from hierlit.training import LayerwiseTraining
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEARNED = 0.999

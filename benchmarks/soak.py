@@ -15,10 +15,10 @@ import numpy as np
 import psutil
 import torch
 
-from hierlit.callbacks import BlockCheckpoint, LayerwiseTraining, Staircase
 from hierlit.data import CellularAutomaton
 from hierlit.models import Window1d
-from hierlit.task import LayerwiseTask
+from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
+from hierlit.watching import Staircase
 
 WARM_UP = 120.0
 GROWTH = 0.05

@@ -10,11 +10,10 @@ import torch
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from benchmarks.runs import MINIMAL
-from hierlit.callbacks import LayerwiseTraining
 from hierlit.data import CellularAutomaton, HierarchyDataModule, JuntaHierarchy, RandomHierarchyModel, Supervision
+from hierlit.layerwise.solvers import ExactSolver
 from hierlit.models import TreeWindows, Window1d
-from hierlit.solvers import ExactSolver
-from hierlit.task import LayerwiseTask
+from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,20 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hierlit.adaptation import AdaptiveDraw
-from hierlit.losses import HingeLoss, HybridMarginLoss, LogisticLoss, SquaredHingeLoss, SquaredLoss
+from hierlit.layerwise import (
+    AdaptiveDraw,
+    ExactSolver,
+    GradientSolver,
+    HingeLoss,
+    HybridMarginLoss,
+    JointSolver,
+    LogisticLoss,
+    SquaredHingeLoss,
+    SquaredLoss,
+)
 from hierlit.models import HierarchicalResNet, Identity, IndexTable, RandomFeatures, TreeWindows, Window1d, Window2d
-from hierlit.solvers import ExactSolver, GradientSolver, JointSolver
 
 if TYPE_CHECKING:
-    from hierlit.callbacks import (
-        BlockCheckpoint,
-        BlockProgress,
-        Diagnostics,
-        LayerwiseTraining,
-        PredictionWriter,
-        Staircase,
-    )
     from hierlit.data import (
         ArrayHierarchy,
         BrainDump,
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         ThresholdHierarchy,
     )
     from hierlit.estimator import HierarchicalClassifier
-    from hierlit.task import LayerwiseTask
+    from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
+    from hierlit.watching import BlockProgress, Diagnostics, PredictionWriter, Staircase
 
 __all__ = [
     "AdaptiveDraw",
@@ -68,8 +69,8 @@ __all__ = [
     "Window1d",
     "Window2d",
 ]
-LIGHTNING = ("data", "callbacks", "task", "estimator")
-"""Modules that need Lightning, imported when one of their names is asked for (PEP 562): `hierlit.theory` does not."""
+LIGHTNING = ("data", "training", "watching", "estimator")
+"""Packages that need Lightning, imported when one of their names is asked for (PEP 562): `hierlit.theory` does not."""
 
 if not TYPE_CHECKING:
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hierlit.callbacks import LayerwiseTraining
 from hierlit.data import ArrayHierarchy
 from hierlit.data.base import HierarchyDataModule
-from hierlit.task import LayerwiseTask
+from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 # the machine may be shared: torch's threads wait for one another far longer than these problems take
 torch.set_num_threads(1)

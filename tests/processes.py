@@ -13,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from hierlit.checkpoints import read_checkpoint
+from hierlit.files.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
 RUN = [

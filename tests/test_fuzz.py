@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from hierlit.callbacks import LayerwiseTraining
-from hierlit.checkpoints import CheckpointError, read_checkpoint
 from hierlit.cli import main
 from hierlit.data import ArrayHierarchy
-from hierlit.solvers import ExactSolver
-from hierlit.task import LayerwiseTask
+from hierlit.files.checkpoints import CheckpointError, read_checkpoint
+from hierlit.layerwise.solvers import ExactSolver
+from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 SMALL = str(Path(__file__).parent / "conf" / "automaton.yaml")
 CASES = {"checkpoints": (100, 6000), "arrays": (80, 3500), "configs": (12, 1200), "fits": (10, 400)}

@@ -6,8 +6,8 @@ from importlib import import_module
 
 from lightning.pytorch.cli import LightningCLI
 
+from hierlit.cli.failures import explain_threads, failure_line, watch_launcher
 from hierlit.cli.fit import run
-from hierlit.failures import explain_threads, failure_line, watch_launcher
 
 COMMANDS = {
     "plan": "dry.PlanCLI",

@@ -11,10 +11,10 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from hierlit.checkpoints import LOGS
 from hierlit.cli.dry import DryCLI
 from hierlit.data import HierarchyDataModule
 from hierlit.discovery.options import DiscoverOptions
+from hierlit.files.checkpoints import LOGS
 from hierlit.models.proximity import Proximity
 
 if TYPE_CHECKING:

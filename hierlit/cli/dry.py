@@ -11,13 +11,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from hierlit.cli.errors import HierlitParser
 from hierlit.cli.fit import HierlitCLI
 from hierlit.data import HierarchyDataModule
-from hierlit.describe import DescribeOptions, Description, print_description
 from hierlit.models.random_features import ROUNDINGS
+from hierlit.plan.describe import DescribeOptions, Description, print_description
 from hierlit.plan.options import PlanOptions, Run
 from hierlit.plan.tables import print_plan
-from hierlit.precision import check_precision, rounding_of
-from hierlit.task import LayerwiseTask
-from hierlit.trainers import strategy_problem
+from hierlit.training.precision import check_precision, rounding_of
+from hierlit.training.task import LayerwiseTask
+from hierlit.training.trainer import strategy_problem
 
 
 class DryCLI(HierlitCLI):

@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from hierlit.callbacks import BlockCheckpoint, LayerwiseTraining, PredictionWriter
 from hierlit.data import Supervision
-from hierlit.task import LayerwiseTask
+from hierlit.training import BlockCheckpoint, LayerwiseTraining
+from hierlit.training.task import LayerwiseTask
+from hierlit.watching import PredictionWriter
 
 SECTIONS: dict[str, type] = {
     "supervision": Supervision,

@@ -13,12 +13,12 @@ from jsonargparse import ActionYesNo, ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from hierlit.checkpoints import LOGS
 from hierlit.cli.errors import explain
 from hierlit.experiments import EXPERIMENTS, Experiment, key_of, run_all, write_report
 from hierlit.experiments.report import versions
 from hierlit.experiments.runner import Results, cells_of
-from hierlit.files import replace_text
+from hierlit.files.atomic import replace_text
+from hierlit.files.checkpoints import LOGS
 
 SETTINGS = "settings.json"
 LOCK = "lock"

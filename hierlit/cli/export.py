@@ -7,12 +7,12 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
-from hierlit.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.data import LabelTable, Supervision
 from hierlit.data.tables.fitted import FittedTable
-from hierlit.export import export_model
+from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
+from hierlit.files.export import export_model
+from hierlit.files.weights import write_weights
 from hierlit.models import HierarchicalResNet, IndexTable
-from hierlit.weights import write_weights
 
 DESCRIPTION = (
     "Writes the network's weights in a checkpoint to a safetensors file, for --model.weights and others; or the "

@@ -12,24 +12,17 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-import hierlit.losses
-import hierlit.models
-import hierlit.solvers  # noqa: F401  short class names resolve among imported classes
-from hierlit.callbacks import (
-    BlockCheckpoint,
-    BlockProgress,
-    Diagnostics,
-    LayerwiseTraining,
-    PredictionWriter,
-    Staircase,
-)
-from hierlit.checkpoints import LOGS, REQUEUED, find_checkpoint, find_requeued, read_checkpoint
+import hierlit.layerwise
+import hierlit.models  # noqa: F401  short class names resolve among imported classes
 from hierlit.cli.errors import HierlitParser
 from hierlit.data import HierarchyDataModule, Supervision
-from hierlit.precision import check_precision
-from hierlit.run_files import go_on_with_logs
-from hierlit.task import LayerwiseTask
-from hierlit.trainers import check_trainer, strategy_problem
+from hierlit.files.checkpoints import LOGS, REQUEUED, find_checkpoint, find_requeued, read_checkpoint
+from hierlit.training import BlockCheckpoint, LayerwiseTraining
+from hierlit.training.logs import go_on_with_logs
+from hierlit.training.precision import check_precision
+from hierlit.training.task import LayerwiseTask
+from hierlit.training.trainer import check_trainer, strategy_problem
+from hierlit.watching import BlockProgress, Diagnostics, PredictionWriter, Staircase
 
 EPILOG = (
     "And plan, which takes the arguments of fit and prints what it would cost; describe, which takes them and prints "

@@ -12,7 +12,7 @@ from scipy.stats import binomtest, spearmanr
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.tables import LabelTable
-from hierlit.probabilities import descendants
+from hierlit.estimator.probabilities import descendants
 
 N_RESAMPLES = 1000
 

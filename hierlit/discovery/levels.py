@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.acceptance import STRICT_SHARE
-from hierlit.callbacks import LayerwiseTraining
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.discovery.options import WHOLE_SHARE, DiscoverOptions
 from hierlit.discovery.rows import ASIDE, LabelledRows
 from hierlit.discovery.significance import Floats, adjusted, explained, median_interval, over_splits, permutation_p
-from hierlit.solvers import ExactSolver
-from hierlit.task import LayerwiseTask
-from hierlit.trainers import fit_in_memory
+from hierlit.layerwise.acceptance import STRICT_SHARE
+from hierlit.layerwise.solvers import ExactSolver
+from hierlit.training import LayerwiseTraining
+from hierlit.training.task import LayerwiseTask
+from hierlit.training.trainer import fit_in_memory
 
 ROWS_AT_ONCE = 256
 MOST_FEATURES = 4000

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import ceil
 
-from hierlit.adaptation import AdaptiveDraw
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.models.resnet import is_count
 
 WHOLE_SHARE = 0.97

@@ -9,18 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.adaptation import AdaptiveDraw, agop_diagonals
-from hierlit.calibration import calibrate, set_aside_errors
 from hierlit.data.base import Batch
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.rows import LabelledRows
 from hierlit.discovery.significance import Floats, above_zero, adjusted
 from hierlit.draws import Draws
-from hierlit.losses import SquaredLoss
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw, agop_diagonals
+from hierlit.layerwise.losses import SquaredLoss
+from hierlit.layerwise.moments import calibrate, set_aside_errors
+from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.layerwise.stream import StreamCache
+from hierlit.layerwise.unobserved import label_loss
 from hierlit.models.resnet import HierarchicalResNet
-from hierlit.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
-from hierlit.stream import StreamCache
-from hierlit.unobserved import label_loss
 
 ROWS_AT_ONCE = 256
 SLACK = 0.01

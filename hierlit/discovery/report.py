@@ -16,7 +16,7 @@ from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.search import Discovery
 from hierlit.experiments.base import Verdict
 from hierlit.experiments.report import render_report, save_figures
-from hierlit.files import replace_text
+from hierlit.files.atomic import replace_text
 
 LEVELS, EDGES = "discovered_levels.csv", "discovered_edges.csv"
 MOST_NAMES = 60

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hierlit.data import HierarchyDataModule
 from hierlit.data.supervision import NO_LEVEL
-from hierlit.run_files import TABLES
+from hierlit.training.logs import TABLES
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from hierlit.experiments.base import Experiment, Verdict
 from hierlit.experiments.runner import cells_of
-from hierlit.files import replace_text
+from hierlit.files.atomic import replace_text
 
 REPORT = "report.html"
 TEMPLATE = "report.html.jinja"

@@ -20,9 +20,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hierlit.cli.failures import watch_parent
 from hierlit.experiments.base import Experiment, Run, Settings, key_of
-from hierlit.failures import watch_parent
-from hierlit.files import replace_text
+from hierlit.files.atomic import replace_text
 
 RESULTS = "results.csv"
 OUTPUT = "output.txt"

@@ -18,7 +18,7 @@ from scipy.stats import linregress
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
 from hierlit.experiments.drawing import panels
-from hierlit.report import margin_growth
+from hierlit.watching.levels import margin_growth
 
 WIDTH, ROWS, DEPTH, DECAY = "features", "rows", "blocks", "decay"
 VARIED = {"K": "data.degree", "n": "data.labels_per_level", "r": "data.n_levels"}

@@ -17,8 +17,8 @@ from torch import Tensor
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
 from hierlit.experiments.drawing import draw_points, panels
 from hierlit.experiments.statistics import Interval, interval
+from hierlit.layerwise.unobserved import TREATMENTS
 from hierlit.metrics import average_precision
-from hierlit.unobserved import TREATMENTS
 
 FULL, LAST, ALTERNATE, SINGLE = "all labels", "last level alone", "every other level", "one positive"
 NO_TREATMENT = "none"

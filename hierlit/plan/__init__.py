@@ -1,1 +1,1 @@
-"""What a run would cost, from its configuration alone: operations, memory, messages and the paper's depth bound."""
+"""What a configuration alone tells of a run: its cost, and what the paper says of its hierarchy."""

@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 import torch
 
-from hierlit.adaptation import FEATURES_PER_TARGET
-from hierlit.callbacks import LayerwiseTraining
 from hierlit.data import HierarchyDataModule
 from hierlit.data.base import FixedBatches
 from hierlit.data.checks import n_set_aside
+from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
+from hierlit.layerwise.solvers import ExactSolver, GradientSolver
+from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
+from hierlit.layerwise.stream import FREE_SHARE, free_memory
 from hierlit.models.random_features import TILE
 from hierlit.plan.sizes import Sizes, distinct_candidates
 from hierlit.plan.work import Rates
-from hierlit.solvers import ExactSolver, GradientSolver
-from hierlit.solvers.ridge import ALPHAS, RESOLUTION
-from hierlit.stream import FREE_SHARE, free_memory
-from hierlit.task import LayerwiseTask
+from hierlit.training import LayerwiseTraining
+from hierlit.training.task import LayerwiseTask
 
 TYPICAL_EPOCHS = 200
 """Epochs of a block that is not solved in one: quickstart.yaml takes 33 to 290, 190 on average."""

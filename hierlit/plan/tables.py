@@ -6,10 +6,10 @@ from itertools import chain
 from rich.console import Console
 from rich.table import Table
 
+from hierlit.layerwise.stream import FREE_SHARE
 from hierlit.plan.options import PlanOptions, Run, rates_of, sizes_of
 from hierlit.plan.sizes import Sizes
 from hierlit.plan.work import BlockWork, Rates, Work, total
-from hierlit.stream import FREE_SHARE
 from hierlit.theory import depth_bound
 
 RUN_BYTES = 38 * 2**20

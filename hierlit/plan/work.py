@@ -4,10 +4,10 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import NamedTuple
 
-from hierlit.acceptance import SetAsideSums
-from hierlit.calibration import MEAN_PAIRS, PANELS
+from hierlit.layerwise.acceptance import SetAsideSums
+from hierlit.layerwise.moments import MEAN_PAIRS, PANELS
+from hierlit.layerwise.solvers.ridge import POWER_STEPS
 from hierlit.plan.sizes import SPLITS, Sizes
-from hierlit.solvers.ridge import POWER_STEPS
 
 
 class Work(NamedTuple):

@@ -32,7 +32,7 @@ from hierlit.data.tables.roles import ColumnRoles, Roles
 from hierlit.data.tables.rows import MISSING_TEXTS, Reading
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
-from hierlit.files import replace_text
+from hierlit.files.atomic import replace_text
 
 Names = list[str] | str | None
 

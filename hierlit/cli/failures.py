@@ -1,0 +1,92 @@
+"""Failures that a person can mend, in one line; and no process that outlives the run it belongs to."""
+
+import errno
+import os
+import sys
+import threading
+import time
+
+from torch.distributed import DistNetworkError
+
+from hierlit.layerwise.stream import is_out_of_memory
+from hierlit.models.random_features import CompileError
+
+MENDABLE = (OSError, FloatingPointError, MemoryError, CompileError)
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "LOCAL_RANK")
+"""Where launchers say which rank a process has, the surest first."""
+OF_EXPERIMENTS = ("pandas", "jinja2", "filelock")
+"""Packages of the extra `experiments`, which its modules import at their top."""
+LOST = ("closed by peer", "reset by peer", "broken pipe", "pair closure", "ncclremoteerror", "timed out waiting")
+"""What a message of torch.distributed has in it when another process is gone."""
+
+
+def failure_line(error: BaseException) -> str:
+    """What went wrong, in one line, where a traceback would not help: disks, memory, packages, …; else nothing."""
+    where = f" on rank {rank()}" if rank() else ""
+    if isinstance(error, MENDABLE):
+        text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
+        return f"error{where}: {text or type(error).__name__}"
+    if isinstance(error, ModuleNotFoundError) and error.name in OF_EXPERIMENTS:
+        return f"error: this needs {error.name}: pip install 'hierlit[experiments]'"
+    first_line = str(error).partition("\n")[0]
+    if is_out_of_memory(error):
+        remedy = "lower model.n_features, model.cache_budget_gib or data.batch_size"
+        return f"error{where}: no memory ({first_line}): {remedy}"
+    if isinstance(error, RuntimeError) and "is not the same on ranks" in first_line:
+        return f"error{where}: {first_line}"
+    if is_of_lost_process(error):
+        return f"error{where}: another process of the run is gone ({first_line})"
+    return ""
+
+
+def is_of_lost_process(error: BaseException) -> bool:
+    """Whether an error of torch.distributed is that another process of the run is gone."""
+    signs = any(sign in str(error).lower() for sign in LOST)
+    return isinstance(error, DistNetworkError) or (isinstance(error, RuntimeError) and signs)
+
+
+def rank() -> str:
+    """This process's rank, as its launcher says; nothing if it is alone."""
+    return next((os.environ[name] for name in RANKS if name in os.environ), "")
+
+
+def os_error_line(error: OSError) -> str:
+    """An operating system's error with its file, if it has one; writers of logs that are open tell none."""
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    is_bare = error.errno in FULL and error.strerror == os.strerror(error.errno)
+    return f"cannot write to the log folder: {error.strerror}" if is_bare else str(error.strerror)
+
+
+def explain_threads() -> None:
+    """Has threads, such as TensorBoard's writer, end with the line of `failure_line` where there is one."""
+    before = threading.excepthook
+
+    def explain(args: threading.ExceptHookArgs) -> None:
+        line = failure_line(args.exc_value) if args.exc_value is not None else ""
+        if line:
+            print(f"{line} (in thread {args.thread.name if args.thread else ''})", file=sys.stderr, flush=True)
+        else:
+            before(args)
+
+    threading.excepthook = explain
+
+
+def watch_launcher() -> None:
+    """Ends this process, if another one launched it as a rank, once that other one is gone."""
+    if "LOCAL_RANK" in os.environ:
+        watch_parent(f"error on rank {rank()}: its launcher is gone\n")
+
+
+def watch_parent(message: str = "", seconds: float = 1.0) -> None:
+    """Ends this process once its parent is gone, with a message to standard error."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os.write(2, message.encode())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()

@@ -1,0 +1,235 @@
+"""Hierarchies of explicit polynomial threshold functions with a prescribed coefficient norm."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hierlit.data.base import HierarchyDataModule
+from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.hierarchies.graphs import level_sizes, wiring_problems
+from hierlit.draws import Draws, as_signs, draw_rows, split_tables
+from hierlit.theory import Polynomial, cube, threshold_constants
+from hierlit.theory.polynomial import monomial_values, monomials
+
+Array = NDArray[np.float64]
+MAX_FAN_IN = 8
+N_TRIES = 500
+N_PROBES = 4096
+BISECTIONS = 60
+BALANCE = 0.15
+"""Largest distance from ½ of a label's share of 1."""
+
+
+class ThresholdHierarchy(HierarchyDataModule):
+    """Each label is sign p(z) of a few labels of the level before, p an explicit polynomial of a given norm M (ours).
+
+    A label of level 1 has ``fan_in`` inputs as arguments z, one of level i ≥ 2 as many labels of level i − 1: any, or,
+    as a tree, those that no other label has. p is multilinear of at most ``degree``, without a constant, and scaled so
+    that 1 ≤ y·p(z) on {-1, 1}^fan_in; its coefficients then have the l2 norm ``coefficient_norm`` exactly. In the
+    paper's terms these are K and M; B and ξ are the attributes ``bounds`` and ``robustness``, r is ``n_levels``. The
+    larger M, the closer p comes to changing sign, and the more features and rows a block is predicted to need. The
+    function may have another PTF of smaller norm: ``hierlit describe`` prints the constants of the least.
+
+    Coefficients are drawn, at random in place, sign and size, until p's norm is at most M; then p is pushed towards 0
+    at the point where it is smallest, which raises the norm, until it is M. Each p depends on all its arguments; labels
+    are 1 in 35% to 65% of the inputs, and no two of a level are equal or each other's negation. Inputs are uniform in
+    {-1, 1}, rows distinct.
+
+    Attributes:
+        monomials: The sets of arguments that p's coefficients belong to.
+        parents: For each label the indices of its arguments, inputs or labels.
+        coefficients: For each label p's coefficients [len(monomials)], at margin 1.
+
+    Args:
+        n_inputs: Input coordinates; for a tree, fan_in^n_levels of them or a multiple.
+        n_levels: Levels of the hierarchy.
+        labels_per_level: Labels at each level; a tree has n_inputs/fan_in^i at level i instead.
+        fan_in: Arguments of a label, 2..8.
+        degree: K, 1..fan_in; 2 for a fan_in of 2, whose linear functions follow one argument alone.
+        coefficient_norm: M, at least 1.
+        wiring: "random" or "tree".
+        n_train: Training rows.
+        n_val: Validation rows.
+        n_test: Test rows.
+        batch_size: Rows in a batch.
+        acceptance_fraction: Share of the training rows set aside for acceptance decisions, in [0, 1).
+        data_seed: Seed of the hierarchy and of all the randomness in the data.
+
+    Raises:
+        ValueError: If arguments are out of range, one line naming them all, or if no such hierarchy is found.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int = 16,
+        n_levels: int = 3,
+        labels_per_level: int = 16,
+        fan_in: int = 3,
+        degree: int = 2,
+        coefficient_norm: float = 2.0,
+        wiring: str = "random",
+        n_train: int = 10000,
+        n_val: int = 2000,
+        n_test: int = 2000,
+        batch_size: int = 1000,
+        acceptance_fraction: float = 0.2,
+        data_seed: int = 0,
+    ) -> None:
+        problems = at_least(1, n_levels=n_levels, labels_per_level=labels_per_level)
+        problems += at_least(1, n_train=n_train, n_val=n_val, n_test=n_test)
+        problems += _polynomial_problems(n_inputs, fan_in, degree, coefficient_norm)
+        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
+        raise_problems(problems or wiring_problems(wiring, n_inputs, n_levels, labels_per_level, fan_in, "fan_in"))
+        raise_problems(set_aside_problems(n_train, acceptance_fraction))
+        super().__init__(batch_size, acceptance_fraction, data_seed)
+        self.save_hyperparameters(logger=False)
+        self._n_inputs, self.fan_in, self.degree, self.wiring = n_inputs, fan_in, degree, wiring
+        self.sizes, self.coefficient_norm = (n_train, n_val, n_test), coefficient_norm
+        self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, fan_in)
+        self.monomials = monomials(fan_in, degree)[1:]
+        self._cube = cube(fan_in)
+        self.parents: list[list[int]] = []
+        self.coefficients: list[Array] = []
+        self._draw_labels()
+
+    def _draw_labels(self) -> None:
+        """Draws parents and coefficients, judged by at most `N_PROBES` inputs."""
+        draws = Draws(self.data_seed, "thresholds")
+        probes = draw_rows(min(2**self._n_inputs, N_PROBES), self._n_inputs, Draws(self.data_seed, "probes"))
+        states: Array = as_signs(probes.T).double().numpy()
+        first = 0
+        for level, size in enumerate(self.level_sizes, start=1):
+            own: list[Array] = []
+            free = draws.permutation(len(states))
+            for number in range(size):
+                for _ in range(N_TRIES):
+                    order = free[number * self.fan_in :] if self.wiring == "tree" else draws.permutation(len(states))
+                    chosen = np.sort(order[: self.fan_in])
+                    coefficients = draw_polynomial(self._cube, self.monomials, self.coefficient_norm, draws)
+                    values = np.sign(self._values(states[chosen].T) @ coefficients)
+                    share = float((values > 0).mean())
+                    if abs(share - 0.5) <= BALANCE and all(abs(values @ other) < len(values) for other in own):
+                        break
+                else:
+                    raise ValueError(
+                        f"labels_per_level must be small enough for level {level} to be filled, got {size}: lower it, "
+                        f"or raise n_inputs = {self._n_inputs} or coefficient_norm = {self.coefficient_norm}"
+                    )
+                own.append(values)
+                self.parents.append((chosen + first).tolist())
+                self.coefficients.append(coefficients)
+            first = first + len(states) if level > 1 else 0
+            states = np.array(own)
+
+    def _values(self, points: Array) -> Array:
+        """Monomials [rows, len(monomials)] of arguments [rows, fan_in]."""
+        return monomial_values(points, self.monomials)
+
+    @property
+    def bounds(self) -> list[float]:
+        """B of each label, max |p| at margin 1."""
+        return [float(np.abs(self._values(self._cube) @ own).max()) for own in self.coefficients]
+
+    @property
+    def robustness(self) -> list[float]:
+        """ξ of each label: within it of every ±1 point, p keeps half its margin."""
+        polynomials = [Polynomial(self.monomials, own) for own in self.coefficients]
+        return [threshold_constants(p, self._cube, np.sign(p(self._cube))).robustness for p in polynomials]
+
+    @property
+    def n_inputs(self) -> int:
+        """Input coordinates."""
+        return self._n_inputs
+
+    @property
+    def n_labels(self) -> int:
+        """Labels of all levels."""
+        return sum(self.level_sizes)
+
+    @property
+    def n_locations(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def levels(self) -> list[int]:
+        """The level of each label, ascending from 1."""
+        return [level for level, size in enumerate(self.level_sizes, start=1) for _ in range(size)]
+
+    @property
+    def parent_labels(self) -> list[list[int]]:
+        """The `parents` of labels above level 1, whose own parents are inputs."""
+        return [list(found) if level > 1 else [] for found, level in zip(self.parents, self.levels, strict=True)]
+
+    def truth_table(self, label: int) -> tuple[int, ...]:
+        """Sign p on {-1, 1}^fan_in."""
+        return tuple(np.sign(self._values(self._cube) @ self.coefficients[label]).astype(int).tolist())
+
+    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Draw inputs [rows, 1, n_inputs] and compute labels [rows, 1, n_labels], in {-1, 1}."""
+        inputs = draw_rows(sum(self.sizes), self.n_inputs, Draws(self.data_seed, "rows"))
+        labels: list[Array] = []
+        for label, (parents, coefficients) in enumerate(zip(self.parents, self.coefficients, strict=True)):
+            earlier = as_signs(inputs.T).double().numpy() if label < self.level_sizes[0] else labels
+            arguments = np.stack([earlier[parent] for parent in parents], axis=1)
+            labels.append(np.sign(self._values(arguments) @ coefficients))
+        answers = (np.stack(labels, axis=1) > 0).astype(np.uint8)
+        return split_tables(inputs[:, None], answers[:, None], self.sizes)
+
+
+def draw_polynomial(points: Array, sets: list[tuple[int, ...]], norm: float, draws: Draws) -> Array:
+    """Coefficients of norm `norm` at margin 1 of a random polynomial whose sign depends on every argument.
+
+    Raises:
+        ValueError: If none of the polynomials drawn has so small a norm.
+    """
+    values = monomial_values(points, sets)
+    least = np.inf
+    for _ in range(N_TRIES):
+        spread, (sizes, signs, kept) = draws.uniform(1), draws.uniform(3 * len(sets)).reshape(3, -1)
+        coefficients = np.where(signs < 0.5, -1, 1) * (kept < 0.6) * (1 - spread * sizes)
+        found = values @ coefficients
+        if not depends_on_all(np.sign(found)):
+            continue
+        own = norm_at_margin_one(coefficients, values)
+        least = min(least, own)
+        if own <= norm:
+            worst = int(np.abs(found).argmin())
+            push = np.sign(found[worst]) * values[worst]
+            return raise_norm(coefficients, push, lambda c: norm_at_margin_one(c, values), norm, values)
+    of = f"of {N_TRIES} polynomials drawn with fan_in = {points.shape[1]}, degree = {len(sets[-1])}"
+    raise ValueError(f"coefficient_norm must be larger, the least {of} has {least:.3g}, got {norm}")
+
+
+def raise_norm(start: Array, push: Array, norm_of: Callable[[Array], float], norm: float, values: Array) -> Array:
+    """The polynomial start − t·push of a given norm, at margin 1: the norm grows without limit as p nears 0."""
+    low, high = 0.0, float(np.abs(values @ start).min()) / len(push)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if norm_of(start - middle * push) > norm else (middle, high)
+    coefficients = start - low * push
+    return coefficients / float(np.abs(values @ coefficients).min())
+
+
+def norm_at_margin_one(coefficients: Array, values: Array) -> float:
+    """‖c‖₂ once p is scaled to margin 1; infinite if p is 0 somewhere."""
+    margin = float(np.abs(values @ coefficients).min())
+    return float(np.linalg.norm(coefficients)) / margin if margin > 0 else np.inf
+
+
+def depends_on_all(signs: Array) -> bool:
+    """Whether a function given by its truth table depends on every argument."""
+    cube = signs.reshape((2,) * (len(signs).bit_length() - 1))
+    return all(bool((np.diff(cube, axis=axis) != 0).any()) for axis in range(cube.ndim))
+
+
+def _polynomial_problems(n_inputs: int, fan_in: int, degree: int, norm: float) -> list[str]:
+    if at_least(2, fan_in=fan_in) or fan_in > MAX_FAN_IN:
+        return [f"fan_in must be an integer in 2..{MAX_FAN_IN}, got {fan_in!r}"]
+    problems = at_least(fan_in, n_inputs=n_inputs) + within("coefficient_norm", norm, "[1, 1e9]")
+    least = 2 if fan_in == 2 else 1
+    if at_least(least, degree=degree) or degree > fan_in:
+        problems.append(f"degree must be an integer in {least}..{fan_in} for fan_in = {fan_in}, got {degree!r}")
+    return problems

@@ -1,0 +1,427 @@
+"""HierarchicalClassifier: fit, predict and score on arrays, in the manner of scikit-learn."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from numbers import Integral, Real
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
+from torch import Tensor
+
+from hierlit.data.arrays import ArrayHierarchy
+from hierlit.data.checks import at_least, raise_problems, within
+from hierlit.estimator.probabilities import Calibration, Floats, consistent, descendants
+from hierlit.estimator.targets import ZERO_LABELS, ClassTargets, LabelTargets, as_array
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.losses import MarginLoss
+from hierlit.layerwise.report import BlockReport
+from hierlit.layerwise.solvers import CrossFittedSolver, ExactSolver, GradientSolver, Solver
+from hierlit.layerwise.unobserved import TREATMENTS
+from hierlit.models import HierarchicalResNet, Proximity
+from hierlit.models.resnet import RADIAL
+from hierlit.training import LayerwiseTraining
+from hierlit.training.task import LayerwiseTask
+from hierlit.training.trainer import fit_in_memory, threads
+from hierlit.watching import BlockProgress
+from hierlit.watching.figures import draw_staircase
+from hierlit.watching.levels import level_rows
+
+SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver, "cross_fitted": CrossFittedSolver}
+LARGEST_SEED = 2**31 - 1
+
+
+class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn classifier trained block by block, of one class a row or of many labels.
+
+    The same `LayerwiseTask` and `LayerwiseTraining` as on the command line, on one device, writing no file. Arguments
+    are stored as given and checked by `fit`. `fit` takes as `y`
+
+    - classes [N], of any type, two or more; a row whose class is NaN or None counts for nothing;
+    - labels [N, n] in {0, 1} or in {−1, 1}, NaN where they are not observed;
+    - labels in {−1, 0, 1} with 0 for not observed; see `zero_labels`;
+    - labels [N, |G|, n], for inputs [N, |G|, d] at locations.
+
+    Predictions are coded as `y`. They are the most probable ones: a label is predicted where `predict_proba` is above
+    ½, and `decision_function` above 0.
+
+    Args:
+        n_blocks: Residual blocks D−1.
+        n_features: Random features q per block.
+        beta: β of the β-Xavier draw, in [0, 1).
+        activation: relu, gelu, tanh, erf, sigmoid, softplus or cos.
+        loss: ℓ, of margins; SquaredLoss when None.
+        unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
+            maximize_entropy.
+        zero_labels: What 0 means in labels: negative, not_observed, or auto: negative if there is no −1 at all, not
+            observed if each label with a 0 has a −1 too and none is NaN, an error otherwise. With a treatment of labels
+            that are not observed, `auto` is not_observed.
+        solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around the
+            training rows, of which there must be 20,000 at most, with kernel, λ of each label and number of blocks
+            chosen by rows left out. It reads no n_features, beta, activation, regularization, adaptation, acceptance.
+        adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
+        acceptance: none, gain or strict.
+        acceptance_fraction: Share of the training rows set aside to decide acceptance, in [0, 1).
+        proximity: Windows E_g; each location sees itself alone when None.
+        regularization: λ of F_k.
+        max_epochs_per_block: A block that has not converged by then is frozen all the same, with a warning.
+        stop_when_learned: Stop before the last block once every label has its margin on every training row.
+        batch_size: Rows in a batch.
+        levels: True level of each label, from 1, if known; only `level_accuracy_` reads it.
+        val_fraction: Share of the rows given to `fit`, in (0, 1), that is never fitted on: `level_accuracy_` is theirs,
+            and the curves of the probabilities theirs and that of the rows set aside for acceptance.
+        hierarchy: Edges (parent, child) between labels, as in `classes_`; predictions alone know them. Log-odds are
+            then raised to those of a label's descendants, so that none is above its parents.
+        accelerator: Lightning's name of the device to fit on: auto, cpu, gpu, ...
+        n_jobs: Threads of the CPU to fit and predict with; −1 for all, torch's own number when None.
+        n_draws: Networks, of as many draws of the frozen weights, whose scores are averaged.
+        random_state: Seed of the frozen weights, the splits and the batches; new ones at each fit when None.
+        verbose: Show progress and Lightning's messages.
+
+    Attributes:
+        classes_ (NDArray): The classes, sorted; of labels, their columns' names if `y` was a data frame, or numbers.
+        net_ (HierarchicalResNet): The trained network, on the CPU, in float64: a row's scores do not depend on the
+            other rows of its batch. Predictions are computed where it is.
+        nets_ (tuple[HierarchicalResNet, ...]): The networks of all draws, that one first.
+        calibration_ (Calibration): Log-odds as a function of the network's scores ŷ.
+        blocks_ (list[BlockReport]): What is known of each block of `net_`: certificate, epochs, accepted labels, ...
+        levels_ (list[int]): The levels, ascending; [1] if none were given.
+        level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of its ŷ on the validation rows.
+        n_features_in_ (int): Input channels d.
+        feature_names_in_ (NDArray): Names of the inputs [d], if X was a data frame whose columns are all called by
+            strings.
+    """
+
+    def __init__(
+        self,
+        n_blocks: int = 8,
+        n_features: int = 1000,
+        beta: float = 0.5,
+        activation: str = "relu",
+        loss: MarginLoss | None = None,
+        unobserved: str = "ignore",
+        zero_labels: str = "auto",
+        solver: str | Solver = "exact",
+        adaptation: AdaptiveDraw | None = None,
+        acceptance: str = "gain",
+        acceptance_fraction: float = 0.2,
+        proximity: Proximity | None = None,
+        regularization: float = 1e-3,
+        max_epochs_per_block: int = 2000,
+        stop_when_learned: bool = False,
+        batch_size: int = 1024,
+        levels: Sequence[int] | None = None,
+        val_fraction: float = 0.1,
+        hierarchy: Sequence[tuple[Any, Any]] | None = None,
+        accelerator: str = "auto",
+        n_jobs: int | None = None,
+        n_draws: int = 1,
+        random_state: int | np.random.RandomState | None = 0,
+        verbose: bool = False,
+    ) -> None:
+        self.n_blocks, self.n_features = n_blocks, n_features
+        self.beta, self.activation = beta, activation
+        self.loss, self.solver, self.regularization = loss, solver, regularization
+        self.unobserved, self.zero_labels = unobserved, zero_labels
+        self.adaptation = adaptation
+        self.acceptance, self.acceptance_fraction = acceptance, acceptance_fraction
+        self.proximity = proximity
+        self.max_epochs_per_block, self.stop_when_learned = max_epochs_per_block, stop_when_learned
+        self.batch_size = batch_size
+        self.levels, self.val_fraction, self.hierarchy = levels, val_fraction, hierarchy
+        self.accelerator, self.n_jobs, self.n_draws = accelerator, n_jobs, n_draws
+        self.random_state, self.verbose = random_state, verbose
+
+    def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> HierarchicalClassifier:
+        """Trains the network.
+
+        Args:
+            X: Inputs [N, d] or [N, |G|, d], finite.
+            y: Classes [N], or labels [N, n] or [N, |G|, n]; see above.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: An argument of the constructor is out of range, the arrays do not fit the above, or a label has
+                no observed entry.
+        """
+        raise_problems(self._problems())
+        targets = as_array(y)
+        inputs = self._inputs(X, is_fit=True)
+        check_consistent_length(inputs, targets)
+        self._has_locations = targets.ndim == 3
+        self._targets = self._find_targets(targets, getattr(y, "columns", None))
+        self._below = self._find_descendants()
+        labels = self._targets.encode(targets)
+        if self.unobserved == "ignore":
+            check_observed(labels, self.classes_)
+        seed = self._seed()
+        data = ArrayHierarchy(
+            inputs,
+            labels,
+            levels=self.levels,
+            val_fraction=self.val_fraction,
+            batch_size=self.batch_size,
+            acceptance_fraction=0.0 if self._is_cross_fitted else self.acceptance_fraction,
+            data_seed=seed,
+            positives_only=True,
+        )
+        with threads(self.n_jobs), torch.random.fork_rng(devices=[]):
+            self.nets_, records = zip(*(self._train(data, seed + draw) for draw in range(self.n_draws)), strict=True)
+        self.net_, record = self.nets_[0], records[0]
+        self.blocks_, self.levels_, self.level_accuracy_ = record.blocks, record.levels, np.array(record.accuracy)
+        self._calibrate(data)
+        return self
+
+    def decision_function(self, X: ArrayLike | Tensor) -> Floats:
+        """Log-odds of the classes or labels: of each, a strictly increasing function of the network's scores ŷ.
+
+        Args:
+            X: Inputs [N, d] or [N, |G|, d], finite, d and |G| as in `fit`.
+
+        Returns:
+            Log-odds [N, n], in the shape of `y` for labels; [N], those of `classes_[1]`, for two classes.
+
+        Raises:
+            NotFittedError: `fit` has not been called.
+            ValueError: X has another shape, or is not finite.
+        """
+        (last,) = deque(self._staged_log_odds(X), maxlen=1)
+        return last
+
+    def predict_proba(self, X: ArrayLike | Tensor) -> Floats:
+        """Probabilities, from the curves of the rows set aside; see `Calibration`.
+
+        Args:
+            X: Inputs as for `decision_function`.
+
+        Returns:
+            Of classes [N, k], their sum 1; of labels [N, n] or [N, |G|, n], each that the label is 1.
+        """
+        return self._probabilities(self.decision_function(X))
+
+    def staged_predict_proba(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
+        """Yields the probabilities after each block; all have the curves of the last."""
+        return map(self._probabilities, self._staged_log_odds(X))
+
+    def predict(self, X: ArrayLike | Tensor) -> NDArray[Any]:
+        """The most probable classes or labels, coded as the `y` of `fit`."""
+        log_odds = self.decision_function(X)
+        return self._targets.decode(log_odds)
+
+    def score(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> float:
+        """Share of the observed classes, or of the observed labels, that are predicted right.
+
+        Args:
+            X: Inputs as for `predict`.
+            y: Classes, or labels in the shape of the predictions, as in `fit`.
+
+        Raises:
+            NotFittedError: `fit` has not been called.
+            ValueError: X or y does not fit the above, or no label is observed.
+        """
+        predictions, targets = self.predict(X), as_array(y)
+        check_consistent_length(predictions, targets)
+        return self._targets.score(targets, predictions)
+
+    def plot_staircase(self) -> Figure:
+        """A heat map of `level_accuracy_`: one step up for each block that learned a level.
+
+        Raises:
+            NotFittedError: `fit` has not been called.
+        """
+        check_is_fitted(self)
+        return draw_staircase(self.level_accuracy_.tolist(), self.levels_)
+
+    def _problems(self) -> list[str]:
+        problems = at_least(1, n_blocks=self.n_blocks, n_features=self.n_features, batch_size=self.batch_size)
+        problems += at_least(1, max_epochs_per_block=self.max_epochs_per_block, n_draws=self.n_draws)
+        if isinstance(self.random_state, Real):
+            problems += at_least(0, random_state=self.random_state)
+        problems += within("acceptance_fraction", self.acceptance_fraction, "[0, 1)")
+        for name, valid in (("unobserved", tuple(TREATMENTS)), ("zero_labels", ZERO_LABELS)):
+            if getattr(self, name) not in valid:
+                problems.append(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
+        if not isinstance(self.solver, Solver) and self.solver not in tuple(SOLVERS):
+            problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {self.solver!r}")
+        for name, kind in (("loss", MarginLoss), ("proximity", Proximity), ("adaptation", AdaptiveDraw)):
+            if not isinstance(getattr(self, name), kind | None):
+                problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(self, name)!r}")
+        if self.adaptation is not None and self.acceptance_fraction == 0:
+            problems.append("acceptance_fraction must be positive for an adaptation, got 0")
+        if self.acceptance != "none" and self.acceptance_fraction == 0 and not self._is_cross_fitted:
+            problems.append(f"acceptance_fraction must be positive unless acceptance is none, got {self.acceptance!r}")
+        if self.n_jobs is not None and (at_least(-1, n_jobs=self.n_jobs) or self.n_jobs == 0):
+            problems.append(f"n_jobs must be an integer >= 1, -1 or None, got {self.n_jobs!r}")
+        return problems
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(LARGEST_SEED))
+
+    def _find_targets(self, y: NDArray[Any], columns: Any) -> ClassTargets | LabelTargets:
+        """The kind of targets y; sets `classes_`."""
+        if y.ndim == 1:
+            targets = ClassTargets.of(y)
+            self.classes_ = targets.classes
+            return targets
+        zero_labels = self.zero_labels
+        if zero_labels == "auto" and self.unobserved != "ignore":
+            zero_labels = "not_observed"
+        self.classes_ = np.arange(y.shape[-1]) if columns is None else np.asarray(columns)
+        return LabelTargets.of(y, self.classes_, zero_labels)
+
+    def _find_descendants(self) -> NDArray[np.bool_] | None:
+        """Which labels are below which, if a hierarchy is given."""
+        if self.hierarchy is None:
+            return None
+        if isinstance(self._targets, ClassTargets):
+            raise ValueError("hierarchy must be None for one class a row: it is one of labels")
+        numbers = {name: number for number, name in enumerate(self.classes_.tolist())}
+        unknown = [name for edge in self.hierarchy for name in edge if name not in numbers]
+        if unknown:
+            raise ValueError(f"hierarchy must have edges between labels, of classes_, got {unknown[0]!r}")
+        return descendants([(numbers[parent], numbers[child]) for parent, child in self.hierarchy], len(numbers))
+
+    def _train(self, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
+        """A network of this seed, trained."""
+        training = LayerwiseTraining(
+            max_epochs_per_block=self.max_epochs_per_block,
+            acceptance="none" if self._is_cross_fitted else self.acceptance,
+            stop_when_learned=self.stop_when_learned,
+        )
+        task, record = self._task(data, seed), BlockRecord()
+        callbacks = [training, *([BlockProgress()] if self.verbose else []), record]
+        fit_in_memory(task, data, callbacks, self.accelerator, self.verbose)
+        return task.net.cpu().double(), record
+
+    @property
+    def _is_cross_fitted(self) -> bool:
+        return isinstance(self.solver, CrossFittedSolver) or self.solver == "cross_fitted"
+
+    def _features(self, data: ArrayHierarchy) -> dict[str, Any]:
+        """A block's first layer: what was asked for, or units for all training rows."""
+        if self._is_cross_fitted:
+            return {"activation": RADIAL, "n_features": data.n_rows["train"] * data.n_locations}
+        return {"activation": self.activation, "n_features": self.n_features, "adaptation": self.adaptation}
+
+    def _task(self, data: ArrayHierarchy, seed: int) -> LayerwiseTask:
+        return LayerwiseTask(
+            data.n_inputs,
+            data.n_labels,
+            data.n_locations,
+            data.levels,
+            self.proximity,
+            n_blocks=self.n_blocks,
+            beta=self.beta,
+            loss=self.loss,
+            unobserved=self.unobserved,
+            solver=copy.deepcopy(self.solver) if isinstance(self.solver, Solver) else SOLVERS[self.solver](),
+            regularization=self.regularization,
+            weight_seed=seed,
+            **self._features(data),
+        )
+
+    def _calibrate(self, data: ArrayHierarchy) -> None:
+        """Fits the curves of probabilities to the rows that no block was fitted on."""
+        train, val = data.tables["train"], data.tables["val"]
+        inputs = torch.cat([train.inputs[data.held_rows], val.inputs]).numpy()
+        labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
+        with threads(self.n_jobs):
+            (scores,) = deque(self._stages(inputs), maxlen=1)
+        self.calibration_ = Calibration.fit(scores, labels, isinstance(self._targets, LabelTargets))
+
+    def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
+        check_is_fitted(self)
+        inputs = self._inputs(X, is_fit=False)
+        stages = self._stages(inputs)
+        while True:
+            with threads(self.n_jobs):
+                scores = next(stages, None)
+            if scores is None:
+                return
+            log_odds = self.calibration_.log_odds(scores)
+            if self._below is not None:
+                log_odds = consistent(log_odds, self._below)
+            if not self._has_locations:
+                log_odds = log_odds[:, 0]
+            is_binary = isinstance(self._targets, ClassTargets) and log_odds.shape[1] == 1
+            yield log_odds[:, 0] if is_binary else log_odds
+
+    def _stages(self, inputs: NDArray[np.float32]) -> Iterator[Floats]:
+        """The scores ŷ [N, |G|, n] after each block, means over the networks."""
+        rows = torch.from_numpy(inputs)
+        scores: tuple[Tensor, ...] = (torch.empty(0),) * len(self.nets_)
+        for found in zip_longest(*(net.staged_scores(rows) for net in self.nets_)):
+            scores = tuple(old if new is None else new for old, new in zip(scores, found, strict=True))
+            yield torch.stack(scores).mean(0).cpu().numpy()
+
+    def _probabilities(self, log_odds: Floats) -> Floats:
+        probabilities: Floats = expit(log_odds)
+        if not isinstance(self._targets, ClassTargets):
+            return probabilities
+        if probabilities.ndim == 1:
+            return np.stack([1 - probabilities, probabilities], 1)
+        probabilities /= probabilities.sum(1, keepdims=True)
+        return probabilities
+
+    def _inputs(self, X: ArrayLike | Tensor, is_fit: bool) -> NDArray[np.float32]:
+        """X as a float32 table [N, |G|, d], checked as scikit-learn does."""
+        table = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
+        if getattr(table, "ndim", 2) == 3:
+            inputs: NDArray[np.float32] = check_array(table, dtype=np.float32, allow_nd=True, input_name="X")
+            if is_fit:
+                self.n_features_in_ = inputs.shape[2]
+        else:
+            inputs = validate_data(self, table, dtype=np.float32, reset=is_fit, ensure_min_samples=1 + is_fit)[:, None]
+        if not is_fit and inputs.shape[1:] != (self.net_.n_locations, self.net_.n_inputs):
+            n_locations, d = self.net_.n_locations, self.net_.n_inputs
+            shape = f"[rows, {n_locations}, {d}]" if n_locations > 1 else f"[rows, {d}]"
+            raise ValueError(f"X must have shape {shape} as in fit, got {list(np.shape(table))}")
+        return inputs
+
+    def __sklearn_tags__(self) -> Any:
+        """For scikit-learn: what targets `fit` takes."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.two_d_labels = tags.target_tags.multi_output = tags.classifier_tags.multi_label = True
+        return tags
+
+
+def check_observed(labels: NDArray[np.int8], names: NDArray[Any]) -> None:
+    """Raises a ValueError that names the labels [..., n] without an observed entry, if there are any."""
+    absent = ~labels.reshape(-1, labels.shape[-1]).any(0)
+    if absent.any():
+        named = ", ".join(map(str, names[absent][:5])) + (", ..." if absent.sum() > 5 else "")
+        raise ValueError(f"each label of y must have an observed entry, got none for {named}")
+
+
+class BlockRecord(L.Callback):
+    """Keeps each block's report and the accuracy of each level after it."""
+
+    def __init__(self) -> None:
+        self.blocks: list[BlockReport] = []
+        self.levels: list[int] = []
+        self.accuracy: list[list[float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """After a block and its validation: keeps what is known of both."""
+        report, pl_module.report = pl_module.report, None
+        if report is not None:
+            rows = level_rows(pl_module.results["val"], pl_module.levels, pl_module.learned_accuracy)
+            self.blocks.append(replace(report, train={name: value.cpu() for name, value in report.train.items()}))
+            self.levels = [int(row["level"]) for row in rows]
+            self.accuracy.append([row["accuracy"] for row in rows])

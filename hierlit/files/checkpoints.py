@@ -1,0 +1,266 @@
+"""Checkpoints that load without executing code, are whole or not there, and of which no bit has changed."""
+
+import errno
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import torch
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
+
+from hierlit.files.atomic import replace_file
+from hierlit.files.digests import KEY, damage, seal
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointFiles",
+    "damage",
+    "find_checkpoint",
+    "find_requeued",
+    "read_checkpoint",
+    "seal",
+    "write_checkpoint",
+]
+
+LOGS = "lightning_logs"
+"""Folder below a run's root that Lightning's loggers write to."""
+REQUEUED = "hpc_ckpt_"
+"""How names of checkpoints begin that Lightning saves for SLURM."""
+NO_CHECKPOINT = "truncated, or not a checkpoint"
+CHUNK = 2**20
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint to go on from.
+
+    Args:
+        path: The file.
+        problem: What is wrong with it. It may name what the file holds, of which unprintable characters become "?".
+    """
+
+    def __init__(self, path: object, problem: str) -> None:
+        self.path, self.problem = path, "".join(letter if letter.isprintable() else "?" for letter in problem)
+        super().__init__(path, self.problem)
+
+    def __str__(self) -> str:
+        """One line with the file and the problem."""
+        return f"cannot read the checkpoint {self.path}: {self.problem}"
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes and reads a trainer's checkpoints with digests, atomically, and never executes code on loading.
+
+    For `Trainer(plugins=[CheckpointFiles()])`. Checkpoints at URLs (s3://, gs://) go Lightning's way; their digests are
+    written and checked all the same.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Seals a checkpoint and writes it.
+
+        Raises:
+            OSError: If it cannot be written; an older file at the path is as it was.
+            TypeError: If there are storage options, which no file has.
+        """
+        seal(checkpoint)
+        local = local_path(path)
+        if local is None or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            local.parent.mkdir(parents=True, exist_ok=True)
+            write_checkpoint(checkpoint, local)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: object = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads a checkpoint to the CPU, with `weights_only=True` whatever is asked for.
+
+        Raises:
+            CheckpointError: If it is not an intact checkpoint of hierlit.
+            FileNotFoundError: If it does not exist.
+        """
+        local = local_path(path)
+        if local is not None:
+            return read_checkpoint(local)
+        checkpoint = super().load_checkpoint(path, lambda storage, _: storage, weights_only=True)
+        if problem := contents_problem(checkpoint):
+            raise CheckpointError(path, problem)
+        return checkpoint
+
+
+def local_path(path: str | Path) -> Path | None:
+    """The file that a path or a URL means, or None if it is not on this machine."""
+    filesystem, name = url_to_fs(str(path))
+    return Path(name) if isinstance(filesystem, LocalFileSystem) else None
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Writes a checkpoint to a file, which until then stays as it is.
+
+    Raises:
+        OSError: One line naming the file, its size and the reason.
+    """
+    replace_file(Path(path), lambda sink: torch.save(checkpoint, sink))  # type: ignore[arg-type]
+
+
+def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
+    """Reads a checkpoint to the CPU and checks that it is one of hierlit, to the last bit as it was written.
+
+    Args:
+        path: The file.
+        mmap: Whether tensors are to be read from the file when they are needed; it must not change as long as they are.
+
+    Raises:
+        CheckpointError: If it is truncated, would execute code, is damaged, carries no digests, or is not hierlit's.
+        OSError: If the file cannot be read.
+    """
+    archive = is_archive(Path(path))
+    broken = broken_records(Path(path)) if archive else []
+    crc = f"damaged: record {broken[0]} does not fit its CRC-32" if broken else ""
+    if not all(holds_tensor(name) for name in broken):
+        raise CheckpointError(path, crc)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and archive)
+        problem = (contents_problem(checkpoint) or crc) if archive else NO_CHECKPOINT
+    except UnpicklingError as error:
+        problem = refusal(error)
+    except Exception as error:
+        raise_if_reading_failed(error)
+        problem = crc or NO_CHECKPOINT
+    if problem:
+        raise CheckpointError(path, problem)
+    return checkpoint  # type: ignore[no-any-return]
+
+
+def contents_problem(checkpoint: object) -> str:
+    """Why what a file holds is not a checkpoint to go on from, or nothing."""
+    if not isinstance(checkpoint, dict) or "sizes" not in checkpoint:
+        return "not a checkpoint of hierlit"
+    problem = damage(checkpoint)
+    return f"damaged: {problem}" if problem and KEY in checkpoint else problem
+
+
+def refusal(error: UnpicklingError) -> str:
+    """Why torch would not unpickle a file."""
+    asked_for = re.search(r"GLOBAL ([\w.]{1,200})", str(error))
+    return f"it would execute code: its pickle asks for {asked_for[1]}" if asked_for else NO_CHECKPOINT
+
+
+def raise_if_reading_failed(error: Exception) -> None:
+    """Raises an error of the disk again; one of a seek to where a damaged file points is the file's."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        raise error
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file begins as torch's archives do; torch takes any other for a bare pickle."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def broken_records(path: Path) -> list[str]:
+    """Records of a torch archive that do not fit their checksums, in the archive's order.
+
+    Raises:
+        OSError: If the file cannot be read.
+        CheckpointError: If the archive's table of contents is damaged.
+    """
+    try:
+        with ZipFile(path) as archive:
+            return [record.filename for record in archive.infolist() if not is_intact(archive, record)]
+    except Exception as error:
+        raise_if_reading_failed(error)
+        raise CheckpointError(path, NO_CHECKPOINT) from error
+
+
+def is_intact(archive: ZipFile, record: ZipInfo) -> bool:
+    """Whether a record is stored as torch stores it, uncompressed, and fits its CRC-32."""
+    if record.compress_type != ZIP_STORED or record.compress_size != record.file_size:
+        return False
+    try:
+        with archive.open(record) as content:
+            while content.read(CHUNK):
+                pass
+    except (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def holds_tensor(record: str) -> bool:
+    """Whether a record of a torch archive holds the bytes of a tensor."""
+    return re.fullmatch(r"[^/]+/data/\d+", record) is not None
+
+
+def find_checkpoint(path: str, root: Path, logs: Iterable[Path] = ()) -> Path:
+    """The checkpoint at a path, or for `last` the newest one of a run that can be read.
+
+    Args:
+        path: A file, or `last`.
+        root: The folder below which Lightning's loggers write by default.
+        logs: Folders that others write to.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the one named cannot be read.
+    """
+    if path != "last":
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"ckpt_path must be a checkpoint file or `last`, got {path}: no such file")
+        if problem := unreadable(Path(path)):
+            raise ValueError(f"ckpt_path must be a readable checkpoint, got {path}: {problem}")
+        return Path(path)
+    found = [*(root / LOGS).rglob("*.ckpt"), *(root / "checkpoints").glob("*.ckpt")]
+    for folder in logs:
+        found += [path for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}checkpoints/*.ckpt")]
+    if checkpoint := newest_readable(found):
+        return checkpoint
+    places = ", ".join(str(folder) for folder in (root / LOGS, *logs))
+    raise FileNotFoundError(
+        f"ckpt_path is `last`, but there is no readable checkpoint below {places}: fit a model first"
+    )
+
+
+def find_requeued(root: Path, log: Path) -> Path | None:
+    """The checkpoint from which a job that SLURM has requeued goes on: the newest that can be read.
+
+    Args:
+        root: The folder in which Lightning saves a job that is to be requeued.
+        log: The job's log folder.
+
+    Returns:
+        None if no job was saved so.
+
+    Raises:
+        FileNotFoundError: If one was, but no checkpoint can be read.
+    """
+    saved = [*root.glob(f"{REQUEUED}*.ckpt")]
+    if saved and (checkpoint := newest_readable([*saved, *log.glob("checkpoints/*.ckpt")])):
+        return checkpoint
+    if saved:
+        raise FileNotFoundError(f"no checkpoint of the requeued job in {root} and {log} can be read: remove {saved[0]}")
+    return None
+
+
+def newest_readable(checkpoints: Iterable[Path]) -> Path | None:
+    """The newest of some checkpoints that can be read, if one can; warns of those that cannot."""
+    for found in sorted(set(checkpoints), key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True):
+        if not (problem := unreadable(found)):
+            return found
+        rank_zero_warn(f"skipping the checkpoint {found}, which cannot be read: {problem}")
+    return None
+
+
+def unreadable(path: Path) -> str:
+    """Why a checkpoint cannot be read, or nothing."""
+    try:
+        read_checkpoint(path, mmap=True)
+    except CheckpointError as error:
+        return error.problem
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

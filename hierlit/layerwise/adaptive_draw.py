@@ -1,0 +1,154 @@
+"""Adaptive W¹: random features drawn again, along the coordinates that the labels turned out to depend on (ours)."""
+
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierlit.layerwise.losses import SquaredLoss
+from hierlit.layerwise.moments import Reduce, calibrate, leading_chunks, set_aside_errors
+from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.layerwise.stream import StreamCache
+from hierlit.layerwise.unobserved import LabelLoss
+from hierlit.models.resnet import HierarchicalResNet, is_count
+
+FEATURES_PER_TARGET = 32
+"""Fewest features that a label gets which W¹ is drawn for."""
+
+
+@dataclass(frozen=True)
+class AdaptiveDraw:
+    """Draws a block's W¹ several times, each time fitted to a few rows, and leans on the coordinates the fit used.
+
+    The idea is that of recursive feature machines (Radhakrishnan et al., Science 2024): the average gradient outer
+    product (AGOP) of a fit tells what its labels depend on. Here W¹ stays random, and frozen while W² trains: only the
+    standard deviations of its columns, coordinates of a window of [x, scores], become proportional to the diagonal of
+    the AGOP, or a power of it, each coordinate in units of its root mean square. Each row of W¹ takes the diagonal of
+    one label, and the labels are those that gain most on the set-aside rows.
+
+    Args:
+        redraws: Draws beyond the first.
+        n_pairs: Pairs (row, location) that W¹ is adapted on, in whole batches; the last draw is fitted to all.
+        threshold: Labels count whose squared error on set-aside rows falls by at least this share of the largest fall.
+        floor: Weight of a uniform draw in the mixture with the adapted one, so that no coordinate is lost.
+        exponent: Power of the diagonal that W¹'s standard deviations follow, in (0, 1]: 1 isolates coordinates soonest,
+            less keeps those that a label depends on less.
+        by_channel: Average the diagonal over the places of a window, so that a channel counts alike in all of them.
+            Conway's Life needs that: its centre cell moves less than its neighbours do, and would be lost.
+
+    Raises:
+        ValueError: One line naming each argument out of range.
+    """
+
+    redraws: int = 2
+    n_pairs: int = 8192
+    threshold: float = 0.5
+    floor: float = 0.005
+    exponent: float = 1.0
+    by_channel: bool = False
+
+    def __post_init__(self) -> None:
+        limits = {
+            "redraws": (self.redraws, is_count(self.redraws), "a positive integer"),
+            "n_pairs": (self.n_pairs, is_count(self.n_pairs), "a positive integer"),
+            "threshold": (self.threshold, isinstance(self.threshold, Real) and 0 < self.threshold <= 1, "in (0, 1]"),
+            "exponent": (self.exponent, isinstance(self.exponent, Real) and 0 < self.exponent <= 1, "in (0, 1]"),
+            "floor": (self.floor, isinstance(self.floor, Real) and 0 <= self.floor <= 1, "in [0, 1]"),
+        }
+        problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @torch.no_grad()
+    def redraw(
+        self, net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, loss: LabelLoss, seed: int
+    ) -> None:
+        """Leaves the block with its last draw of W¹; with the one before, once no label gains.
+
+        Args:
+            net: The network.
+            block: Number of the block, from 0.
+            streams: The stream before the block, with set-aside rows as the split `held`.
+            reduce: Sums over processes.
+            loss: What it makes of labels that are not observed; its ℓ is replaced by the squared loss.
+            seed: Seed of the draws.
+        """
+        loss = replace(loss, margin_loss=SquaredLoss())
+        features = net.block(block).features
+        leading = leading_chunks(net, streams, reduce, self.n_pairs)
+        for draw in range(self.redraws):
+            moments = calibrate(net, block, streams, reduce, loss, leading)
+            path = RidgePath(moments.gram, moments.cross, ALPHAS, RESOLUTION[features.weight.dtype])
+            weights = path.weights.to(features.weight)
+            errors = set_aside_errors(net, block, streams, reduce, weights, loss)
+            best, chosen = errors.after.min(0)
+            targets = self.targets(errors.before - best, len(features.weight))
+            if not len(targets):
+                return
+            agop, power = agop_diagonals(net, block, streams, reduce, weights[chosen[targets], targets], leading)
+            generator = torch.Generator().manual_seed(
+                int(np.random.SeedSequence([seed, block, draw]).generate_state(1)[0])
+            )
+            features.redraw(self.coordinates(agop, power, net.windows.size), generator)
+            features.weight.copy_(net.stream_coordinates(features.weight))
+
+    def targets(self, gain: Tensor, n_features: int) -> Tensor:
+        """The labels W¹ is drawn for, of the fall [n] of each label's error: the best first, none if nothing falls."""
+        order = gain.argsort(descending=True)[: max(1, n_features // FEATURES_PER_TARGET)]
+        return order[(gain[order] > 0) & (gain[order] >= self.threshold * gain.max())]
+
+    def coordinates(self, agop: Tensor, power: Tensor, n_places: int = 1) -> Tensor:
+        """Factors [T, fan_in] of W¹'s standard deviations that leave the mean square of its pre-activations as it was.
+
+        Args:
+            agop: Diagonals [T, fan_in] of the AGOP of each target.
+            power: Mean square [fan_in] of each coordinate.
+            n_places: Locations of a window.
+        """
+
+        def normalised(factors: Tensor) -> Tensor:
+            return factors * (power.sum() / (factors.square() @ power)).sqrt()[:, None]
+
+        # in units of its own size, so that one which is always zero counts for nothing
+        importance = agop * power
+        if self.by_channel:
+            places = importance.view(len(agop), n_places, -1)
+            importance = places.mean(1, keepdim=True).expand_as(places).flatten(1)
+        adapted = normalised((importance / importance.amax(1, keepdim=True)) ** self.exponent)
+        return normalised((1 - self.floor) * adapted + self.floor)
+
+
+def agop_diagonals(
+    net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, weights: Tensor, leading: int
+) -> tuple[Tensor, Tensor]:
+    """Mean squared gradients of some labels' changes over the leading chunks, by coordinate of a window of [x, scores].
+
+    Args:
+        net: The network.
+        block: Number of the block, from 0.
+        streams: The stream before the block.
+        reduce: Sums over processes.
+        weights: [T, q+1], a weight of the block for each label.
+        leading: Number of leading chunks.
+
+    Returns:
+        The diagonals [T, fan_in] of the average gradient outer products, and the coordinates' mean squares [fan_in].
+    """
+    features = net.block(block).features
+    first_layer = net.split_coordinates(features.weight * features.scale)
+    totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
+    for chunk in streams.chunks("train", leading):
+        coordinates = net.windows(net.split(chunk.stream)).flatten(0, -2)
+        for windows in net.windows(chunk.stream).flatten(0, -2).split(features.rows_at_once()):
+            slopes = features.slopes(windows)
+            for number, weight in enumerate(weights[:, :-1]):
+                totals[number] += ((slopes * weight) @ first_layer).square_().sum(0)
+        totals[-2] += coordinates.square().sum(0)
+        totals[-1] += len(coordinates)
+    totals = reduce(totals)
+    return (totals[:-2] / totals[-1]).to(weights), (totals[-2] / totals[-1]).to(weights)
+
+
+torch.serialization.add_safe_globals([AdaptiveDraw])

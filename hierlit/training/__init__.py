@@ -1,0 +1,7 @@
+"""Lightning's side of training: the task, the loop over blocks, checkpoints, signals, processes, precision, logs."""
+
+from hierlit.training.checkpoint import BlockCheckpoint
+from hierlit.training.layerwise import LayerwiseTraining
+from hierlit.training.task import LayerwiseTask
+
+__all__ = ["BlockCheckpoint", "LayerwiseTask", "LayerwiseTraining"]

@@ -1,0 +1,161 @@
+"""BlockCheckpoint: nothing is lost when a run ends early, however it ends."""
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from hierlit.files.atomic import remove, reserve
+from hierlit.training.signals import DeferredSignals, preempted
+from hierlit.training.task import LayerwiseTask
+
+BALLAST = ".next.ckpt.part"
+"""Disk space for the next checkpoint."""
+SPARE = 16
+"""Active weights that a checkpoint within a block may hold beyond one between blocks: sums, optimizer state."""
+SECONDS_BETWEEN_TALKS = 1.0
+"""Processes ask one another about this often whether one of them was told to stop."""
+
+
+class BlockCheckpoint(Checkpoint):
+    """Saves the run when it starts, after each block, every few minutes within one, and when it is made to stop.
+
+    On SIGTERM all processes save the run together before the next batch and exit with code 143; SLURM's requeue signal
+    is handled before the next batch too. Every checkpoint goes on to the bit where the run was. Files are
+    `checkpoints/block=K-epoch=E-batch=B.ckpt` in the run's log folder: K blocks are trained, and B batches of epoch E.
+
+    Args:
+        every_minutes: Minutes between checkpoints within a block; no more than one a block when None.
+        keep: Newest checkpoints to keep; with two or more, a damaged one does not end the run.
+
+    Raises:
+        ValueError: One line for each argument out of range.
+    """
+
+    def __init__(self, every_minutes: float | None = 10.0, keep: int = 2) -> None:
+        problems = []
+        if every_minutes is not None and not every_minutes > 0:
+            problems.append(f"every_minutes must be positive or null, got {every_minutes}")
+        if keep < 1:
+            problems.append(f"keep must be a positive integer, got {keep}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.every_minutes, self.keep = every_minutes, keep
+        self.folder = Path("checkpoints")
+        self.signals = DeferredSignals()
+        self._saved_at = self._talked_at = time.monotonic()
+        self._batches, self._batches_left, self._saved_blocks = 0, 0, 0
+        self._saved: list[str] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The run's own checkpoints."""
+        return {"saved": list(self._saved)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self._saved = state_dict["saved"]
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Settles the folder, and has signals noted that come while a fit is under way."""
+        self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        if stage == "fit":
+            self.signals.listen(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Saves at once, so that the newest checkpoint is this run's; removes what a killed one left half written."""
+        self._saved_at = self._talked_at = time.monotonic()
+        self._batches, self._batches_left, self._saved_blocks = 0, 0, pl_module.block
+        for part in self.folder.glob("*.ckpt.part") if trainer.is_global_zero else ():
+            remove(part)
+        if not trainer.should_stop:
+            self.save(trainer, pl_module)
+
+    def on_train_batch_start(  # type: ignore[override]
+        self, trainer: L.Trainer, pl_module: LayerwiseTask, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves if the time has come; if one of the processes was told to stop, saves and stops."""
+        self._batches, self._batches_left = self._batches + 1, self._batches_left - 1
+        if self._batches_left > 0:
+            return
+        signum, is_late = self._talk(trainer)
+        if signum == signal.SIGTERM:
+            path = self.save(trainer, pl_module)
+            if trainer.is_global_zero:
+                print(f"stopped by SIGTERM, saved as {path}: `--ckpt_path last` goes on from there", flush=True)
+            raise preempted(trainer)
+        if signum:
+            self.signals.requeue(trainer, signum)
+        elif is_late:
+            self.save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Saves a block that is finished."""
+        if pl_module.block > self._saved_blocks:
+            self.save(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Saves a block that a limit on epochs or time cut short."""
+        if pl_module.is_open:
+            self.save(trainer, pl_module)
+        if trainer.is_global_zero:
+            remove(self.folder / BALLAST)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: LayerwiseTask, exception: BaseException) -> None:  # type: ignore[override]
+        """Saves a block that was finished and told just before; the other processes may be gone."""
+        if trainer.state.fn == "fit" and trainer.is_global_zero:
+            remove(self.folder / BALLAST)
+            report = pl_module.report
+            if report is not None and report.is_told and pl_module.block > self._saved_blocks:
+                path = self._path(trainer, pl_module)
+                trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
+
+    def save(self, trainer: L.Trainer, task: LayerwiseTask) -> Path:
+        """Saves the run, on all processes, and removes the oldest of its checkpoints.
+
+        Disk space for the next checkpoint is taken at once: a full disk is met while all that is done is saved.
+
+        Raises:
+            OSError: One line, if the checkpoint or the space for the next cannot be written.
+        """
+        path = self._path(trainer, task)
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return path
+        self._saved = [*(name for name in self._saved if name != path.name), path.name]
+        if trainer.is_global_zero:
+            remove(self.folder / BALLAST)
+        trainer.save_checkpoint(path, weights_only=False)
+        self._saved_at, self._saved_blocks = time.monotonic(), task.block
+        if trainer.is_global_zero:
+            for name in self._saved[: -self.keep]:
+                remove(self.folder / name)
+            reserve(self.folder / BALLAST, path.stat().st_size + SPARE * task.active.nbytes)
+        del self._saved[: -self.keep]
+        return path
+
+    def _path(self, trainer: L.Trainer, task: LayerwiseTask) -> Path:
+        done = trainer.train_dataloader.sampler.done  # type: ignore[union-attr]
+        return self.folder / f"block={task.block:03d}-epoch={trainer.current_epoch:05d}-batch={done:05d}.ckpt"
+
+    def _talk(self, trainer: L.Trainer) -> tuple[int, bool]:
+        """What all processes agree on: a signal that one of them got, and whether it is time to save."""
+        now = time.monotonic()
+        seconds, self._talked_at = (now - self._talked_at) / self._batches, now
+        is_late = self.every_minutes is not None and now - self._saved_at > 60 * self.every_minutes
+        wishes = torch.tensor([float(self.signals.noted), float(is_late), seconds], dtype=torch.float64)
+        if trainer.world_size > 1:
+            wishes = agreed(trainer, wishes)
+        signum, late, seconds = wishes.tolist()
+        self._batches = 0
+        self._batches_left = 1 if trainer.world_size == 1 else max(1, int(SECONDS_BETWEEN_TALKS / max(seconds, 1e-6)))
+        return int(signum), bool(late)
+
+
+def agreed(trainer: L.Trainer, values: torch.Tensor) -> torch.Tensor:
+    """The largest of each value over all processes."""
+    largest = trainer.strategy.reduce(values.to(trainer.strategy.root_device), reduce_op="max")
+    assert isinstance(largest, torch.Tensor)
+    return largest

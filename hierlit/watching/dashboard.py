@@ -1,0 +1,122 @@
+"""What a run shows in TensorBoard beyond its scalars: their layout, a card, figures by block, and the hparams tab."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from hierlit.data.base import SPLITS, HierarchyDataModule
+from hierlit.metrics.histogram import EDGES
+from hierlit.training.resume import leaves
+from hierlit.training.task import LayerwiseTask
+from hierlit.watching.figures import draw_labels, draw_margins, draw_staircase
+
+LAYOUT = {
+    "levels": {
+        "held-out accuracy": ["Multiline", ["^accuracy/level_.*"]],
+        "smallest held-out margin": ["Multiline", ["^min_margin/level_.*"]],
+        "mean held-out margin": ["Multiline", ["^mean_margin/level_.*"]],
+    },
+    "blocks": {
+        "gradient norm against its tolerance": ["Multiline", ["^gradient_norm$", "^gradient_tolerance$"]],
+        "certificate against F_k at W² = 0": ["Multiline", ["^block/suboptimality$", "^block/initial_objective$"]],
+        "seconds a block": ["Multiline", ["^block/seconds$"]],
+    },
+}
+"""Charts of the Custom Scalars tab, by group: what is drawn together, as patterns of scalars' names."""
+COMPARED = ("data", "supervision", "model", "layerwise")
+"""Sections of a config that the hparams tab shows."""
+FIGURES = "staircase"
+"""The one group of the figures; TensorBoard opens the first two groups alone."""
+ALL_DRAWN, DRAWN_EVERY = 8, 8
+"""Blocks up to which each has its figures, and how many blocks lie between figures after that."""
+
+
+def is_drawn(block: int) -> bool:
+    """Whether a block has figures of its own; the last one does in any case."""
+    return block <= ALL_DRAWN or block % DRAWN_EVERY == 0
+
+
+def writers(trainer: L.Trainer) -> list[SummaryWriter]:
+    """TensorBoard's writers among a run's loggers."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def open_dashboard(trainer: L.Trainer, task: LayerwiseTask) -> None:
+    """Writes the layout and the card of a new run."""
+    data: HierarchyDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    for writer in writers(trainer):
+        writer.add_custom_scalars(LAYOUT)
+        writer.add_text("run", card(task, data), 0)
+
+
+def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
+    """The hierarchy and the config, in Markdown."""
+    level_of = [1] * data.n_labels if data.levels is None else data.levels
+    source = getattr(data, "data", data)
+    lines = [
+        f"**{type(source).__name__}**: {', '.join(f'{len(data.tables[split])} {split}' for split in SPLITS)} rows, "
+        f"{data.n_locations} locations, {data.n_inputs} inputs, {data.n_labels} labels; windows of "
+        f"{task.net.windows.size} locations, {len(task.net.blocks)} blocks of {len(task.net.block(0).features.weight)} "
+        f"features, {type(task.solver).__name__}",
+        "",
+        "| level | labels |",
+        "|---|---|",
+        *(f"| {level if data.levels else '?'} | {level_of.count(level)} |" for level in sorted(set(level_of))),
+    ]
+    config = task.config or {"model": {name: str(value) for name, value in task.hparams.items()}}
+    return "\n".join([*lines, "", "```yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "```"])
+
+
+def draw_block(
+    trainer: L.Trainer, told: Mapping[str, Any], accuracy: list[list[float]], labels: list[list[float]]
+) -> None:
+    """Adds the figures of a block: the staircase up to it, its margins, each label's way.
+
+    Args:
+        trainer: The trainer.
+        told: Of the block: its number, its rows by level, each label's level, and margin counts [levels][bins] or none.
+        accuracy: Held-out accuracy [blocks][levels].
+        labels: Held-out accuracy [blocks][labels].
+    """
+    levels = [int(row["level"]) for row in told["rows"]]
+    for writer in writers(trainer):
+        figures = {"levels": draw_staircase(accuracy, levels)}
+        figures["labels"] = draw_labels(np.array(labels), told["level_of"])
+        if told["margins"]:
+            figures["margins"] = draw_margins(np.array(told["margins"]), EDGES.numpy(), levels, told["block"])
+        for name, figure in figures.items():
+            writer.add_figure(f"{FIGURES}/{name}", figure, told["block"], close=True)
+
+
+def close_dashboard(trainer: L.Trainer, task: LayerwiseTask, metrics: Mapping[str, float]) -> None:
+    """Writes a run's arguments and what it reached, for the hparams tab."""
+    arguments = compared(task.config or {"model": dict(task.hparams)})
+    for writer in writers(trainer):
+        for summary in hparams(arguments, dict(metrics)):  # type: ignore[no-untyped-call]
+            writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, task.block)
+
+
+def compared(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """What runs are compared by: the arguments of `COMPARED`, by the names that the command line has for them."""
+    found = leaves({name: config[name] for name in COMPARED if name in config})
+    short = {name.replace(".init_args", "").removesuffix(".class_path"): v for name, v in found if v is not None}
+    return {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in short.items()}
+
+
+def final_metrics(rows: Sequence[Mapping[str, float]], blocks: int) -> dict[str, float]:
+    """What the hparams tab compares runs by, of the rows by level after the last block."""
+    accuracy = [row["accuracy"] for row in rows]
+    return {
+        "final/levels_learned": float(sum(row["learned"] == row["n_labels"] for row in rows)),
+        "final/mean_accuracy": float(np.mean(accuracy)),
+        "final/least_accuracy": float(np.min(accuracy)),
+        "final/blocks": float(blocks),
+    }

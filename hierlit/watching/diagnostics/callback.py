@@ -1,0 +1,234 @@
+"""Diagnostics: warns of the paper's failure signatures, and says of each label that was not learned why."""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from hierlit.files.atomic import replace_text
+from hierlit.theory import Polynomial, expansion
+from hierlit.training.layerwise import LayerwiseTraining
+from hierlit.training.task import LayerwiseTask
+from hierlit.watching.diagnostics.causes import Settings, Unlearned, count_causes, explain
+from hierlit.watching.diagnostics.evidence import Evidence, Trials
+from hierlit.watching.diagnostics.labels import needed_square, parents_of, polynomials, stuck
+from hierlit.watching.diagnostics.probe import probe, widened
+from hierlit.watching.diagnostics.signatures import (
+    DiagnosticWarning,
+    Finding,
+    exploding_norm,
+    missing_degree,
+    narrow_window,
+    single_label,
+)
+
+NEAR = 0.03
+"""How far above the share of the more frequent value an accuracy still is chance."""
+MOST_PRINTED = 20
+"""Labels of which the terminal says why; `unlearned.csv` has all."""
+COLUMNS = ("label", "level", "accuracy", "cause", "evidence", "setting")
+
+
+class Diagnostics(L.Callback):
+    """Warns once a run of each failure signature it finds; at the end writes and prints why labels were not learned.
+
+    Warnings are `DiagnosticWarning`s, from rank 0. `unlearned.csv` goes to the run's log folder, none where the trainer
+    has no logger. What a further block would do is tried at most twice a run, on a few thousand pairs; it is thrown
+    away, and training goes on to the bit as without. Nothing is looked at where W¹ is not random but radial.
+
+    Attributes:
+        findings: What was warned of.
+        unlearned: Why each label was not learned, once the run has ended.
+    """
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.unlearned: list[Unlearned] = []
+        self._raised: list[str] = []
+        self._accuracy: list[Tensor] = []
+        self._losses: Tensor | None = None
+        self._accepted: list[bool] = []
+        self._needs: list[Polynomial | None] = []
+        self._lacking: list[Finding | None] = []
+        self._evidence: Evidence | None = None
+        self._windows_tried = False
+        self._folder = Path()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Settles the folder: all processes must ask for it."""
+        self._folder = Path(trainer.log_dir or ".")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Signatures that were warned of, each label's accuracy block by block, and its loss on rows set aside."""
+        return {"raised": self._raised, "accuracy": self._accuracy, "losses": self._losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self._raised, self._accuracy = state_dict["raised"], state_dict["accuracy"]
+        self._losses = state_dict["losses"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Looks at the labels and at the kernel before any block is trained."""
+        if not trainer.is_global_zero or pl_module.solver.is_radial:
+            return
+        data, net = trainer.datamodule, pl_module.net  # type: ignore[attr-defined]
+        self._raise(single_label(data.tables["train"].labels))
+        self._needs = polynomials(data)
+        kernel = net.activation, float(net.draw["beta"]), str(net.draw["bias"])
+        self._lacking = [None if need is None else missing_degree(need.degree, *kernel) for need in self._needs]
+        self._raise(next((found for found in self._lacking if found is not None), None))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """After a block, looks at its norms and at labels that stay at chance; after the last, at all not learned."""
+        task = pl_module
+        if task.report is None or task.solver.is_radial:
+            return
+        self._accuracy.append(reported_accuracy(task))
+        self._accepted = task.report.accepted_labels
+        if not task.solver.is_joint:
+            self._look_at_norms(trainer, task)
+            self._look_at_windows(trainer, task)
+        if trainer.should_stop and not self._learned(task).all():
+            judged = "held" if len(trainer.datamodule.held_rows) else "train"  # type: ignore[attr-defined]
+            known = self._known(trainer, task)
+            self._evidence = replace(known, trials=Trials.of(task, known, judged))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Writes `unlearned.csv`, and prints its first rows."""
+        if not self._accepted or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        evidence = self._evidence or self._known(trainer, pl_module)
+        joint = pl_module.solver.is_joint
+        learned_by = [
+            None if joint else first_learned(self._accuracy, label, pl_module.learned_accuracy)
+            for label in range(data.n_labels)
+        ]
+        settings = settings_of(trainer, pl_module)
+        self.unlearned = explain(evidence, settings, data.levels, parents_of(data), learned_by, self._lacking)
+        if trainer.loggers:
+            write_table(self._folder / "unlearned.csv", self.unlearned)
+        print_unlearned(self.unlearned, data.n_labels)
+
+    def _learned(self, task: LayerwiseTask) -> Tensor:
+        return self._accuracy[-1] >= task.learned_accuracy
+
+    def _known(self, trainer: L.Trainer, task: LayerwiseTask) -> Evidence:
+        labels = trainer.datamodule.tables["train"].labels  # type: ignore[attr-defined]
+        observed, accepted = (labels != 0).double().mean((0, 1)), torch.tensor(self._accepted)
+        rule = next(found.acceptance for found in trainer.callbacks if isinstance(found, LayerwiseTraining))  # type: ignore[attr-defined]
+        return Evidence(self._accuracy[-1], self._learned(task), observed, ~accepted & (rule == "strict"))
+
+    def _raise(self, finding: Finding | None) -> None:
+        if finding is not None and finding.signature not in self._raised:
+            self._raised.append(finding.signature)
+            self.findings.append(finding)
+            rank_zero_warn(str(finding), category=DiagnosticWarning)
+
+    def _look_at_norms(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
+        zero, losses = judged_losses(trainer, task)
+        before = zero if self._losses is None else self._losses
+        self._losses = losses
+        if not trainer.is_global_zero:
+            return
+        block = task.net.block(task.block - 1)
+        weight, n_features = block.weight[:, :-1].double(), block.weight.shape[1] - 1
+        live = block.features.weight.shape[1] / float(block.features.scale) ** 2
+        kernel = expansion(task.net.activation, float(task.net.draw["beta"]), str(task.net.draw["bias"]))
+        needed = torch.tensor([needed_square(polynomial, kernel, live) for polynomial in self._needs])
+        squares = n_features * weight.square().sum(1).cpu()
+        self._raise(exploding_norm(squares, needed, (losses - before) / zero, task.block, n_features, penalty_of(task)))
+
+    def _look_at_windows(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
+        chance, wide = chance_of(trainer), widened(task.net.proximity, task.net.n_locations)
+        labels = stuck(self._accuracy, chance + NEAR, task.levels, task.learned_accuracy)
+        if not labels or wide is None or self._windows_tried:
+            return
+        self._windows_tried = True
+        size, variance = task.net.block(0).weight.shape[1] - 1, 4 * chance * (1 - chance)
+        narrow, wider = (probe(task, [size], ~self._learned(task), table).after[0] / variance for table in (None, wide))
+        self._raise(narrow_window(labels, narrow, wider, (task.net.windows.size, wide.shape[1])))
+
+
+def reported_accuracy(task: LayerwiseTask) -> Tensor:
+    """Each label's accuracy on held-out rows, where it has none there on training rows, [n]."""
+    train = task.results["train"]["accuracy"].double().cpu()
+    if "val" not in task.results:
+        return train
+    held_out = task.results["val"]["accuracy"].double().cpu()
+    return held_out.where(held_out.isfinite(), train)
+
+
+def first_learned(accuracy: list[Tensor], label: int, threshold: float) -> int | None:
+    """The block, from 1, after which a label was learned for the first time."""
+    return next((block for block, values in enumerate(accuracy, 1) if float(values[label]) >= threshold), None)
+
+
+def chance_of(trainer: L.Trainer) -> Tensor:
+    """The share of the more frequent value of each label in the training table, [n]."""
+    labels = trainer.datamodule.tables["train"].labels  # type: ignore[attr-defined]
+    ones = (labels > 0).double().sum((0, 1)) / (labels != 0).double().sum((0, 1)).clamp(min=1)
+    return torch.maximum(ones, 1 - ones)
+
+
+@torch.no_grad()
+def judged_losses(trainer: L.Trainer, task: LayerwiseTask) -> tuple[Tensor, Tensor]:
+    """Each label's loss of scores 0, and of its scores, summed over the rows that blocks are judged on, [n] both."""
+    split = "held" if len(trainer.datamodule.held_rows) else "val"  # type: ignore[attr-defined]
+    totals = torch.zeros(2, task.net.n_labels, dtype=torch.float64, device=task.device)
+    for chunk in task.streams.chunks(split):
+        scores = task.net.scores(chunk.stream)
+        losses = [task.objective.loss(each, chunk.labels).sum((0, 1)) for each in (torch.zeros_like(scores), scores)]
+        totals += torch.stack(losses)
+    zero, now = task.reduce(totals).cpu()
+    return zero.clamp(min=1e-12), now
+
+
+def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> Settings:
+    """What of a run may be changed."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    labels = data.tables["train"].labels
+    return Settings(
+        n_blocks=task.block,
+        n_declared=len(task.net.blocks),
+        n_features=task.net.block(0).weight.shape[1] - 1,
+        window=task.net.windows.size,
+        n_rows=len(data.fit_rows),
+        no_negatives=int(labels.min()) >= 0,
+        unobserved=str(task.hparams["unobserved"]),
+    )
+
+
+def penalty_of(task: LayerwiseTask) -> str:
+    """What to raise for smaller weights."""
+    alphas: list[float] = getattr(task.solver, "alphas", [])
+    if alphas:
+        return f"raise model.solver.alphas, the least of them {min(alphas):g}"
+    return f"raise model.regularization, now {task.regularization:g}"
+
+
+def write_table(path: Path, rows: list[Unlearned]) -> None:
+    """Writes `unlearned.csv`, with a header alone if every label was learned."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(vars(row) for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, text.getvalue())
+
+
+def print_unlearned(rows: list[Unlearned], n_labels: int) -> None:
+    """Prints how many labels were not learned for what cause, and the first of them."""
+    if rows:
+        causes = ", ".join(f"{count} {cause}" for cause, count in count_causes(rows).items())
+        print(f"not learned: {len(rows)} of {n_labels} labels ({causes})")
+    for row in rows[:MOST_PRINTED]:
+        print(f"- {row}")
+    if len(rows) > MOST_PRINTED:
+        print(f"- and {len(rows) - MOST_PRINTED} more, in unlearned.csv")

@@ -1,0 +1,91 @@
+"""BlockProgress: one bar for the blocks, or one line a block where there is no terminal."""
+
+import time
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hierlit.training.task import LayerwiseTask
+from hierlit.watching.levels import level_rows
+
+
+class BlockProgress(ProgressBar):
+    """Shows block k of D − 1, epoch, gradient norm against its tolerance, levels learned, and the time left.
+
+    The time left is that of all blocks to come at this run's mean so far: a run may stop before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._console = Console()
+        self._progress: Progress | None = None
+        self._learned = self._left = ""
+        self._start, self._first_block = time.monotonic(), 0
+
+    def disable(self) -> None:
+        """Shows nothing (Lightning calls this on every rank but 0)."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Shows progress again."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Opens the bar."""
+        self._start, self._first_block = time.monotonic(), pl_module.block
+        if self._enabled and self._console.is_terminal:
+            columns = (TextColumn("block"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+            self._progress = Progress(*columns, TimeElapsedColumn(), console=self._console)
+            self._progress.add_task("", total=len(pl_module.net.blocks), completed=pl_module.block)
+            self._progress.start()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Moves the bar; after a block, counts the levels learned."""
+        if not self._enabled:
+            return
+        report = pl_module.report
+        if report is not None:
+            self._learned, self._left = self._count(pl_module), self._time_left(pl_module)
+        line = self._line(pl_module)
+        if report is not None and self._progress is None:
+            done = f"block {pl_module.block}/{len(pl_module.net.blocks)}"
+            self._console.print(f"{done}: {line}, {report.seconds:.1f} s, {report.stop_reason}", soft_wrap=True)
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], description=line, completed=pl_module.block)
+
+    def _line(self, task: LayerwiseTask) -> str:
+        norm = ""
+        if task.progress:
+            norm = f", gradient {task.progress['gradient_norm']:.2g} / {task.progress['gradient_tolerance']:.2g}"
+        return f"epoch {task.block_epoch + 1}{norm}{self._learned}{self._left}"
+
+    def _time_left(self, task: LayerwiseTask) -> str:
+        if task.solver.is_joint and task.block == 1:  # all epochs but one a block are the first block's
+            self._start, self._first_block = time.monotonic(), 1
+            return ""
+        a_block = (time.monotonic() - self._start) / (task.block - self._first_block)
+        minutes, seconds = divmod(round(a_block * (len(task.net.blocks) - task.block)), 60)
+        return f", at most {minutes}:{seconds:02d} left" if minutes or seconds else ""
+
+    def _count(self, task: LayerwiseTask) -> str:
+        if "val" not in task.results:
+            return ""
+        rows = level_rows(task.results["val"], task.levels, task.learned_accuracy)
+        learned = sum(row["learned"] == row["n_labels"] for row in rows)
+        return f", learned {learned}/{len(rows)} levels"
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Closes the bar."""
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Closes the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,245 @@
+"""Staircase: tables, scalars and the picture of which block learned which level."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from hierlit.layerwise.report import BlockReport
+from hierlit.training.logs import cut_logs, log_sizes, log_versions
+from hierlit.training.task import LayerwiseTask
+from hierlit.watching.dashboard import close_dashboard, draw_block, final_metrics, is_drawn, open_dashboard
+from hierlit.watching.levels import level_rows, margin_line
+
+BLOCK_COLUMNS = (
+    "block",
+    "epochs",
+    "steps",
+    "seconds",
+    "objective",
+    "gradient_norm",
+    "suboptimality",
+    "accepted",
+    "stop_reason",
+    "initial_objective",
+    "gradient_tolerance",
+)
+TABLE_COLUMNS = ("level", "labels", "accuracy", "min margin", "mean margin", "margin error", "learned")
+
+
+class Staircase(L.Callback):
+    """Writes `blocks.csv`, `levels.csv` and `labels.csv`, scalars and a figure by block, and the closing table.
+
+    Files go to the run's log folder, none where the trainer has no logger; held-out columns are NaN without val rows.
+    Scalars go to all loggers, at step = block; layout, card, figures and hparams to TensorBoard.
+    """
+
+    def __init__(self) -> None:
+        self.accuracy: list[list[float]] = []
+        self.train: list[list[dict[str, float]]] = []
+        self.labels: list[list[float]] = []
+        self._told: dict[str, Any] = {}
+        self._is_untold = False
+        self._sizes: list[dict[str, int]] = []
+        self._folder = Path()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Settles the folder: all processes must ask for it."""
+        self._folder = Path(trainer.log_dir or ".")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Accuracies and training rows block by block; the last block, and whether some files have not got it yet."""
+        by_block = {"accuracy": self.accuracy, "train": self.train, "labels": self.labels}
+        return {**by_block, "told": self._told, "is_untold": self._is_untold}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.accuracy, self.train, self.labels = (state_dict[name] for name in ("accuracy", "train", "labels"))
+        self._told, self._is_untold = state_dict["told"], state_dict["is_untold"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Opens the dashboard of a new run; tells what a run that goes on did not get to tell."""
+        if trainer.is_global_zero and trainer.loggers:
+            if trainer.ckpt_path is None:
+                open_dashboard(trainer, pl_module)
+            elif self._is_untold:
+                self._tell(trainer)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes where the run's files are and how long, or how long before a block that is to be told again."""
+        if trainer.is_global_zero and trainer.loggers:
+            checkpoint["log_sizes"] = self._sizes if self._is_untold else log_sizes(trainer.loggers)
+            checkpoint["log_versions"] = log_versions(trainer.loggers)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Cuts the files of a run that goes on back to what they were, so that no point is there twice."""
+        if trainer.is_global_zero and trainer.loggers:
+            cut_logs(trainer.loggers, checkpoint.get("log_sizes", []))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """After a block that no val rows followed: a row in each file, scalars, the figure."""
+        self._report(trainer, pl_module)
+
+    def _report(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
+        report = task.report
+        if report is None or report.is_told:
+            return
+        train = level_rows(report.train, task.levels, task.learned_accuracy)
+        unknown = {name: torch.full_like(values, torch.nan) for name, values in report.train.items()}
+        held_out = task.results.get("val", unknown)
+        val = level_rows(held_out, task.levels, task.learned_accuracy)
+        self.accuracy.append([row["accuracy"] for row in val])
+        self.train.append(train)
+        self.labels.append(held_out["accuracy"].tolist())
+        self._told = {
+            "block": report.block,
+            "tables": tables_of(report, train, val, task.levels, held_out),
+            "scalars": scalars_of(report, val),
+            "rows": val,
+            "level_of": task.levels or [1] * len(self.labels[-1]),
+            "margins": counts_by_level(task.margin_counts, task.levels),
+        }
+        if trainer.is_global_zero and trainer.loggers:
+            self._sizes, self._is_untold = log_sizes(trainer.loggers), True
+        report.is_told = True
+        if self._is_untold:
+            self._tell(trainer)
+
+    def _tell(self, trainer: L.Trainer) -> None:
+        append_tables(self._folder, self._told["tables"])
+        for logger in trainer.loggers:
+            logger.log_metrics(self._told["scalars"], step=self._told["block"])
+        if is_drawn(self._told["block"]):
+            draw_block(trainer, self._told, self.accuracy, self.labels)
+        self._is_untold = False
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Closes the dashboard; prints the closing table, and whether every training pair has its margin."""
+        if self._told and trainer.is_global_zero and trainer.loggers:
+            if not is_drawn(self._told["block"]):
+                draw_block(trainer, self._told, self.accuracy, self.labels)
+            close_dashboard(trainer, pl_module, final_metrics(self._told["rows"], self._told["block"]))
+        if "val" in pl_module.results:
+            print_table("val", pl_module)
+        elif "train" in pl_module.results:
+            print_table("train", pl_module)
+        if self.train and trainer.is_global_zero:
+            data, robustness = trainer.datamodule, float(pl_module.hparams["robustness"])  # type: ignore[attr-defined]
+            line = margin_line(self.train, data, robustness, pl_module.learned_accuracy)
+            print(line, end="\n" if line else "")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """After a block and its validation, what `on_train_epoch_end` does; of a `validate` run, prints the table."""
+        if trainer.state.fn == "validate":
+            print_table("val", pl_module)
+        else:
+            self._report(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Prints the table of a `test` run."""
+        print_table("test", pl_module)
+
+
+def tables_of(
+    report: BlockReport,
+    train: list[dict[str, float]],
+    val: list[dict[str, float]],
+    levels: list[int] | None,
+    held_out: Mapping[str, Tensor],
+) -> dict[str, list[dict[str, Any]]]:
+    """What a block adds to each table of a run: rows by the table's name.
+
+    Args:
+        report: The block's.
+        train: Rows by level of the training rows.
+        val: Rows by level of the held-out rows.
+        levels: Each label's level, None where unknown.
+        held_out: Metrics [n] of the held-out rows.
+    """
+    blocks = [{name: getattr(report, name) for name in BLOCK_COLUMNS}]
+    by_level = [
+        {
+            "block": report.block,
+            "level": before["level"],
+            "n_labels": before["n_labels"],
+            "train_accuracy": before["accuracy"],
+            "train_min_margin": before["min_margin"],
+            "margin_error": before["margin_error"],
+            "val_accuracy": after["accuracy"],
+            "learned": after["learned"],
+        }
+        for before, after in zip(train, val, strict=True)
+    ]
+    by_label = [
+        {
+            "block": report.block,
+            "label": label,
+            "level": "" if levels is None else levels[label],
+            "accepted": int(accepted),
+            "val_accuracy": float(held_out["accuracy"][label]),
+            "min_margin": float(held_out["min_margin"][label]),
+        }
+        for label, accepted in enumerate(report.accepted_labels)
+    ]
+    return {"blocks.csv": blocks, "levels.csv": by_level, "labels.csv": by_label}
+
+
+def scalars_of(report: BlockReport, val: list[dict[str, float]]) -> dict[str, float]:
+    """A block's scalars by name, of its report and its rows by level of the held-out rows."""
+    scalars = {f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")}
+    for row in val:
+        for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
+            scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
+    return scalars
+
+
+def counts_by_level(counts: Tensor | None, levels: list[int] | None) -> list[list[int]]:
+    """Margin counts [n, bins] of labels added up by level, [levels][bins]; none where nothing was counted."""
+    if counts is None or not counts.sum():
+        return []
+    of_level = torch.tensor([1] * len(counts) if levels is None else levels, device=counts.device)
+    found: list[list[int]] = [counts[of_level == level].sum(0).tolist() for level in sorted(set(of_level.tolist()))]
+    return found
+
+
+def append_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Appends rows to CSV files.
+
+    Raises:
+        OSError: If one cannot be written; some rows may have been.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, rows in tables.items():
+            append_rows(folder / name, rows)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write the tables of a block to {folder}: {error.strerror}") from error
+
+
+def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Appends rows to a CSV file, with a header if it is new."""
+    new = not path.exists() or not path.stat().st_size
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+@rank_zero_only
+def print_table(split: str, task: LayerwiseTask) -> None:
+    """Prints one row a level of a split's metrics."""
+    table = Table(title=f"{split} rows after {task.block} of {len(task.net.blocks)} blocks")
+    for name in TABLE_COLUMNS:
+        table.add_column(name, justify="right")
+    for row in level_rows(task.results[split], task.levels, task.learned_accuracy):
+        numbers = [f"{row[name]:.4f}" for name in ("accuracy", "min_margin", "mean_margin", "margin_error")]
+        table.add_row(f"{row['level']:.0f}", f"{row['n_labels']:.0f}", *numbers, f"{row['learned']:.0f}")
+    Console().print(table)

@@ -1,0 +1,256 @@
+"""The command line, through its one door `main`, as a person would use it."""
+
+import csv
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hierlit.cli import main
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "tests" / "conf").glob("*.yaml"))
+SMALL = str(ROOT / "tests" / "conf" / "automaton.yaml")
+GRADIENT = ["--model.solver", "GradientSolver", "--model.solver.optimizer", "torch.optim.SGD"]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def table(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.startswith("│") and line.count("│") == 8]
+
+
+def fail(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    with pytest.raises(SystemExit) as exit_info:
+        main(list(args))
+    assert exit_info.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_test_config_fits(config: Path, own_folder: Path) -> None:
+    main(["fit", "--config", str(config)])
+    blocks = rows(own_folder / "lightning_logs" / "version_0" / "blocks.csv")
+    assert blocks
+    if config.stem == "joint":  # minimises no F_k by itself
+        assert {row["stop_reason"] for row in blocks} == {"joint training"}
+        return
+    assert all(row["stop_reason"] == "gradient norm" for row in blocks)
+    for row in blocks:
+        assert float(row["gradient_norm"]) <= float(row["gradient_tolerance"])
+
+
+SHIPPED = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if path.stem != "tables"]  # it has no data
+
+
+@pytest.mark.parametrize("config", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_config_runs_an_epoch(config: Path) -> None:
+    needs = []
+    if config.stem == "tables":
+        Path("rows.csv").write_text("a,b,y\n" + "".join(f"{i % 3},{i % 5},{i % 2}\n" for i in range(60)))
+        needs = ["--data.train_files", "[rows.csv]", "--data.label_columns", "[y]"]
+    main(["fit", "--config", str(config), "--trainer.fast_dev_run", "true", "--model.n_features", "50", *needs])
+
+
+def test_validate_reproduces_the_closing_table_and_test_has_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", "--config", SMALL])
+    closing = table(capsys.readouterr().out)
+    assert len(closing) == 3
+    main(["validate", "--config", SMALL, "--ckpt_path", "last"])
+    assert table(capsys.readouterr().out) == closing
+    main(["test", "--config", SMALL, "--ckpt_path", "last"])
+    printed = capsys.readouterr().out
+    assert len(table(printed)) == 3
+    assert "test/accuracy" in printed
+
+
+def test_fit_writes_the_contracted_columns_and_a_staircase(own_folder: Path) -> None:
+    main(["fit", "--config", SMALL])
+    folder = own_folder / "lightning_logs" / "version_0"
+    contract = {
+        "blocks": "block epochs steps seconds objective gradient_norm suboptimality accepted stop_reason",
+        "levels": "block level n_labels train_accuracy train_min_margin margin_error val_accuracy learned",
+        "labels": "block label level accepted val_accuracy min_margin",
+    }
+    for name, columns in contract.items():
+        assert set(columns.split()) <= set(rows(folder / f"{name}.csv")[0])
+    blocks, levels = rows(folder / "blocks.csv"), rows(folder / "levels.csv")
+    assert [row["block"] for row in blocks] == ["1", "2", "3"]
+    for row in blocks:
+        assert float(row["suboptimality"]) <= 0.01 * float(row["initial_objective"])
+    learned_by = {row["level"]: int(row["block"]) for row in reversed(levels) if row["learned"] == "1"}
+    assert learned_by == {"1": 1, "2": 2, "3": 3}
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
+    assert len(events.Images("staircase/levels")) == 3
+    assert [event.step for event in events.Scalars("accuracy/level_03")] == [1, 2, 3]
+    assert {"objective", "gradient_norm", "gradient_tolerance", "active_block"} <= set(events.Tags()["scalars"])
+
+
+def test_predict_writes_the_scores_of_the_checkpoint(own_folder: Path) -> None:
+    main(["fit", "--config", SMALL])
+    cli = main(["predict", "--config", SMALL, "--ckpt_path", "last"])
+    written = rows(own_folder / "lightning_logs" / "version_1" / "predictions.csv")
+    batch = next(iter(cli.datamodule.predict_dataloader()))
+    scores = cli.model(batch.inputs)
+    cli.datamodule.setup("test")
+    assert len(written) == len(cli.datamodule.tables["test"]) * 16 * 3
+    assert [float(row["score"]) for row in written[:48]] == pytest.approx(scores[0].flatten().tolist(), abs=1e-6)
+
+
+def test_a_run_cut_short_says_so_and_goes_on_in_its_own_log(own_folder: Path) -> None:
+    whole = main(["fit", "--config", SMALL]).model.state_dict()
+    first = int(rows(own_folder / "lightning_logs" / "version_0" / "blocks.csv")[0]["epochs"])
+    with pytest.warns(UserWarning, match="training ended after 1 of 3 blocks"):
+        main(["fit", "--config", SMALL, "--trainer.max_epochs", str(first + 3)])
+    resumed = main(["fit", "--config", SMALL, "--ckpt_path", "last"]).model.state_dict()
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    logs = [own_folder / "lightning_logs" / f"version_{version}" for version in (0, 1)]
+    assert sorted(path.name for path in (own_folder / "lightning_logs").iterdir()) == ["version_0", "version_1"]
+    for table in ("levels.csv", "labels.csv"):
+        assert (logs[0] / table).read_text() == (logs[1] / table).read_text()
+
+
+def test_last_skips_a_truncated_checkpoint(own_folder: Path) -> None:
+    main(["fit", "--config", SMALL])
+    good = next(own_folder.rglob("*.ckpt"))
+    bad = good.with_name("newer.ckpt")
+    bad.write_bytes(good.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="skipping the checkpoint"):
+        cli = main(["validate", "--config", SMALL, "--ckpt_path", "last"])
+    assert cli.config.validate.ckpt_path == str(good.relative_to(own_folder))
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["--model.beta", "1"], ["beta", "[0, 1)", "1"]),
+        (["--model.beta", "-0.1"], ["beta", "[0, 1)", "-0.1"]),
+        (["--model.n_features", "0"], ["n_features", "positive", "0"]),
+        (["--model.n_blocks", "-2"], ["n_blocks", "positive", "-2"]),
+        (["--model.activation", "swish"], ["activation", "relu", "cos", "swish"]),
+        (["--model.input_scale", "big"], ["input_scale", "fan_in", "live", "rms", "big"]),
+        (["--model.output", "big"], ["output", "split", "orthogonal", "big"]),
+        (["--model.regularization", "0"], ["regularization", "positive", "0"]),
+        (["--model.robustness", "2"], ["robustness", "(0, 1]", "2"]),
+        (["--model.loss", "Foo"], ["model.loss", "SquaredLoss", "HybridMarginLoss", "Foo"]),
+        (["--model.solver", "Foo"], ["model.solver", "GradientSolver", "ExactSolver", "Foo"]),
+        (["--model.proximity", "Foo"], ["model.proximity", "Window1d", "IndexTable", "Foo"]),
+        (["--data", "Foo"], ["data", "CellularAutomaton", "JuntaHierarchy", "Foo"]),
+        (["--data.rule", "256"], ["rule", "0..255", "256"]),
+        (["--data.n_cells", "0"], ["n_cells", "0"]),
+        (["--model.proximity.size", "17"], ["size", "16", "17", "ring"]),
+        (["--model.n_featuers", "3"], ["n_featuers", "n_features"]),
+        (["--data.n_level", "3"], ["n_level", "n_levels"]),
+        (["--layerwise.toleranse", "3"], ["toleranse", "gradient_tolerance"]),
+        (["--modle.beta", "3"], ["modle", "model"]),
+        (["--layerwise.acceptance", "some"], ["acceptance", "none", "gain", "strict", "some"]),
+        (["--layerwise.gradient_tolerance", "-1"], ["gradient_tolerance", "positive", "-1"]),
+        (["--data.acceptance_fraction", "0"], ["acceptance", "acceptance_fraction", "none", "0"]),
+        (["--data.acceptance_fraction", "1"], ["acceptance_fraction", "[0, 1)", "1"]),
+        (["--model.solver", "ExactSolver", "--model.solver.choice", "cv"], ["choice", "set_aside", "gcv", "cv"]),
+        (["--model.adaptation.redraws", "0"], ["redraws", "positive", "0"]),
+        (["--model.cache_budget_gib", "-1"], ["cache_budget_gib", "0 or more", "-1"]),
+        (["--ckpt_path", "last"], ["ckpt_path", "last", "lightning_logs"]),
+        (["--ckpt_path", "nowhere.ckpt"], ["ckpt_path", "nowhere.ckpt"]),
+        (["--trainer.min_epochs", "3"], ["trainer.min_epochs", "left out", "3", "tolerance"]),
+        (["--trainer.min_steps", "3"], ["trainer.min_steps", "left out", "3", "tolerance"]),
+        (["--trainer.overfit_batches", "0.5"], ["trainer.overfit_batches", "left out", "0.5"]),
+        (["--trainer.gradient_clip_val", "1"], ["trainer.gradient_clip_val", "left out", "1", "solver"]),
+        (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches", "left out", "2", "solver"]),
+        (["--trainer.val_check_interval", "0.5"], ["trainer.val_check_interval", "left out", "0.5", "val rows"]),
+        (["--trainer.val_check_interval", "40"], ["trainer.val_check_interval", "left out", "40", "val rows"]),
+        (["--trainer.check_val_every_n_epoch", "2"], ["check_val_every_n_epoch", "left out", "2", "val rows"]),
+        (["--trainer.accelerator", "cpu", "--trainer.devices", "last"], ["devices", "int > 0"]),
+        (["--trainer.accelerator", "cpu", "--trainer.devices", "-1"], ["devices", "int > 0"]),
+        (["--trainer.limit_train_batches", "0.5", "--data.batch_size", "400"], ["limit_train_batches", "0.5"]),
+        ([*GRADIENT, "--model.solver.optimizer.lr", "-1"], ["learning rate", "-1"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
+)
+def test_bad_input_is_one_line_with_argument_value_and_choices(
+    args: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fail(capsys, "fit", "--config", SMALL, *args)
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+
+
+def test_a_truncated_checkpoint_named_by_its_path_is_one_line(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("cut.ckpt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    line = fail(capsys, "fit", "--config", SMALL, "--ckpt_path", "cut.ckpt")
+    assert "ckpt_path" in line
+    assert "cut.ckpt" in line
+
+
+def test_a_checkpoint_of_another_hierarchy_is_refused_by_its_sizes(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", "--config", SMALL])
+    capsys.readouterr()
+    line = fail(capsys, "validate", "--config", SMALL, "--ckpt_path", "last", "--data.n_levels", "2")
+    assert "n_labels=3" in line
+    assert "n_labels=2" in line
+
+
+def test_the_console_script_exits_with_0_and_with_the_errors_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    (script,) = entry_points(group="console_scripts", name="hierlit")
+    monkeypatch.setattr(sys, "argv", ["hierlit", "plan", "--config", SMALL])
+    assert script.load()() is None, "what is returned becomes the exit code"
+    monkeypatch.setattr(sys, "argv", ["hierlit", "plan", "--config", "nowhere.yaml"])
+    with pytest.raises(SystemExit) as end:
+        script.load()()
+    assert end.value.code == 2
+
+
+def test_without_val_rows_held_out_columns_are_empty_of_numbers(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", "--config", SMALL, "--trainer.limit_val_batches", "0"])
+    written = rows(own_folder / "lightning_logs" / "version_0" / "levels.csv")
+    assert {row["val_accuracy"] for row in written} == {"nan"}
+    assert float(written[-3]["train_accuracy"]) == 1.0
+    assert len(table(capsys.readouterr().out)) == 3
+
+
+def test_without_a_logger_no_tables_are_left_behind(own_folder: Path) -> None:
+    main(["fit", "--config", SMALL, "--trainer.logger", "false"])
+    assert not list(own_folder.rglob("blocks.csv"))
+
+
+def test_a_finished_run_resumed_says_there_is_nothing_to_do() -> None:
+    main(["fit", "--config", SMALL])
+    with pytest.warns(UserWarning, match="3 of 3 blocks are trained already and no more are needed"):
+        main(["fit", "--config", SMALL, "--ckpt_path", "last"])
+
+
+@pytest.mark.parametrize(
+    "args", [["--model.n_features", "50"], ["--model.activation", "tanh"], ["--model.n_blocks", "2"]]
+)
+def test_arguments_that_contradict_the_checkpoint_are_refused(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", "--config", SMALL])
+    capsys.readouterr()
+    line = fail(capsys, "validate", "--config", SMALL, "--ckpt_path", "last", *args)
+    assert args[0].removeprefix("--model.") in line
+    assert args[1] in line
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_an_untrained_model_is_not_used(subcommand: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ckpt_path" in fail(capsys, subcommand, "--config", SMALL)

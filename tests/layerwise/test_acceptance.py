@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hierlit.data import ArrayHierarchy
+from hierlit.layerwise.acceptance import ACCEPTANCES, SetAsideSums
+from hierlit.layerwise.losses import LogisticLoss, SquaredLoss
+from hierlit.layerwise.solvers import ExactSolver
+from hierlit.layerwise.unobserved import LabelLoss
+from hierlit.training import LayerwiseTask
+
+FLIPS = 0.1
+
+
+def decide(rule: str, before: Tensor, after: Tensor, labels: Tensor, learned: bool = False) -> list[bool]:
+    """What a rule says of scores before and after a block and labels, all [rows, n]."""
+    sums = SetAsideSums.of(LabelLoss(SquaredLoss()), before[:, None], after[:, None], labels[:, None])
+    return ACCEPTANCES[rule](sums, torch.full((labels.shape[1],), learned)).tolist()
+
+
+def signs(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).choice([-1.0, 1.0], shape))
+
+
+def flipped(labels: Tensor, rate: float) -> Tensor:
+    return torch.where(torch.from_numpy(np.random.default_rng(9).random(labels.shape)) < rate, -labels, labels)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.integers(1, 8), st.integers(1, 3), st.integers(1, 9))
+def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over_batches(
+    seed: int, n_rows: int, n_locations: int, cut: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    before, after = draw.standard_normal((2, n_rows, n_locations, 2))
+    labels = draw.choice([-1.0, 0.0, 1.0], (n_rows, n_locations, 2))
+    expected = np.zeros((8, 2))
+    for row in range(n_rows):
+        for label in range(2):
+            seen = labels[row, :, label] != 0
+            if seen.any():
+                y, old, new = labels[row, seen, label], before[row, seen, label], after[row, seen, label]
+                gain = (np.logaddexp(0, -y * old) - np.logaddexp(0, -y * new)).mean()
+                wrong = (new**2 * (new * y < 0)).mean()
+                residuals = ((y - old) ** 2).mean(), ((y - new) ** 2).mean()
+                expected[:, label] += [1, gain, gain**2, (y - old).mean(), *residuals, (new**2).mean(), wrong]
+    cut = min(cut, n_rows)
+    tensors = [torch.from_numpy(values) for values in (before, after, labels)]
+    parts = [[values[:cut] for values in tensors], [values[cut:] for values in tensors]]
+    total = sum(SetAsideSums.of(LabelLoss(LogisticLoss()), *part).stack() for part in parts)
+    np.testing.assert_allclose(total, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ACCEPTANCES)
+def test_every_rule_accepts_a_block_that_gets_everything_right(rule: str) -> None:
+    labels = signs(50, 3)
+    assert decide(rule, torch.zeros(50, 3), labels, labels) == [True] * 3
+
+
+def test_none_accepts_everything_and_the_others_no_loss() -> None:
+    labels = signs(50, 3)
+    worse = (torch.zeros(50, 3), -labels, labels)
+    assert decide("none", *worse) == [True] * 3
+    assert decide("gain", *worse) == decide("strict", *worse) == [False] * 3
+
+
+@pytest.mark.parametrize("rule", ["gain", "strict"])
+def test_a_block_that_changes_nothing_is_rejected(rule: str) -> None:
+    labels = signs(50, 3)
+    assert decide(rule, labels / 2, labels / 2, labels, learned=True) == [False] * 3
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 1000), st.floats(-0.3, 0.3))
+def test_gain_asks_for_more_than_the_standard_error_of_the_mean(seed: int, shift: float) -> None:
+    draw = np.random.default_rng(seed)
+    labels = torch.ones(30, 1).double()
+    after = torch.from_numpy(draw.standard_normal((30, 1)) / 2 + shift)
+    gain = (0.5 - (1 - after) ** 2 / 2).flatten().numpy()
+    assert decide("gain", torch.zeros(30, 1).double(), after, labels) == [gain.mean() > gain.std(ddof=1) / np.sqrt(30)]
+
+
+def test_strict_accepts_the_true_sign_of_flipped_labels_at_their_best_scores() -> None:
+    truth = signs(400, 3)
+    best = (1 - 2 * FLIPS) * truth
+    assert decide("strict", torch.zeros(400, 3), best, flipped(truth, FLIPS)) == [True] * 3
+
+
+def test_strict_rejects_half_of_a_label_until_it_has_been_learned() -> None:
+    truth = signs(400, 3)
+    half = truth * (signs(400, 3, seed=1) > 0)
+    assert decide("strict", torch.zeros(400, 3), half, truth) == [False] * 3
+    assert decide("strict", torch.zeros(400, 3), half, truth, learned=True) == [True] * 3
+    assert decide("gain", torch.zeros(400, 3), half, truth) == [True] * 3
+
+
+def test_strict_rejects_faint_scores_that_explain_little() -> None:
+    truth = signs(400, 3)
+    assert decide("strict", torch.zeros(400, 3), 0.3 * truth, truth) == [False] * 3
+
+
+@pytest.mark.parametrize("rule", ["gain", "strict"])
+def test_a_label_never_observed_on_set_aside_rows_is_rejected(rule: str) -> None:
+    labels = signs(50, 2)
+    labels[:, 1] = 0
+    assert decide(rule, torch.zeros(50, 2), signs(50, 2) * 0.9, labels) == [True, False]
+
+
+def mixed_labels(n_rows: int = 1200) -> ArrayHierarchy:
+    """Three clean labels, three flipped at rate 0.1, three of which half is explained by an input, nine of noise."""
+    x = signs(n_rows, 8)
+    clean = torch.stack([x[:, 0] * x[:, 1], x[:, 2], x[:, 3] * x[:, 4]], 1)
+    coin = signs(n_rows, 3, seed=2)
+    half = torch.where(x[:, 5:6] > 0, clean, coin)
+    return ArrayHierarchy(x, torch.cat([clean, flipped(clean, FLIPS), half, signs(n_rows, 9, seed=3)], 1))
+
+
+@pytest.mark.parametrize("solver", [ExactSolver(), None], ids=["exact", "gradient"])
+@pytest.mark.parametrize("rule", ACCEPTANCES)
+def test_a_trained_block_changes_accepted_labels_alone(rule: str, solver: ExactSolver | None, fit) -> None:
+    data = mixed_labels()
+    task = LayerwiseTask(8, 18, n_blocks=1, n_features=120, solver=solver)
+    fit(task, data, acceptance=rule, relative_suboptimality=0.1)
+    accepted = torch.tensor(task.report.accepted_labels)
+    expected = {"none": [True] * 18, "gain": [True] * 9, "strict": [True] * 6 + [False] * 12}[rule]
+    assert accepted[: len(expected)].tolist() == expected
+    if rule == "gain":
+        assert not accepted[9:].any(), "noise is never a gain at a fixed seed"
+    assert task.report.accepted == int(accepted.sum())
+    weight, scores = task.net.block(0).weight, task(data.tables["val"].inputs)
+    assert weight[accepted].abs().amax(1).min() > 0
+    assert not weight[~accepted].any()
+    assert not scores[..., ~accepted].any()
+
+
+def test_a_label_learned_and_then_rejected_keeps_its_scores(fit) -> None:
+    data = mixed_labels()
+    outputs = []
+    for n_blocks in (1, 2):
+        task = LayerwiseTask(8, 18, n_blocks=n_blocks, n_features=120, solver=ExactSolver())
+        fit(task, data, acceptance="strict")
+        outputs.append(task(data.tables["val"].inputs))
+    rejected = ~torch.tensor(task.report.accepted_labels)
+    learned_before = task.net.block(0).weight.abs().amax(1) > 0
+    assert (rejected & learned_before).any(), "the problem should have a label learned in block 1 and rejected in 2"
+    assert not task.net.block(1).weight[rejected].any()
+    assert torch.equal(outputs[0][..., rejected], outputs[1][..., rejected])
+
+
+@pytest.mark.parametrize("rule", ["gain", "strict"])
+def test_a_rule_that_needs_set_aside_rows_says_so_when_there_are_none(rule: str, fit, xors) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=1, n_features=20, solver=ExactSolver())
+    with pytest.raises(ValueError, match="acceptance"):
+        fit(task, xors(acceptance_fraction=0.0), acceptance=rule)

@@ -1,0 +1,282 @@
+"""A run that ends early, in whatever way, goes on as if it had not: in one process, through the command line."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lightning as L
+import pytest
+from processes import assert_same_run, checkpoints, log_of, rows
+
+from hierlit.cli import main
+from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
+from hierlit.watching import dashboard
+
+CONFIG = str(Path(__file__).parents[1] / "conf" / "automaton.yaml")
+FIT = ["fit", "--config", CONFIG, "--trainer.accelerator=cpu", "--data.batch_size=20", "--model.n_features=60"]
+LAST = ["--ckpt_path", "last"]
+EXACT = ["--model.solver=ExactSolver"]
+OFTEN = ["--checkpoint.every_minutes=1e-9"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes an undisturbed run with some arguments, once, in a folder of its own."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(*args: str) -> Path:
+        if args not in made:
+            made[args] = tmp_path_factory.mktemp("whole")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(made[args])
+                main([*FIT, *args])
+        return made[args]
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+
+
+@pytest.fixture
+def sigterm() -> Iterator[Callable[..., None]]:
+    """Sends this process SIGTERM, which does nothing where nobody listens."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+
+
+def at(block: int, act: Callable[..., object], error: BaseException) -> Callable[..., object]:
+    """A method of the task that fails after a block."""
+
+    def acting(task: LayerwiseTask, *args: object) -> object:
+        if task.block == block:
+            raise error
+        return act(task, *args)
+
+    return acting
+
+
+@pytest.mark.parametrize("method", ["train_metrics", "validation_step"])
+def test_a_block_that_the_tables_never_saw_is_trained_again(
+    method: str, whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerwiseTask, method, at(2, getattr(LayerwiseTask, method), MemoryError("gone")))
+        with pytest.raises(SystemExit, match="error: gone"):
+            main([*FIT, *EXACT])
+    assert "block=001" in checkpoints(tmp_path)[-1].name
+    main([*FIT, *EXACT, *LAST])
+    assert_same_run(tmp_path, whole(*EXACT))
+
+
+def test_a_block_that_was_told_in_part_is_told_once(
+    whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(accuracy: list[list[float]], levels: list[int]) -> object:
+        if len(accuracy) == 2:
+            raise KeyboardInterrupt
+        return draw(accuracy, levels)
+
+    draw = dashboard.draw_staircase
+    with monkeypatch.context() as patch:
+        patch.setattr(dashboard, "draw_staircase", interrupted)
+        with pytest.raises(SystemExit):
+            main([*FIT, *EXACT])
+    assert len(rows(tmp_path, "blocks.csv")) == 2
+    assert "block=002" in checkpoints(tmp_path)[-1].name
+    main([*FIT, *EXACT, *LAST])
+    assert_same_run(tmp_path, whole(*EXACT))
+
+
+def test_numbers_that_are_not_finite_are_not_saved(
+    whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(task: LayerwiseTask, chunk: object) -> object:
+        terms, gradient = term(task, chunk)
+        here = (task.block, task.block_epoch, task.trainer.fit_loop.epoch_loop.batch_idx) == (1, 6, 1)
+        return terms / 0 if here else terms, gradient
+
+    term = LayerwiseTask.data_term
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerwiseTask, "data_term", poisoned)
+        with pytest.raises(SystemExit, match="not finite in block 2, epoch 7, batch 2"):
+            main([*FIT, *OFTEN])
+    main([*FIT, *LAST])
+    assert_same_run(tmp_path, whole())
+
+
+def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
+    whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([*FIT, *EXACT])
+    before, newest = checkpoints(tmp_path)
+    (newest.parent / "block=002.ckpt.part").write_bytes(b"of a killed run")
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerwiseTask, "training_step", at(2, LayerwiseTask.training_step, MemoryError("gone")))
+        with pytest.raises(SystemExit, match="error: gone"):
+            main([*FIT, *EXACT, "--ckpt_path", str(before)])
+    assert len(rows(tmp_path, "blocks.csv")) == 2
+    assert checkpoints(tmp_path)[-1] != newest
+    main([*FIT, *EXACT, *LAST])
+    assert_same_run(tmp_path, whole(*EXACT))
+    assert not list(newest.parent.glob("*.part"))
+
+
+@pytest.mark.parametrize("n_cut", [0, 20])
+def test_a_run_goes_on_with_more_blocks_as_if_it_had_had_them(
+    n_cut: int, whole: Callable[..., Path], tmp_path: Path
+) -> None:
+    cut = [f"--trainer.max_epochs={n_cut}"] if n_cut else []
+    main([*FIT, "--model.n_blocks=2", *cut])
+    with pytest.warns(UserWarning, match="model.n_blocks 2 → 3"):
+        main([*FIT, *LAST])
+    assert_same_run(tmp_path, whole())
+
+
+def test_other_seeds_checkpoints_and_val_rows_are_reported_and_the_block_goes_on(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    main([*FIT, "--trainer.max_epochs=20"])
+    main([*FIT, *LAST, "--seed_everything=7", "--checkpoint.keep=3", "--trainer.limit_val_batches=1"])
+    said = [str(warning.message) for warning in recwarn]
+    (report,) = {line for line in said if "differ from the checkpoint's" in line}
+    for change in ("seed_everything 0 → 7", "checkpoint.keep 2 → 3", "trainer.limit_val_batches None → 1"):
+        assert change in report
+    assert not any("starts anew" in line for line in said)
+
+
+def test_another_rounding_of_features_is_refused_as_the_wrong_argument_that_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main([*FIT, *EXACT, "--trainer.precision=bf16-mixed", "--trainer.max_epochs=1"])
+    with pytest.raises(SystemExit) as end:
+        main([*FIT, *EXACT, *LAST, "--trainer.precision=32-true"])
+    assert end.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: trainer.precision and model.tf32 must be those of the blocks trained so far")
+
+
+def test_an_error_before_training_is_the_one_that_is_shown(tmp_path: Path, xors: Callable[..., object]) -> None:
+    class Early(L.Callback):
+        def on_fit_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:
+            pl_module.net.n_trained += 1
+            raise LookupError("early")
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    callbacks = [LayerwiseTraining(), Early(), BlockCheckpoint()]
+    trainer = L.Trainer(max_epochs=-1, default_root_dir=tmp_path, callbacks=callbacks, **quiet)
+    with pytest.raises(LookupError, match="early"):
+        trainer.fit(LayerwiseTask(6, 3, n_blocks=2, n_features=5), datamodule=xors())
+
+
+def test_sigterm_while_a_run_starts_is_kept_until_it_can_be_saved(
+    sigterm: Callable[..., None],
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerwiseTraining, "_fill_streams", filled_and(sigterm))
+        with pytest.raises(SystemExit) as end:
+            main([*FIT, *EXACT])
+    assert end.value.code == 143
+    assert f"stopped by SIGTERM, saved as {checkpoints(tmp_path)[-1]}" in capsys.readouterr().out
+    main([*FIT, *EXACT, *LAST])
+    assert_same_run(tmp_path, whole(*EXACT))
+
+
+def filled_and(act: Callable[..., None]) -> Callable[..., None]:
+    fill = LayerwiseTraining._fill_streams
+
+    def filling(self: LayerwiseTraining, trainer: L.Trainer, task: LayerwiseTask) -> None:
+        fill(self, trainer, task)
+        act()
+
+    return filling
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "validate"])
+def test_sigterm_ends_a_run_that_saves_nothing_at_once(
+    subcommand: str, sigterm: Callable[..., None], whole: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LayerwiseTask, "training_step" if subcommand == "fit" else "validation_step", sigterm)
+    args = {
+        "fit": ["--trainer.enable_checkpointing=false", "--trainer.logger=false"],
+        "validate": ["--ckpt_path", str(checkpoints(whole(*EXACT))[-1]), "--trainer.logger=false"],
+    }
+    with pytest.raises(SystemExit) as end:
+        main([subcommand, *FIT[1:], *EXACT, *args[subcommand]])
+    assert end.value.code == 143
+
+
+CSV = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.name=mine"]
+MINE = ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.name=mine"]
+BOTH = [*MINE, "--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=tables", "--trainer.logger.name=too"]
+
+
+@pytest.mark.parametrize(
+    "loggers",
+    [pytest.param(CSV, marks=pytest.mark.slow), pytest.param(MINE, marks=pytest.mark.slow), BOTH],
+    ids=["csv", "tensorboard", "both"],
+)
+def test_a_run_goes_on_in_the_logs_of_its_own_loggers(
+    loggers: list[str], whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerwiseTask, "training_step", at(2, LayerwiseTask.training_step, MemoryError("gone")))
+        with pytest.raises(SystemExit, match="error: gone"):
+            main([*FIT, *loggers])
+    main([*FIT, *loggers, *LAST])
+    folders = sorted(path.name for path in tmp_path.glob("*/*/*"))
+    assert folders == ["version_0"] * (2 if loggers is BOTH else 1)
+    for table in ("levels.csv", "labels.csv", "metrics.csv"):
+        expected = next(whole(*loggers).glob(f"*/*/*/{table}"), None)
+        if expected is not None:
+            written = next(tmp_path.glob(f"*/*/*/{table}"))
+            assert untimed(written) == untimed(expected)
+
+
+def test_a_checkpoint_that_was_copied_leaves_the_log_of_its_run_alone(tmp_path: Path) -> None:
+    main([*FIT, *EXACT, *CSV, "--trainer.max_epochs=1"])
+    log = tmp_path / "logs" / "mine"
+    before = {path: path.read_bytes() for path in log.rglob("*") if path.is_file()}
+    copy = tmp_path / "copy.ckpt"
+    copy.write_bytes(max(log.rglob("*.ckpt")).read_bytes())
+    main([*FIT, *EXACT, *CSV, "--ckpt_path", str(copy)])
+    assert {path: path.read_bytes() for path in before} == before
+    assert len((log / "version_1" / "blocks.csv").read_text().splitlines()) == 3
+
+
+def untimed(path: Path) -> list[list[str]]:
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    timed = [column for column, name in enumerate(lines[0]) if "seconds" in name]
+    return [[value for column, value in enumerate(line) if column not in timed] for line in lines]
+
+
+def test_a_requeued_job_goes_on_from_the_newest_checkpoint_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([*FIT, *EXACT, "--trainer.max_epochs=1"])
+    saved = checkpoints(tmp_path)[-1].read_bytes()
+    Path("hpc_ckpt_1.ckpt").write_bytes(saved)
+    Path("hpc_ckpt_2.ckpt").write_bytes(saved[:-100])
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}
+    slurm |= {name: "0" for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")} | {"SLURM_NODELIST": "localhost"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    with pytest.warns(UserWarning, match=r"skipping the checkpoint hpc_ckpt_2\.ckpt"):
+        cli = main([*FIT, *EXACT])
+    assert cli.config.fit.ckpt_path == "hpc_ckpt_1.ckpt"
+    assert [row["block"] for row in rows(tmp_path, "blocks.csv")] == ["1"]
+    assert log_of(tmp_path, 7).exists()
+    for path in [*tmp_path.glob("*.ckpt"), *tmp_path.rglob("version_7/checkpoints/*.ckpt")]:
+        path.write_bytes(b"")
+    with pytest.raises(SystemExit) as end:
+        main([*FIT, *EXACT])
+    assert end.value.code == 2

@@ -1,0 +1,256 @@
+"""A run that is killed and goes on ends as one that nobody disturbed, to the bit."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from processes import (
+    EXACT,
+    JOINT,
+    LOGISTIC,
+    RUN,
+    TWO,
+    assert_same_run,
+    checkpoints,
+    kill_when,
+    leftovers,
+    log_of,
+    rows,
+    run,
+    start,
+    weights,
+)
+
+OFTEN = ["--checkpoint.every_minutes", "1e-5"]
+EVERY_MOMENT = ["--checkpoint.every_minutes", "0.002"]
+LAST = ["--ckpt_path", "last"]
+SOLVERS = {
+    "gradient": [],
+    "exact": [*EXACT, *LOGISTIC, "--model.adaptation.redraws", "2"],
+    "joint": JOINT,
+    "double": ["--trainer.precision", "64-true"],
+}
+ONE_THREAD = "import torch; torch.set_num_threads(1)\n"
+AT_BATCH = (
+    ONE_THREAD
+    + """
+import os, signal
+from hierlit.training import LayerwiseTask
+from hierlit.cli import main
+step, seen = LayerwiseTask.training_step, [0]
+def training_step(self, batch, batch_idx):
+    step(self, batch, batch_idx)
+    seen[0] += 1
+    of_this_rank = self.trainer.global_rank == int(os.environ.get("KILL_RANK", 0))
+    if of_this_rank and seen[0] == int(os.environ.get("KILL_AT", -1)):
+        os.kill(os.getpid(), int(os.environ["KILL_WITH"]))
+LayerwiseTask.training_step = training_step
+main()
+"""
+)
+AT_TRANSITION = (
+    ONE_THREAD
+    + """
+import os, signal
+from hierlit.watching import Staircase
+from hierlit.cli import main
+tell, seen = Staircase._tell, [0]
+def killed(self, trainer):
+    tell(self, trainer)
+    seen[0] += 1
+    if seen[0] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Staircase._tell = killed
+main()
+"""
+)
+AT_FILLING = (
+    ONE_THREAD
+    + """
+import os, signal, time
+from hierlit.training import LayerwiseTraining
+from hierlit.cli import main
+fill = LayerwiseTraining._fill_streams
+def killed(self, trainer, task):
+    fill(self, trainer, task)
+    if trainer.global_rank == int(os.environ["KILL_RANK"]):
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.5)
+LayerwiseTraining._fill_streams = killed
+main()
+"""
+)
+AT_WRITE = (
+    ONE_THREAD
+    + """
+import os, signal
+from hierlit.cli import main
+replace, seen = os.replace, [0]
+def killed(source, target):
+    seen[0] += 1
+    if seen[0] == 3:
+        os.truncate(source, os.path.getsize(source) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = killed
+main()
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kills")
+
+
+def whole(root: Path, solver: str, *ranks: str) -> Path:
+    """An undisturbed run, made once."""
+    folder = root / f"whole-{solver}-{len(ranks)}"
+    if not folder.exists():
+        run(folder, *RUN, *SOLVERS[solver], *ranks, code=AT_BATCH)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "solver", [pytest.param(name, marks=[] if name == "exact" else pytest.mark.slow) for name in SOLVERS]
+)
+def test_killed_in_the_middle_of_an_epoch(solver: str, root: Path, tmp_path: Path) -> None:
+    args = [*RUN, *SOLVERS[solver]]
+    run(tmp_path, *args, *OFTEN, code=AT_BATCH, KILL_AT="143", KILL_WITH="9", expect=-9)
+    assert "batch=00000" not in checkpoints(tmp_path)[-1].name
+    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, solver))
+
+
+def test_killed_between_the_tables_and_the_checkpoint_of_a_block(root: Path, tmp_path: Path) -> None:
+    run(tmp_path, *RUN, code=AT_TRANSITION, expect=-9)
+    assert "block=001" in checkpoints(tmp_path)[-1].name
+    run(tmp_path, *RUN, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient"))
+
+
+def test_killed_while_a_checkpoint_is_written(root: Path, tmp_path: Path) -> None:
+    run(tmp_path, *RUN, code=AT_WRITE, expect=-9)
+    assert "block=001" in checkpoints(tmp_path)[-1].name
+    run(tmp_path, *RUN, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient"))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_rank_of_two_is_killed(rank: str, root: Path, tmp_path: Path) -> None:
+    args = [*RUN, *TWO]
+    begun = time.monotonic()
+    code = {"KILL_AT": "143", "KILL_WITH": "9", "KILL_RANK": rank}
+    printed = run(tmp_path, *args, *OFTEN, code=AT_BATCH, expect=None, **code)
+    wait_for_the_end(tmp_path, begun + 60)
+    if rank == "1":
+        assert "error on rank 0: another process of the run is gone" in printed
+    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient", *TWO))
+
+
+def wait_for_the_end(folder: Path, deadline: float) -> None:
+    while leftovers(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not leftovers(folder)
+
+
+@pytest.mark.parametrize("ranks", [[], pytest.param(TWO, marks=pytest.mark.slow)], ids=["alone", "two ranks"])
+def test_sigterm_saves_and_says_so_by_its_code(ranks: list[str], root: Path, tmp_path: Path) -> None:
+    args = [*RUN, *ranks]
+    printed = run(tmp_path, *args, code=AT_BATCH, KILL_AT="143", KILL_WITH="15", expect=143)
+    assert printed.count("stopped by SIGTERM, saved as") == 1
+    assert checkpoints(tmp_path)[-1].name in printed
+    wait_for_the_end(tmp_path, time.monotonic() + 30)
+    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient", *ranks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_sigterm_to_one_rank_of_two_that_fill_their_streams_is_kept_for_the_first_batch(
+    rank: str, root: Path, tmp_path: Path
+) -> None:
+    printed = run(tmp_path, *RUN, *TWO, code=AT_FILLING, KILL_RANK=rank, expect=143)
+    assert printed.count("stopped by SIGTERM, saved as") == 1
+    run(tmp_path, *RUN, *TWO, *LAST, code=AT_BATCH)
+    assert_same_run(tmp_path, whole(root, "gradient", *TWO))
+
+
+@pytest.mark.slow
+def test_on_another_number_of_processes_a_run_goes_on_to_rounding(root: Path, tmp_path: Path) -> None:
+    double, one = SOLVERS["double"], whole(root, "double")
+    run(tmp_path, *RUN, *double, *OFTEN, code=AT_BATCH, KILL_AT="143", KILL_WITH="9", expect=-9)
+    run(tmp_path, *RUN, *double, *TWO, *LAST)
+    for name, value in weights(one).items():
+        assert float((weights(tmp_path)[name].double() - value.double()).norm()) <= 1e-9 * float(value.double().norm())
+    assert [row["epochs"] for row in rows(one, "blocks.csv")] == [row["epochs"] for row in rows(tmp_path, "blocks.csv")]
+
+
+def test_slurm_is_asked_to_requeue_and_the_job_goes_on(root: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/requeued\n')
+    (tools / "scontrol").chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}
+    slurm |= {name: "0" for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")}
+    slurm |= {"SLURM_NODELIST": "localhost", "PATH": f"{tools}:{os.environ['PATH']}"}
+    job = start(tmp_path, *RUN, code=AT_BATCH, KILL_AT="143", KILL_WITH=str(int(signal.SIGUSR1)), **slurm)
+    assert kill_when(job, (tmp_path / "requeued").exists) == -9
+    assert (tmp_path / "requeued").read_text().split() == ["requeue", "7"]
+    assert (tmp_path / "hpc_ckpt_1.ckpt").exists()
+    run(tmp_path, *RUN, code=AT_BATCH, **slurm)
+    log_of(tmp_path, 7).rename(log_of(tmp_path))
+    assert_same_run(tmp_path, whole(root, "gradient"))
+
+
+def killed_at_random(folder: Path, args: list[str], draw: random.Random, signum: int, ranks: random.Random) -> bool:
+    """Starts a run, or goes on with it, and signals one of its processes a while later; whether it was training."""
+    last = LAST if checkpoints(folder) else []
+    newest = max((path.stat().st_mtime_ns for path in checkpoints(folder)), default=0)
+    process = start(folder, *args, *last, code=AT_BATCH)
+    while process.poll() is None and not any(path.stat().st_mtime_ns > newest for path in checkpoints(folder)):
+        time.sleep(0.02)
+    time.sleep(draw.uniform(0, 2))
+    was_training = process.poll() is None and "block=003" not in checkpoints(folder)[-1].name
+    if was_training:
+        os.kill(ranks.choice(family(process.pid)), signum)
+    process.communicate(timeout=120)
+    wait_for_the_end(folder, time.monotonic() + 60)
+    return was_training and process.returncode != 0
+
+
+def family(pid: int) -> list[int]:
+    """A run's first process and those it launched."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def kill_often(folder: Path, args: list[str], signum: int, whole: Path) -> None:
+    """Kills runs while they train, twenty times in all, up to four times each, and compares each when it is done."""
+    draw, ranks, n_kills, n_runs = random.Random(int(signum)), random.Random(0), 0, 0
+    while n_kills < 20:
+        n_runs, own = n_runs + 1, folder / f"run-{n_runs}"
+        for _ in range(4):
+            if not killed_at_random(own, args, draw, signum, ranks):
+                break
+            n_kills += 1
+        run(own, *args, *LAST, code=AT_BATCH)
+        assert_same_run(own, whole)
+    print(f"{n_kills} kills while {n_runs} runs were training")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM], ids=lambda signum: signum.name)
+@pytest.mark.parametrize("solver", ["gradient", "exact"])
+def test_killed_at_twenty_random_moments(solver: str, signum: signal.Signals, root: Path, tmp_path: Path) -> None:
+    kill_often(tmp_path, [*RUN, *SOLVERS[solver], *EVERY_MOMENT], signum, whole(root, solver))
+
+
+@pytest.mark.slow
+def test_one_of_two_ranks_is_killed_at_twenty_random_moments(root: Path, tmp_path: Path) -> None:
+    kill_often(tmp_path, [*RUN, *TWO, *EVERY_MOMENT], signal.SIGKILL, whole(root, "gradient", *TWO))

@@ -1,0 +1,229 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from hierlit.data import ArrayHierarchy, CellularAutomaton
+from hierlit.layerwise.losses import HybridMarginLoss
+from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
+from hierlit.models import Window1d
+from hierlit.training import LayerwiseTask
+
+SOLVERS: dict[str, Callable[[], Solver]] = {"exact": ExactSolver, "gradient": GradientSolver}
+every_solver = pytest.mark.parametrize("solver", SOLVERS)
+
+
+def rings(seed: int = 0) -> CellularAutomaton:
+    return CellularAutomaton(n_levels=2, n_cells=16, n_train=40, n_val=5, n_test=10, batch_size=16, data_seed=seed)
+
+
+def ring_task(solver: str = "exact", **arguments: object) -> LayerwiseTask:
+    sizes = {"proximity": Window1d(3), "n_blocks": 2, "n_features": 30}
+    return LayerwiseTask(1, 2, 16, solver=SOLVERS[solver](), **{**sizes, **arguments})
+
+
+def state(task: LayerwiseTask) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in task.state_dict().items()}
+
+
+def different(one: dict[str, Tensor], two: dict[str, Tensor]) -> set[str]:
+    assert one.keys() == two.keys()
+    return {name for name in one if not torch.equal(one[name], two[name])}
+
+
+@every_solver
+@pytest.mark.parametrize("output", ["split", "orthogonal"])
+def test_the_same_seeds_give_the_same_weights_to_the_last_bit(solver: str, output: str, fit) -> None:
+    states = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        task = ring_task(solver, output=output)
+        fit(task, rings(), relative_suboptimality=0.1)
+        states.append(state(task))
+    assert states[0]["net.blocks.1.weight"].any()
+    assert different(*states) == set()
+
+
+def test_another_seed_of_weights_or_batches_gives_other_weights(fit) -> None:
+    states = {}
+    for key, weight_seed, data_seed in (("base", 0, 0), ("weights", 1, 0), ("data", 0, 1)):
+        task = ring_task(weight_seed=weight_seed)
+        fit(task, rings(data_seed))
+        states[key] = state(task)
+    drawn = {f"net.blocks.{block}.features.{name}" for block in (0, 1) for name in ("weight", "bias")}
+    assert drawn <= different(states["base"], states["weights"])
+    assert "net.blocks.0.weight" in different(states["base"], states["weights"])
+    assert not drawn & different(states["base"], states["data"])
+    assert "net.blocks.0.weight" in different(states["base"], states["data"])
+
+
+@every_solver
+def test_labels_of_val_and_test_rows_and_their_inputs_are_never_read_by_training(solver: str, fit, xors) -> None:
+    states, rows = [], xors().make_tables()
+    inputs, labels = rows["train"]
+    for poison in (False, True):
+        other = tuple(-rows["val"][part] if poison else rows["val"][part] for part in (0, 1))
+        data = ArrayHierarchy(inputs, labels, val=other, test=other)
+        task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=SOLVERS[solver]())
+        fit(task, data, relative_suboptimality=0.1)
+        states.append(state(task))
+    assert states[0]["net.blocks.1.weight"].any()
+    assert different(*states) == set()
+
+
+def test_set_aside_rows_are_not_fitted(fit, xors) -> None:
+    states = []
+    for poison in (False, True):
+        data = xors()
+        data.setup()
+        if poison:
+            data.tables["train"].labels[data.held_rows] *= -1
+        task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver(choice="gcv"))
+        fit(task, data, acceptance="none")
+        states.append(state(task))
+    assert different(*states) == set()
+
+
+@pytest.mark.parametrize("output", ["split", "orthogonal"])
+def test_the_network_after_training_gives_the_scores_that_training_saw(output: str, fit, xors) -> None:
+    data, task = xors(), LayerwiseTask(6, 3, n_blocks=2, n_features=40, output=output, solver=ExactSolver())
+    fit(task, data)
+    table = data.tables["train"]
+    margins = task(table.inputs) * table.labels
+    torch.testing.assert_close(task.report.train["accuracy"], (margins > 0).double().mean((0, 1)), check_dtype=False)
+    least = margins.amin((0, 1))
+    torch.testing.assert_close(task.report.train["min_margin"], least, rtol=0, atol=1e-5, check_dtype=False)
+
+
+def test_validation_while_fitting_reads_the_cached_streams(fit, xors, monkeypatch) -> None:
+    task, calls = LayerwiseTask(6, 3, n_blocks=3, n_features=20, solver=ExactSolver()), []
+
+    class Counter(L.Callback):
+        def on_validation_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:
+            stream = type(task.net).stream
+            monkeypatch.setattr(task.net, "stream", lambda inputs: calls.append(1) or stream(task.net, inputs))
+
+        def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:
+            monkeypatch.undo()
+            assert "val" in task.results
+
+    fit(task, xors(), Counter())
+    assert len(calls) == 0
+
+
+@every_solver
+def test_a_checkpoint_gives_back_the_scores_and_every_frozen_weight(solver: str, fit, tmp_path: Path) -> None:
+    data, path = rings(), tmp_path / "trained.ckpt"
+    task = ring_task(solver, output="orthogonal", loss=HybridMarginLoss() if solver == "gradient" else None)
+    fit(task, data, relative_suboptimality=0.1).save_checkpoint(path)
+    again = LayerwiseTask.load_from_checkpoint(path)
+    assert different(state(task), state(again)) == set()
+    inputs = data.tables["test"].inputs
+    scores = task(inputs)
+    assert scores.any()
+    assert torch.equal(again(inputs), scores)
+    assert again.block == task.block == 2
+    assert again.loss == task.loss
+
+
+def test_a_checkpoint_opens_without_running_any_code(fit, tmp_path: Path) -> None:
+    path, task = tmp_path / "trained.ckpt", ring_task()
+    fit(task, rings()).save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    assert different(state(task), checkpoint["state_dict"]) == set()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"n_features": 31}, {"n_blocks": 1}, {"proximity": Window1d(5)}, {"output": "orthogonal"}],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(other: dict[str, object], fit, tmp_path: Path) -> None:
+    path = tmp_path / "trained.ckpt"
+    fit(ring_task(), rings()).save_checkpoint(path)
+    with pytest.raises(ValueError, match="checkpoint holds another network") as error:
+        LayerwiseTask.load_from_checkpoint(path, **other)
+    assert "\n" not in str(error.value)
+    here, there = str(error.value).split(" than this one ")
+    assert here.removeprefix("the checkpoint holds another network ") != there, "says in what they differ"
+
+
+def test_a_flipped_bit_of_a_weight_is_found_when_a_checkpoint_is_loaded(fit, tmp_path: Path) -> None:
+    path = tmp_path / "trained.ckpt"
+    fit(ring_task(), rings()).save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["net.blocks.1.weight"].view(torch.int32)[0, 0] ^= 1
+    torch.save(checkpoint, path)
+    with pytest.raises(
+        ValueError, match=r"checkpoint is damaged: tensor state_dict/net\.blocks\.1\.weight is altered$"
+    ):
+        LayerwiseTask.load_from_checkpoint(path)
+
+
+def test_a_checkpoint_is_loaded_into_a_deeper_network_of_the_same_draw(fit, tmp_path: Path) -> None:
+    data, path, task = rings(), tmp_path / "trained.ckpt", ring_task()
+    fit(task, data).save_checkpoint(path)
+    deeper = LayerwiseTask.load_from_checkpoint(path, n_blocks=3)
+    assert different(state(task), {name: state(deeper)[name] for name in state(task)}) == set()
+    drawn = ring_task(n_blocks=3).net.block(2).features
+    assert torch.equal(deeper.net.block(2).features.weight, drawn.weight)
+    inputs = data.tables["test"].inputs
+    assert torch.equal(deeper(inputs), task(inputs))
+
+
+def test_without_the_callback_training_says_what_is_missing(xors) -> None:
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    with pytest.raises(RuntimeError, match="needs the callback LayerwiseTraining"):
+        trainer.fit(LayerwiseTask(6, 3, n_blocks=1, n_features=5), datamodule=xors())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"regularization": 0.0}, "regularization must be positive, got 0.0"),
+        ({"regularization": float("nan")}, "regularization must be positive, got nan"),
+        ({"regularization": float("inf")}, "regularization must be positive"),
+        ({"robustness": 0.0}, "robustness must be in (0, 1], got 0.0"),
+        ({"robustness": 1.5}, "robustness must be in (0, 1], got 1.5"),
+        ({"levels": [1]}, "levels must have one entry for each of 3 labels, got 1"),
+        ({"learned_accuracy": 1.5}, "learned_accuracy must be in (0, 1]"),
+        ({"cache_budget_gib": -1.0}, "cache_budget_gib must be"),
+        ({"beta": 1.0}, "beta must be in [0, 1), got 1.0"),
+        ({"n_blocks": 0}, "n_blocks must be a positive integer, got 0"),
+        ({"activation": "swish"}, "activation must be one of relu, gelu, tanh, erf, sigmoid, softplus, cos"),
+    ],
+)
+def test_an_argument_out_of_range_is_named_with_its_value(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        LayerwiseTask(6, 3, n_features=5, **arguments)
+    assert message in str(error.value)
+    assert str(next(iter(arguments.values()))).strip("[]") in str(error.value)
+
+
+def test_all_arguments_out_of_range_are_named_at_once() -> None:
+    with pytest.raises(ValueError, match=r"(?s)(?=.*regularization)(?=.*robustness)(?=.*n_blocks)"):
+        LayerwiseTask(6, 3, regularization=-1.0, robustness=2.0, n_blocks=0)
+
+
+def test_a_single_label_is_a_hierarchy_of_one(fit) -> None:
+    data = CellularAutomaton(rule=110, n_levels=1, n_cells=16, n_train=40, n_val=10, n_test=10)
+    task = LayerwiseTask(1, 1, 16, data.levels, proximity=Window1d(3), n_blocks=1, n_features=40)
+    fit(task, data)
+    assert task.results["val"]["accuracy"].tolist() == [1.0]
+
+
+def test_a_checkpoint_of_something_else_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="not one of a LayerwiseTask"):
+        LayerwiseTask(6, 3, n_blocks=1, n_features=5).on_load_checkpoint({"state_dict": {}})
+
+
+def test_other_activations_do_not_take_a_checkpoints_weights(fit, xors, tmp_path: Path) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=1, n_features=20)
+    fit(task, xors()).save_checkpoint(tmp_path / "relu.ckpt")
+    with pytest.raises(ValueError, match=r"activation=relu.*activation=tanh"):
+        LayerwiseTask.load_from_checkpoint(tmp_path / "relu.ckpt", activation="tanh")

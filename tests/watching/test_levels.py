@@ -1,0 +1,62 @@
+"""What a run says in its last line."""
+
+import math
+
+import pytest
+import torch
+
+from hierlit.data import ArrayHierarchy, Supervision
+from hierlit.watching.levels import margin_growth, margin_line
+
+N_ROWS, LEVELS = 40, [1, 2, 2]
+
+
+def arrays(hidden: float = 0.0) -> ArrayHierarchy:
+    inputs = torch.randn(N_ROWS, 3, 2, generator=torch.Generator().manual_seed(0))
+    labels = inputs[..., [0, 1, 0]].sign()
+    seen = torch.rand(labels.shape, generator=torch.Generator().manual_seed(1)) >= hidden
+    return ArrayHierarchy(inputs, labels * seen, val=(inputs, labels), levels=LEVELS)
+
+
+def rows(*blocks: tuple[float, float], noise: bool = False) -> list[list[dict[str, float]]]:
+    """Each block's rows of levels 1 and 2 by their mean margins, 0 being not learned; and level 0's, never learned."""
+    of_margins = [
+        [
+            {
+                "level": level,
+                "accuracy": 1.0 if margin else 0.5,
+                "mean_margin": margin,
+                "margin_error": float(margin < 0.9),
+            }
+            for level, margin in enumerate(block, start=1)
+        ]
+        for block in blocks
+    ]
+    coin = {"level": 0, "accuracy": 0.5, "mean_margin": 0.0, "margin_error": 0.0}
+    return [[coin, *block] if noise else block for block in of_margins]
+
+
+RUN = rows((0.5, 0.0), (0.9, 0.5), (0.99, 0.95))
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_the_growth_is_that_of_the_slowest_level_and_level_0_is_none(noise: bool) -> None:
+    run = rows((0.5, 0.0), (0.9, 0.5), (0.99, 0.95), noise=noise)
+    assert margin_growth(run, 0.99) == pytest.approx(math.log(0.5 / 0.1))
+    assert margin_growth(run[:2], 0.99) is None
+
+
+@pytest.mark.parametrize(("hidden", "which"), [(0.0, "each label"), (0.5, "each observed label")])
+def test_labels_that_are_hidden_are_not_claimed(hidden: float, which: str) -> None:
+    data = Supervision(arrays(hidden))
+    data.setup()
+    line = margin_line(RUN, data, 0.2, 0.99)
+    assert line.startswith(f"zero empirical margin error: y·ŷ ≥ 1 − ξ/2 for {which} at all 120 training pairs; D = 4 ")
+    least = 2 * (math.ceil(math.log(8 * 120 / 0.2) / math.log(5)) + 1)
+    assert line.endswith(f"is below the paper's bound, D ≥ {least} at this run's γ = 1.6")
+
+
+def test_a_pair_without_its_margin_silences_it() -> None:
+    data = arrays()
+    data.setup()
+    assert margin_line(rows((0.5, 0.0), (0.9, 0.5)), data, 0.2, 0.99) == ""

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from hierlit.data import ArrayHierarchy
+from hierlit.training import LayerwiseTask
+from hierlit.watching.predictions import CsvFile, PredictionWriter, long_table
+
+ROWS, LOCATIONS, LABELS = 22, 3, 2
+
+
+def data() -> ArrayHierarchy:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(60, LOCATIONS, 4, generator=generator)
+    labels = torch.randint(0, 2, (60, LOCATIONS, LABELS), generator=generator) * 2 - 1
+    return ArrayHierarchy(inputs, labels, test=(inputs[:ROWS], labels[:ROWS]), batch_size=7)
+
+
+def task() -> LayerwiseTask:
+    """A network whose first label has scores and whose second has never been learned."""
+    task = LayerwiseTask(4, LABELS, LOCATIONS, n_blocks=1, n_features=20)
+    task.net.n_trained += 1
+    task.net.block(0).weight[0] = torch.randn(21, generator=torch.Generator().manual_seed(1))
+    return task
+
+
+def trainer(folder: Path, *callbacks: L.Callback, **arguments: object) -> L.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    return L.Trainer(default_root_dir=folder, callbacks=list(callbacks), **(quiet | arguments))
+
+
+def expected() -> Tensor:
+    with torch.no_grad():
+        return torch.cat([task()(batch.inputs) for batch in prepared().predict_dataloader()])
+
+
+def prepared() -> ArrayHierarchy:
+    hierarchy = data()
+    hierarchy.setup()
+    return hierarchy
+
+
+def check(table: pd.DataFrame, tolerance: float = 0.0) -> None:
+    scores = expected().numpy()
+    assert list(table.columns) == ["row", "location", "label", "score", "sign"]
+    indices = np.indices(scores.shape).reshape(3, -1)
+    np.testing.assert_array_equal(table[["row", "location", "label"]].to_numpy().T, indices)
+    np.testing.assert_allclose(table["score"].to_numpy(np.float32), scores.ravel(), rtol=tolerance)
+    np.testing.assert_array_equal(table["sign"], np.sign(scores.ravel()))
+    assert (table["sign"][table["label"] == 1] == 0).all()
+
+
+@pytest.mark.parametrize(("suffix", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
+def test_the_file_holds_the_scores_of_the_model(suffix, read, tmp_path: Path, capsys) -> None:
+    writer = PredictionWriter(f"out/predictions.{suffix}")
+    predicting = trainer(tmp_path, writer)
+    path = tmp_path / "out" / f"predictions.{suffix}"
+    for _ in range(2):
+        assert predicting.predict(task(), datamodule=data(), return_predictions=False) is None
+        assert capsys.readouterr().out == f"wrote 132 predictions of 22 rows to {path}\n"
+        check(read(path))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_parquet_types_and_row_groups(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "elsewhere.parquet"
+    trainer(tmp_path / "root", PredictionWriter(str(path))).predict(task(), datamodule=data(), return_predictions=False)
+    file = parquet.ParquetFile(path)
+    assert file.num_row_groups == 4
+    assert [str(field.type) for field in file.schema_arrow] == ["int64", "int32", "int32", "float", "int8"]
+
+
+def test_goes_to_the_log_folder_and_reads_reduced_precision(tmp_path: Path) -> None:
+    run = trainer(tmp_path, PredictionWriter(), logger=True, precision="bf16-true")
+    run.predict(task(), datamodule=data(), return_predictions=False)
+    table = pd.read_csv(Path(run.log_dir) / "predictions.csv")
+    assert tmp_path in Path(run.log_dir).parents
+    np.testing.assert_allclose(table["score"], expected().ravel(), atol=0.2)
+
+
+def test_does_nothing_unless_predicting(tmp_path: Path) -> None:
+    run = trainer(tmp_path, PredictionWriter())
+    run.validate(task(), datamodule=data(), verbose=False)
+    run.test(task(), datamodule=data(), verbose=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Broken(LayerwiseTask):
+    def predict_step(self, batch, batch_idx):
+        if batch_idx == 2:
+            raise RuntimeError("out of memory")
+        return super().predict_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_closes_the_file_when_predicting_fails(suffix, tmp_path: Path) -> None:
+    path = tmp_path / f"predictions.{suffix}"
+    path.write_text("earlier")
+    writer = PredictionWriter(path.name)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        broken = Broken(4, LABELS, LOCATIONS, n_blocks=1, n_features=20)
+        trainer(tmp_path, writer).predict(broken, datamodule=data(), return_predictions=False)
+    assert writer._file is None
+    assert path.read_text() == "earlier"
+    part = tmp_path / f"{path.name}.part"
+    assert len(pd.read_csv(part) if suffix == "csv" else pd.read_parquet(part)) == 2 * 7 * LOCATIONS * LABELS
+
+
+@pytest.mark.parametrize("path", ["predictions", "predictions.txt", "scores.csv.gz", ""])
+def test_refuses_other_suffixes(path) -> None:
+    with pytest.raises(ValueError, match=rf"path must end in .csv or .parquet, got '{path}'$"):
+        PredictionWriter(path)
+
+
+def test_says_how_to_install_pyarrow(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    run = trainer(tmp_path, PredictionWriter("predictions.parquet"))
+    with pytest.raises(ImportError, match=r"needs pyarrow: pip install hierlit\[tables\]"):
+        run.predict(task(), datamodule=data(), return_predictions=False)
+
+
+def test_csv_is_fast_and_exact(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).normal(size=(2000, 1, 64)).astype(np.float32)
+    start = time.process_time()
+    file = CsvFile(tmp_path / "scores.csv")
+    file.write(long_table(np.arange(2000), scores))
+    file.close()
+    assert time.process_time() - start < 1.5
+    read = pd.read_csv(tmp_path / "scores.csv")["score"].to_numpy(np.float32)
+    np.testing.assert_array_equal(read, scores.ravel())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("suffix", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
+def test_two_processes_write_one_file_in_order(suffix, read, tmp_path: Path) -> None:
+    writer = PredictionWriter(f"predictions.{suffix}")
+    run = trainer(tmp_path, writer, strategy="ddp_spawn", devices=2)
+    run.predict(task(), datamodule=data(), return_predictions=False)
+    check(read(tmp_path / f"predictions.{suffix}"), tolerance=1e-5)

@@ -1,0 +1,33 @@
+"""The time that the bar says is left."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hierlit.watching import progress
+from hierlit.watching.progress import BlockProgress
+
+
+@pytest.mark.parametrize(
+    ("is_joint", "said"),
+    [
+        (True, ["", ", at most 0:08 left", ", at most 0:07 left"]),
+        (False, [", at most 15:00 left", ", at most 6:44 left"]),
+    ],
+    ids=["joint", "layerwise"],
+)
+def test_joint_epochs_are_not_expected_of_every_block(
+    is_joint: bool, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    task: Any = SimpleNamespace(
+        block=0, net=SimpleNamespace(blocks=range(10)), solver=SimpleNamespace(is_joint=is_joint)
+    )
+    bar, left = BlockProgress(), []
+    for seconds in (100, 1, 1)[: len(said)]:
+        clock.now += seconds
+        task.block += 1
+        left.append(bar._time_left(task))
+    assert left == said
