@@ -1,7 +1,7 @@
 """What every data module of hierlit has: batches, tables and set-aside rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -57,8 +57,7 @@ class FixedBatches(DistributedSampler[Tensor]):
     """Rows grouped into batches once, whatever the number of processes.
 
     Each epoch yields every row exactly once: one index tensor a batch, of which a process gets its fixed slice,
-    perhaps an empty one. The order derives from the seed and from the epoch alone, so that an epoch can be gone
-    through again, or gone on with. It is a ``DistributedSampler`` so that Lightning leaves it in place.
+    perhaps an empty one. The order derives from the seed and from the epoch alone. It is a ``DistributedSampler`` so that Lightning leaves it in place.
 
     Args:
         rows: Long [N], the rows to go through.
@@ -71,9 +70,6 @@ class FixedBatches(DistributedSampler[Tensor]):
     Attributes:
         leading: Number of batches that come first in every epoch, all of them if None: where Lightning's
             ``limit_train_batches`` cuts an epoch short, every epoch has the same rows.
-        place: The epoch that the order is made of, as block and epoch within it; block 0 and the epoch of
-            ``set_epoch`` when None.
-        done: Batches of the epoch that are done with, and left out by the next ``iter``.
     """
 
     def __init__(
@@ -84,40 +80,25 @@ class FixedBatches(DistributedSampler[Tensor]):
             rows = rows[torch.from_numpy(Draws(seed, "batches").permutation(len(rows)))]
         batches = torch.split(rows, batch_size) if len(rows) else ()
         self.leading: int | None = None
-        self.place: tuple[int, int] | None = None
-        self.done = 0
         self.batches = [batch.tensor_split(num_replicas)[rank] for batch in batches]
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def start_epoch(self, block: int, epoch: int, done: int = 0) -> None:
-        """Go to an epoch of a block, past the batches of it that are done; the next ``iter`` starts there."""
-        self.place, self.done = (block, epoch), done
-
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield this process's rows of each batch left of the epoch, which is looked up when the first is asked for."""
+        """Yield this process's rows of each batch of the epoch, which is looked up when the first is asked for."""
         order = np.arange(len(self.batches))
         if self.shuffle:
-            draws = Draws(self.seed, "batch order", *(self.place or (0, self.epoch)))
+            draws = Draws(self.seed, "batch order", 0, self.epoch)
             order[: self.leading] = draws.permutation(len(order[: self.leading]))
-        for number in order[self.done :]:
+        for number in order:
             yield self.batches[number]
 
 
-class ResumableLoader(DataLoader[Batch]):
-    """A loader of ``FixedBatches`` that Lightning can save in the middle of an epoch, and go on with."""
+class BatchLoader(DataLoader[Batch]):
+    """A loader of ``FixedBatches``."""
 
     sampler: FixedBatches
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where in which epoch it is."""
-        return {"place": list(self.sampler.place or (0, self.sampler.epoch)), "done": self.sampler.done}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go there."""
-        block, epoch = state_dict["place"]
-        self.sampler.start_epoch(block, epoch, state_dict["done"])
 
 
 class HierarchyDataModule(L.LightningDataModule, ABC):
@@ -145,6 +126,7 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.batch_size = batch_size
         self.acceptance_fraction = acceptance_fraction
         self.data_seed = data_seed
+        self.passes: Iterable[int] | None = None
         self.tables: dict[str, ArrayDataset] = {}
         self.fit_rows = torch.empty(0, dtype=torch.long)
         self.held_rows = torch.empty(0, dtype=torch.long)
@@ -237,34 +219,43 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.held_rows, self.fit_rows = order[:n_held].sort().values, order[n_held:].sort().values
         self.tables = {split: ArrayDataset(*(table.float() for table in tables[split])) for split in SPLITS}
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Batches of the rows to fit, the same batches every epoch, in a new order."""
+    def train_dataloader(self) -> Iterable[Any]:
+        """Batches of the rows to fit, for any loop over batches; what a layerwise loop goes through, while one lasts."""
+        if self.passes is not None:
+            return self.passes
+        return self.fit_dataloader(self.trainer.limit_train_batches if self.trainer else 1.0)
+
+    def fit_dataloader(self, limit: float = 1.0) -> BatchLoader:
+        """Batches of the rows to fit, the same batches every epoch, in a new order.
+
+        Args:
+            limit: Number of batches, an int, or their share, whose order changes among themselves; others follow.
+        """
         loader = self._loader("train", self.fit_rows, shuffle=True)
-        limit = self.trainer.limit_train_batches if self.trainer else 1.0
         loader.sampler.leading = limit if isinstance(limit, int) else int(limit * len(loader))
         return loader
 
-    def acceptance_dataloader(self) -> ResumableLoader:
+    def acceptance_dataloader(self) -> BatchLoader:
         """Batches of the training rows that were set aside, in order; none if ``acceptance_fraction`` is 0."""
         return self._loader("train", self.held_rows)
 
-    def val_dataloader(self) -> ResumableLoader:
+    def val_dataloader(self) -> BatchLoader:
         """Batches of the validation table, in order."""
         return self._loader("val")
 
-    def test_dataloader(self) -> ResumableLoader:
+    def test_dataloader(self) -> BatchLoader:
         """Batches of the test table, in order."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> ResumableLoader:
+    def predict_dataloader(self) -> BatchLoader:
         """Batches of the test table, in order."""
         return self._loader("test")
 
-    def _loader(self, split: str, rows: Tensor | None = None, shuffle: bool = False) -> ResumableLoader:
+    def _loader(self, split: str, rows: Tensor | None = None, shuffle: bool = False) -> BatchLoader:
         if not self.tables:
             raise RuntimeError(f"{type(self).__name__} has no tables yet: call setup() first")
         table = self.tables[split]
         rows = torch.arange(len(table)) if rows is None else rows
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         batches = FixedBatches(rows, self.batch_size, self.data_seed, shuffle, replicas, rank)
-        return ResumableLoader(table, batch_size=None, sampler=batches)
+        return BatchLoader(table, batch_size=None, sampler=batches)

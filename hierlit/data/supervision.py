@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.base import SPLITS, HierarchyDataModule, ResumableLoader
+from hierlit.data.base import SPLITS, HierarchyDataModule, BatchLoader
 from hierlit.data.checks import at_least, raise_problems, within
 from hierlit.draws import Draws, as_signs
 
@@ -141,7 +141,7 @@ class Supervision(HierarchyDataModule):
         else:
             super().setup(stage)
 
-    def predict_dataloader(self) -> ResumableLoader:
+    def predict_dataloader(self) -> BatchLoader:
         """That of the hierarchy's module, whose inputs these are; it may stream them."""
         self.data.trainer = self.trainer
         return self.data.predict_dataloader()

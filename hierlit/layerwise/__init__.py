@@ -1,7 +1,10 @@
-"""Layerwise training in plain torch: losses, the stream, moments of features, solvers, acceptance, adaptive draws."""
+"""Algorithm 4.2 in plain torch: blocks as problems, solvers, the loop over blocks, and joint training beside it."""
 
-from hierlit.layerwise.acceptance import SetAsideSums
+from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.algorithm import train
+from hierlit.layerwise.folds import Folds
+from hierlit.layerwise.joint import JointTraining
 from hierlit.layerwise.losses import (
     HingeLoss,
     HybridMarginLoss,
@@ -10,32 +13,41 @@ from hierlit.layerwise.losses import (
     SquaredHingeLoss,
     SquaredLoss,
 )
-from hierlit.layerwise.moments import Moments, SetAsideErrors
+from hierlit.layerwise.problem import BlockProblem, Evaluation
+from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solvers import Certificate, CrossFittedSolver, ExactSolver, GradientSolver, JointSolver, Solver
-from hierlit.layerwise.stream import Chunk, StreamCache, Tile
-from hierlit.layerwise.unobserved import LabelLoss
+from hierlit.layerwise.solve import Pass, solve
+from hierlit.layerwise.solvers import Certificate, ExactSolver, GradientSolver, Solver, State
+from hierlit.layerwise.stopping import Stopping
+from hierlit.layerwise.stream import StreamCache
+from hierlit.layerwise.unobserved import LabelLoss, label_loss
 
 __all__ = [
+    "ALONE",
+    "Acceptance",
     "AdaptiveDraw",
+    "BlockProblem",
     "BlockReport",
     "Certificate",
-    "Chunk",
-    "CrossFittedSolver",
+    "Evaluation",
     "ExactSolver",
+    "Folds",
     "GradientSolver",
     "HingeLoss",
     "HybridMarginLoss",
-    "JointSolver",
+    "JointTraining",
     "LabelLoss",
     "LogisticLoss",
     "MarginLoss",
-    "Moments",
-    "SetAsideErrors",
-    "SetAsideSums",
+    "Pass",
+    "Processes",
     "Solver",
     "SquaredHingeLoss",
     "SquaredLoss",
+    "State",
+    "Stopping",
     "StreamCache",
-    "Tile",
+    "label_loss",
+    "solve",
+    "train",
 ]

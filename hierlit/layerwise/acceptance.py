@@ -1,15 +1,19 @@
 """Acceptance: which labels a trained block may change, judged on training rows set aside from its fit (ours)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hierlit.layerwise.unobserved import LabelLoss
 
+if TYPE_CHECKING:
+    from hierlit.layerwise.problem import BlockProblem
+
+RULES = ("none", "gain", "strict")
 STRICT_SHARE = 0.9
-"""Share of a label's explainable variance that a strict acceptance asks for, unless told otherwise."""
+"""Share of a label's explainable variance that a strict acceptance asks for."""
 
 
 @dataclass
@@ -25,6 +29,8 @@ class SetAsideSums:
         after: The same after the block.
         confidence: ŷ² after the block.
         wrong: ŷ² after the block where its sign is wrong.
+        right: Weight of the pairs whose sign was right before the block.
+        counted: Weight of all pairs that have a sign.
     """
 
     examples: Tensor
@@ -35,10 +41,12 @@ class SetAsideSums:
     after: Tensor
     confidence: Tensor
     wrong: Tensor
+    right: Tensor
+    counted: Tensor
 
     @classmethod
     def of(cls, loss: LabelLoss, before: Tensor, after: Tensor, labels: Tensor) -> "SetAsideSums":
-        """Sums of one batch: scores before and after the block, and labels, [B, |G|, n]."""
+        """Add up one batch: scores before and after the block, and labels, [B, |G|, n]."""
         targets, seen = loss.targets(labels)
         weight = seen / seen.sum(1, keepdim=True).clamp(min=torch.finfo(seen.dtype).tiny)
 
@@ -55,43 +63,80 @@ class SetAsideSums:
             per_example((targets - after).square()).sum(0),
             per_example(after.square()).sum(0),
             per_example(after.square() * (after * targets < 0)).sum(0),
+            (seen * (before * targets > 0)).sum((0, 1)).double(),
+            (seen * (targets != 0)).sum((0, 1)).double(),
         )
 
+    @classmethod
+    def zeros(cls, n_labels: int, device: torch.device) -> "SetAsideSums":
+        """No batch yet."""
+        return cls(*torch.zeros(len(fields(cls)), n_labels, dtype=torch.float64, device=device))
+
     def stack(self) -> Tensor:
-        """All sums as one tensor [8, n]."""
+        """All sums as one tensor [10, n]."""
         return torch.stack(list(vars(self).values()))
 
 
-def accept_all(sums: SetAsideSums, learned: Tensor, share: float = STRICT_SHARE) -> Tensor:
-    """The paper's letter: every label follows every block."""
-    return torch.ones_like(learned)
+@dataclass(frozen=True)
+class Acceptance:
+    """Which labels a block may change.
+
+    Args:
+        rule: `none` restricts nothing (the paper), `gain` asks for an improvement on set-aside rows beyond its standard
+            error, `strict` for a share of the variance that can still be explained.
+        strict_share: That share, in (0, 1].
+        learned_accuracy: Accuracy on set-aside rows, in (0, 1], from which a label counts as learned.
+
+    Raises:
+        ValueError: One line for each argument out of range.
+    """
+
+    rule: str = "gain"
+    strict_share: float = STRICT_SHARE
+    learned_accuracy: float = 0.999
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.rule not in RULES:
+            problems.append(f"acceptance must be one of {', '.join(RULES)}, got {self.rule!r}")
+        if not 0 < self.strict_share <= 1:
+            problems.append(f"strict_share must be in (0, 1], got {self.strict_share}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def __call__(self, problem: "BlockProblem", weight: Tensor) -> Tensor:
+        """The labels, boolean [n], that a weight [n, q+1] may change."""
+        sums = problem.held_sums(weight)
+        if self.rule == "none":
+            return torch.ones(problem.n_labels, dtype=torch.bool, device=weight.device)
+        if self.rule == "gain":
+            return gains(sums)
+        return gains_most(sums, sums.right >= self.learned_accuracy * sums.counted, self.strict_share)
 
 
-def accept_gain(sums: SetAsideSums, learned: Tensor, share: float = STRICT_SHARE) -> Tensor:
-    """The loss falls on set-aside rows, by more than the standard error of its fall over examples."""
+def gains(sums: SetAsideSums) -> Tensor:
+    """Whether the loss falls on set-aside rows, by more than the standard error of its fall over examples, [n]."""
     mean = sums.gain / sums.examples
     variance = (sums.gain_squared / sums.examples - mean.square()).clamp(min=0)
     return mean > (variance / (sums.examples - 1).clamp(min=1)).sqrt()
 
 
-def accept_strict(sums: SetAsideSums, learned: Tensor, share: float = STRICT_SHARE) -> Tensor:
-    """A label not yet learned needs `share` of its explainable variance at once; a learned one needs a gain.
+def gains_most(sums: SetAsideSums, learned: Tensor, share: float) -> Tensor:
+    """Whether a label not yet learned gains `share` of its explainable variance at once, a learned one gains, [n].
 
     What a constant explains counts on neither side. Labels flipped at rate p leave a squared residual of 4p(1−p) under
     the best of scores; p is estimated by the rate of wrong signs, weighted by ŷ² so that rows the block cannot decide
     do not count as noise. A quarter of the variance is taken to be explainable in any case: more noise than that
     cannot be told from a label of which the block knows little.
+
+    Args:
+        sums: The sums.
+        learned: Which labels are learned, [n].
+        share: In (0, 1].
     """
     flips = (sums.wrong / sums.confidence).nan_to_num(0).clamp(max=0.5)
     by_constant = (sums.offset / sums.examples).square()
     variance = sums.before / sums.examples - by_constant
     explainable = torch.maximum(variance - 4 * flips * (1 - flips), variance / 4)
     explained = (sums.before - sums.after) / sums.examples - by_constant
-    return accept_gain(sums, learned) & (learned | (explained >= share * explainable))
-
-
-ACCEPTANCES: dict[str, Callable[[SetAsideSums, Tensor, float], Tensor]] = {
-    "none": accept_all,
-    "gain": accept_gain,
-    "strict": accept_strict,
-}
+    return gains(sums) & (learned | (explained >= share * explainable))

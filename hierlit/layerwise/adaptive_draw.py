@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.losses import SquaredLoss
-from hierlit.layerwise.moments import Reduce, calibrate, leading_chunks, set_aside_errors
+from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
-from hierlit.layerwise.stream import StreamCache
-from hierlit.layerwise.unobserved import LabelLoss
-from hierlit.models.resnet import HierarchicalResNet, is_count
+from hierlit.models.resnet import is_count
 
 FEATURES_PER_TARGET = 32
 """Fewest features that a label gets which W¹ is drawn for."""
@@ -62,36 +60,30 @@ class AdaptiveDraw:
             raise ValueError("; ".join(problems))
 
     @torch.no_grad()
-    def redraw(
-        self, net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, loss: LabelLoss, seed: int
-    ) -> None:
-        """Leaves the block with its last draw of W¹; with the one before, once no label gains.
+    def __call__(self, problem: BlockProblem) -> None:
+        """Leave the block with its last draw of W¹; with the one before, once no label gains.
 
         Args:
-            net: The network.
-            block: Number of the block, from 0.
-            streams: The stream before the block, with set-aside rows as the split `held`.
-            reduce: Sums over processes.
-            loss: What it makes of labels that are not observed; its ℓ is replaced by the squared loss.
-            seed: Seed of the draws.
+            problem: The block, whose features are redrawn in place. Its ℓ is replaced by the squared loss.
         """
-        loss = replace(loss, margin_loss=SquaredLoss())
-        features = net.block(block).features
-        leading = leading_chunks(net, streams, reduce, self.n_pairs)
+        net, features = problem.rows.net, problem.block.features
+        loss = replace(problem.label_loss, margin_loss=SquaredLoss())
+        few = replace(problem, label_loss=loss).leading(self.n_pairs)
         for draw in range(self.redraws):
-            moments = calibrate(net, block, streams, reduce, loss, leading)
-            path = RidgePath(moments.gram, moments.cross, ALPHAS, RESOLUTION[features.weight.dtype])
+            few = replace(few)  # of these features nothing is known yet
+            few.calibrate()
+            moments = few.moments()
+            path = RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[features.weight.dtype])
             weights = path.weights.to(features.weight)
-            errors = set_aside_errors(net, block, streams, reduce, weights, loss)
+            errors = few.held_errors(weights)
             best, chosen = errors.after.min(0)
-            targets = self.targets(errors.before - best, len(features.weight))
+            targets = self.targets(errors.before - best, features.n_features)
             if not len(targets):
                 return
-            agop, power = agop_diagonals(net, block, streams, reduce, weights[chosen[targets], targets], leading)
-            generator = torch.Generator().manual_seed(
-                int(np.random.SeedSequence([seed, block, draw]).generate_state(1)[0])
-            )
-            features.redraw(self.coordinates(agop, power, net.windows.size), generator)
+            agop, power = agop_diagonals(few, weights[chosen[targets], targets])
+            key = np.random.SeedSequence([problem.seed, problem.block.index, draw])
+            generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
+            features.redraw(self.coordinates(agop, power, problem.block.windows.size), generator)
             features.weight.copy_(net.stream_coordinates(features.weight))
 
     def targets(self, gain: Tensor, n_features: int) -> Tensor:
@@ -120,34 +112,28 @@ class AdaptiveDraw:
         return normalised((1 - self.floor) * adapted + self.floor)
 
 
-def agop_diagonals(
-    net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, weights: Tensor, leading: int
-) -> tuple[Tensor, Tensor]:
-    """Mean squared gradients of some labels' changes over the leading chunks, by coordinate of a window of [x, scores].
+def agop_diagonals(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean squared gradients of some labels' changes over the rows, by coordinate of a window of [x, scores].
 
     Args:
-        net: The network.
-        block: Number of the block, from 0.
-        streams: The stream before the block.
-        reduce: Sums over processes.
+        problem: The block.
         weights: [T, q+1], a weight of the block for each label.
-        leading: Number of leading chunks.
 
     Returns:
         The diagonals [T, fan_in] of the average gradient outer products, and the coordinates' mean squares [fan_in].
     """
-    features = net.block(block).features
+    net, features, see = problem.rows.net, problem.block.features, problem.block.windows
     first_layer = net.split_coordinates(features.weight * features.scale)
     totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
-    for chunk in streams.chunks("train", leading):
-        coordinates = net.windows(net.split(chunk.stream)).flatten(0, -2)
-        for windows in net.windows(chunk.stream).flatten(0, -2).split(features.rows_at_once()):
+    for chunk in problem.chunks():
+        coordinates = see(net.split(chunk.stream)).flatten(0, -2)
+        for windows in see(chunk.stream).flatten(0, -2).split(features.rows_at_once()):
             slopes = features.slopes(windows)
             for number, weight in enumerate(weights[:, :-1]):
                 totals[number] += ((slopes * weight) @ first_layer).square_().sum(0)
         totals[-2] += coordinates.square().sum(0)
         totals[-1] += len(coordinates)
-    totals = reduce(totals)
+    totals = problem.processes.sum(totals)
     return (totals[:-2] / totals[-1]).to(weights), (totals[-2] / totals[-1]).to(weights)
 
 

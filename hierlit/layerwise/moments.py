@@ -1,19 +1,19 @@
-"""What a block takes from the training rows before it is trained: scale and mean of its features, and their moments."""
+"""What a block takes from its rows before it is solved: scale and mean of its features, moments, errors set aside."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hierlit.layerwise.stream import Chunk, StreamCache
-from hierlit.layerwise.unobserved import LabelLoss
-from hierlit.models.resnet import HierarchicalResNet, readout
+from hierlit.models.resnet import readout
 
-Reduce = Callable[[Tensor], Tensor]
-"""Sums a tensor over all processes."""
+if TYPE_CHECKING:
+    from hierlit.layerwise.problem import BlockProblem
 
 MEAN_PAIRS = 8192
 """Pairs that the features' mean is taken over: centring makes steps longer, it need not be exact."""
@@ -23,125 +23,113 @@ PANELS = 4
 """Column panels of a symmetric product, of which those below the diagonal are not computed."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Moments:
-    """Sums over the training pairs of all processes, divided by their number; features end in the constant one.
+    """Means over the pairs (row, location) of all processes; features end in the constant one. All in float64.
 
     Attributes:
-        n_pairs: m|G|, rows times locations.
-        gram: Mean outer product of the features, [q+1, q+1] float64.
-        cross: Mean product of the residuals y − ŷ (weighted by `LabelLoss.targets`) and features, [n, q+1] float64.
-        power: Mean squared residuals, [n] float64.
-        objective: Each label's F_k at W²_k = 0, [n] float64; its constants are filled in for these pairs.
+        n_pairs: Number of pairs.
+        gram: Mean outer product of the features, [q+1, q+1].
+        cross: Mean product of the residuals y − ŷ (weighted by `LabelLoss.targets`) and features, [n, q+1].
     """
 
     n_pairs: int
     gram: Tensor
     cross: Tensor
-    power: Tensor
-    objective: Tensor
 
     @cached_property
     def largest_eigenvalue(self) -> float:
         """That of the Gram matrix."""
         return float(torch.linalg.eigvalsh(self.gram)[-1])
 
+    def without(self, part: Moments) -> Moments:
+        """The moments of the pairs that are not among a part of them."""
+        left = self.n_pairs - part.n_pairs
+
+        def rest(whole: Tensor, of_part: Tensor) -> Tensor:
+            return (whole * self.n_pairs - of_part * part.n_pairs) / left
+
+        return Moments(left, rest(self.gram, part.gram), rest(self.cross, part.cross))
+
 
 @torch.no_grad()
-def calibrate(
-    net: HierarchicalResNet,
-    block: int,
-    streams: StreamCache,
-    reduce: Reduce,
-    loss: LabelLoss,
-    leading: int | None = None,
-    dtype: torch.dtype | None = None,
-) -> Moments:
-    """Sets the block's input scale and feature mean from the fit rows, and takes its moments.
+def take_moments(problem: BlockProblem, dtype: torch.dtype | None = None, n_folds: int = 1) -> list[Moments]:
+    """The moments of a calibrated block's rows, fold by fold, in one pass.
 
     Args:
-        net: The network.
-        block: Number of the block, from 0.
-        streams: The stream before the block; features are kept there, as far as its budget goes, if all chunks count.
-        reduce: Sums over processes.
-        loss: Of scores and labels, for the objective and the residuals.
-        leading: Chunks to take the moments of, all when None.
+        problem: The problem.
         dtype: What products of features are summed in, the weights' own when None. The float32 sums of two partitions
             of the rows differ by more than a solution can bear.
+        n_folds: Folds of the rows; all rows together when 1.
 
     Raises:
         FloatingPointError: If a feature is not finite.
     """
-    calibrate_features(net, block, streams, reduce)
-    return take_moments(net, block, streams, reduce, loss, leading, dtype)
-
-
-@torch.no_grad()
-def calibrate_features(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce) -> None:
-    """Sets a block's input scale and feature mean from the fit rows of the stream; arguments are `calibrate`'s."""
-    features = net.block(block).features
-    features.scale.fill_(_input_scale(net, streams, reduce))
-    features.mean.copy_(_mean(net, block, streams, reduce))
-
-
-@torch.no_grad()
-def take_moments(
-    net: HierarchicalResNet,
-    block: int,
-    streams: StreamCache,
-    reduce: Reduce,
-    loss: LabelLoss,
-    leading: int | None = None,
-    dtype: torch.dtype | None = None,
-    products: bool = True,
-) -> Moments:
-    """The moments of a calibrated block, in one pass over the fit rows; arguments and errors are `calibrate`'s.
-
-    Without `products` no feature is computed, and what is a mean product of features is 0 × 0.
-    """
-    features = net.block(block).features
-    if leading is None and products:
-        streams.keep_features("train", block)
-        streams.keep_features("held", block)
-    count = reduce(_count(net, streams.chunks("train", leading)))
-    loss = loss.for_data(int(count))
-    width, n = (len(features.weight) + 1) * products, net.n_labels
-    gram = torch.zeros(width, width, dtype=torch.float64, device=count.device)
-    cross, sums = gram.new_zeros(n, width), gram.new_zeros(2, n)
-    partial, summed = torch.zeros_like(gram, dtype=dtype or features.weight.dtype), 0
-    for chunk in streams.chunks("train", leading):
-        if not products:
-            sums += residual_sums(loss, net.scores(chunk.stream).flatten(0, -2), chunk.labels.flatten(0, -2))[1]
+    sums = [ProductSums(problem, dtype) for _ in range(n_folds)]
+    for tile in problem.tiles():
+        targets, weights = problem.loss.targets(tile.labels)
+        residual = (targets - tile.scores) * weights
+        if n_folds == 1 or tile.folds is None:
+            sums[0].add(tile.features, residual)
             continue
-        for tile in streams.tiles(chunk, block):
-            if summed >= FLUSH_PAIRS:
-                gram += partial
-                partial, summed = partial.zero_(), 0
-            seen = tile.features.to(partial)
-            add_product(partial[:-1, :-1], seen)
-            partial[:-1, -1] += seen.sum(0)
-            summed += len(seen)
-            residual, of_tile = residual_sums(loss, tile.scores, tile.labels)
-            cross[:, :-1] += residual.to(partial).T @ seen
-            cross[:, -1] += residual.to(partial).sum(0)
-            sums += of_tile
-    gram += partial
-    gram, cross, sums = (reduce(total) / count for total in (gram, cross, sums))
-    if not gram.isfinite().all():
-        raise FloatingPointError(f"the features are not finite in block {block + 1}: check the size of the inputs")
-    gram[-1:, -1:] = 1.0
-    gram = gram.triu() + gram.triu(1).T
-    return Moments(int(count), gram, cross, *sums)
+        for fold, own in enumerate(sums):
+            rows = (tile.folds == fold).nonzero()[:, 0]
+            own.add(tile.features[rows], residual[rows])
+    return [own.moments() for own in sums]
 
 
-def residual_sums(loss: LabelLoss, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals y − ŷ [P, n] by weight, and sums [2, n] of their squares and of the losses."""
-    targets, weights = loss.targets(labels)
-    residual = (targets - scores) * weights
-    return residual, torch.stack([residual.square().sum(0), loss(scores, labels).sum(0)])
+class ProductSums:
+    """Sums of products of features over the pairs of this process.
+
+    Args:
+        problem: Whose pairs they are.
+        dtype: See `take_moments`.
+    """
+
+    def __init__(self, problem: BlockProblem, dtype: torch.dtype | None) -> None:
+        self.problem, self.n_pairs, self.summed = problem, 0, 0
+        width = problem.block.features.n_features + 1
+        self.gram = torch.zeros(width, width, dtype=torch.float64, device=problem.penalty.device)
+        self.cross = self.gram.new_zeros(problem.n_labels, width)
+        self.partial = torch.zeros_like(self.gram, dtype=dtype or problem.penalty.dtype)
+
+    def add(self, features: Tensor, residual: Tensor) -> None:
+        """Add pairs: features [P, q] and residuals [P, n]."""
+        if self.summed >= FLUSH_PAIRS:
+            self._flush()
+        seen, left = features.to(self.partial), residual.to(self.partial)
+        add_product(self.partial[:-1, :-1], seen)
+        self.partial[:-1, -1] += seen.sum(0)
+        self.cross[:, :-1] += left.T @ seen
+        self.cross[:, -1] += left.sum(0)
+        self.summed, self.n_pairs = self.summed + len(seen), self.n_pairs + len(seen)
+
+    def _flush(self) -> None:
+        self.gram += self.partial
+        self.partial.zero_()
+        self.summed = 0
+
+    def moments(self) -> Moments:
+        """The moments of the pairs of all processes."""
+        self._flush()
+        count = torch.tensor(float(self.n_pairs), dtype=torch.float64, device=self.gram.device)
+        gram, cross, count = (self.problem.processes.sum(total) for total in (self.gram, self.cross, count))
+        gram, cross = gram / count.clamp(min=1), cross / count.clamp(min=1)
+        if not gram.isfinite().all():
+            block = self.problem.block.index + 1
+            raise FloatingPointError(f"the features are not finite in block {block}: check the size of the inputs")
+        gram[-1:, -1:] = 1.0
+        return Moments(int(count), gram.triu() + gram.triu(1).T, cross)
 
 
-@dataclass
+def add_product(total: Tensor, rows: Tensor) -> None:
+    """Add rowsᵀ·rows [q, q] of rows [P, q] to a total, on and above the diagonal only (and in blocks on it)."""
+    step = -(-len(total) // PANELS)
+    for first in range(0, len(total), step):
+        total[first : first + step, first:].addmm_(rows[:, first : first + step].T, rows[:, first:])
+
+
+@dataclass(frozen=True)
 class SetAsideErrors:
     """Mean squared residuals on the set-aside rows of all processes, over the pairs where a label is observed.
 
@@ -157,69 +145,63 @@ class SetAsideErrors:
 
 
 @torch.no_grad()
-def set_aside_errors(
-    net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce, weights: Tensor, loss: LabelLoss
-) -> SetAsideErrors:
+def held_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
     """What candidate weights [A, n, q+1] of a block leave of the residuals y − ŷ on the set-aside rows."""
     flat, shape = weights.flatten(0, 1), weights.shape[:2]
     totals = torch.zeros(shape[0] + 3, shape[1], dtype=torch.float64, device=weights.device)
-    for chunk in streams.chunks("held"):
-        for tile in streams.tiles(chunk, block):
-            goals, seen = loss.targets(tile.labels)
-            residual, root = goals - tile.scores, seen.sqrt()
-            changes = readout(tile.features, flat).view(-1, *shape)
-            left = changes.sub_(residual[:, None]).mul_(root[:, None]).square_().sum(0)
-            sums = [seen.sum(0), (residual * seen).sum(0), (residual.square() * seen).sum(0)]
-            totals += torch.cat([left, torch.stack(sums)])
-    *after, observed, total, power = reduce(totals)
+    for tile in problem.tiles("held"):
+        goals, seen = problem.label_loss.targets(tile.labels)
+        residual, root = goals - tile.scores, seen.sqrt()
+        changes = readout(tile.features, flat).view(-1, *shape)
+        left = changes.sub_(residual[:, None]).mul_(root[:, None]).square_().sum(0)
+        sums = [seen.sum(0), (residual * seen).sum(0), (residual.square() * seen).sum(0)]
+        totals += torch.cat([left, torch.stack(sums)])
+    *after, observed, total, power = problem.processes.sum(totals)
     count = observed.clamp(min=1)
     return SetAsideErrors((power - total.square() / count) / count, torch.stack(after) / count, observed)
 
 
-def add_product(total: Tensor, rows: Tensor) -> None:
-    """Adds rowsᵀ·rows [q, q] of rows [P, q] to a total, on and above the diagonal only (and in blocks on it)."""
-    step = -(-len(total) // PANELS)
-    for first in range(0, len(total), step):
-        total[first : first + step, first:].addmm_(rows[:, first : first + step].T, rows[:, first:])
+@torch.no_grad()
+def calibrate(problem: BlockProblem) -> None:
+    """Set the input scale and the mean of a block's features, from the rows of all processes."""
+    features = problem.block.features
+    features.scale.fill_(input_scale(problem))
+    features.mean.copy_(mean_features(problem))
 
 
-def leading_chunks(net: HierarchicalResNet, streams: StreamCache, reduce: Reduce, n_pairs: int) -> int:
-    """Number of leading chunks, each as large as the largest over all processes, that would hold `n_pairs` pairs."""
-    largest = max((chunk.labels[..., 0].numel() for chunk in streams.chunks("train")), default=0)
-    together = reduce(torch.tensor(largest, dtype=torch.float64, device=net.n_trained.device))
-    return math.ceil(n_pairs / max(1.0, float(together)))
-
-
-def _count(net: HierarchicalResNet, chunks: Iterator[Chunk]) -> Tensor:
-    pairs = sum(chunk.labels[..., 0].numel() for chunk in chunks)
-    return torch.tensor(pairs, dtype=torch.float64, device=net.n_trained.device)
-
-
-def _mean(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce) -> Tensor:
+def mean_features(problem: BlockProblem) -> Tensor:
     """Mean [q] of the block's features over the leading pairs."""
-    features = net.block(block).features
+    features = problem.block.features
     features.mean.zero_()
-    leading = leading_chunks(net, streams, reduce, MEAN_PAIRS)
-    total = torch.zeros(len(features.mean) + 1, dtype=torch.float64, device=features.mean.device)
-    for chunk in streams.chunks("train", leading):
-        for raw in features.tiles(net.windows(chunk.stream).flatten(0, -2)):
+    total = torch.zeros(features.n_features + 1, dtype=torch.float64, device=features.mean.device)
+    few = replace(problem, n_chunks=leading_chunks(problem, MEAN_PAIRS))
+    for chunk in few.chunks():
+        for raw in features.tiles(problem.block.windows(chunk.stream).flatten(0, -2)):
             total[:-1] += raw.to(features.mean.dtype).sum(0)
             total[-1] += len(raw)
-    total = reduce(total)
+    total = problem.processes.sum(total)
     return total[:-1] / total[-1]
 
 
-def _input_scale(net: HierarchicalResNet, streams: StreamCache, reduce: Reduce) -> float:
-    """The factor that gives the block's windows squared norm fan_in, as `net.input_scale` understands it."""
-    if net.input_scale == "fan_in":
+def leading_chunks(problem: BlockProblem, n_pairs: int) -> int:
+    """Number of leading chunks, each as large as the largest over all processes, that would hold `n_pairs` pairs."""
+    largest = max((chunk.n_pairs for chunk in problem.rows.chunks("fit")), default=0)
+    together = problem.processes.sum(torch.tensor(largest, dtype=torch.float64, device=problem.penalty.device))
+    return math.ceil(n_pairs / max(1.0, float(together)))
+
+
+def input_scale(problem: BlockProblem) -> float:
+    """The factor that gives the block's windows squared norm fan_in, as the features' `input_scale` understands it."""
+    kind, net = problem.block.features.input_scale, problem.rows.net
+    if kind == "fan_in":
         return 1.0
     width = net.n_inputs + net.n_labels
-    sums = torch.zeros(3, width, dtype=torch.float64, device=net.n_trained.device)
-    for chunk in streams.chunks("train"):
+    sums = torch.zeros(3, width, dtype=torch.float64, device=problem.penalty.device)
+    for chunk in problem.rows.chunks("fit"):
         stream = net.split(chunk.stream).flatten(0, -2).double()
         sums += torch.stack([torch.full((width,), len(stream)).to(sums), stream.sum(0), stream.square().sum(0)])
-    count, total, power = reduce(sums)
-    if net.input_scale == "rms":
+    count, total, power = problem.processes.sum(sums)
+    if kind == "rms":
         norm = float((power / count).sum())
     else:
         variance = power / count - (total / count).square()

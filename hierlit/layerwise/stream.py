@@ -1,23 +1,25 @@
-"""The residual stream before the active block, computed once per block and kept for every batch of every split."""
+"""The rows of a problem: the residual stream before the active block, computed once per block and kept."""
 
 from __future__ import annotations
 
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.models.resnet import HierarchicalResNet, readout
-
-if TYPE_CHECKING:
-    from hierlit.data.base import Batch
+from hierlit.draws import Draws
+from hierlit.layerwise.folds import Folds
+from hierlit.models.resnet import Block, HierarchicalResNet, readout
 
 FREE_SHARE = 0.25
 """Share of a device's free memory that a cache takes without a stated budget."""
@@ -30,41 +32,56 @@ class Chunk:
     Attributes:
         stream: Γ before the active block, [B, |G|, d+n].
         labels: Labels in {−1, 0, 1}, [B, |G|, n].
+        folds: The fold of each row, [B]; None where rows have none.
         features: The active block's features [B·|G|, q] where they are kept, in what they are computed in, else None.
         buffer: Memory for features, None where there was none left.
     """
 
     stream: Tensor
     labels: Tensor
+    folds: Tensor | None = None
     features: Tensor | None = None
     buffer: Tensor | None = None
 
+    @property
+    def n_pairs(self) -> int:
+        """Rows times locations."""
+        return self.labels[..., 0].numel()
+
 
 class Tile(NamedTuple):
-    """Pairs (row, location) of a chunk: features [P, q], scores before the block [P, n] and labels [P, n].
+    """Pairs (row, location) of a chunk, in the precision of the weights.
 
-    All have the precision of the weights.
+    Attributes:
+        features: The block's centred features, without the constant one, [P, q].
+        scores: ŷ before the block, [P, n].
+        labels: [P, n].
+        folds: The fold of each pair, [P]; None where rows have none.
     """
 
     features: Tensor
     scores: Tensor
     labels: Tensor
+    folds: Tensor | None
 
 
 class StreamCache:
-    """Chunks by split, in the order of their batches. A batch is known by its first row: rows are grouped once.
+    """Chunks of the splits `fit`, `held` and `val`, in the order of their batches.
 
     Args:
         net: The network whose stream is kept.
         budget: Bytes of the network's device that may be taken; a share of what is free there when None. Streams and
             labels beyond it are memory-mapped to files without a name, which vanish with the process; features
             beyond it are recomputed.
+        seed: Seed of the order in which a pass visits the chunks that are fitted.
+        folds: Folds of the rows that are fitted (see `Folds`); none when None.
     """
 
-    def __init__(self, net: HierarchicalResNet, budget: float | None = None) -> None:
-        self.net, self.budget, self.left = net, budget, 0.0
+    def __init__(
+        self, net: HierarchicalResNet, budget: float | None = None, seed: int = 0, folds: Folds | None = None
+    ) -> None:
+        self.net, self.budget, self.seed, self.folds, self.left = net, budget, seed, folds, 0.0
         self._chunks: dict[str, list[Chunk]] = {}
-        self._position: dict[str, dict[int, int]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -72,35 +89,61 @@ class StreamCache:
         return self.net.n_trained.device
 
     def open(self, n_processes: int = 1) -> None:
-        """Empties the cache and settles its budget, where `n_processes` on this machine share the memory of a CPU."""
+        """Empty the cache and settle its budget, where `n_processes` on this machine share the memory of a CPU."""
         self.clear()
         shared = n_processes if self.device.type == "cpu" else 1
         self.left = FREE_SHARE * free_memory(self.device) / shared if self.budget is None else self.budget
 
-    def fill(self, split: str, batches: Iterable[Batch]) -> None:
-        """Runs the trained blocks once over a split's batches."""
-        self._chunks[split], self._position[split] = [], {}
-        for batch in batches:
-            if len(batch.index):
-                self._position[split][int(batch.index[0])] = len(self._chunks[split])
-            with memory_for("streams", batch.labels.nbytes + batch.inputs.nbytes):
-                chunk = self.chunk(batch)
-                self._chunks[split].append(Chunk(self._keep(chunk.stream), self._keep(chunk.labels)))
+    @torch.no_grad()
+    def fill(
+        self,
+        split: str,
+        batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+        by_fold: Sequence[Tensor] = (),
+    ) -> None:
+        """Run the trained blocks once over a split's batches.
 
-    def chunk(self, batch: Batch) -> Chunk:
-        """A batch's chunk computed from its inputs."""
-        return Chunk(self.net.stream(batch.inputs), batch.labels)
+        Args:
+            split: `fit`, `held` or `val`.
+            batches: Inputs [B, |G|, d], labels [B, |G|, n] and rows [B] of each.
+            by_fold: For each trained block the weights [K, n, q+1] that each fold's rows passed through it with; the
+                block's own when empty.
+        """
+        self._chunks[split] = []
+        weight, folds = self.net.block(0).weight, self.folds if split == "fit" else None
+        for inputs, labels, rows in batches:
+            with memory_for("streams", labels.nbytes + inputs.nbytes):
+                stream, own = self.net.embed(inputs.to(weight)), None if folds is None else folds.of(rows)
+                chunk = Chunk(stream, labels.to(weight), None if own is None else own.to(weight.device))
+                for index in range(int(self.net.n_trained)):
+                    passed = by_fold[index] if by_fold else self.net.block(index).weight
+                    change = self.change(chunk, self.net.frozen_block(index), passed)
+                    chunk.stream = self.net.add_scores(chunk.stream, change)
+                self._chunks[split].append(replace(chunk, stream=self._keep(chunk.stream), labels=self._keep(chunk.labels)))
 
-    def get(self, split: str, batch: Batch) -> Chunk:
-        """A batch's chunk, from the cache if it is there."""
-        position = self._position.get(split, {}).get(int(batch.index[0])) if len(batch.index) else None
-        if position is not None and len(self._chunks[split][position].stream) == len(batch.index):
-            return self._fetch(self._chunks[split][position])
-        return self.chunk(batch)
+    def get(self, split: str, number: int) -> Chunk | None:
+        """Chunk number `number` of a split, if there is one."""
+        chunks = self._chunks.get(split, [])
+        return self._fetch(chunks[number]) if number < len(chunks) else None
 
     def chunks(self, split: str, leading: int | None = None) -> Iterator[Chunk]:
         """The chunks of a split that this process holds, or the `leading` ones alone."""
         return map(self._fetch, self._chunks.get(split, [])[:leading])
+
+    def n_chunks(self, split: str = "fit") -> int:
+        """Number of chunks of a split, the same on all processes."""
+        return len(self._chunks.get(split, []))
+
+    def visit(self, block: int, number: int) -> Iterator[Chunk]:
+        """The chunks that are fitted in the order of a block's pass, both numbered from 0."""
+        chunks = self._chunks.get("fit", [])
+        order = Draws(self.seed, "batch order", block, number).permutation(len(chunks))
+        return (self._fetch(chunks[place]) for place in self._places[order])
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """Where each batch is: chunks are in the order of pass 0 of block 0, in which loaders yield them."""
+        return np.argsort(Draws(self.seed, "batch order", 0, 0).permutation(len(self._chunks.get("fit", []))))
 
     def sample(self, n_pairs: int, without: Tensor | None = None, share: float = 1.0) -> StreamCache:
         """The leading rows of those fitted and of those set aside, in a cache of their own, without features.
@@ -112,20 +155,20 @@ class StreamCache:
             without: Labels whose scores are put back to 0, boolean [n].
             share: Share of the fitted rows of a chunk to take, the first ones.
         """
-        train, held = (list(self._leading(split, n_pairs)) for split in ("train", "held"))
+        fit, held = (list(self._leading(split, n_pairs)) for split in ("fit", "held"))
         if not held:
-            whole = [(chunk, len(chunk.labels) - len(chunk.labels) // 5) for chunk in train]
-            train = [Chunk(chunk.stream[:n], chunk.labels[:n]) for chunk, n in whole]
+            whole = [(chunk, len(chunk.labels) - len(chunk.labels) // 5) for chunk in fit]
+            fit = [Chunk(chunk.stream[:n], chunk.labels[:n]) for chunk, n in whole]
             held = [Chunk(chunk.stream[n:], chunk.labels[n:]) for chunk, n in whole]
-        for chunk in train:
+        for chunk in fit:
             n_rows = math.ceil(share * len(chunk.labels))
             chunk.stream, chunk.labels = chunk.stream[:n_rows], chunk.labels[:n_rows]
         if without is not None:
-            for chunk in (*train, *held):
+            for chunk in (*fit, *held):
                 forgotten = self.net.scores(chunk.stream) * without.to(chunk.stream)
                 chunk.stream = self.net.add_scores(chunk.stream, -forgotten)
-        sample = StreamCache(self.net, self.budget)
-        sample.left, sample._chunks = self.left, {"train": train, "held": held}
+        sample = StreamCache(self.net, self.budget, self.seed)
+        sample.left, sample._chunks = self.left, {"fit": fit, "held": held}
         return sample
 
     def _leading(self, split: str, n_pairs: int) -> Iterator[Chunk]:
@@ -136,60 +179,86 @@ class StreamCache:
                 yield Chunk(chunk.stream[:left], chunk.labels[:left])
                 left -= len(chunk.labels)
 
-    def tiles(self, chunk: Chunk, block: int) -> Iterator[Tile]:
-        """A chunk's pairs as block number `block` sees them, by tiles."""
+    def tiles(self, chunk: Chunk, block: Block) -> Iterator[Tile]:
+        """A chunk's pairs as a block sees them, by tiles."""
+        for seen, (scores, labels, folds) in zip(self._features(chunk, block), self.pairs(chunk, block), strict=True):
+            yield Tile(seen.to(scores.dtype), scores, labels, folds)
+
+    def pairs(self, chunk: Chunk, block: Block) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Scores [P, n], labels [P, n] and folds [P] of a chunk's pairs, by a block's tiles."""
         scores, labels = self.net.scores(chunk.stream).flatten(0, -2), chunk.labels.flatten(0, -2)
-        parts = (torch.split(whole, self.net.block(block).features.rows_at_once()) for whole in (scores, labels))
-        for seen, before, truth in zip(self._features(chunk, block), *parts, strict=True):
-            yield Tile(seen.to(before.dtype), before, truth)
+        size = block.features.rows_at_once()
+        parts = zip(torch.split(scores, size), torch.split(labels, size), strict=True)
+        if chunk.folds is None:
+            return ((before, truth, None) for before, truth in parts)
+        folds = torch.split(chunk.folds.repeat_interleave(chunk.labels.shape[1]), size)
+        return ((*part, fold) for part, fold in zip(parts, folds, strict=True))
 
-    def change(self, chunk: Chunk, block: int, weight: Tensor) -> Tensor:
-        """The change [B, |G|, n] that a weight [n, q+1] would make to a chunk's scores."""
-        return torch.cat([readout(seen, weight) for seen in self._features(chunk, block)]).view_as(chunk.labels)
+    def change(self, chunk: Chunk, block: Block, weight: Tensor) -> Tensor:
+        """The change [B, |G|, n] of a chunk's scores.
 
-    def _features(self, chunk: Chunk, block: int) -> Iterator[Tensor]:
+        Args:
+            chunk: The chunk.
+            block: The block.
+            weight: Its weight [n, q+1], or one for each fold of the rows, [K, n, q+1].
+        """
+        if weight.dim() == 3 and chunk.folds is not None:
+            tiles = zip(self._features(chunk, block), self.pairs(chunk, block), strict=True)
+            changes = [readout_by_fold(seen, weight, folds) for seen, (_, _, folds) in tiles if folds is not None]
+        else:
+            changes = [readout(seen, weight) for seen in self._features(chunk, block)]
+        return torch.cat(changes).view_as(chunk.labels)
+
+    def _features(self, chunk: Chunk, block: Block) -> Iterator[Tensor]:
         """The block's features of a chunk, by the same tiles if they are kept: sums then round alike, to the bit."""
-        features = self.net.block(block).features
         if chunk.features is not None:
-            return iter(torch.split(chunk.features, features.rows_at_once()))
-        return features.tiles(self.net.windows(chunk.stream).flatten(0, -2))
+            return iter(torch.split(chunk.features, block.features.rows_at_once()))
+        return block.features.tiles(block.windows(chunk.stream).flatten(0, -2))
 
-    def keep_features(self, split: str, block: int) -> None:
-        """Computes the block's features of a split once and keeps them, as far as the budget goes."""
-        self._reserve(split, block)
-        features = self.net.block(block).features
-        for chunk in self._chunks.get(split, []):
+    def keep_features(self, block: Block) -> None:
+        """Compute the block's features of the rows fitted and set aside once, and keep them as far as the budget goes.
+
+        Memory is taken before any are computed: temporary tensors in between would split it.
+        """
+        features, kept = block.features, [*self._chunks.get("fit", []), *self._chunks.get("held", [])]
+        for chunk in kept:
+            self._reserve(chunk, features.n_features, features.dtype)
+        for chunk in kept:
             if chunk.buffer is not None:
-                windows, rows = self.net.windows(self._fetch(chunk).stream).flatten(0, -2), features.rows_at_once()
-                for kept, tile in zip(torch.split(chunk.buffer, rows), features.tiles(windows), strict=True):
-                    kept.copy_(tile)
+                windows, rows = block.windows(self._fetch(chunk).stream).flatten(0, -2), features.rows_at_once()
+                for place, tile in zip(torch.split(chunk.buffer, rows), features.tiles(windows), strict=True):
+                    place.copy_(tile)
                 chunk.features = chunk.buffer
 
-    def _reserve(self, split: str, block: int) -> None:
-        """Takes memory for features, once and before any are computed: temporary tensors in between would split it."""
-        features = self.net.block(block).features
-        weight, dtype = features.weight, features.dtype
-        for chunk in self._chunks.get(split, []):
-            n_pairs = chunk.labels[..., 0].numel()
-            size = n_pairs * len(weight) * dtype.itemsize
-            if chunk.buffer is None and size <= self.left:
-                self.left -= size
-                with memory_for("features", size):
-                    chunk.buffer = weight.new_empty(n_pairs, len(weight), dtype=dtype)
+    def _reserve(self, chunk: Chunk, n_features: int, dtype: torch.dtype) -> None:
+        if chunk.buffer is not None and (chunk.buffer.shape[1], chunk.buffer.dtype) != (n_features, dtype):
+            self.left += chunk.buffer.nbytes
+            chunk.buffer = chunk.features = None
+        size = chunk.n_pairs * n_features * dtype.itemsize
+        if chunk.buffer is None and size <= self.left:
+            self.left -= size
+            with memory_for("features", size):
+                chunk.buffer = torch.empty(chunk.n_pairs, n_features, dtype=dtype, device=self.device)
 
-    def advance(self, block: int) -> None:
-        """Moves every chunk past a block that has just been trained."""
-        weight = self.net.block(block).weight
-        for chunks in self._chunks.values():
+    def advance(self, block: Block, weight: Tensor, by_fold: Tensor | None = None) -> None:
+        """Move every chunk past a block.
+
+        Args:
+            block: The block.
+            weight: Its weight [n, q+1].
+            by_fold: What the rows fitted pass through it with, by their fold, [K, n, q+1]; `weight` when None.
+        """
+        for split, chunks in self._chunks.items():
+            passed = weight if by_fold is None or split != "fit" else by_fold
             for chunk in chunks:
                 seen = self._fetch(chunk)
-                chunk.stream.copy_(self.net.add_scores(seen.stream, self.change(seen, block, weight)))
+                chunk.stream.copy_(self.net.add_scores(seen.stream, self.change(seen, block, passed)))
                 chunk.features = None
 
     def clear(self) -> None:
-        """Forgets everything; memory-mapped files go with the last tensor that uses them."""
+        """Forget everything; memory-mapped files go with the last tensor that uses them."""
         self._chunks.clear()
-        self._position.clear()
+        self.__dict__.pop("_places", None)
 
     def _keep(self, tensor: Tensor) -> Tensor:
         if tensor.nbytes > self.left:
@@ -200,7 +269,16 @@ class StreamCache:
     def _fetch(self, chunk: Chunk) -> Chunk:
         if chunk.stream.device == chunk.labels.device == self.device:
             return chunk
-        return Chunk(chunk.stream.to(self.device), chunk.labels.to(self.device), chunk.features)
+        return replace(chunk, stream=chunk.stream.to(self.device), labels=chunk.labels.to(self.device))
+
+
+def readout_by_fold(features: Tensor, weights: Tensor, folds: Tensor) -> Tensor:
+    """Scores [P, n] of features [P, q], each pair's under the weight of its fold, of [K, n, q+1]."""
+    scores = features.new_empty(len(features), weights.shape[1], dtype=weights.dtype)
+    for fold, weight in enumerate(weights):
+        rows = (folds == fold).nonzero()[:, 0]
+        scores[rows] = readout(features[rows], weight)
+    return scores
 
 
 def free_memory(device: torch.device) -> int:
@@ -208,12 +286,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on any device; on a CPU torch tells only by the text of a RuntimeError."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
 @contextmanager

@@ -146,6 +146,10 @@ class RandomFeatures(nn.Module):
         self.mean = frozen(torch.zeros(n_features))
 
     @property
+    def n_features(self) -> int:
+        return len(self.mean)
+
+    @property
     def dtype(self) -> torch.dtype:
         """What features are computed and kept in."""
         return self.weight.dtype if self.rounding is None else ROUNDINGS[self.rounding]

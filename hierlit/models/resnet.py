@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from numbers import Integral
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,9 @@ class ResidualBlock(nn.Module):
         """The change of the scores [..., n] that this block makes to windows [..., fan_in]."""
         return self.change(windows, self.weight)
 
+    def set_weight(self, weight):
+        self.weight.copy_(weight)
+
     def change(self, windows: Tensor, weight: Tensor) -> Tensor:
         """The change [..., n] that a weight [n, q+1] in this block's place would make, a tile of rows at a time."""
         changes = [readout(features, weight) for features in self.features.tiles(windows.flatten(0, -2))]
@@ -43,6 +47,12 @@ class ResidualBlock(nn.Module):
 def readout(features: Tensor, weight: Tensor) -> Tensor:
     """Scores [..., n] of features [..., q] under a weight [n, q+1] whose last column is the intercept; in its dtype."""
     return F.linear(features.to(weight.dtype), weight[:, :-1], weight[:, -1])
+
+
+class Block(NamedTuple):
+    features: RandomFeatures
+    windows: Windows
+    index: int
 
 
 class HierarchicalResNet(nn.Module):
@@ -76,10 +86,7 @@ class HierarchicalResNet(nn.Module):
         proximity: Proximity | None = None,
         n_blocks: int = 10,
         n_features: int = 500,
-        beta: float = 0.5,
-        activation: str = "relu",
-        input_scale: str = "live",
-        bias: str = "gaussian",
+        features=None,
         output: str = "split",
         weight_seed: int = 0,
     ) -> None:
@@ -89,20 +96,17 @@ class HierarchicalResNet(nn.Module):
         problems = [
             f"{name} must be a positive integer, got {size}" for name, size in sizes.items() if not is_count(size)
         ]
-        if not 0 <= beta < 1:
-            problems.append(f"beta must be in [0, 1), got {beta}")
-        choices = {"activation": (activation, (*ACTIVATIONS, RADIAL)), "input_scale": (input_scale, INPUT_SCALES)}
-        choices |= {"bias": (bias, BIASES), "output": (output, OUTPUTS)}
+        from hierlit.models.features import GaussianFeatures
+        features = features or GaussianFeatures()
+        choices = {"output": (output, OUTPUTS)}
         for name, (value, valid) in choices.items():
             if value not in valid:
                 problems.append(f"{name} must be one of {', '.join(valid)}, got {value!r}")
-        if activation == RADIAL and output != "split":
-            problems.append(f"output must be split where activation is {RADIAL}, got {output!r}")
         if problems:
             raise ValueError("; ".join(problems))
         self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
-        self.activation, self.input_scale = activation, input_scale
-        self.draw: dict[str, float | str] = {"beta": beta, "bias": bias, "weight_seed": weight_seed}
+        self.first_layers = features
+        self.draw = {"features": repr(features), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()
         self.windows = Windows(self.proximity.table(n_locations))
         generator = torch.Generator().manual_seed(weight_seed)
@@ -112,12 +116,7 @@ class HierarchicalResNet(nn.Module):
             self.rotation = frozen(torch.linalg.qr(torch.randn(width, width, generator=generator))[0])
         fan_in = self.windows.size * width
 
-        def features() -> RandomFeatures:
-            if activation == RADIAL:
-                return RadialFeatures(fan_in, n_features)
-            return RandomFeatures(fan_in, n_features, beta, activation, bias, generator)
-
-        self.blocks = nn.ModuleList(ResidualBlock(features(), n_labels) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(features.first_layer(fan_in, n_features, generator), n_labels) for _ in range(n_blocks))
         self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
         self.n_trained: Tensor
 
@@ -131,8 +130,7 @@ class HierarchicalResNet(nn.Module):
             "window": self.windows.size,
             "n_blocks": len(self.blocks),
             "n_features": self.block(0).features.weight.shape[0],
-            "activation": self.activation,
-            "input_scale": self.input_scale,
+            "features": self.first_layers.kind,
             "output": "split" if self.rotation is None else "orthogonal",
         }
 
@@ -140,6 +138,9 @@ class HierarchicalResNet(nn.Module):
         """Block number `index`, from 0."""
         block: ResidualBlock = self.blocks[index]  # type: ignore[assignment]
         return block
+
+    def frozen_block(self, index: int) -> Block:
+        return Block(self.block(index).features, self.windows, index)
 
     @property
     def rounding(self) -> str | None:

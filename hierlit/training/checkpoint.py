@@ -16,7 +16,7 @@ from hierlit.training.task import LayerwiseTask
 BALLAST = ".next.ckpt.part"
 """Disk space for the next checkpoint."""
 SPARE = 16
-"""Active weights that a checkpoint within a block may hold beyond one between blocks: sums, optimizer state."""
+"""Weights of a block that a checkpoint within it may hold beyond one between blocks: iterates, optimizer state."""
 SECONDS_BETWEEN_TALKS = 1.0
 """Processes ask one another about this often whether one of them was told to stop."""
 
@@ -24,9 +24,9 @@ SECONDS_BETWEEN_TALKS = 1.0
 class BlockCheckpoint(Checkpoint):
     """Saves the run when it starts, after each block, every few minutes within one, and when it is made to stop.
 
-    On SIGTERM all processes save the run together before the next batch and exit with code 143; SLURM's requeue signal
-    is handled before the next batch too. Every checkpoint goes on to the bit where the run was. Files are
-    `checkpoints/block=K-epoch=E-batch=B.ckpt` in the run's log folder: K blocks are trained, and B batches of epoch E.
+    On SIGTERM all processes save the run together after the pass under way and exit with code 143; SLURM's requeue
+    signal is handled after it too. Every checkpoint resumes to the bit where the run was. Files are
+    `checkpoints/block=K-epoch=E.ckpt` in the run's log folder: K blocks are trained, and E passes of the next are done.
 
     Args:
         every_minutes: Minutes between checkpoints within a block; no more than one a block when None.
@@ -48,7 +48,7 @@ class BlockCheckpoint(Checkpoint):
         self.folder = Path("checkpoints")
         self.signals = DeferredSignals()
         self._saved_at = self._talked_at = time.monotonic()
-        self._batches, self._batches_left, self._saved_blocks = 0, 0, 0
+        self._passes, self._passes_left, self._saved_blocks = 0, 0, 0
         self._saved: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,24 +68,24 @@ class BlockCheckpoint(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Saves at once, so that the newest checkpoint is this run's; removes what a killed one left half written."""
         self._saved_at = self._talked_at = time.monotonic()
-        self._batches, self._batches_left, self._saved_blocks = 0, 0, pl_module.block
+        self._passes, self._passes_left, self._saved_blocks = 0, 0, pl_module.block
         for part in self.folder.glob("*.ckpt.part") if trainer.is_global_zero else ():
             remove(part)
         if not trainer.should_stop:
             self.save(trainer, pl_module)
 
-    def on_train_batch_start(  # type: ignore[override]
-        self, trainer: L.Trainer, pl_module: LayerwiseTask, batch: Any, batch_idx: int
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: int, batch_idx: int
     ) -> None:
-        """Saves if the time has come; if one of the processes was told to stop, saves and stops."""
-        self._batches, self._batches_left = self._batches + 1, self._batches_left - 1
-        if self._batches_left > 0:
+        """Save if the time has come; if one of the processes was told to stop, save and stop."""
+        self._passes, self._passes_left = self._passes + 1, self._passes_left - 1
+        if self._passes_left > 0 or pl_module.report is not None:  # a block just frozen is not in the tables yet
             return
         signum, is_late = self._talk(trainer)
         if signum == signal.SIGTERM:
             path = self.save(trainer, pl_module)
             if trainer.is_global_zero:
-                print(f"stopped by SIGTERM, saved as {path}: `--ckpt_path last` goes on from there", flush=True)
+                print(f"stopped by SIGTERM, saved as {path}: `--ckpt_path last` resumes there", flush=True)
             raise preempted(trainer)
         if signum:
             self.signals.requeue(trainer, signum)
@@ -99,7 +99,7 @@ class BlockCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Saves a block that a limit on epochs or time cut short."""
-        if pl_module.is_open:
+        if pl_module.last is not None:
             self.save(trainer, pl_module)
         if trainer.is_global_zero:
             remove(self.folder / BALLAST)
@@ -109,7 +109,7 @@ class BlockCheckpoint(Checkpoint):
         if trainer.state.fn == "fit" and trainer.is_global_zero:
             remove(self.folder / BALLAST)
             report = pl_module.report
-            if report is not None and report.is_told and pl_module.block > self._saved_blocks:
+            if report is not None and report.is_logged and pl_module.block > self._saved_blocks:
                 path = self._path(trainer, pl_module)
                 trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
 
@@ -132,25 +132,26 @@ class BlockCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             for name in self._saved[: -self.keep]:
                 remove(self.folder / name)
-            reserve(self.folder / BALLAST, path.stat().st_size + SPARE * task.active.nbytes)
+            weight = task.net.block(min(task.block, len(task.net.blocks) - 1)).weight
+            reserve(self.folder / BALLAST, path.stat().st_size + SPARE * weight.nbytes)
         del self._saved[: -self.keep]
         return path
 
     def _path(self, trainer: L.Trainer, task: LayerwiseTask) -> Path:
-        done = trainer.train_dataloader.sampler.done  # type: ignore[union-attr]
-        return self.folder / f"block={task.block:03d}-epoch={trainer.current_epoch:05d}-batch={done:05d}.ckpt"
+        passes = 0 if task.last is None else task.last.state.passes
+        return self.folder / f"block={task.block:03d}-epoch={passes:05d}.ckpt"
 
     def _talk(self, trainer: L.Trainer) -> tuple[int, bool]:
         """What all processes agree on: a signal that one of them got, and whether it is time to save."""
         now = time.monotonic()
-        seconds, self._talked_at = (now - self._talked_at) / self._batches, now
+        seconds, self._talked_at = (now - self._talked_at) / self._passes, now
         is_late = self.every_minutes is not None and now - self._saved_at > 60 * self.every_minutes
         wishes = torch.tensor([float(self.signals.noted), float(is_late), seconds], dtype=torch.float64)
         if trainer.world_size > 1:
             wishes = agreed(trainer, wishes)
         signum, late, seconds = wishes.tolist()
-        self._batches = 0
-        self._batches_left = 1 if trainer.world_size == 1 else max(1, int(SECONDS_BETWEEN_TALKS / max(seconds, 1e-6)))
+        self._passes = 0
+        self._passes_left = 1 if trainer.world_size == 1 else max(1, int(SECONDS_BETWEEN_TALKS / max(seconds, 1e-6)))
         return int(signum), bool(late)
 
 

@@ -1,46 +1,61 @@
-"""What a checkpoint says about the run it was saved in, made exact: where it was, its sums, its config."""
+"""What a checkpoint says about the run it was saved in, made exact: where it was, its last pass, its config."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import lightning as L
-import torch
-from torch import Tensor
+from hierlit.layerwise.solve import Pass
+from hierlit.layerwise.solvers import Certificate, State
+from hierlit.models import HierarchicalResNet
 
-NO_MATTER = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches ", "model.n_blocks ")
+HARMLESS_KEYS = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches ", "model.n_blocks ")
 """Beginnings of changes of a config that leave the block under way as it is: it is drawn from seeds of its own."""
 
 
-def settle(loops: dict[str, Any], done: int, n_batches: int) -> None:
-    """Rewrites the counters to the place that a run goes on from.
+def settle(loops: dict[str, Any], blocks: int, passes: int) -> None:
+    """Rewrite Lightning's counters to the place that a run resumes from.
 
     Lightning raises its counters one by one between hooks, and guesses from their differences where a checkpoint was
     saved. Settled counters agree with one another: so many epochs are over, and so many batches of the next.
 
     Args:
         loops: State of the fit loop, as in `checkpoint["loops"]["fit_loop"]`; changed in place.
-        done: Batches of the epoch under way that have been trained on; all of them if it is over.
-        n_batches: Batches in an epoch.
+        blocks: Blocks that are trained, each an epoch.
+        passes: Passes of the block under way that are done, each a batch.
     """
     epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
-    is_over = done == n_batches
+    begun = blocks + (passes > 0)
     for count in (epochs["total"], epochs["current"]):
-        finished = count["ready"] if is_over else count["processed"]
-        begun = finished if is_over or done == 0 else finished + 1
-        count.update(ready=begun, started=begun, processed=finished, completed=finished)
+        count.update(ready=begun, started=begun, processed=blocks, completed=blocks)
     trained = batches["total"]["processed"]
     batches["total"].update(ready=trained, started=trained, completed=trained)
-    within = 0 if is_over else done
-    batches["current"].update(ready=within, started=within, processed=within, completed=within)
+    batches["current"].update(ready=passes, started=passes, processed=passes, completed=passes)
     batches["is_last_batch"] = False
     loops["epoch_loop.state_dict"]["_batches_that_stepped"] = trained
 
 
-def own_part(parts: Tensor, trainer: L.Trainer) -> Tensor:
-    """This process's share [...] of sums [W, ...] that W processes had; on another number of them, one has all."""
-    if len(parts) == trainer.world_size:
-        return parts[trainer.global_rank]
-    return parts.sum(0) if trainer.is_global_zero else torch.zeros_like(parts[0])
+def as_plain(last: Pass) -> dict[str, Any]:
+    """A pass as tensors and plain values."""
+    certificate = None if last.certificate is None else dict(vars(last.certificate))
+    return {**last._asdict(), "state": dict(vars(last.state)), "certificate": certificate}
+
+
+def from_plain(kept: Mapping[str, Any]) -> Pass:
+    """The inverse of `as_plain`."""
+    certificate = None if kept["certificate"] is None else Certificate(**kept["certificate"])
+    return Pass(**{**kept, "state": State(**kept["state"]), "certificate": certificate})
+
+
+def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper: bool) -> None:
+    """Raise a ValueError unless a network is the one of a checkpoint, or one with more blocks where that may be."""
+    here = net.sizes | net.draw
+    differ = [name for name in here if saved.get(name) != here[name]]
+    is_deeper = "n_blocks" in differ and saved.get("n_blocks", math.inf) < len(net.blocks)
+    if is_deeper and may_be_deeper:  # blocks are drawn one after another: a deeper net begins like this
+        differ.remove("n_blocks")
+    if differ:
+        theirs, ours = (", ".join(f"{name}={sizes.get(name)}" for name in differ) for sizes in (saved, here))
+        raise ValueError(f"the checkpoint holds another network ({theirs}) than this one ({ours})")
 
 
 def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -52,7 +67,7 @@ def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
 
 def decides_weights(change: str) -> bool:
     """Whether a change of `config_changes` may decide the weights of a block under way."""
-    return not change.startswith(NO_MATTER)
+    return not change.startswith(HARMLESS_KEYS)
 
 
 def leaves(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:

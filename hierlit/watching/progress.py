@@ -1,6 +1,7 @@
 """BlockProgress: one bar for the blocks, or one line a block where there is no terminal."""
 
 import time
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
@@ -42,15 +43,21 @@ class BlockProgress(ProgressBar):
             self._progress.add_task("", total=len(pl_module.net.blocks), completed=pl_module.block)
             self._progress.start()
 
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: int, batch_idx: int
+    ) -> None:
+        """Move the bar after a pass."""
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], description=self._line(pl_module))
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Moves the bar; after a block, counts the levels learned."""
-        if not self._enabled:
-            return
+        """After a block, move the bar and count the levels learned."""
         report = pl_module.report
-        if report is not None:
-            self._learned, self._left = self._count(pl_module), self._time_left(pl_module)
+        if not self._enabled or report is None:
+            return
+        self._learned, self._left = self._count(pl_module), self._time_left(pl_module)
         line = self._line(pl_module)
-        if report is not None and self._progress is None:
+        if self._progress is None:
             done = f"block {pl_module.block}/{len(pl_module.net.blocks)}"
             self._console.print(f"{done}: {line}, {report.seconds:.1f} s, {report.stop_reason}", soft_wrap=True)
         if self._progress is not None:
@@ -60,10 +67,11 @@ class BlockProgress(ProgressBar):
         norm = ""
         if task.progress:
             norm = f", gradient {task.progress['gradient_norm']:.2g} / {task.progress['gradient_tolerance']:.2g}"
-        return f"epoch {task.block_epoch + 1}{norm}{self._learned}{self._left}"
+        passes = task.report.epochs if task.report is not None else task.last.state.passes if task.last else 0
+        return f"epoch {passes}{norm}{self._learned}{self._left}"
 
     def _time_left(self, task: LayerwiseTask) -> str:
-        if task.solver.is_joint and task.block == 1:  # all epochs but one a block are the first block's
+        if task.joint is not None and task.block == 1:  # all epochs but one a block are the first block's
             self._start, self._first_block = time.monotonic(), 1
             return ""
         a_block = (time.monotonic() - self._start) / (task.block - self._first_block)

@@ -89,7 +89,7 @@ class Staircase(L.Callback):
 
     def _report(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         report = task.report
-        if report is None or report.is_told:
+        if report is None or report.is_logged:
             return
         train = level_rows(report.train, task.levels, task.learned_accuracy)
         unknown = {name: torch.full_like(values, torch.nan) for name, values in report.train.items()}
@@ -108,7 +108,7 @@ class Staircase(L.Callback):
         }
         if trainer.is_global_zero and trainer.loggers:
             self._sizes, self._is_untold = log_sizes(trainer.loggers), True
-        report.is_told = True
+        report.is_logged = True
         if self._is_untold:
             self._tell(trainer)
 
@@ -131,7 +131,7 @@ class Staircase(L.Callback):
         elif "train" in pl_module.results:
             print_table("train", pl_module)
         if self.train and trainer.is_global_zero:
-            data, robustness = trainer.datamodule, float(pl_module.hparams["robustness"])  # type: ignore[attr-defined]
+            data, robustness = trainer.datamodule, pl_module.robustness  # type: ignore[attr-defined]
             line = margin_line(self.train, data, robustness, pl_module.learned_accuracy)
             print(line, end="\n" if line else "")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hierlit.data.base import Batch, HierarchyDataModule, ResumableLoader
+from hierlit.data.base import Batch, HierarchyDataModule, BatchLoader
 from hierlit.data.checks import loader_problems, raise_problems
 from hierlit.data.tables.checks import (
     choice_problems,
@@ -277,7 +277,7 @@ class LabelTable(HierarchyDataModule):
         else:
             super().setup(stage)
 
-    def predict_dataloader(self) -> ResumableLoader | DataLoader[Batch]:  # type: ignore[override]
+    def predict_dataloader(self) -> BatchLoader | DataLoader[Batch]:  # type: ignore[override]
         """Batches of the rows of `predict_files`, or of `test_files`, read while they are predicted.
 
         Without such files, batches of the test table.

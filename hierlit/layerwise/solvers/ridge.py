@@ -19,27 +19,36 @@ class RidgePath:
     Args:
         gram: G [p, p], float64, a Gram matrix whose last feature is the constant.
         cross: C [n, p], float64.
-        alphas: Candidates for λ, as multiples of the mean diagonal of G without the constant; each is raised to what
-            `resolution` leaves apart from the largest eigenvalue.
-        resolution: Least λ, in units of the largest eigenvalue.
+        penalties: Candidates for λ.
 
     Attributes:
-        penalties: λ [A], in descending order.
+        penalties: λ [A], in descending order; ten times what was asked for where rounding left G + λ indefinite.
         weights: The minimisers [A, n, p], float64.
     """
 
-    def __init__(self, gram: Tensor, cross: Tensor, alphas: Sequence[float], resolution: float) -> None:
+    def __init__(self, gram: Tensor, cross: Tensor, penalties: Sequence[float]) -> None:
         self.gram, self.cross = gram, cross
-        mean_diagonal = max(float(gram.diagonal()[:-1].mean()), torch.finfo(gram.dtype).tiny)
-        floor = resolution * max(1.0, largest_eigenvalue(gram))
-        penalties = sorted({max(alpha * mean_diagonal, floor) for alpha in alphas}, reverse=True)
         self.factors: list[Tensor] = []
-        made = [self._factorise(penalty) for penalty in penalties]
+        made = [self._factorise(penalty) for penalty in sorted(set(penalties), reverse=True)]
         self.penalties = torch.tensor(made, dtype=gram.dtype, device=gram.device)
         self.weights = torch.stack([torch.cholesky_solve(cross.T, factor).T for factor in self.factors])
 
+    @classmethod
+    def of_alphas(cls, gram: Tensor, cross: Tensor, alphas: Sequence[float], resolution: float) -> "RidgePath":
+        """The path of λ that are multiples of the mean diagonal of G without the constant.
+
+        Args:
+            gram: G.
+            cross: C.
+            alphas: The multiples; each λ is raised to what `resolution` leaves.
+            resolution: Least λ, in units of the largest eigenvalue of G.
+        """
+        mean_diagonal = max(float(gram.diagonal()[:-1].mean()), torch.finfo(gram.dtype).tiny)
+        floor = resolution * max(1.0, largest_eigenvalue(gram))
+        return cls(gram, cross, [max(alpha * mean_diagonal, floor) for alpha in alphas])
+
     def _factorise(self, penalty: float) -> float:
-        """Keeps the Cholesky factor of G + λ, of ten times λ while rounding has left it indefinite; returns λ."""
+        """Keep the Cholesky factor of G + λ, of ten times λ while rounding has left it indefinite; return λ."""
         if not math.isfinite(penalty):
             raise FloatingPointError("the Gram matrix is not finite: check the size of the inputs")
         factor, failed = torch.linalg.cholesky_ex(add_diagonal(self.gram, penalty))

@@ -1,0 +1,191 @@
+"""Algorithm 4.2, the paper's outer loop: open a block, draw its features, solve it, judge, freeze, advance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierlit.files.digests import tensor_digest
+from hierlit.layerwise.acceptance import Acceptance
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.folds import cross_fit
+from hierlit.layerwise.problem import BlockProblem
+from hierlit.layerwise.processes import ALONE, Processes
+from hierlit.layerwise.report import BlockReport
+from hierlit.layerwise.solve import Pass, solve
+from hierlit.layerwise.solvers.base import Solver, State, certify
+from hierlit.layerwise.stopping import Stopping
+from hierlit.layerwise.stream import StreamCache
+from hierlit.layerwise.unobserved import LabelLoss
+from hierlit.metrics import compute, label_metrics
+from hierlit.models.resnet import HierarchicalResNet
+
+NO_GAIN = "no gain"
+"""Why a run ends whose solver sees nothing to gain from another block."""
+
+
+Event = Pass | BlockReport
+
+
+def train(
+    net: HierarchicalResNet,
+    rows: StreamCache,
+    solver: Solver,
+    loss: LabelLoss,
+    *,
+    regularization: float = 1e-3,
+    stopping: Stopping | None = None,
+    acceptance: Acceptance | None = None,
+    adaptation: AdaptiveDraw | None = None,
+    processes: Processes = ALONE,
+    robustness: float = 1.0,
+    stop_when_learned: bool = False,
+    memory: dict[str, Any] | None = None,
+    at: Pass | None = None,
+) -> Iterator[Event]:
+    """Train block after block: minimise F_k over W²_k to the tolerance, then freeze it (Algorithm 4.2).
+
+    Args:
+        net: The network; blocks that are trained already are left as they are.
+        rows: Its rows, with the stream before the first block that is not trained; if they have folds, the rows that are
+            fitted go on to the next block with the scores of fits that left them out (ours).
+        solver: Minimises each F_k.
+        loss: ℓ.
+        regularization: λ of F_k, for every label.
+        stopping: When a block is solved.
+        acceptance: Which labels a block may change (ours).
+        adaptation: Redraws a block's W¹ along the coordinates its labels depend on (ours); the paper's draw when None.
+        processes: Those that share the rows.
+        robustness: ξ, of the margins that are reported.
+        stop_when_learned: Stop before the last block once every label has its margin on every training row.
+        memory: What is remembered from block to block, tensors and plain values; changed in place.
+        at: A pass to resume after; its block is then opened as it was, and neither drawn nor calibrated again.
+
+    Yields:
+        Each pass, and after the passes of a block its report. What is yielded last is all that a run needs to resume,
+        together with the network and `memory`.
+    """
+    stopping, acceptance = stopping or Stopping(), acceptance or Acceptance()
+    memory = {} if memory is None else memory
+    penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
+    for index in range(int(net.n_trained), len(net.blocks)):
+        start = time.perf_counter() - (0.0 if at is None else at.seconds)
+        problem = BlockProblem(
+            net.frozen_block(index), rows, loss, penalty, int(net.draw["weight_seed"]), processes
+        )
+        last = at
+        if at is None:
+            opened = _draw(problem, solver, adaptation, memory)
+            if opened is None:
+                last = _without_gain(problem, stopping)
+                yield last
+            problem = opened or problem
+        else:
+            problem.rows.keep_features(problem.block)
+        at = None
+        if last is None or last.reason is None:
+            for last in solve(problem, solver, stopping, last):
+                last = last._replace(seconds=time.perf_counter() - start)
+                yield last
+        assert last is not None and last.certificate is not None
+        accepted = acceptance(problem, last.state.weight)[:, None]
+        by_fold = None
+        if rows.folds is not None:
+            by_fold = cross_fit(problem, solver, last.state, stopping) * accepted
+            memory["by_fold"] = [*memory.get("by_fold", []), by_fold]
+        solver.close(problem, by_fold, memory)
+        freeze(problem, last.state.weight * accepted, by_fold)
+        report = make_report(problem, last, accepted[:, 0], time.perf_counter() - start, train_metrics(rows, robustness))
+        memory["all_have_margin"] = not bool((report.train["margin_error"] > 0).any())
+        memory["has_no_gain"] = last.reason == NO_GAIN
+        report.is_last = is_over(net, memory, stop_when_learned)
+        yield report
+        if report.is_last:
+            return
+
+
+def is_over(net: HierarchicalResNet, memory: Mapping[str, Any], stop_when_learned: bool) -> bool:
+    """Whether no block follows those trained so far."""
+    learned = stop_when_learned and bool(memory.get("all_have_margin"))
+    return int(net.n_trained) == len(net.blocks) or learned or bool(memory.get("has_no_gain"))
+
+
+def _draw(
+    problem: BlockProblem, solver: Solver, adaptation: AdaptiveDraw | None, memory: dict[str, Any]
+) -> BlockProblem | None:
+    """The problem with its features drawn and calibrated; None if the solver sees no gain in it."""
+    if adaptation is not None:
+        adaptation(problem)
+    opened = solver.open(problem, memory)
+    if opened is not None:
+        opened.rows.keep_features(opened.block)
+    return opened
+
+
+def _without_gain(problem: BlockProblem, stopping: Stopping) -> Pass:
+    """A block that stays at zero; the first one at each label's mean."""
+    state = State(problem.zeros(), problem.penalty.clone())
+    if problem.block.index == 0:
+        state.weight[:, -1] = problem.offset.to(state.weight)
+    certificate = certify(state, problem.evaluate(state.weight))
+    state.passes = 1
+    return Pass(problem.block.index, state, certificate, stopping.tolerance(problem, certificate), NO_GAIN)
+
+
+@torch.no_grad()
+def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None) -> None:
+    """Move a weight into its block, and the rows past it.
+
+    Args:
+        problem: The block.
+        weight: [n, q+1], with rows of zeros for labels that are not accepted.
+        by_fold: What the rows that are fitted pass through the block with, by their fold, [K, n, q+1]; `weight` if None.
+
+    Raises:
+        RuntimeError: If processes do not agree to the bit; one line names the ranks and tensors that differ.
+    """
+    net, block = problem.rows.net, problem.block
+    net.block(block.index).set_weight(weight)
+    if problem.processes.number > 1:
+        tensors = {f"blocks.{index}.weight": net.block(index).weight for index in range(len(net.blocks))}
+        tensors |= net.block(block.index).named_parameters(f"blocks.{block.index}")
+        sums = {name: tensor_digest(tensor) for name, tensor in tensors.items()}
+        problem.processes.compare(f"the network after block {block.index + 1}", sums, weight.device)
+    problem.rows.advance(block, weight, by_fold)
+    net.n_trained += 1
+
+
+def make_report(
+    problem: BlockProblem, last: Pass, accepted: Tensor, seconds: float, train: dict[str, Tensor]
+) -> BlockReport:
+    """The report of a block that is frozen, of its last pass."""
+    assert last.certificate is not None and last.reason is not None
+    return BlockReport(
+        block=last.block + 1,
+        epochs=last.state.passes,
+        steps=last.state.steps,
+        seconds=seconds,
+        objective=float(last.certificate.objective.sum()),
+        gradient_norm=float(last.certificate.gradient_norm.norm()),
+        suboptimality=float(last.certificate.suboptimality.sum()),
+        accepted=int(accepted.sum()),
+        stop_reason=last.reason,
+        initial_objective=float(problem.initial_objective.sum()),
+        gradient_tolerance=last.tolerance,
+        accepted_labels=accepted.tolist(),
+        train=train,
+    )
+
+
+@torch.no_grad()
+def train_metrics(rows: StreamCache, robustness: float) -> dict[str, Tensor]:
+    """Metrics [n] of all training rows, set-aside ones included, at the blocks trained so far, over all processes."""
+    metrics = label_metrics(rows.net.n_labels, robustness).to(rows.device)
+    for split in ("fit", "held"):
+        for chunk in rows.chunks(split):
+            metrics.update(rows.net.scores(chunk.stream), chunk.labels)
+    return compute(metrics)

@@ -1,0 +1,56 @@
+"""Solving one block: passes over its rows until the gradient is within the tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from hierlit.layerwise.solvers.base import Certificate, Solver, State
+from hierlit.layerwise.stopping import Stopping
+
+if TYPE_CHECKING:
+    from hierlit.layerwise.problem import BlockProblem
+
+
+class Pass(NamedTuple):
+    """A pass over the rows that is done: the moment to save, to log, to be stopped.
+
+    Attributes:
+        block: Number of the block, from 0.
+        state: What the solver remembers; the next pass starts from it.
+        certificate: What is known of the weight that the pass was made at; None if the pass moved it.
+        tolerance: ε of the block; NaN without a certificate.
+        reason: Why the block ends here; None if it does not.
+        seconds: Since the start of the block.
+    """
+
+    block: int
+    state: State
+    certificate: Certificate | None = None
+    tolerance: float = float("nan")
+    reason: str | None = None
+    seconds: float = 0.0
+
+
+def solve(problem: BlockProblem, solver: Solver, stopping: Stopping, at: Pass | None = None) -> Iterator[Pass]:
+    """Minimise F_k until the norm of its full gradient is within the tolerance; yield each pass.
+
+    Args:
+        problem: The block.
+        solver: Minimises it.
+        stopping: The tolerance.
+        at: A pass to resume after.
+    """
+    if at is not None:
+        problem = problem.with_penalty(at.state.penalty)
+    state, reason = solver.start(problem) if at is None else at.state, None
+    while reason is None:
+        evaluation = solver.visit(problem, state)
+        certificate, tolerance = solver.certify(problem, state, evaluation), float("nan")
+        if certificate is not None:
+            tolerance = stopping.tolerance(problem, certificate)
+            reason = stopping.reason(problem, certificate, state.passes + 1)
+        if reason is None:
+            solver.step(problem, state, evaluation)
+        state.passes += 1
+        yield Pass(problem.block.index, state, certificate, tolerance, reason)
