@@ -51,7 +51,7 @@ def train(
 
     Args:
         net: The network; blocks that are trained already are left as they are.
-        rows: Its rows, with the stream before the first block that is not trained; if they have folds, the rows that are
+        rows: Its rows, with the stream before the first block that is not trained. If they have folds, those that are
             fitted go on to the next block with the scores of fits that left them out (ours).
         solver: Minimises each F_k.
         loss: ℓ.
@@ -74,33 +74,24 @@ def train(
     penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
     for index in range(int(net.n_trained), len(net.blocks)):
         start = time.perf_counter() - (0.0 if at is None else at.seconds)
-        problem = BlockProblem(
-            net.frozen_block(index), rows, loss, penalty, int(net.draw["weight_seed"]), processes
-        )
-        last = at
+        problem = BlockProblem(net.frozen_block(index), rows, loss, penalty, int(net.draw["weight_seed"]), processes)
         if at is None:
-            opened = _draw(problem, solver, adaptation, memory)
-            if opened is None:
-                last = _without_gain(problem, stopping)
-                yield last
-            problem = opened or problem
-        else:
-            problem.rows.keep_features(problem.block)
-        at = None
-        if last is None or last.reason is None:
-            for last in solve(problem, solver, stopping, last):
-                last = last._replace(seconds=time.perf_counter() - start)
-                yield last
-        assert last is not None and last.certificate is not None
-        accepted = acceptance(problem, last.state.weight)[:, None]
+            drawn = draw(problem, solver, adaptation, memory)
+            problem, at = (problem, without_gain(problem, stopping)) if drawn is None else (drawn, None)
+            if at is not None:
+                yield at
+        rows.keep_features(problem.block)
+        last = yield from solve(problem, solver, stopping, at, start)
+        at, accepted = None, acceptance(problem, last.state.weight)
         by_fold = None
         if rows.folds is not None:
-            by_fold = cross_fit(problem, solver, last.state, stopping) * accepted
+            by_fold = cross_fit(problem, solver, last.state, stopping) * accepted[:, None]
             memory["by_fold"] = [*memory.get("by_fold", []), by_fold]
         solver.close(problem, by_fold, memory)
-        freeze(problem, last.state.weight * accepted, by_fold)
-        report = make_report(problem, last, accepted[:, 0], time.perf_counter() - start, train_metrics(rows, robustness))
-        memory["all_have_margin"] = not bool((report.train["margin_error"] > 0).any())
+        freeze(problem, last.state.weight * accepted[:, None], by_fold)
+        train_rows = train_metrics(rows, robustness)
+        report = make_report(problem, last, accepted, time.perf_counter() - start, train_rows)
+        memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
         memory["has_no_gain"] = last.reason == NO_GAIN
         report.is_last = is_over(net, memory, stop_when_learned)
         yield report
@@ -114,19 +105,16 @@ def is_over(net: HierarchicalResNet, memory: Mapping[str, Any], stop_when_learne
     return int(net.n_trained) == len(net.blocks) or learned or bool(memory.get("has_no_gain"))
 
 
-def _draw(
+def draw(
     problem: BlockProblem, solver: Solver, adaptation: AdaptiveDraw | None, memory: dict[str, Any]
 ) -> BlockProblem | None:
-    """The problem with its features drawn and calibrated; None if the solver sees no gain in it."""
+    """Draw and calibrate a block's features; None if the solver sees no gain in another block."""
     if adaptation is not None:
         adaptation(problem)
-    opened = solver.open(problem, memory)
-    if opened is not None:
-        opened.rows.keep_features(opened.block)
-    return opened
+    return solver.open(problem, memory)
 
 
-def _without_gain(problem: BlockProblem, stopping: Stopping) -> Pass:
+def without_gain(problem: BlockProblem, stopping: Stopping) -> Pass:
     """A block that stays at zero; the first one at each label's mean."""
     state = State(problem.zeros(), problem.penalty.clone())
     if problem.block.index == 0:
@@ -143,7 +131,7 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
     Args:
         problem: The block.
         weight: [n, q+1], with rows of zeros for labels that are not accepted.
-        by_fold: What the rows that are fitted pass through the block with, by their fold, [K, n, q+1]; `weight` if None.
+        by_fold: What the rows that are fitted pass through it with, by their fold, [K, n, q+1]; `weight` when None.
 
     Raises:
         RuntimeError: If processes do not agree to the bit; one line names the ranks and tensors that differ.

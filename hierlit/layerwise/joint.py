@@ -73,8 +73,8 @@ class JointTraining:
         stopping, memory = stopping or Stopping(), {} if memory is None else memory
         start = time.perf_counter() - (0.0 if at is None else at.seconds)
         penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
-        n_blocks = len(net.blocks)
-        problems = [BlockProblem(net.frozen_block(i), rows, loss, penalty, processes=processes) for i in range(n_blocks)]
+        blocks = [net.frozen_block(index) for index in range(len(net.blocks))]
+        problems = [BlockProblem(block, rows, loss, penalty, processes=processes) for block in blocks]
         if at is None and "joint" not in memory:
             for problem in problems:
                 problem.calibrate()
@@ -86,7 +86,7 @@ class JointTraining:
                 state.passes += 1
                 yield Pass(0, state, seconds=time.perf_counter() - start)
             memory["joint"], memory["steps"], at = state.weight, state.steps, None
-        for index in range(int(net.n_trained), n_blocks):
+        for index in range(int(net.n_trained), len(blocks)):
             problem, start = problems[index], start if index == 0 else time.perf_counter()
             rows.keep_features(problem.block)
             if at is None:
@@ -95,7 +95,7 @@ class JointTraining:
             accepted = Acceptance("none")(problem, at.state.weight)
             freeze(problem, at.state.weight * accepted[:, None])
             report = make_report(problem, at, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
-            report.is_last, at = index + 1 == n_blocks, None
+            report.is_last, at = index + 1 == len(blocks), None
             yield report
 
     def _pass(self, problem: BlockProblem, memory: dict[str, Any], stopping: Stopping) -> Pass:

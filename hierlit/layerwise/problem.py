@@ -67,9 +67,7 @@ class BlockProblem:
     @cached_property
     def n_pairs(self) -> int:
         """m|G|, rows times locations over all processes, whatever is observed."""
-        if self.whole is not None:
-            return self.whole.moments().n_pairs
-        pairs = sum(chunk.n_pairs for chunk in self.chunks())
+        pairs = sum(chunk.n_pairs_without(self.left_out) for chunk in self.chunks())
         return int(self.processes.sum(torch.tensor(pairs, dtype=torch.float64, device=self.penalty.device)))
 
     @cached_property

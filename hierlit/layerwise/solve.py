@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
 from hierlit.layerwise.solvers.base import Certificate, Solver, State
@@ -32,25 +33,37 @@ class Pass(NamedTuple):
     seconds: float = 0.0
 
 
-def solve(problem: BlockProblem, solver: Solver, stopping: Stopping, at: Pass | None = None) -> Iterator[Pass]:
-    """Minimise F_k until the norm of its full gradient is within the tolerance; yield each pass.
+def solve(
+    problem: BlockProblem, solver: Solver, stopping: Stopping, at: Pass | None = None, start: float | None = None
+) -> Generator[Pass, None, Pass]:
+    """Minimise F_k until the norm of its full gradient is within the tolerance.
 
     Args:
         problem: The block.
         solver: Minimises it.
         stopping: The tolerance.
         at: A pass to resume after.
+        start: Time at which the block began, as `time.perf_counter` tells it; now when None.
+
+    Yields:
+        Each pass, and returns the last.
     """
-    if at is not None:
+    start = time.perf_counter() if start is None else start
+    if at is None:
+        at = Pass(problem.block.index, solver.start(problem))
+    else:
         problem = problem.with_penalty(at.state.penalty)
-    state, reason = solver.start(problem) if at is None else at.state, None
-    while reason is None:
+    state = at.state
+    while at.reason is None:
         evaluation = solver.visit(problem, state)
-        certificate, tolerance = solver.certify(problem, state, evaluation), float("nan")
+        certificate = solver.certify(problem, state, evaluation)
+        tolerance, reason = float("nan"), None
         if certificate is not None:
             tolerance = stopping.tolerance(problem, certificate)
             reason = stopping.reason(problem, certificate, state.passes + 1)
         if reason is None:
             solver.step(problem, state, evaluation)
         state.passes += 1
-        yield Pass(problem.block.index, state, certificate, tolerance, reason)
+        at = Pass(at.block, state, certificate, tolerance, reason, time.perf_counter() - start)
+        yield at
+    return at

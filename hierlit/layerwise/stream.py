@@ -48,6 +48,11 @@ class Chunk:
         """Rows times locations."""
         return self.labels[..., 0].numel()
 
+    def n_pairs_without(self, fold: int | None) -> int:
+        """Those of the rows that are not in a fold."""
+        rows = len(self.labels) if fold is None or self.folds is None else int((self.folds != fold).sum())
+        return rows * self.labels.shape[1]
+
 
 class Tile(NamedTuple):
     """Pairs (row, location) of a chunk, in the precision of the weights.
@@ -119,7 +124,8 @@ class StreamCache:
                     passed = by_fold[index] if by_fold else self.net.block(index).weight
                     change = self.change(chunk, self.net.frozen_block(index), passed)
                     chunk.stream = self.net.add_scores(chunk.stream, change)
-                self._chunks[split].append(replace(chunk, stream=self._keep(chunk.stream), labels=self._keep(chunk.labels)))
+                stream, kept = self._keep(chunk.stream), self._keep(chunk.labels)
+                self._chunks[split].append(replace(chunk, stream=stream, labels=kept))
 
     def get(self, split: str, number: int) -> Chunk | None:
         """Chunk number `number` of a split, if there is one."""
@@ -327,3 +333,9 @@ def mapped(tensor: Tensor) -> Tensor:
             "set TMPDIR to another folder, or raise cache_budget_gib",
         ) from error
     return kept.view(tensor.shape).copy_(tensor)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on any device; on a CPU torch tells only by the text of a RuntimeError."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and "allocate memory" in str(error))

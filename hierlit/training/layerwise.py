@@ -97,8 +97,8 @@ class LayerwiseTraining(L.Callback):
             self.check(pl_module, data)
             check_trainer(trainer)
             check_precision(trainer.precision, trainer.strategy.root_device)
-            # of rows; Lightning would take it for a limit on passes
-            self._limit, trainer.limit_train_batches = trainer.limit_train_batches, float(trainer.limit_train_batches > 0)
+            self._limit = trainer.limit_train_batches  # of rows: Lightning would take it for one of passes
+            trainer.limit_train_batches = float(self._limit > 0)
             data.passes = self.passes
 
     def check(self, task: L.LightningModule, data: L.LightningDataModule | None) -> None:
