@@ -22,7 +22,7 @@ RUN = [
     *("--model.n_blocks", "3", "--model.n_features", "100", "--trainer.enable_model_summary", "false"),
 ]
 EXACT = ["--model.solver", "ExactSolver"]
-JOINT = ["--model.solver", "JointSolver", "--model.solver.epochs", "40"]
+JOINT = ["--model.joint.epochs", "40"]
 LOGISTIC = ["--model.loss", "LogisticLoss"]
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 PLAIN = "from hierlit.cli import main; main()"

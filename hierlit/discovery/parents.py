@@ -13,10 +13,9 @@ from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.rows import LabelledRows
 from hierlit.discovery.significance import Floats, above_zero, adjusted
 from hierlit.draws import Draws
-from hierlit.layerwise.adaptive_draw import AdaptiveDraw, agop_diagonals
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw, agop_diagonals, ridge_weights
 from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.problem import BlockProblem
-from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import label_loss
 from hierlit.models.resnet import HierarchicalResNet
@@ -194,9 +193,7 @@ class OneBlock:
         if adaptation is not None:
             adaptation(self.problem)
         self.problem.calibrate()
-        moments = self.problem.moments()
-        path = RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[inputs.dtype])
-        weights = path.weights.to(inputs.dtype)
+        weights = ridge_weights(self.problem)
         errors = self.problem.held_errors(weights)
         self.net.block(0).set_weight(weights[int(errors.after[:, 0].argmin())])
         self.net.n_trained.fill_(1)
