@@ -77,12 +77,12 @@ def train(
         problem = BlockProblem(net.frozen_block(index), rows, loss, penalty, int(net.draw["weight_seed"]), processes)
         if at is None:
             drawn = draw(problem, solver, adaptation, memory)
-            problem, at = (problem, without_gain(problem, stopping)) if drawn is None else (drawn, None)
-            if at is not None:
-                yield at
+            if drawn is None:
+                yield (at := without_gain(problem, stopping))
+            problem, drawn = drawn or problem, None  # the last block's sums and factors go before the next one's come
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, at, start)
-        at, accepted = None, acceptance(problem, last.state.weight)
+        at, accepted, initial = None, acceptance(problem, last.state.weight), float(problem.initial_objective.sum())
         by_fold = None
         if rows.folds is not None:
             by_fold = cross_fit(problem, solver, last.state, stopping) * accepted[:, None]
@@ -90,7 +90,7 @@ def train(
         solver.close(problem, by_fold, memory)
         freeze(problem, last.state.weight * accepted[:, None], by_fold)
         train_rows = train_metrics(rows, robustness)
-        report = make_report(problem, last, accepted, time.perf_counter() - start, train_rows)
+        report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
         memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
         memory["has_no_gain"] = last.reason == NO_GAIN
         report.is_last = is_over(net, memory, stop_when_learned)
@@ -148,9 +148,9 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
 
 
 def make_report(
-    problem: BlockProblem, last: Pass, accepted: Tensor, seconds: float, train: dict[str, Tensor]
+    last: Pass, initial_objective: float, accepted: Tensor, seconds: float, train: dict[str, Tensor]
 ) -> BlockReport:
-    """The report of a block that is frozen, of its last pass."""
+    """The report of a block that is frozen, of its last pass; see `BlockReport`."""
     assert last.certificate is not None and last.reason is not None
     return BlockReport(
         block=last.block + 1,
@@ -162,7 +162,7 @@ def make_report(
         suboptimality=float(last.certificate.suboptimality.sum()),
         accepted=int(accepted.sum()),
         stop_reason=last.reason,
-        initial_objective=float(problem.initial_objective.sum()),
+        initial_objective=initial_objective,
         gradient_tolerance=last.tolerance,
         accepted_labels=accepted.tolist(),
         train=train,
