@@ -18,7 +18,7 @@ from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET, AdaptiveDraw, a
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
 from hierlit.layerwise.stream import StreamCache
 from hierlit.models import HierarchicalResNet, Window1d
-from hierlit.models.random_features import TILE
+from hierlit.models.first_layer import TILE
 from hierlit.training import LayerwiseTask
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"exact": ExactSolver, "gradient": GradientSolver}

@@ -15,7 +15,7 @@ from hierlit.layerwise.moments import SetAsideErrors, add_product, calibrate, le
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import LabelLoss
 from hierlit.models import HierarchicalResNet, Window1d
-from hierlit.models.random_features import TILE
+from hierlit.models.first_layer import TILE
 
 D, N, G, Q = 2, 3, 5, 11
 SIZES = (9, 4, 7)
