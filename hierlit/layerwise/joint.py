@@ -93,8 +93,9 @@ class JointTraining:
                 at = self._pass(problem, memory, stopping)._replace(seconds=time.perf_counter() - start)
                 yield at
             accepted = Acceptance("none")(problem, at.state.weight)
+            before = problem.initial_objective  # while the rows still are before the block
             freeze(problem, at.state.weight * accepted[:, None])
-            report = make_report(problem, at, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
+            report = make_report(at, before, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
             report.is_last, at = index + 1 == len(blocks), None
             yield report
 
