@@ -54,7 +54,8 @@ class Table:
 
 def hide(labels: Tensor, share: float, seed: int = 0) -> Tensor:
     """Labels of which a share is not observed."""
-    return labels * (torch.from_numpy(np.random.default_rng(seed).random(labels.shape)) >= share).to(labels)
+    seen = np.random.default_rng([seed, 1]).random(labels.shape) >= share
+    return labels * torch.from_numpy(seen).to(labels)
 
 
 def xors(n_rows: int = 270, missing: float = 0.0, n_held: int = 54, batch_size: int = 64, seed: int = 0) -> Table:
