@@ -10,6 +10,7 @@ from torch import Tensor
 from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import is_count
 
 FEATURES_PER_TARGET = 32
@@ -66,7 +67,7 @@ class AdaptiveDraw:
         Args:
             problem: The block, whose features are redrawn in place. Its ℓ is replaced by the squared loss.
         """
-        net, features = problem.rows.net, problem.block.features
+        net, features = problem.rows.net, random_features(problem)
         loss = replace(problem.label_loss, margin_loss=SquaredLoss())
         few = replace(problem, label_loss=loss).leading(self.n_pairs)
         for draw in range(self.redraws):
@@ -112,6 +113,14 @@ class AdaptiveDraw:
         return normalised((1 - self.floor) * adapted + self.floor)
 
 
+def random_features(problem: BlockProblem) -> RandomFeatures:
+    """The features of a block, of which the coordinates' weights are known."""
+    features = problem.block.features
+    if not isinstance(features, RandomFeatures):
+        raise TypeError(f"adaptation redraws random features, got {type(features).__name__}")
+    return features
+
+
 def agop_diagonals(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Mean squared gradients of some labels' changes over the rows, by coordinate of a window of [x, scores].
 
@@ -122,7 +131,7 @@ def agop_diagonals(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tens
     Returns:
         The diagonals [T, fan_in] of the average gradient outer products, and the coordinates' mean squares [fan_in].
     """
-    net, features, see = problem.rows.net, problem.block.features, problem.block.windows
+    net, features, see = problem.rows.net, random_features(problem), problem.block.windows
     first_layer = net.split_coordinates(features.weight * features.scale)
     totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
     for chunk in problem.chunks():

@@ -1,16 +1,23 @@
-"""The network: windows, frozen random features and the residual stream. Plain torch, no Lightning."""
+"""The network: windows, frozen features and the residual stream. Plain torch, no Lightning."""
 
-from hierlit.models.features import Features, GaussianFeatures
+from hierlit.models.features import CosineFeatures, Features, GaussianFeatures, RadialFeatures
+from hierlit.models.first_layer import FirstLayer
 from hierlit.models.proximity import Identity, IndexTable, Proximity, Window1d, Window2d
 from hierlit.models.random_features import RandomFeatures
-from hierlit.models.resnet import HierarchicalResNet, ResidualBlock
+from hierlit.models.resnet import Block, HierarchicalResNet, ResidualBlock
 from hierlit.models.tree_windows import TreeWindows
 
 __all__ = [
+    "Block",
+    "CosineFeatures",
+    "Features",
+    "FirstLayer",
+    "GaussianFeatures",
     "HierarchicalResNet",
     "Identity",
     "IndexTable",
     "Proximity",
+    "RadialFeatures",
     "RandomFeatures",
     "ResidualBlock",
     "TreeWindows",

@@ -1,6 +1,5 @@
-"""The frozen first layer of a residual block: W¹, b and the activation."""
+"""Random features: a first layer W¹, b and an activation, and how it is computed and compiled."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -8,7 +7,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from hierlit.models.first_layer import FirstLayer, frozen
 
 # in place where torch can: their argument is always fresh
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -20,18 +21,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "cos": torch.cos_,
 }
-BIASES = ("gaussian", "uniform_phase")
-ALIGNED_ROWS = 16
-"""Rows of a tile come in this multiple, so that every tile starts at an aligned address: products then round alike."""
-ROUNDINGS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "tf32": torch.float32}
-"""What features are computed in by what they are rounded to; TF32 has float32's range, and 10 bits of its fraction."""
-TILE = {"cpu": 2**19, "cuda": 2**28}
-"""Features computed at a time: on a CPU they then stay in its cache between one operation and the next."""
-
-
-def frozen(tensor: Tensor) -> nn.Parameter:
-    """A parameter that is never trained: kept in checkpoints, and not broadcast at every step as a buffer would be."""
-    return nn.Parameter(tensor, requires_grad=False)
 
 
 class CompileError(RuntimeError):
@@ -45,7 +34,7 @@ def rounded_to_tf32(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def tf32_products(allowed: bool) -> Iterator[None]:
-    """Lets CUDA's float32 products inside use TF32 if that is allowed, and those outside no more than before."""
+    """Let CUDA's float32 products inside use TF32 if that is allowed, and those outside no more than before."""
     if not allowed:
         yield
         return
@@ -99,60 +88,28 @@ def run_compiled(*arguments: Any) -> Tensor:
         raise CompileError(f"model.compile must be false where torch.compile fails, got true: {reason}") from error
 
 
-class RandomFeatures(nn.Module):
-    """Random features φ(z) = σ(s·W¹z + b) − μ of windows z, drawn once and never trained.
-
-    β-Xavier (our reading of the paper): W¹ has entries N(0, (1−β²)/fan_in) and b has entries N(0, β²), so that an
-    input of squared norm fan_in gives pre-activations of unit variance. The scale s and the mean μ are ours: they are
-    calibrated on the training rows when the block starts, and kept. All that is made of features, μ among it, has the
-    precision of the weights.
+class RandomFeatures(FirstLayer):
+    """Random features φ(z) − μ = σ(s·W¹z + b) − μ of windows z.
 
     Args:
-        fan_in: Length of a window z.
-        n_features: Number q of features.
-        beta: Share of the pre-activation's standard deviation that comes from the bias, in [0, 1).
-        activation: σ, a key of `ACTIVATIONS`.
-        bias: `gaussian` (β-Xavier) or `uniform_phase` (uniform on [0, 2π), for cosine features; ours).
-        generator: Source of the draw; torch's global one when None.
-
-    Attributes:
-        rounding: A key of `ROUNDINGS`: what the features, or with `tf32` the factors of W¹z, are rounded to; None in
-            full precision. It belongs to a trained network: a W² fitted to the features of one rounding fails on
-            those of another.
-        compiled: Whether torch.compile compiles them.
+        weight: W¹ [q, fan_in].
+        bias: b [q].
+        activation: σ, elementwise; it may work in place.
+        spread: Standard deviation of the entries of W¹, for `redraw`.
+        input_scale: See `GaussianFeatures`.
     """
 
     def __init__(
         self,
-        fan_in: int,
-        n_features: int,
-        beta: float = 0.5,
-        activation: str = "relu",
-        bias: str = "gaussian",
-        generator: torch.Generator | None = None,
+        weight: Tensor,
+        bias: Tensor,
+        activation: Callable[[Tensor], Tensor],
+        spread: float,
+        input_scale: str = "live",
     ) -> None:
-        super().__init__()
-        self.activation, self.spread = ACTIVATIONS[activation], math.sqrt((1 - beta**2) / fan_in)
-        weight = torch.randn(n_features, fan_in, generator=generator) * self.spread
-        if bias == "gaussian":
-            offset = torch.randn(n_features, generator=generator) * beta
-        else:
-            offset = torch.rand(n_features, generator=generator) * 2 * math.pi
-        self.rounding: str | None = None
-        self.compiled = False
-        self.weight = frozen(weight)
-        self.bias = frozen(offset)
-        self.scale = frozen(torch.ones(()))
-        self.mean = frozen(torch.zeros(n_features))
-
-    @property
-    def n_features(self) -> int:
-        return len(self.mean)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What features are computed and kept in."""
-        return self.weight.dtype if self.rounding is None else ROUNDINGS[self.rounding]
+        super().__init__(weight, input_scale)
+        self.bias = frozen(bias)
+        self.activation, self.spread = activation, spread
 
     def preactivations(self, windows: Tensor) -> Tensor:
         """s·W¹z + b [..., q] of windows z [..., fan_in], of `dtype`."""
@@ -161,7 +118,7 @@ class RandomFeatures(nn.Module):
             return preactivations(windows, self.weight, self.scale, self.bias, self.dtype, tf32)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Maps windows [..., fan_in] to centred features [..., q], of `dtype`.
+        """Map windows [..., fan_in] to centred features [..., q], of `dtype`.
 
         Raises:
             CompileError: In one line, if they are to be compiled and cannot be.
@@ -177,18 +134,9 @@ class RandomFeatures(nn.Module):
             at = self.preactivations(windows.detach()).to(self.weight.dtype).requires_grad_()
             return torch.autograd.grad(self.activation(at.clone()).sum(), at)[0]
 
-    def rows_at_once(self) -> int:
-        """Windows whose features fit into one tile; a multiple of `ALIGNED_ROWS`."""
-        rows = TILE.get(self.weight.device.type, TILE["cpu"]) // len(self.weight)
-        return max(ALIGNED_ROWS, rows // ALIGNED_ROWS * ALIGNED_ROWS)
-
-    def tiles(self, windows: Tensor) -> Iterator[Tensor]:
-        """The features of windows [P, fan_in], a tile of rows at a time."""
-        return map(self, torch.split(windows, self.rows_at_once()))
-
     @torch.no_grad()
     def redraw(self, coordinates: Tensor, generator: torch.Generator) -> None:
-        """Draws W¹ again, row i with the standard deviations of the β-Xavier draw times a row of `coordinates` (ours).
+        """Draw W¹ again, row i with the standard deviations of the first draw times a row of `coordinates` (ours).
 
         Args:
             coordinates: Factors [T, fan_in] of the standard deviations; row i of W¹ takes row i mod T.

@@ -1,58 +1,71 @@
 """The paper's network: a residual stream that every block reads through random features and writes scores to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierlit.models.features import Features, GaussianFeatures
+from hierlit.models.first_layer import ROUNDINGS, FirstLayer, frozen, take_shape
 from hierlit.models.proximity import Identity, Proximity, Windows
-from hierlit.models.radial_features import RadialFeatures
-from hierlit.models.random_features import ACTIVATIONS, BIASES, ROUNDINGS, RandomFeatures, frozen
 
-RADIAL = "radial"
 NUMBERS_AT_ONCE = 2**23
 """Features that `staged_scores` computes at a time."""
-INPUT_SCALES = ("fan_in", "live", "rms")
 OUTPUTS = ("split", "orthogonal")
 
 
+class Block(NamedTuple):
+    """Frozen features of windows of the stream: all of a block but the weight that is to be found.
+
+    Attributes:
+        features: Its first layer.
+        windows: The windows that it reads.
+        index: Its number, from 0.
+    """
+
+    features: FirstLayer
+    windows: Windows
+    index: int  # type: ignore[assignment]
+
+
 class ResidualBlock(nn.Module):
-    """One block Γ + W²σ(W¹E_g(Γ) + b): frozen random features, and W² = 0 until the block has been trained.
+    """One block Γ + W²σ(W¹E_g(Γ) + b): frozen features, and W² = 0 until the block has been trained.
 
     `weight` [n, q+1] is the image A = W^D W² of W² in label coordinates, the only part of W² that receives gradient.
     Its last column multiplies a constant feature, which gives back the intercept that centring took away (ours).
+    A state dict may hold another width q.
     """
 
-    def __init__(self, features: RandomFeatures, n_labels: int) -> None:
+    def __init__(self, features: FirstLayer, n_labels: int) -> None:
         super().__init__()
         self.features = features
-        self.weight = frozen(torch.zeros(n_labels, features.weight.shape[0] + 1))
+        self.weight = frozen(torch.zeros(n_labels, features.n_features + 1))
 
     def forward(self, windows: Tensor) -> Tensor:
         """The change of the scores [..., n] that this block makes to windows [..., fan_in]."""
         return self.change(windows, self.weight)
-
-    def set_weight(self, weight):
-        self.weight.copy_(weight)
 
     def change(self, windows: Tensor, weight: Tensor) -> Tensor:
         """The change [..., n] that a weight [n, q+1] in this block's place would make, a tile of rows at a time."""
         changes = [readout(features, weight) for features in self.features.tiles(windows.flatten(0, -2))]
         return torch.cat(changes).view(*windows.shape[:-1], len(weight))
 
+    def set_weight(self, weight: Tensor) -> None:
+        """Put a weight [n, q+1] in this block's place, also of another width q."""
+        self.weight.data = weight.detach().to(self.weight, copy=True, memory_format=torch.contiguous_format)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        if isinstance(loaded := state_dict.get(f"{prefix}weight"), Tensor) and loaded.dim() == 2:
+            take_shape(self.weight, loaded, (len(self.weight), loaded.shape[1]))
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
 
 def readout(features: Tensor, weight: Tensor) -> Tensor:
     """Scores [..., n] of features [..., q] under a weight [n, q+1] whose last column is the intercept; in its dtype."""
     return F.linear(features.to(weight.dtype), weight[:, :-1], weight[:, -1])
-
-
-class Block(NamedTuple):
-    features: RandomFeatures
-    windows: Windows
-    index: int
 
 
 class HierarchicalResNet(nn.Module):
@@ -64,12 +77,8 @@ class HierarchicalResNet(nn.Module):
         n_locations: Locations |G| of an example.
         proximity: The windows E_g; each location sees itself alone when None.
         n_blocks: Number D−1 of residual blocks.
-        n_features: Random features q per block.
-        beta: β of the β-Xavier draw, in [0, 1).
-        activation: One of relu, gelu, tanh, erf, sigmoid, softplus, cos; or radial, for `RadialFeatures`.
-        input_scale: What gives a window squared norm fan_in: `fan_in` leaves it alone (the letter), `live` counts the
-            coordinates that vary, `rms` measures it; the last two are calibrated when a block starts (ours).
-        bias: `gaussian` or `uniform_phase`.
+        n_features: Features q per block.
+        features: How the blocks' first layers are made; `GaussianFeatures`, the paper's, when None.
         output: `split` keeps the stream as [x, scores]; `orthogonal` stores it rotated by a random orthogonal matrix
             whose last n rows are W^D. With Gaussian W¹ the two are equal in distribution.
         weight_seed: Seed of every frozen draw.
@@ -86,7 +95,7 @@ class HierarchicalResNet(nn.Module):
         proximity: Proximity | None = None,
         n_blocks: int = 10,
         n_features: int = 500,
-        features=None,
+        features: Features | None = None,
         output: str = "split",
         weight_seed: int = 0,
     ) -> None:
@@ -96,17 +105,15 @@ class HierarchicalResNet(nn.Module):
         problems = [
             f"{name} must be a positive integer, got {size}" for name, size in sizes.items() if not is_count(size)
         ]
-        from hierlit.models.features import GaussianFeatures
-        features = features or GaussianFeatures()
-        choices = {"output": (output, OUTPUTS)}
-        for name, (value, valid) in choices.items():
-            if value not in valid:
-                problems.append(f"{name} must be one of {', '.join(valid)}, got {value!r}")
+        self.first_layers = features or GaussianFeatures()
+        if output not in OUTPUTS:
+            problems.append(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
+        elif self.first_layers.reads_channels and output != "split":
+            problems.append(f"output must be split with {type(self.first_layers).__name__}, got {output!r}")
         if problems:
             raise ValueError("; ".join(problems))
         self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
-        self.first_layers = features
-        self.draw = {"features": repr(features), "weight_seed": weight_seed}
+        self.draw: dict[str, int | str] = {"features": repr(self.first_layers), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()
         self.windows = Windows(self.proximity.table(n_locations))
         generator = torch.Generator().manual_seed(weight_seed)
@@ -114,9 +121,10 @@ class HierarchicalResNet(nn.Module):
         self.rotation: nn.Parameter | None = None
         if output == "orthogonal":
             self.rotation = frozen(torch.linalg.qr(torch.randn(width, width, generator=generator))[0])
-        fan_in = self.windows.size * width
-
-        self.blocks = nn.ModuleList(ResidualBlock(features.first_layer(fan_in, n_features, generator), n_labels) for _ in range(n_blocks))
+        first_layers = (
+            self.first_layers.first_layer(self.windows.size * width, n_features, generator) for _ in range(n_blocks)
+        )
+        self.blocks = nn.ModuleList(ResidualBlock(first_layer, n_labels) for first_layer in first_layers)
         self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
         self.n_trained: Tensor
 
@@ -129,7 +137,7 @@ class HierarchicalResNet(nn.Module):
             "n_locations": self.n_locations,
             "window": self.windows.size,
             "n_blocks": len(self.blocks),
-            "n_features": self.block(0).features.weight.shape[0],
+            "n_features": self.block(0).features.n_features,
             "features": self.first_layers.kind,
             "output": "split" if self.rotation is None else "orthogonal",
         }
@@ -140,11 +148,12 @@ class HierarchicalResNet(nn.Module):
         return block
 
     def frozen_block(self, index: int) -> Block:
+        """Block number `index`, from 0, without its weight."""
         return Block(self.block(index).features, self.windows, index)
 
     @property
     def rounding(self) -> str | None:
-        """What the features of all blocks are rounded to; see `RandomFeatures`. It travels with trained weights.
+        """What the features of all blocks are rounded to; see `FirstLayer`. It travels with trained weights.
 
         Raises:
             ValueError: If it is set to something else than None, bfloat16, float16 or tf32.
@@ -159,7 +168,7 @@ class HierarchicalResNet(nn.Module):
             self.block(index).features.rounding = rounding
 
     def compile_features(self, compiled: bool = True) -> None:
-        """Has the features of all blocks computed by one function that torch.compile makes when it is first needed."""
+        """Have the features of all blocks computed by one function that torch.compile makes when it is first needed."""
         for index in range(len(self.blocks)):
             self.block(index).features.compiled = compiled
 
@@ -198,7 +207,7 @@ class HierarchicalResNet(nn.Module):
         return (weight.view(len(weight), self.windows.size, -1) @ self.rotation).flatten(1)
 
     def features(self, stream: Tensor, index: int) -> Tensor:
-        """Random features [B, |G|, q] that block `index` computes of a stream [B, |G|, d+n]."""
+        """Features [B, |G|, q] that block `index` computes of a stream [B, |G|, d+n]."""
         features: Tensor = self.block(index).features(self.windows(stream))
         return features
 

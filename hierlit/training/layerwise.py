@@ -16,6 +16,7 @@ from hierlit.layerwise.algorithm import Event, is_over, train
 from hierlit.layerwise.folds import Folds
 from hierlit.layerwise.processes import Processes
 from hierlit.layerwise.stopping import Stopping
+from hierlit.models import RandomFeatures
 from hierlit.training.precision import check_precision
 from hierlit.training.signals import end_on_sigterm
 from hierlit.training.task import LayerwiseTask
@@ -126,6 +127,8 @@ class LayerwiseTraining(L.Callback):
             problems.append(f"acceptance {rule!r} {needed}")
         if task.adaptation is not None and not has_held:
             problems.append("adaptation needs acceptance_fraction above 0 in the data, got 0; or leave it out")
+        if task.adaptation is not None and not isinstance(task.net.block(0).features, RandomFeatures):
+            problems.append(f"adaptation redraws random features, got {task.net.first_layers}: leave it out")
         if task.adaptation is not None and task.joint is not None:
             problems.append(
                 "adaptation redraws a block after those before it are trained: leave it out of joint training"

@@ -5,6 +5,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from torch import nn
 
+from hierlit.models import HierarchicalResNet
+
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 CUDA_PRECISIONS = (*PRECISIONS, "16-mixed")
 SHORT = {"None": "32-true", "32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
@@ -23,6 +25,18 @@ def rounding_of(precision: str | int | None, tf32: bool) -> str | None:
     """What features are rounded to in a run of this precision, as `HierarchicalResNet.rounding` names it."""
     name = SHORT.get(str(precision), str(precision))
     return ROUNDED.get(name, "tf32" if tf32 and name == "32-true" else None)
+
+
+def set_rounding(net: HierarchicalResNet, rounding: str | None, is_trained: bool) -> None:
+    """Set what a network's features are rounded to.
+
+    Raises:
+        ValueError: If some of it is trained already, on features of another rounding.
+    """
+    if rounding != net.rounding and is_trained:
+        kinds = f"features rounded to {net.rounding}, got {rounding} (None is full precision)"
+        raise ValueError(f"trainer.precision and model.tf32 must be those of the blocks trained so far: {kinds}")
+    net.rounding = rounding
 
 
 def matmul_precision() -> str:

@@ -1,12 +1,20 @@
 """What a checkpoint says about the run it was saved in, made exact: where it was, its last pass, its config."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.utilities import rank_zero_warn
+
+from hierlit.files.digests import KEY, damage
 from hierlit.layerwise.solve import Pass
 from hierlit.layerwise.solvers import Certificate, State
 from hierlit.models import HierarchicalResNet
+
+if TYPE_CHECKING:
+    from hierlit.training.task import LayerwiseTask
 
 HARMLESS_KEYS = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches ", "model.n_blocks ")
 """Beginnings of changes of a config that leave the block under way as it is: it is drawn from seeds of its own."""
@@ -44,6 +52,42 @@ def from_plain(kept: Mapping[str, Any]) -> Pass:
     """The inverse of `as_plain`."""
     certificate = None if kept["certificate"] is None else Certificate(**kept["certificate"])
     return Pass(**{**kept, "state": State(**kept["state"]), "certificate": certificate})
+
+
+def save_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
+    """Add to a checkpoint what a run of a task needs to resume, beside the network's tensors."""
+    checkpoint["sizes"], checkpoint["config"] = task.net.sizes | task.net.draw, task.config
+    checkpoint["rounding"], checkpoint["memory"] = task.net.rounding, task.memory
+    if task.last is not None:
+        checkpoint["pass"] = as_plain(task.last)
+    settle(checkpoint["loops"]["fit_loop"], task.block, 0 if task.last is None else task.last.state.passes)
+
+
+def restore_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
+    """Take a task to where a checkpoint was saved; a block under way starts anew if values that decide it have changed.
+
+    Raises:
+        ValueError: If a tensor is not as it was saved, or a size is not the checkpoint's; one line names them.
+    """
+    if "sizes" not in checkpoint:
+        raise ValueError("the checkpoint is not one of a LayerwiseTask")
+    if KEY in checkpoint and (problem := damage(checkpoint, "state_dict")):
+        raise ValueError(f"the checkpoint is damaged: {problem}")
+    net, state = task.net, checkpoint["state_dict"]
+    check_sizes(net, checkpoint["sizes"], may_be_deeper=task.joint is None)
+    for name, drawn in task.state_dict().items() if checkpoint["sizes"]["n_blocks"] < len(net.blocks) else ():
+        state.setdefault(name, drawn)
+    task.origin, net.rounding = repr(checkpoint.get(KEY)), checkpoint.get("rounding")
+    net.n_trained.copy_(state["net.n_trained"])
+    kept, task.memory = checkpoint.get("pass"), checkpoint["memory"]
+    task.last = None if kept is None else from_plain(kept)
+    changes = config_changes(checkpoint.get("config", {}), task.config)
+    if changes:
+        rank_zero_warn(f"values that differ from the checkpoint's: {', '.join(changes)}")
+    if task.last is not None and any(decides_weights(change) for change in changes):
+        rank_zero_warn(f"block {task.block + 1}, which was under way, starts anew with them")
+        task.last = None
+        settle(checkpoint["loops"]["fit_loop"], task.block, 0)
 
 
 def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper: bool) -> None:

@@ -8,14 +8,12 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from hierlit.data.base import Batch
 from hierlit.files.checkpoints import CheckpointFiles
-from hierlit.files.digests import KEY, damage
 from hierlit.files.weights import load_weights
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.algorithm import Event
@@ -28,8 +26,8 @@ from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import label_loss
 from hierlit.metrics import AveragePrecision, MarginHistogram, compute, label_metrics
 from hierlit.models import Features, HierarchicalResNet, Proximity
-from hierlit.training.precision import keep_precision, rounding_of
-from hierlit.training.resume import as_plain, check_sizes, config_changes, decides_weights, from_plain, settle
+from hierlit.training.precision import keep_precision, rounding_of, set_rounding
+from hierlit.training.resume import restore_place, save_place
 
 
 class LayerwiseTask(L.LightningModule):
@@ -179,11 +177,7 @@ class LayerwiseTask(L.LightningModule):
         Raises:
             ValueError: If blocks have been trained on features of another rounding.
         """
-        before, rounding = self.net.rounding, rounding_of(precision, self.hparams["tf32"])
-        if rounding != before and (self.block or self.last):
-            kinds = f"features rounded to {before}, got {rounding} (None is full precision)"
-            raise ValueError(f"trainer.precision and model.tf32 must be those of the blocks trained so far: {kinds}")
-        self.net.rounding = rounding
+        set_rounding(self.net, rounding_of(precision, self.hparams["tf32"]), bool(self.block or self.last))
 
     def configure_optimizers(self) -> Optimizer:
         """An optimizer that does nothing."""
@@ -260,11 +254,7 @@ class LayerwiseTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the network's sizes and draw, the last pass as it is, and where the run was."""
-        checkpoint["sizes"], checkpoint["config"] = self.net.sizes | self.net.draw, self.config
-        checkpoint["rounding"], checkpoint["memory"] = self.net.rounding, self.memory
-        if self.last is not None:
-            checkpoint["pass"] = as_plain(self.last)
-        settle(checkpoint["loops"]["fit_loop"], self.block, 0 if self.last is None else self.last.state.passes)
+        save_place(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that is damaged or of another network; one of fewer blocks is resumed.
@@ -272,23 +262,4 @@ class LayerwiseTask(L.LightningModule):
         Raises:
             ValueError: If a tensor is not as it was saved, or a size is not the checkpoint's; one line names them.
         """
-        if "sizes" not in checkpoint:
-            raise ValueError("the checkpoint is not one of a LayerwiseTask")
-        if KEY in checkpoint and (problem := damage(checkpoint, "state_dict")):
-            raise ValueError(f"the checkpoint is damaged: {problem}")
-        check_sizes(self.net, checkpoint["sizes"], may_be_deeper=self.joint is None)
-        state = checkpoint["state_dict"]
-        for name, drawn in self.state_dict().items() if checkpoint["sizes"]["n_blocks"] < len(self.net.blocks) else ():
-            state.setdefault(name, drawn)
-        self.origin = repr(checkpoint.get(KEY))
-        self.net.rounding = checkpoint.get("rounding")
-        self.net.n_trained.copy_(state["net.n_trained"])
-        self.memory, kept = checkpoint["memory"], checkpoint.get("pass")
-        self.last = None if kept is None else from_plain(kept)
-        changes = config_changes(checkpoint.get("config", {}), self.config)
-        if changes:
-            rank_zero_warn(f"values that differ from the checkpoint's: {', '.join(changes)}")
-        if self.last is not None and any(decides_weights(change) for change in changes):
-            rank_zero_warn(f"block {self.block + 1}, which was under way, starts anew with them")
-            self.last = None
-            settle(checkpoint["loops"]["fit_loop"], self.block, 0)
+        restore_place(self, checkpoint)

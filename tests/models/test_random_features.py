@@ -6,8 +6,9 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from hierlit.models import RandomFeatures
-from hierlit.models.random_features import ACTIVATIONS, TILE, rounded_to_tf32
+from hierlit.models import CosineFeatures, Features, GaussianFeatures, RandomFeatures
+from hierlit.models.first_layer import TILE
+from hierlit.models.random_features import ACTIVATIONS, rounded_to_tf32
 
 N_FEATURES, FAN_IN = 20_000, 10
 REFERENCES = {
@@ -30,8 +31,11 @@ SLOPES = {
 }
 
 
-def draw(seed: int = 0, fan_in: int = FAN_IN, n_features: int = N_FEATURES, **arguments: object) -> RandomFeatures:
-    return RandomFeatures(fan_in, n_features, generator=torch.Generator().manual_seed(seed), **arguments)
+def draw(
+    seed: int = 0, fan_in: int = FAN_IN, n_features: int = N_FEATURES, features: Features | None = None, **arguments
+) -> RandomFeatures:
+    features = features or GaussianFeatures(**arguments)
+    return features.first_layer(fan_in, n_features, torch.Generator().manual_seed(seed))
 
 
 def assert_centred_normal(sample: Tensor, variance: float) -> None:
@@ -67,7 +71,7 @@ def test_an_input_of_squared_norm_fan_in_has_unit_variance_pre_activations(beta:
 
 
 def test_uniform_phases_are_uniform_on_the_circle_and_leave_the_weights_alone() -> None:
-    features = draw(bias="uniform_phase", activation="cos", beta=0.5)
+    features = draw(features=CosineFeatures(0.5))
     assert float(features.bias.min()) >= 0
     assert float(features.bias.max()) < 2 * math.pi
     assert stats.kstest(features.bias.numpy() / (2 * math.pi), stats.uniform.cdf).pvalue > 1e-4
@@ -76,7 +80,7 @@ def test_uniform_phases_are_uniform_on_the_circle_and_leave_the_weights_alone() 
 
 def test_cosine_features_with_uniform_phases_have_the_gaussian_kernel() -> None:
     x, y = torch.linspace(-1, 1, FAN_IN), torch.linspace(1, -0.5, FAN_IN).square()
-    products = 2 * torch.prod(draw(bias="uniform_phase", activation="cos", beta=0.5)(torch.stack([x, y])), dim=0)
+    products = 2 * torch.prod(draw(features=CosineFeatures(0.5))(torch.stack([x, y])), dim=0)
     kernel = math.exp(-(1 - 0.5**2) / FAN_IN * float((x - y).square().sum()) / 2)
     assert float(products.mean()) == pytest.approx(kernel, abs=5 * float(products.std()) / math.sqrt(N_FEATURES))
 

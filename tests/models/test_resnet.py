@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hierlit.models import HierarchicalResNet, Identity, Proximity, Window1d
+from hierlit.models import (
+    Features,
+    GaussianFeatures,
+    HierarchicalResNet,
+    Identity,
+    Proximity,
+    RadialFeatures,
+    Window1d,
+)
 
 CASES = [(Identity(), 1), (Window1d(3), 5), (Window1d(3, periodic=False), 4)]
 every_window = pytest.mark.parametrize(("proximity", "n_locations"), CASES, ids=repr)
@@ -87,7 +95,7 @@ def test_inputs_stay_readable_after_every_block(proximity: Proximity, n_location
 def test_the_forward_pass_is_the_residual_network_of_the_paper(
     proximity: Proximity, n_locations: int, output: str
 ) -> None:
-    net = trained(network(output, proximity, n_locations, activation="tanh")).double()
+    net = trained(network(output, proximity, n_locations, features=GaussianFeatures(activation="tanh"))).double()
     inputs = normal(6, n_locations, D).double()
     final = net.output_weight.double().numpy()
     first = np.eye(D + N)[:D] if net.rotation is None else net.rotation[:D].numpy()
@@ -132,12 +140,11 @@ def test_no_parameter_of_the_network_is_trainable() -> None:
         ({"n_blocks": 0}, "n_blocks must be a positive integer, got 0"),
         ({"n_blocks": 2.5}, "n_blocks must be a positive integer, got 2.5"),
         ({"n_features": 0}, "n_features must be a positive integer, got 0"),
-        ({"beta": 1}, "beta must be in [0, 1), got 1"),
-        ({"beta": float("nan")}, "beta must be in [0, 1), got nan"),
-        ({"activation": "swish"}, "one of relu, gelu, tanh, erf, sigmoid, softplus, cos, radial, got 'swish'"),
-        ({"input_scale": "std"}, "input_scale must be one of fan_in, live, rms, got 'std'"),
-        ({"bias": "none"}, "bias must be one of gaussian, uniform_phase, got 'none'"),
         ({"output": "rotated"}, "output must be one of split, orthogonal, got 'rotated'"),
+        (
+            {"output": "orthogonal", "features": RadialFeatures()},
+            "output must be split with RadialFeatures, got 'orthogonal'",
+        ),
     ],
 )
 def test_an_argument_out_of_range_is_named_with_its_value_and_the_choices(
@@ -149,5 +156,54 @@ def test_an_argument_out_of_range_is_named_with_its_value_and_the_choices(
 
 
 def test_all_arguments_out_of_range_are_named_at_once() -> None:
-    with pytest.raises(ValueError, match=r"n_features.*; beta.*; output"):
-        HierarchicalResNet(2, 2, n_features=0, beta=2, output="rotated")
+    with pytest.raises(ValueError, match=r"n_features.*; output"):
+        HierarchicalResNet(2, 2, n_features=0, output="rotated")
+
+
+def test_sizes_and_draw_say_what_the_features_are() -> None:
+    net = network(features=GaussianFeatures(0.3, "tanh"), weight_seed=4)
+    assert (net.sizes["features"], net.sizes["n_features"]) == ("tanh", 11)
+    drawn = "GaussianFeatures(beta=0.3, activation='tanh', bias='gaussian', input_scale='live')"
+    assert net.draw == {"features": drawn, "weight_seed": 4}
+    assert network().first_layers == GaussianFeatures()
+
+
+@both_outputs
+@every_window
+def test_a_frozen_block_has_the_features_and_windows_of_the_network(
+    proximity: Proximity, n_locations: int, output: str
+) -> None:
+    net, stream = network(output, proximity, n_locations), normal(6, n_locations, D + N)
+    features, windows, index = net.frozen_block(1)
+    assert index == 1
+    assert torch.equal(features(windows(stream)), net.features(stream, 1))
+
+
+def test_a_blocks_weight_can_be_of_another_width() -> None:
+    block = network().block(0)
+    parameter, weight = block.weight, normal(N, 21).double()
+    for width in (12, 21, 5):
+        block.set_weight(weight[:, :width])
+        assert block.weight is parameter and block.weight.is_contiguous() and not block.weight.requires_grad
+        assert torch.equal(block.weight, weight[:, :width].float())
+    weight.zero_()
+    assert block.weight.any()
+
+
+@pytest.mark.parametrize("features", [GaussianFeatures(), RadialFeatures()], ids=repr)
+@pytest.mark.parametrize("width", [4, 29])
+def test_a_network_loads_blocks_of_another_width(features: Features, width: int) -> None:
+    net, inputs = trained(network(features=features)), normal(6, 1, D)
+    other = trained(network(features=features, n_features=width, weight_seed=1))
+    assert net.block(1).features.n_features == 11
+    net.load_state_dict(other.state_dict())
+    assert net.block(1).features.n_features == width
+    assert torch.equal(net(inputs), other(inputs))
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_a_network_loads_no_blocks_of_other_windows_or_labels() -> None:
+    net = network()
+    for other in (HierarchicalResNet(D + 1, N, n_blocks=3, n_features=5), HierarchicalResNet(D, N + 1, n_blocks=3)):
+        with pytest.raises(RuntimeError, match="size mismatch for blocks"):
+            net.load_state_dict(other.state_dict())

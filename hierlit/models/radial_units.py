@@ -1,10 +1,12 @@
 """A block's first layer of radial units, one around each of some training rows (ours)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hierlit.models.random_features import RandomFeatures, frozen
+from hierlit.models.first_layer import FirstLayer, frozen
 
 
 def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
@@ -21,13 +23,12 @@ def profile(distances: Tensor, power: Tensor | float) -> Tensor:
     return distances.div_(-2).exp_() if power == 2 else distances.sqrt_().neg_().exp_()
 
 
-class RadialFeatures(RandomFeatures):
-    """Features φ_i(z) = exp(−r^p / p) − μ_i, r = s‖c ∘ (z − w_i)‖, of windows z; frozen as the paper's are.
+class RadialUnits(FirstLayer):
+    """Features φ_i(z) − μ_i = exp(−r^p / p) − μ_i, r = s‖c ∘ (z − w_i)‖, of windows z.
 
     The units w_i are windows of training rows, so that q of them are a kernel machine: as good as ever so many random
     features of that kernel, where these approach it with an error of 1/√q. Nothing is drawn before the rows are known:
-    `CrossFittedSolver` fills all of this in when a block starts. They are computed in the precision of the weights, and
-    not compiled.
+    `CrossFittedSolver` fills all of this in when a block starts.
 
     Args:
         fan_in: Length of a window z.
@@ -41,25 +42,18 @@ class RadialFeatures(RandomFeatures):
     """
 
     def __init__(self, fan_in: int, n_features: int) -> None:
-        super().__init__(fan_in, 1)
+        super().__init__(torch.zeros(n_features, fan_in), "fan_in")
         self.n_used = n_features
-        self.weight = frozen(torch.zeros(n_features, fan_in))
-        self.mean = frozen(torch.zeros(n_features))
         self.coordinates = frozen(torch.ones(fan_in))
         self.power = frozen(torch.full((), 2.0))
-        del self.bias
 
-    def preactivations(self, windows: Tensor) -> Tensor:
-        """−r² [..., n_used] of windows z [..., fan_in]."""
-        windows = windows.to(self.weight) * self.coordinates
-        squared = squared_distances(windows.flatten(0, -2), self.weight[: self.n_used] * self.coordinates)
-        return squared.view(*windows.shape[:-1], self.n_used) * -self.scale.square()
+    def uncentred(self, windows: Tensor) -> Tensor:
+        """exp(−r^p / p) [..., q] of windows z [..., fan_in], zero for units out of use."""
+        read = (windows * self.coordinates).flatten(0, -2)
+        squared = squared_distances(read, self.weight[: self.n_used] * self.coordinates) * self.scale.square()
+        used = profile(squared, self.power).view(*windows.shape[:-1], self.n_used)
+        return F.pad(used, (0, self.n_features - self.n_used))
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Maps windows [..., fan_in] to centred features [..., q], of `dtype`."""
-        used = profile(-self.preactivations(windows), self.power) - self.mean[: self.n_used]
-        return F.pad(used, (0, len(self.weight) - self.n_used)).to(self.dtype)
-
-    def slopes(self, windows: Tensor) -> Tensor:
-        """Not defined: a unit's slope is no multiple of its weight."""
-        raise NotImplementedError("radial features have no slopes for an adaptive draw")
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.n_used = self.n_features

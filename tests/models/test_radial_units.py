@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from hierlit.models.radial_features import RadialFeatures
+from hierlit.models.radial_units import RadialUnits
 
 
-def drawn(power: float) -> RadialFeatures:
-    features, generator = RadialFeatures(5, 7), torch.Generator().manual_seed(0)
+def drawn(power: float) -> RadialUnits:
+    features, generator = RadialUnits(5, 7), torch.Generator().manual_seed(0)
     features.weight.copy_(torch.randn(7, 5, generator=generator))
     features.mean.copy_(torch.rand(7, generator=generator))
     features.coordinates.copy_(torch.tensor([1.0, 0.0, 1.0, 2.0, 0.0]))
@@ -37,9 +37,17 @@ def test_a_unit_at_its_own_place_is_1() -> None:
     torch.testing.assert_close((features(features.weight) + features.mean).diagonal(), torch.ones(7))
 
 
-def test_rounding_and_slopes() -> None:
+def test_units_out_of_use_are_zero_until_all_are_loaded() -> None:
+    features, windows = drawn(2.0), torch.ones(3, 5)
+    whole = features(windows)
+    features.mean[4:], features.n_used = 0, 4
+    assert torch.equal(features(windows)[:, :4], whole[:, :4])
+    assert not features(windows)[:, 4:].any()
+    features.load_state_dict(drawn(2.0).state_dict())
+    assert torch.equal(features(windows), whole)
+
+
+def test_features_are_rounded() -> None:
     features = drawn(2.0)
     features.rounding = "bfloat16"
     assert features(torch.ones(2, 5)).dtype == torch.bfloat16
-    with pytest.raises(NotImplementedError, match="no slopes"):
-        features.slopes(torch.ones(2, 5))
