@@ -1,6 +1,6 @@
 """Problems of plain tensors: tables of rows, networks, their streams, and blocks trained on them without a Trainer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -186,12 +186,17 @@ def pairs(net: HierarchicalResNet, table: Table, index: int, split: str = "fit")
     return features, scores, labels
 
 
-def features_of(net: HierarchicalResNet, at: Array, index: int) -> Array:
-    """A block's ReLU features with a last constant one [m, |G|, q+1] of the stream [x, scores], in NumPy."""
+def relu(at: Array) -> Array:
+    """max(0, z)."""
+    return np.maximum(at, 0)
+
+
+def features_of(net: HierarchicalResNet, at: Array, index: int, activation: Callable[[Array], Array] = relu) -> Array:
+    """A block's features with a last constant one [m, |G|, q+1] of a stream [m, |G|, d+n], in NumPy."""
     windows = at[:, net.windows.table.numpy()].reshape(*at.shape[:2], -1)
     drawn = net.block(index).features
     weight, bias, scale, mean = (part.double().numpy() for part in (drawn.weight, drawn.bias, drawn.scale, drawn.mean))
-    features = np.maximum(scale * windows @ weight.T + bias, 0) - mean
+    features = activation(scale * windows @ weight.T + bias) - mean
     return np.concatenate([features, np.ones((*features.shape[:2], 1))], 2)
 
 
