@@ -1,6 +1,7 @@
 """Runs of the command line as processes of their own, and what is compared of them."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -22,10 +23,16 @@ RUN = [
     *("--model.n_blocks", "3", "--model.n_features", "100", "--trainer.enable_model_summary", "false"),
 ]
 EXACT = ["--model.solver", "ExactSolver"]
-JOINT = ["--model.solver", "JointSolver", "--model.solver.epochs", "40"]
+JOINT = ["--model.joint.epochs", "40", "--layerwise.acceptance", "none"]
 LOGISTIC = ["--model.loss", "LogisticLoss"]
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 PLAIN = "from hierlit.cli import main; main()"
+
+
+def fault(name: str, **arguments: object) -> list[str]:
+    """The arguments that add a callback of `faults` to a run."""
+    callback = {"class_path": f"faults.{name}", "init_args": arguments}
+    return ["--trainer.callbacks+", json.dumps(callback)]
 
 
 def start(folder: Path, *args: str, code: str = PLAIN, **environment: str) -> subprocess.Popen[str]:
@@ -33,7 +40,8 @@ def start(folder: Path, *args: str, code: str = PLAIN, **environment: str) -> su
     script = folder / "run_hierlit.py"
     folder.mkdir(exist_ok=True, parents=True)
     script.write_text(code)
-    given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **environment}
     pipe = subprocess.PIPE
     command = [sys.executable, str(script), *args]
     return subprocess.Popen(command, cwd=folder, env=given, stdout=pipe, stderr=subprocess.STDOUT, text=True)

@@ -82,16 +82,15 @@ def train(
                 yield at
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, at, start)
-        at, accepted = None, acceptance(problem, last.state.weight)
+        at, accepted, initial = None, acceptance(problem, last.state.weight), float(problem.initial_objective.sum())
         by_fold = None
         if rows.folds is not None:
             by_fold = cross_fit(problem, solver, last.state, stopping) * accepted[:, None]
             memory["by_fold"] = [*memory.get("by_fold", []), by_fold]
         solver.close(problem, by_fold, memory)
-        before = problem.initial_objective  # while the rows still are before the block
         freeze(problem, last.state.weight * accepted[:, None], by_fold)
         train_rows = train_metrics(rows, robustness)
-        report = make_report(last, before, accepted, time.perf_counter() - start, train_rows)
+        report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
         memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
         memory["has_no_gain"] = last.reason == NO_GAIN
         report.is_last = is_over(net, memory, stop_when_learned)
@@ -148,8 +147,10 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
     net.n_trained += 1
 
 
-def make_report(last: Pass, before: Tensor, accepted: Tensor, seconds: float, train: dict[str, Tensor]) -> BlockReport:
-    """The report of a block that is frozen: of its last pass, and of F_k before it, [n]."""
+def make_report(
+    last: Pass, initial_objective: float, accepted: Tensor, seconds: float, train: dict[str, Tensor]
+) -> BlockReport:
+    """The report of a block that is frozen, of its last pass; see `BlockReport`."""
     assert last.certificate is not None and last.reason is not None
     return BlockReport(
         block=last.block + 1,
@@ -161,7 +162,7 @@ def make_report(last: Pass, before: Tensor, accepted: Tensor, seconds: float, tr
         suboptimality=float(last.certificate.suboptimality.sum()),
         accepted=int(accepted.sum()),
         stop_reason=last.reason,
-        initial_objective=float(before.sum()),
+        initial_objective=initial_objective,
         gradient_tolerance=last.tolerance,
         accepted_labels=accepted.tolist(),
         train=train,

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.algorithm import Event, freeze, make_report, train_metrics
 from hierlit.layerwise.problem import BlockProblem, Evaluation
 from hierlit.layerwise.processes import ALONE, Processes
@@ -92,10 +91,10 @@ class JointTraining:
             if at is None:
                 at = self._pass(problem, memory, stopping)._replace(seconds=time.perf_counter() - start)
                 yield at
-            accepted = Acceptance("none")(problem, at.state.weight)
-            before = problem.initial_objective  # while the rows still are before the block
-            freeze(problem, at.state.weight * accepted[:, None])
-            report = make_report(at, before, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
+            accepted = torch.ones(problem.n_labels, dtype=torch.bool, device=penalty.device)
+            initial = float(problem.initial_objective.sum())
+            freeze(problem, at.state.weight)
+            report = make_report(at, initial, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
             report.is_last, at = index + 1 == len(blocks), None
             yield report
 

@@ -15,6 +15,7 @@ from processes import (
     TWO,
     assert_same_run,
     checkpoints,
+    fault,
     kill_when,
     leftovers,
     log_of,
@@ -33,59 +34,9 @@ SOLVERS = {
     "joint": JOINT,
     "double": ["--trainer.precision", "64-true"],
 }
-ONE_THREAD = "import torch; torch.set_num_threads(1)\n"
-AT_BATCH = (
-    ONE_THREAD
-    + """
-import os, signal
-from hierlit.training import LayerwiseTask
-from hierlit.cli import main
-step, seen = LayerwiseTask.training_step, [0]
-def training_step(self, batch, batch_idx):
-    step(self, batch, batch_idx)
-    seen[0] += 1
-    of_this_rank = self.trainer.global_rank == int(os.environ.get("KILL_RANK", 0))
-    if of_this_rank and seen[0] == int(os.environ.get("KILL_AT", -1)):
-        os.kill(os.getpid(), int(os.environ["KILL_WITH"]))
-LayerwiseTask.training_step = training_step
-main()
-"""
-)
-AT_TRANSITION = (
-    ONE_THREAD
-    + """
-import os, signal
-from hierlit.watching import Staircase
-from hierlit.cli import main
-tell, seen = Staircase._tell, [0]
-def killed(self, trainer):
-    tell(self, trainer)
-    seen[0] += 1
-    if seen[0] == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-Staircase._tell = killed
-main()
-"""
-)
-AT_FILLING = (
-    ONE_THREAD
-    + """
-import os, signal, time
-from hierlit.training import LayerwiseTraining
-from hierlit.cli import main
-fill = LayerwiseTraining._fill_streams
-def killed(self, trainer, task):
-    fill(self, trainer, task)
-    if trainer.global_rank == int(os.environ["KILL_RANK"]):
-        os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(0.5)
-LayerwiseTraining._fill_streams = killed
-main()
-"""
-)
-AT_WRITE = (
-    ONE_THREAD
-    + """
+CROSS_FITTED = [*EXACT, *LOGISTIC, "--layerwise.folds", "3"]
+SOLVERS["cross-fitted"] = CROSS_FITTED
+AT_WRITE = """
 import os, signal
 from hierlit.cli import main
 replace, seen = os.replace, [0]
@@ -98,7 +49,8 @@ def killed(source, target):
 os.replace = killed
 main()
 """
-)
+AIMED = {"gradient": 143, "exact": 30, "joint": 17, "cross-fitted": 4}
+"""A pass within block 2 or 3, of blocks whose passes are known; within the joint epochs."""
 
 
 @pytest.fixture(scope="module")
@@ -110,47 +62,47 @@ def whole(root: Path, solver: str, *ranks: str) -> Path:
     """An undisturbed run, made once."""
     folder = root / f"whole-{solver}-{len(ranks)}"
     if not folder.exists():
-        run(folder, *RUN, *SOLVERS[solver], *ranks, code=AT_BATCH)
+        run(folder, *RUN, *SOLVERS[solver], *ranks)
     return folder
 
 
 @pytest.mark.parametrize(
-    "solver", [pytest.param(name, marks=[] if name == "exact" else pytest.mark.slow) for name in SOLVERS]
+    "solver",
+    [pytest.param(name, marks=[] if name in ("exact", "cross-fitted") else pytest.mark.slow) for name in AIMED],
 )
-def test_killed_in_the_middle_of_an_epoch(solver: str, root: Path, tmp_path: Path) -> None:
+def test_killed_within_a_block(solver: str, root: Path, tmp_path: Path) -> None:
     args = [*RUN, *SOLVERS[solver]]
-    run(tmp_path, *args, *OFTEN, code=AT_BATCH, KILL_AT="143", KILL_WITH="9", expect=-9)
-    assert "batch=00000" not in checkpoints(tmp_path)[-1].name
-    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    run(tmp_path, *args, *OFTEN, *fault("SignalAtPass", at=AIMED[solver]), expect=-9)
+    assert "epoch=00000" not in checkpoints(tmp_path)[-1].name
+    run(tmp_path, *args, *LAST)
     assert_same_run(tmp_path, whole(root, solver))
 
 
 def test_killed_between_the_tables_and_the_checkpoint_of_a_block(root: Path, tmp_path: Path) -> None:
-    run(tmp_path, *RUN, code=AT_TRANSITION, expect=-9)
+    run(tmp_path, *RUN, *fault("KillAfterBlock"), expect=-9)
     assert "block=001" in checkpoints(tmp_path)[-1].name
-    run(tmp_path, *RUN, *LAST, code=AT_BATCH)
+    run(tmp_path, *RUN, *LAST)
     assert_same_run(tmp_path, whole(root, "gradient"))
 
 
 def test_killed_while_a_checkpoint_is_written(root: Path, tmp_path: Path) -> None:
     run(tmp_path, *RUN, code=AT_WRITE, expect=-9)
     assert "block=001" in checkpoints(tmp_path)[-1].name
-    run(tmp_path, *RUN, *LAST, code=AT_BATCH)
+    run(tmp_path, *RUN, *LAST)
     assert_same_run(tmp_path, whole(root, "gradient"))
     assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_one_rank_of_two_is_killed(rank: str, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_rank_of_two_is_killed(rank: int, root: Path, tmp_path: Path) -> None:
     args = [*RUN, *TWO]
     begun = time.monotonic()
-    code = {"KILL_AT": "143", "KILL_WITH": "9", "KILL_RANK": rank}
-    printed = run(tmp_path, *args, *OFTEN, code=AT_BATCH, expect=None, **code)
+    printed = run(tmp_path, *args, *OFTEN, *fault("SignalAtPass", at=143, rank=rank), expect=None)
     wait_for_the_end(tmp_path, begun + 60)
-    if rank == "1":
+    if rank == 1:
         assert "error on rank 0: another process of the run is gone" in printed
-    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    run(tmp_path, *args, *LAST)
     assert_same_run(tmp_path, whole(root, "gradient", *TWO))
 
 
@@ -163,29 +115,29 @@ def wait_for_the_end(folder: Path, deadline: float) -> None:
 @pytest.mark.parametrize("ranks", [[], pytest.param(TWO, marks=pytest.mark.slow)], ids=["alone", "two ranks"])
 def test_sigterm_saves_and_says_so_by_its_code(ranks: list[str], root: Path, tmp_path: Path) -> None:
     args = [*RUN, *ranks]
-    printed = run(tmp_path, *args, code=AT_BATCH, KILL_AT="143", KILL_WITH="15", expect=143)
+    printed = run(tmp_path, *args, *fault("SignalAtPass", at=143, signum=int(signal.SIGTERM)), expect=143)
     assert printed.count("stopped by SIGTERM, saved as") == 1
     assert checkpoints(tmp_path)[-1].name in printed
     wait_for_the_end(tmp_path, time.monotonic() + 30)
-    run(tmp_path, *args, *LAST, code=AT_BATCH)
+    run(tmp_path, *args, *LAST)
     assert_same_run(tmp_path, whole(root, "gradient", *ranks))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize("rank", [0, 1])
 def test_sigterm_to_one_rank_of_two_that_fill_their_streams_is_kept_for_the_first_batch(
-    rank: str, root: Path, tmp_path: Path
+    rank: int, root: Path, tmp_path: Path
 ) -> None:
-    printed = run(tmp_path, *RUN, *TWO, code=AT_FILLING, KILL_RANK=rank, expect=143)
+    printed = run(tmp_path, *RUN, *TWO, *fault("SignalAtPass", at=0, signum=int(signal.SIGTERM), rank=rank), expect=143)
     assert printed.count("stopped by SIGTERM, saved as") == 1
-    run(tmp_path, *RUN, *TWO, *LAST, code=AT_BATCH)
+    run(tmp_path, *RUN, *TWO, *LAST)
     assert_same_run(tmp_path, whole(root, "gradient", *TWO))
 
 
 @pytest.mark.slow
 def test_on_another_number_of_processes_a_run_goes_on_to_rounding(root: Path, tmp_path: Path) -> None:
     double, one = SOLVERS["double"], whole(root, "double")
-    run(tmp_path, *RUN, *double, *OFTEN, code=AT_BATCH, KILL_AT="143", KILL_WITH="9", expect=-9)
+    run(tmp_path, *RUN, *double, *OFTEN, *fault("SignalAtPass", at=143), expect=-9)
     run(tmp_path, *RUN, *double, *TWO, *LAST)
     for name, value in weights(one).items():
         assert float((weights(tmp_path)[name].double() - value.double()).norm()) <= 1e-9 * float(value.double().norm())
@@ -200,11 +152,11 @@ def test_slurm_is_asked_to_requeue_and_the_job_goes_on(root: Path, tmp_path: Pat
     slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}
     slurm |= {name: "0" for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")}
     slurm |= {"SLURM_NODELIST": "localhost", "PATH": f"{tools}:{os.environ['PATH']}"}
-    job = start(tmp_path, *RUN, code=AT_BATCH, KILL_AT="143", KILL_WITH=str(int(signal.SIGUSR1)), **slurm)
+    job = start(tmp_path, *RUN, *fault("SignalAtPass", at=143, signum=int(signal.SIGUSR1)), **slurm)
     assert kill_when(job, (tmp_path / "requeued").exists) == -9
     assert (tmp_path / "requeued").read_text().split() == ["requeue", "7"]
     assert (tmp_path / "hpc_ckpt_1.ckpt").exists()
-    run(tmp_path, *RUN, code=AT_BATCH, **slurm)
+    run(tmp_path, *RUN, **slurm)
     log_of(tmp_path, 7).rename(log_of(tmp_path))
     assert_same_run(tmp_path, whole(root, "gradient"))
 
@@ -213,7 +165,7 @@ def killed_at_random(folder: Path, args: list[str], draw: random.Random, signum:
     """Starts a run, or goes on with it, and signals one of its processes a while later; whether it was training."""
     last = LAST if checkpoints(folder) else []
     newest = max((path.stat().st_mtime_ns for path in checkpoints(folder)), default=0)
-    process = start(folder, *args, *last, code=AT_BATCH)
+    process = start(folder, *args, *last)
     while process.poll() is None and not any(path.stat().st_mtime_ns > newest for path in checkpoints(folder)):
         time.sleep(0.02)
     time.sleep(draw.uniform(0, 2))
@@ -239,7 +191,7 @@ def kill_often(folder: Path, args: list[str], signum: int, whole: Path) -> None:
             if not killed_at_random(own, args, draw, signum, ranks):
                 break
             n_kills += 1
-        run(own, *args, *LAST, code=AT_BATCH)
+        run(own, *args, *LAST)
         assert_same_run(own, whole)
     print(f"{n_kills} kills while {n_runs} runs were training")
 
