@@ -14,7 +14,17 @@ from hierlit.layerwise import (
     SquaredHingeLoss,
     SquaredLoss,
 )
-from hierlit.models import HierarchicalResNet, Identity, IndexTable, RandomFeatures, TreeWindows, Window1d, Window2d
+from hierlit.models import (
+    CosineFeatures,
+    GaussianFeatures,
+    HierarchicalResNet,
+    Identity,
+    IndexTable,
+    RadialFeatures,
+    TreeWindows,
+    Window1d,
+    Window2d,
+)
 
 if TYPE_CHECKING:
     from hierlit.data import (
@@ -40,8 +50,10 @@ __all__ = [
     "BlockProgress",
     "BrainDump",
     "CellularAutomaton",
+    "CosineFeatures",
     "Diagnostics",
     "ExactSolver",
+    "GaussianFeatures",
     "GradientSolver",
     "HierarchicalClassifier",
     "HierarchicalResNet",
@@ -58,7 +70,7 @@ __all__ = [
     "LifeAutomaton",
     "LogisticLoss",
     "PredictionWriter",
-    "RandomFeatures",
+    "RadialFeatures",
     "RandomHierarchyModel",
     "SquaredHingeLoss",
     "SquaredLoss",

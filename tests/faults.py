@@ -121,6 +121,15 @@ class NotFinite(GradientSolver):
 class OwnRows(GradientSolver):
     """Gradient steps of a process that trusts its own rows."""
 
+    def step(self, problem: BlockProblem, state: State, at: Evaluation) -> None:
+        own = [batch(state.weight) for batch in problem.batches(state.passes)]
+        gradient = sum(part.gradient for part in own) * problem.processes.number
+        super().step(problem, state, at._replace(gradient=gradient))
+
+
+class OwnMean(GradientSolver):
+    """Gradient steps on features that each process centres in its own way."""
+
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
         opened = super().open(problem, memory)
         problem.block.features.mean += 1e-3 * problem.processes.rank

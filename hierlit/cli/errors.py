@@ -47,7 +47,8 @@ def explain(message: str, sections: dict[str, type] = SECTIONS) -> str:
         if path:
             return unknown(wrong, arguments(_class(path)), f"{key} {path.rpartition('.')[2]}")
     elif wrong := _first(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message):
-        section, _, name = wrong.partition(".")
+        group = _first(r"^Group '(\w+)' does", message)
+        section, _, name = f"{group}.{wrong}".lstrip(".").partition(".")
         if section not in sections:
             return unknown(section, [*sections, *OTHER_KEYS], "the command line and config")
         return unknown(name, arguments(sections[section]), section)

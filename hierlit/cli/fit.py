@@ -41,6 +41,7 @@ class HierlitCLI(LightningCLI):
         parser.add_lightning_class_args(BlockCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_class_arguments(Supervision, "supervision")
+        parser.set_defaults({"model.features": {"class_path": "GaussianFeatures"}})  # so that its arguments are options
         parser.link_arguments("data", "supervision.data", apply_on="instantiate")
         for name in LINKED:
             parser.link_arguments(f"supervision.{name}", f"model.{name}", apply_on="instantiate")

@@ -9,15 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.base import Batch
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.rows import LabelledRows
 from hierlit.discovery.significance import Floats, above_zero, adjusted
 from hierlit.draws import Draws
-from hierlit.layerwise.adaptive_draw import AdaptiveDraw, agop_diagonals
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw, agop_diagonals, ridge_weights
 from hierlit.layerwise.losses import SquaredLoss
-from hierlit.layerwise.moments import calibrate, set_aside_errors
-from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import label_loss
 from hierlit.models.resnet import HierarchicalResNet
@@ -186,27 +184,24 @@ class OneBlock:
         self.inputs, self.target = inputs, target
         sizes = (inputs.shape[2], 1, inputs.shape[1])
         self.net = HierarchicalResNet(*sizes, rows.proximity, 1, options.n_features, weight_seed=seed)
-        self.streams = StreamCache(self.net)
-        self.streams.open()
-        for split, places in (("train", fit), ("held", aside)):
-            batches = (Batch(inputs[part], target[part], part) for part in torch.split(places, ROWS_AT_ONCE))
-            self.streams.fill(split, batches)
-        loss = label_loss(SquaredLoss(), "ignore", None, 1)
+        stream = StreamCache(self.net)
+        stream.open()
+        for split, places in (("fit", fit), ("held", aside)):
+            stream.fill(split, ((inputs[part], target[part], part) for part in torch.split(places, ROWS_AT_ONCE)))
+        loss, penalty = label_loss(SquaredLoss(), "ignore", None, 1), torch.zeros(1, dtype=inputs.dtype)
+        self.problem = BlockProblem(self.net.frozen_block(0), stream, loss, penalty, seed)
         if adaptation is not None:
-            adaptation.redraw(self.net, 0, self.streams, own, loss, seed)
-        moments = calibrate(self.net, 0, self.streams, own, loss)
-        path = RidgePath(moments.gram, moments.cross, ALPHAS, RESOLUTION[inputs.dtype])
-        weights = path.weights.to(inputs.dtype)
-        errors = set_aside_errors(self.net, 0, self.streams, own, weights, loss)
-        self.net.block(0).weight.copy_(weights[int(errors.after[:, 0].argmin())])
+            adaptation(self.problem)
+        self.problem.calibrate()
+        weights = ridge_weights(self.problem)
+        errors = self.problem.held_errors(weights)
+        self.net.block(0).set_weight(weights[int(errors.after[:, 0].argmin())])
         self.net.n_trained.fill_(1)
 
     @torch.no_grad()
     def shares(self) -> Floats:
         """Each input's share [C] of the diagonal of the AGOP, in units of its own size, summed over a window."""
-        weight = self.net.block(0).weight
-        n_chunks = sum(1 for _ in self.streams.chunks("train"))
-        agop, power = agop_diagonals(self.net, 0, self.streams, own, weight, n_chunks)
+        agop, power = agop_diagonals(self.problem, self.net.block(0).weight)
         importance = (agop[0] * power).view(self.net.windows.size, -1).sum(0)[: self.inputs.shape[2]].double()
         return np.asarray((importance / importance.sum().clamp(min=1e-300)).numpy())
 
@@ -218,7 +213,3 @@ class OneBlock:
         seen = (target != 0).to(scores)
         return ((target - scores).square() * seen).sum((1, 2)) / seen.sum((1, 2)).clamp(min=1)
 
-
-def own(tensor: Tensor) -> Tensor:
-    """The sum over this process alone."""
-    return tensor

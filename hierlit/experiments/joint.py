@@ -59,13 +59,12 @@ class JointExperiment(Experiment):
                 yield {"config": name, "way": way}
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """The solver."""
+        """The solver, or joint training."""
         way, blocks = settings["way"], {"layerwise.stop_when_learned": False}
         if way in (EXACT, GRADIENT):
             return blocks | {"model.solver": "ExactSolver" if way == EXACT else "GradientSolver"}
         epochs = max(1, round(self.share_of_epochs * self.epochs[settings["config"]]))
-        joint = {"model.solver": "JointSolver", "model.solver.epochs": epochs}
-        return blocks | joint | {"model.solver.every_block": way == EVERY}
+        return blocks | {"model.joint.epochs": epochs, "model.joint.every_block": way == EVERY}
 
     def outcome(self, run: Run) -> dict[str, Any]:
         """Accuracy by level after the last block, and how far each block is from the layerwise minimum."""

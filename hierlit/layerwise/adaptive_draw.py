@@ -73,9 +73,7 @@ class AdaptiveDraw:
         for draw in range(self.redraws):
             few = replace(few)  # of these features nothing is known yet
             few.calibrate()
-            moments = few.moments()
-            path = RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[features.weight.dtype])
-            weights = path.weights.to(features.weight)
+            weights = ridge_weights(few)
             errors = few.held_errors(weights)
             best, chosen = errors.after.min(0)
             targets = self.targets(errors.before - best, features.n_features)
@@ -111,6 +109,12 @@ class AdaptiveDraw:
             importance = places.mean(1, keepdim=True).expand_as(places).flatten(1)
         adapted = normalised((importance / importance.amax(1, keepdim=True)) ** self.exponent)
         return normalised((1 - self.floor) * adapted + self.floor)
+
+
+def ridge_weights(problem: BlockProblem) -> Tensor:
+    """The ridge solutions [A, n, q+1] of a problem's moments, one for each of `ALPHAS`."""
+    moments, penalty = problem.moments(), problem.penalty
+    return RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[penalty.dtype]).weights.to(penalty)
 
 
 def random_features(problem: BlockProblem) -> RandomFeatures:

@@ -77,9 +77,9 @@ def train(
         problem = BlockProblem(net.frozen_block(index), rows, loss, penalty, int(net.draw["weight_seed"]), processes)
         if at is None:
             drawn = draw(problem, solver, adaptation, memory)
-            problem, at = (problem, without_gain(problem, stopping)) if drawn is None else (drawn, None)
-            if at is not None:
-                yield at
+            if drawn is None:
+                yield (at := without_gain(problem, stopping))
+            problem, drawn = drawn or problem, None  # the last block's sums and factors go before the next one's come
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, at, start)
         at, accepted, initial = None, acceptance(problem, last.state.weight), float(problem.initial_objective.sum())

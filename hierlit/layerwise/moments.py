@@ -114,12 +114,13 @@ class ProductSums:
         self._flush()
         count = torch.tensor(float(self.n_pairs), dtype=torch.float64, device=self.gram.device)
         gram, cross, count = (self.problem.processes.sum(total) for total in (self.gram, self.cross, count))
-        gram, cross = gram / count.clamp(min=1), cross / count.clamp(min=1)
+        gram, cross = (total.div_(count.clamp(min=1)) for total in (gram, cross))
         if not gram.isfinite().all():
             block = self.problem.block.index + 1
             raise FloatingPointError(f"the features are not finite in block {block}: check the size of the inputs")
         gram[-1:, -1:] = 1.0
-        return Moments(int(count), gram.triu() + gram.triu(1).T, cross)
+        gram.triu_().add_(gram.triu(1).T)
+        return Moments(int(count), gram, cross)
 
 
 def add_product(total: Tensor, rows: Tensor) -> None:

@@ -14,7 +14,7 @@ from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
 from hierlit.layerwise.stream import FREE_SHARE, free_memory
-from hierlit.models.random_features import TILE
+from hierlit.models.first_layer import TILE
 from hierlit.plan.sizes import Sizes, distinct_candidates
 from hierlit.plan.work import Rates
 from hierlit.training import LayerwiseTraining
@@ -89,22 +89,24 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
     """The sizes of a run on a number of processes.
 
     Raises:
-        ValueError: Its solver is not one of hierlit's.
+        ValueError: If no plan is made for how it is trained; one line.
     """
     task, data = run.task, run.data
+    if problem := unplanned(run):
+        raise ValueError(f"plan knows of no {problem}")
     on_cpu, n_rows, precision = run.device.type == "cpu", data.n_rows, RESOLUTION[run.dtype]
     n_held = n_set_aside(n_rows["train"], data.acceptance_fraction)
-    splits = {"train": n_rows["train"] - n_held, "held": n_held, "val": n_rows["val"]}
-    budget = task.streams.budget
+    splits = {"fit": n_rows["train"] - n_held, "held": n_held, "val": n_rows["val"]}
+    budget, features = task.rows.budget, task.net.block(0).features
     if budget is None:
         budget = FREE_SHARE * free_memory(run.device) / (n_processes if on_cpu else 1)
     sizes = Sizes(
-        batches={split: batches_of(data, number, split == "train") for split, number in splits.items()},
+        batches={split: batches_of(data, number, split == "fit") for split, number in splits.items()},
         n_rows=sum(n_rows.values()),
         n_locations=data.n_locations,
         n_inputs=data.n_inputs,
         n_labels=data.n_labels,
-        n_features=len(task.net.block(0).features.weight),
+        n_features=features.n_features,
         n_blocks=run.n_blocks,
         budget=budget,
         tile=TILE[run.device.type],
@@ -114,20 +116,15 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         itemsize=run.dtype.itemsize,
         feature_itemsize=run.features.itemsize,
         rotated=task.net.rotation is not None,
-        calibrated=task.net.input_scale != "fan_in",
+        calibrated=features.input_scale != "fan_in",
         epochs=epochs_of(run, options),
     )
     if isinstance(task.solver, ExactSolver):
         alphas = task.solver.alphas
         n_candidates = distinct_candidates(alphas, precision, sizes.n_features) if alphas else 1
         sizes = replace(sizes, n_candidates=n_candidates, gcv=task.solver.choice == "gcv" or n_held == 0)
-    elif isinstance(task.solver, GradientSolver):
-        minibatch_epochs = task.solver.minibatch_epochs
-        sizes = replace(sizes, minibatch_epochs=minibatch_epochs, n_eigenvalues=1)
     else:
-        raise ValueError(
-            f"plan needs model.solver to be ExactSolver or GradientSolver, got {type(task.solver).__name__}"
-        )
+        sizes = replace(sizes, minibatch_epochs=task.solver.minibatch_epochs, n_eigenvalues=1)
     if task.adaptation is None:
         return sizes
     levels = data.levels or [1] * data.n_labels
@@ -139,6 +136,17 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         draw_pairs=task.adaptation.n_pairs,
         n_targets=min(targets, data.n_labels, max(1, sizes.n_features // FEATURES_PER_TARGET)),
     )
+
+
+def unplanned(run: Run) -> str:
+    """What of a run no plan is made for; or nothing."""
+    if run.task.joint is not None:
+        return "joint training: leave model.joint out"
+    if run.layerwise.folds is not None:
+        return "cross-fitting: leave layerwise.folds out"
+    if not isinstance(run.task.solver, ExactSolver | GradientSolver):
+        return f"{type(run.task.solver).__name__}: let model.solver be ExactSolver or GradientSolver"
+    return ""
 
 
 def batches_of(data: HierarchyDataModule, n_rows: int, shuffle: bool) -> tuple[int, ...]:
@@ -154,7 +162,7 @@ def epochs_of(run: Run, options: PlanOptions) -> int:
         and run.task.loss.weight in (0, 1)
     )
     epochs = options.epochs or (1 if in_one else TYPICAL_EPOCHS)
-    return max(run.task.solver.min_epochs, min(epochs, run.layerwise.max_epochs_per_block))
+    return max(run.task.solver.min_epochs, min(epochs, run.layerwise.stopping.max_epochs))
 
 
 def rates_of(run: Run, options: PlanOptions) -> Rates:

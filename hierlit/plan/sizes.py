@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-SPLITS = ("train", "held", "val")
+SPLITS = ("fit", "held", "val")
 LARGEST_SHARE = 0.2
 """Share of a Gram matrix's trace that its largest eigenvalue takes; 0.03 to 0.7 were measured."""
 HEAP_SHARE = 0.25
@@ -34,7 +34,7 @@ class Sizes:
     """All that the cost of a run depends on; pairs are those (row, location) of one process among equals.
 
     Attributes:
-        batches: Rows of each batch, over all processes, of train (rows that are fitted, in the order of the first
+        batches: Rows of each batch, over all processes, of fit (rows that are fitted, in the order of the first
             epoch), held (set aside) and val.
         n_rows: Rows of all tables.
         n_locations: |G|.
@@ -129,8 +129,8 @@ class Sizes:
 
     def leading(self, n_pairs: int) -> int:
         """Pairs in the leading batches, so many that batches as large as the largest would hold `n_pairs` in all."""
-        n_batches = math.ceil(n_pairs / (max(self.batches["train"]) * self.n_locations))
-        return sum(self.chunks("train")[:n_batches])
+        n_batches = math.ceil(n_pairs / (max(self.batches["fit"]) * self.n_locations))
+        return sum(self.chunks("fit")[:n_batches])
 
     @cached_property
     def cache(self) -> Cache:
@@ -168,21 +168,13 @@ class Sizes:
 
     @property
     def squares(self) -> float:
-        """Most [q+1, q+1] float64 matrices at a time: a block starts while the solver still holds the last one's."""
-        partial, path = self.itemsize / 8, self.draw_candidates + 1
-        last = (self.n_candidates + 1) * (self.n_blocks > 1)
-        most = [last + 4 + partial]
-        if self.n_candidates:
-            most.append(last + self.n_candidates + 3)
-        if self.redraws:
-            most.append(last + path + 2)
-        if self.redraws > 1:
-            most += [last + path + 4 + partial, last + 2 * path + 2]
-        return max(most)
+        """Most [q+1, q+1] float64 matrices at a time: sums with a copy to mirror, or factors with what is factorised."""
+        candidates = max(self.n_candidates, self.draw_candidates)
+        return max(2 + (1 if self.n_candidates else self.itemsize / 8), (candidates + 2) * (candidates > 0))
 
     def _batch(self, candidates: int) -> int:
         """Numbers of a batch's windows, streams before and after, candidates' errors, and tiles of features."""
-        pairs, tiles = max(self.chunks("train")), 4 if self.redraws else 2
+        pairs, tiles = max(self.chunks("fit")), 4 if self.redraws else 2
         windows = self.fan_in * (self.window > 1)
         rows = pairs * (windows + 4 * self.channels + 3 * candidates * self.n_labels)
         return rows + tiles * min(self.tile, pairs * self.n_features)

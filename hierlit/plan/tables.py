@@ -44,7 +44,7 @@ def size_table(run: Run, sizes: list[Sizes]) -> Table:
         table.add_column(name, justify="right")
     table.add_row("parameters trained at a time", *(f"{s.n_trained:,}" for s in sizes))
     table.add_row("parameters frozen in the end", *(f"{s.n_frozen:,}" for s in sizes), end_section=True)
-    for split, name in {"train": "rows fitted", "held": "rows set aside", "val": "rows to validate on"}.items():
+    for split, name in {"fit": "rows fitted", "held": "rows set aside", "val": "rows to validate on"}.items():
         table.add_row(name, *(f"{s.pairs(split) // s.n_locations:,}" for s in sizes))
     table.add_section()
     table.add_row("MiB: budget of the cache", *(mib(s.budget) for s in sizes))
@@ -63,7 +63,7 @@ def size_table(run: Run, sizes: list[Sizes]) -> Table:
 def recomputed(sizes: Sizes) -> float:
     """Share of the fitted and set-aside rows whose features the cache does not keep."""
     computed = sizes.cache.recomputed
-    return (computed["train"] + computed["held"]) / (sizes.pairs("train") + sizes.pairs("held"))
+    return (computed["fit"] + computed["held"]) / (sizes.pairs("fit") + sizes.pairs("held"))
 
 
 def work_table(works: list[BlockWork], rates: Rates) -> Table:
@@ -99,7 +99,7 @@ def message_table(work: BlockWork, link: float | None) -> Table:
 def depth_line(run: Run, sizes: Sizes, margin_growth: float | None) -> str:
     """The paper's depth bound, or what it would need."""
     depth, formula = f"depth: the network has D = {sizes.n_blocks + 1}", "D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1)"
-    n_levels, n_pairs, robustness = run.data.top_level, run.data.n_pairs, float(run.task.hparams["robustness"])
+    n_levels, n_pairs, robustness = run.data.top_level, run.data.n_pairs, run.task.robustness
     if n_levels is None:
         return f"{depth}; the paper's {formula} needs levels, which this data does not tell"
     bound = f"{n_levels}·(⌈{math.log(8 * n_pairs / robustness):.2f}/γ⌉ + 1)"
@@ -111,7 +111,7 @@ def depth_line(run: Run, sizes: Sizes, margin_growth: float | None) -> str:
 
 def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> list[str]:
     """What the config does not tell and the plan takes for granted."""
-    lines, limit = [], f"the limit is {run.layerwise.max_epochs_per_block:,}"
+    lines, limit = [], f"the limit is {run.layerwise.stopping.max_epochs:,}"
     if options.epochs is None and sizes.epochs == 1:
         lines.append(f"epochs: 1 a block, enough if every label is observed ({limit}); --plan.epochs")
     elif options.epochs is None:
@@ -122,7 +122,7 @@ def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> l
         lines.append(f"factorisations: {candidates}, those of regularisations taken to be above rounding")
     if run.layerwise.stop_when_learned:
         lines.append("blocks: stop_when_learned may end the run earlier")
-    if run.task.streams.budget is None:
+    if run.task.rows.budget is None:
         lines.append(f"cache: without model.cache_budget_gib, {FREE_SHARE:.0%} of what is free on this machine now")
     speeds = [f"products {gflop(rates.products)}", f"factorisations {gflop(rates.cholesky)}"]
     speeds += [] if sizes.n_candidates else [f"eigenvalues {gflop(rates.eigen)}"]

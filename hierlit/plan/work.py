@@ -10,6 +10,10 @@ from hierlit.layerwise.solvers.ridge import POWER_STEPS
 from hierlit.plan.sizes import SPLITS, Sizes
 
 
+CHECKED = 4
+"""Tensors of a block whose checksums processes compare, besides the weights of all blocks."""
+
+
 class Work(NamedTuple):
     """Operations, of which a multiplication with an addition is two, and traffic; works add up.
 
@@ -81,7 +85,7 @@ class BlockWork:
         parts = {f"{s.redraws} draws of W¹": self.draw.times(s.redraws)} if s.redraws else {}
         parts["features"] = total(scale, self._features(s.leading(MEAN_PAIRS) + fit + held - again["held"]))
         parts["Gram matrix"] = self._gram(fit)
-        parts["cross products"] = total(self._readout(fit, s.n_labels), self._rotate(fit))
+        parts["cross products"] = total(self._readout(fit, s.n_labels), self._rotate(2 * fit))
         if s.n_candidates:
             parts["factorisations"] = self._path(s.n_candidates, s.gcv)
             parts["their errors"] = Work() if s.gcv else self._errors(held, again["held"], s.n_candidates)
@@ -97,10 +101,10 @@ class BlockWork:
     @cached_property
     def epoch(self) -> Work:
         """One pass over the fitted rows, scores and gradient; and the exact solver's step where another one follows."""
-        s, fit = self.sizes, self.sizes.pairs("train")
+        s, fit = self.sizes, self.sizes.pairs("fit")
         step = self._solve(s.n_labels).times(1 - 1 / s.epochs) if s.n_candidates else Work()
         return total(
-            self._features(s.cache.recomputed["train"]),
+            self._features(s.cache.recomputed["fit"]),
             self._rotate(fit),
             self._readout(fit, s.n_labels).times(2),
             step,
@@ -110,7 +114,7 @@ class BlockWork:
     def draw(self) -> Work:
         """One adaptive draw of W¹: moments and a ridge path on some rows, errors on set-aside rows, AGOP diagonals."""
         s, held, pairs = self.sizes, self.sizes.pairs("held"), self.sizes.leading(self.sizes.draw_pairs)
-        scale = self._rotate(s.pairs("train")) if s.calibrated else Work()
+        scale = self._rotate(s.pairs("fit")) if s.calibrated else Work()
         weights = Work(products=4.0 * s.n_features * s.fan_in * s.channels) if s.rotated else Work()
         return total(
             scale,
@@ -135,17 +139,18 @@ class BlockWork:
         s, n = self.sizes, self.sizes.n_labels
         if s.n_processes == 1:
             return {}
-        calibrations, gradients = s.redraws + 1, s.minibatch_epochs * len(s.batches["train"])
-        sums = n * s.side + s.side + 2 * n + 1 + 1 + 3 * s.channels * s.calibrated
+        gradients = s.minibatch_epochs * len(s.batches["fit"])
+        means = s.side + 1 + 3 * s.channels * s.calibrated
         errors = s.redraws * (s.draw_candidates + 3) * n
         errors += (s.n_candidates + 3) * n if s.n_candidates and not s.gcv else 0
+        draws = s.redraws * (s.n_targets + 2) * s.fan_in + (s.redraws > 0)
         return {
-            "Gram matrix": calibrations * s.square,
-            "cross products, means": calibrations * sums * 8,
-            "errors, draws": (errors + s.redraws * (s.n_targets + 2) * s.fan_in + (s.redraws > 0)) * 8,
+            "Gram matrix": (s.redraws + 1) * s.square,
+            "cross products, means": ((s.redraws + 1) * (n * s.side + 2 + means) + 3 * n) * 8,
+            "errors, draws": (errors + draws) * 8,
             "mini-batch gradients": gradients * s.n_trained * s.itemsize,
             "gradients, objectives": s.epochs * n * (s.side + 1) * 8,
-            "acceptance": (len(fields(SetAsideSums)) + 2) * n * 8,
+            "acceptance, checksums": (len(fields(SetAsideSums)) * n + s.n_processes * (s.n_blocks + CHECKED)) * 8,
         }
 
     def _product(self, pairs: int, inputs: int, outputs: int) -> Work:

@@ -62,8 +62,8 @@ def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
     lines = [
         f"**{type(source).__name__}**: {', '.join(f'{len(data.tables[split])} {split}' for split in SPLITS)} rows, "
         f"{data.n_locations} locations, {data.n_inputs} inputs, {data.n_labels} labels; windows of "
-        f"{task.net.windows.size} locations, {len(task.net.blocks)} blocks of {len(task.net.block(0).features.weight)} "
-        f"features, {type(task.solver).__name__}",
+        f"{task.net.windows.size} locations, {len(task.net.blocks)} blocks of {task.net.block(0).features.n_features} "
+        f"features, {type(task.joint or task.solver).__name__}",
         "",
         "| level | labels |",
         "|---|---|",
@@ -74,24 +74,24 @@ def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
 
 
 def draw_block(
-    trainer: L.Trainer, told: Mapping[str, Any], accuracy: list[list[float]], labels: list[list[float]]
+    trainer: L.Trainer, entry: Mapping[str, Any], accuracy: list[list[float]], labels: list[list[float]]
 ) -> None:
     """Adds the figures of a block: the staircase up to it, its margins, each label's way.
 
     Args:
         trainer: The trainer.
-        told: Of the block: its number, its rows by level, each label's level, and margin counts [levels][bins] or none.
+        entry: Of the block: its number, its rows by level, each label's level, and margin counts [levels][bins] or none.
         accuracy: Held-out accuracy [blocks][levels].
         labels: Held-out accuracy [blocks][labels].
     """
-    levels = [int(row["level"]) for row in told["rows"]]
+    levels = [int(row["level"]) for row in entry["rows"]]
     for writer in writers(trainer):
         figures = {"levels": draw_staircase(accuracy, levels)}
-        figures["labels"] = draw_labels(np.array(labels), told["level_of"])
-        if told["margins"]:
-            figures["margins"] = draw_margins(np.array(told["margins"]), EDGES.numpy(), levels, told["block"])
+        figures["labels"] = draw_labels(np.array(labels), entry["level_of"])
+        if entry["margins"]:
+            figures["margins"] = draw_margins(np.array(entry["margins"]), EDGES.numpy(), levels, entry["block"])
         for name, figure in figures.items():
-            writer.add_figure(f"{FIGURES}/{name}", figure, told["block"], close=True)
+            writer.add_figure(f"{FIGURES}/{name}", figure, entry["block"], close=True)
 
 
 def close_dashboard(trainer: L.Trainer, task: LayerwiseTask, metrics: Mapping[str, float]) -> None:

@@ -45,8 +45,8 @@ class Staircase(L.Callback):
         self.accuracy: list[list[float]] = []
         self.train: list[list[dict[str, float]]] = []
         self.labels: list[list[float]] = []
-        self._told: dict[str, Any] = {}
-        self._is_untold = False
+        self._entry: dict[str, Any] = {}
+        self._is_pending = False
         self._sizes: list[dict[str, int]] = []
         self._folder = Path()
 
@@ -57,25 +57,25 @@ class Staircase(L.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Accuracies and training rows block by block; the last block, and whether some files have not got it yet."""
         by_block = {"accuracy": self.accuracy, "train": self.train, "labels": self.labels}
-        return {**by_block, "told": self._told, "is_untold": self._is_untold}
+        return {**by_block, "entry": self._entry, "is_pending": self._is_pending}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores `state_dict`."""
         self.accuracy, self.train, self.labels = (state_dict[name] for name in ("accuracy", "train", "labels"))
-        self._told, self._is_untold = state_dict["told"], state_dict["is_untold"]
+        self._entry, self._is_pending = state_dict["entry"], state_dict["is_pending"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Opens the dashboard of a new run; tells what a run that goes on did not get to tell."""
         if trainer.is_global_zero and trainer.loggers:
             if trainer.ckpt_path is None:
                 open_dashboard(trainer, pl_module)
-            elif self._is_untold:
-                self._tell(trainer)
+            elif self._is_pending:
+                self._write(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Notes where the run's files are and how long, or how long before a block that is to be told again."""
         if trainer.is_global_zero and trainer.loggers:
-            checkpoint["log_sizes"] = self._sizes if self._is_untold else log_sizes(trainer.loggers)
+            checkpoint["log_sizes"] = self._sizes if self._is_pending else log_sizes(trainer.loggers)
             checkpoint["log_versions"] = log_versions(trainer.loggers)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ class Staircase(L.Callback):
         self.accuracy.append([row["accuracy"] for row in val])
         self.train.append(train)
         self.labels.append(held_out["accuracy"].tolist())
-        self._told = {
+        self._entry = {
             "block": report.block,
             "tables": tables_of(report, train, val, task.levels, held_out),
             "scalars": scalars_of(report, val),
@@ -107,25 +107,25 @@ class Staircase(L.Callback):
             "margins": counts_by_level(task.margin_counts, task.levels),
         }
         if trainer.is_global_zero and trainer.loggers:
-            self._sizes, self._is_untold = log_sizes(trainer.loggers), True
+            self._sizes, self._is_pending = log_sizes(trainer.loggers), True
         report.is_logged = True
-        if self._is_untold:
-            self._tell(trainer)
+        if self._is_pending:
+            self._write(trainer)
 
-    def _tell(self, trainer: L.Trainer) -> None:
-        append_tables(self._folder, self._told["tables"])
+    def _write(self, trainer: L.Trainer) -> None:
+        append_tables(self._folder, self._entry["tables"])
         for logger in trainer.loggers:
-            logger.log_metrics(self._told["scalars"], step=self._told["block"])
-        if is_drawn(self._told["block"]):
-            draw_block(trainer, self._told, self.accuracy, self.labels)
-        self._is_untold = False
+            logger.log_metrics(self._entry["scalars"], step=self._entry["block"])
+        if is_drawn(self._entry["block"]):
+            draw_block(trainer, self._entry, self.accuracy, self.labels)
+        self._is_pending = False
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Closes the dashboard; prints the closing table, and whether every training pair has its margin."""
-        if self._told and trainer.is_global_zero and trainer.loggers:
-            if not is_drawn(self._told["block"]):
-                draw_block(trainer, self._told, self.accuracy, self.labels)
-            close_dashboard(trainer, pl_module, final_metrics(self._told["rows"], self._told["block"]))
+        if self._entry and trainer.is_global_zero and trainer.loggers:
+            if not is_drawn(self._entry["block"]):
+                draw_block(trainer, self._entry, self.accuracy, self.labels)
+            close_dashboard(trainer, pl_module, final_metrics(self._entry["rows"], self._entry["block"]))
         if "val" in pl_module.results:
             print_table("val", pl_module)
         elif "train" in pl_module.results:

@@ -124,7 +124,7 @@ def test_parameters_are_those_of_the_network() -> None:
     run = planned("--model.output", "orthogonal", "--model.n_blocks", "1").planned
     sizes = sizes_of(run, PlanOptions())
     assert sizes.n_frozen == sum(parameter.numel() for parameter in run.task.net.parameters())
-    assert sizes.n_trained == run.task.active.numel()
+    assert sizes.n_trained == run.task.net.block(0).weight.numel()
 
 
 def test_more_processes_share_rows_and_add_up_what_they_found() -> None:
@@ -165,6 +165,8 @@ def test_what_a_config_does_not_tell_is_said(capsys: pytest.CaptureFixture[str])
         (["--model.n_blocks", "-2"], ["n_blocks", "positive", "-2"]),
         (["--model.n_featuers", "3"], ["n_featuers", "n_features"]),
         (["--data.acceptance_fraction", "0"], ["acceptance", "acceptance_fraction", "none", "0"]),
+        (["--model.joint.epochs", "5"], ["joint training", "model.joint"]),
+        (["--layerwise.folds", "3"], ["cross-fitting", "layerwise.folds"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )

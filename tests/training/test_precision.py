@@ -15,7 +15,8 @@ from hierlit.files.weights import load_weights, save_weights
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
 from hierlit.models import HierarchicalResNet, Window1d, random_features
-from hierlit.models.random_features import TILE, CompileError
+from hierlit.models.first_layer import TILE
+from hierlit.models.random_features import CompileError
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 from hierlit.training.precision import check_precision, rounding_of
 

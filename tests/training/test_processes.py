@@ -12,46 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import EXACT, JOINT, ROOT, RUN, TWO, checkpoints, leftovers, log_of, points, rows, run, weights
+from processes import EXACT, JOINT, ROOT, RUN, TWO, checkpoints, fault, leftovers, log_of, points, rows, run, weights
 
 from hierlit.cli import main
 from hierlit.data.base import FixedBatches
 from hierlit.plan.options import PlanOptions, Run, sizes_of
 from hierlit.plan.work import BlockWork
 
-SOLVERS = {"gradient": [], "exact": EXACT}
-QUICK = (("gradient", "64-true", 2), ("exact", "32-true", 3))
+SOLVERS = {"gradient": [], "exact": EXACT, "cross-fitted": [*EXACT, "--layerwise.folds", "3"]}
+QUICK = (("gradient", "64-true", 2), ("exact", "32-true", 3), ("cross-fitted", "64-true", 2))
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
     for case in product(SOLVERS, ("64-true", "32-true"), (2, 3))
 ]
-BROKEN = """
-import torch
-from hierlit.training import LayerwiseTask
-from hierlit.cli import main
-LayerwiseTask.reduce = lambda self, tensor: tensor * self.trainer.world_size  # each process trusts its own rows
-main()
-"""
-COUNTED = """
-import os
-from hierlit.training import LayerwiseTask
-from hierlit.cli import main
-reduce, start, freeze, sent = LayerwiseTask.reduce, LayerwiseTask.start_block, LayerwiseTask.freeze_block, [0]
-def opened(self):
-    sent[0] = 0
-    start(self)
-def counting(self, tensor):
-    sent[0] += tensor.nbytes
-    return reduce(self, tensor)
-def said(self, accepted):
-    freeze(self, accepted)
-    if self.trainer.is_global_zero:
-        print("BYTES", sent[0], flush=True)
-LayerwiseTask.reduce, LayerwiseTask.start_block, LayerwiseTask.freeze_block = counting, opened, said
-main()
-"""
-
-
 @cache
 def alone(folder: Path, solver: str, precision: str) -> Path:
     run(folder, *RUN, *SOLVERS[solver], "--trainer.precision", precision)
@@ -99,10 +72,16 @@ def assert_alike(one: Path, many: Path, tolerance: float) -> None:
     }
 
 
-@pytest.mark.parametrize("solver", ["gradient", pytest.param("exact", marks=pytest.mark.slow)])
-def test_processes_that_do_not_add_up_are_stopped_with_one_line(solver: str, tmp_path: Path) -> None:
-    printed = run(tmp_path, *RUN, *SOLVERS[solver], *TWO, code=BROKEN, expect=None)
-    assert "the network after block 1 is not the same on ranks [0, 1]: blocks.0.weight, blocks.0.features." in printed
+@pytest.mark.parametrize(
+    ("solver", "differ"),
+    [
+        ("OwnRows", "blocks.0.weight differ"),
+        pytest.param("OwnMean", "blocks.0.weight, blocks.0.features.mean differ", marks=pytest.mark.slow),
+    ],
+)
+def test_processes_that_do_not_add_up_are_stopped_with_one_line(solver: str, differ: str, tmp_path: Path) -> None:
+    printed = run(tmp_path, *RUN, *TWO, "--model.solver", f"faults.{solver}", expect=None)
+    assert f"the network after block 1 is not the same on ranks [0, 1]: {differ}" in printed
     assert "Traceback" not in printed
     assert "block 1/3" not in printed
 
@@ -113,7 +92,7 @@ def test_processes_that_do_not_add_up_are_stopped_with_one_line(solver: str, tmp
     ids=["gradient", "exact", "adaptive"],
 )
 def test_a_block_adds_up_as_many_bytes_as_planned(args: list[str], tmp_path: Path) -> None:
-    printed = run(tmp_path, *RUN, *args, *TWO, code=COUNTED)
+    printed = run(tmp_path, *RUN, *args, *TWO, *fault("CountBytes"))
     sent = [int(line.split()[1]) for line in printed.splitlines() if line.startswith("BYTES")]
     planned = main(["plan", *RUN[1:], *args, "--plan.devices", "2"]).planned
     for block, row in enumerate(rows(tmp_path, "blocks.csv")):

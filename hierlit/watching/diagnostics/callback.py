@@ -12,7 +12,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from hierlit.files.atomic import replace_text
-from hierlit.theory import Polynomial, expansion
+from hierlit.layerwise.problem import BlockProblem
+from hierlit.layerwise.processes import Processes
+from hierlit.theory import KernelExpansion, Polynomial, expansion
 from hierlit.training.layerwise import LayerwiseTraining
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching.diagnostics.causes import Settings, Unlearned, count_causes, explain
@@ -40,7 +42,7 @@ class Diagnostics(L.Callback):
 
     Warnings are `DiagnosticWarning`s, from rank 0. `unlearned.csv` goes to the run's log folder, none where the trainer
     has no logger. What a further block would do is tried at most twice a run, on a few thousand pairs; it is thrown
-    away, and training goes on to the bit as without. Nothing is looked at where W¹ is not random but radial.
+    away, and training continues to the bit as without. Nothing is looked at where the features tell of no kernel.
 
     Attributes:
         findings: What was warned of.
@@ -61,7 +63,7 @@ class Diagnostics(L.Callback):
         self._folder = Path()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Settles the folder: all processes must ask for it."""
+        """Settle the folder: all processes must ask for it."""
         self._folder = Path(trainer.log_dir or ".")
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,45 +71,48 @@ class Diagnostics(L.Callback):
         return {"raised": self._raised, "accuracy": self._accuracy, "losses": self._losses}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores `state_dict`."""
+        """Restore `state_dict`."""
         self._raised, self._accuracy = state_dict["raised"], state_dict["accuracy"]
         self._losses = state_dict["losses"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Looks at the labels and at the kernel before any block is trained."""
-        if not trainer.is_global_zero or pl_module.solver.is_radial:
+        """Look at the labels and at the kernel before any block is trained."""
+        data, kernel = trainer.datamodule, pl_module.net.first_layers.kernel()  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or kernel is None:
             return
-        data, net = trainer.datamodule, pl_module.net  # type: ignore[attr-defined]
         self._raise(single_label(data.tables["train"].labels))
         self._needs = polynomials(data)
-        kernel = net.activation, float(net.draw["beta"]), str(net.draw["bias"])
         self._lacking = [None if need is None else missing_degree(need.degree, *kernel) for need in self._needs]
         self._raise(next((found for found in self._lacking if found is not None), None))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """After a block, looks at its norms and at labels that stay at chance; after the last, at all not learned."""
-        task = pl_module
-        if task.report is None or task.solver.is_radial:
+        """After a block, look at its norms and at labels that stay at chance; after the last, at all not learned."""
+        task, kernel = pl_module, pl_module.net.first_layers.kernel()
+        if task.report is None or kernel is None:
             return
         self._accuracy.append(reported_accuracy(task))
         self._accepted = task.report.accepted_labels
-        if not task.solver.is_joint:
-            self._look_at_norms(trainer, task)
-            self._look_at_windows(trainer, task)
+        has_held = bool(len(trainer.datamodule.held_rows))  # type: ignore[attr-defined]
+        problem = last_problem(trainer, task)
+        if task.joint is None:
+            zero, losses = judged_losses(problem, "held" if has_held else "val")
+            before, self._losses = zero if self._losses is None else self._losses, losses
+            if trainer.is_global_zero:
+                self._look_at_norms(task, expansion(*kernel), (losses - before) / zero)
+            self._look_at_windows(trainer, task, problem)
         if trainer.should_stop and not self._learned(task).all():
-            judged = "held" if len(trainer.datamodule.held_rows) else "train"  # type: ignore[attr-defined]
             known = self._known(trainer, task)
-            self._evidence = replace(known, trials=Trials.of(task, known, judged))
+            trials = Trials.of(problem, task.adaptation, known, "held" if has_held else "fit")
+            self._evidence = replace(known, trials=trials)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Writes `unlearned.csv`, and prints its first rows."""
+        """Write `unlearned.csv`, and print its first rows."""
         if not self._accepted or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         evidence = self._evidence or self._known(trainer, pl_module)
-        joint = pl_module.solver.is_joint
         learned_by = [
-            None if joint else first_learned(self._accuracy, label, pl_module.learned_accuracy)
+            None if pl_module.joint else first_learned(self._accuracy, label, pl_module.learned_accuracy)
             for label in range(data.n_labels)
         ]
         settings = settings_of(trainer, pl_module)
@@ -122,8 +127,9 @@ class Diagnostics(L.Callback):
     def _known(self, trainer: L.Trainer, task: LayerwiseTask) -> Evidence:
         labels = trainer.datamodule.tables["train"].labels  # type: ignore[attr-defined]
         observed, accepted = (labels != 0).double().mean((0, 1)), torch.tensor(self._accepted)
-        rule = next(found.acceptance for found in trainer.callbacks if isinstance(found, LayerwiseTraining))  # type: ignore[attr-defined]
-        return Evidence(self._accuracy[-1], self._learned(task), observed, ~accepted & (rule == "strict"))
+        training = next(found for found in trainer.callbacks if isinstance(found, LayerwiseTraining))  # type: ignore[attr-defined]
+        refused = ~accepted & (training.acceptance.rule == "strict")
+        return Evidence(self._accuracy[-1], self._learned(task), observed, refused)
 
     def _raise(self, finding: Finding | None) -> None:
         if finding is not None and finding.signature not in self._raised:
@@ -131,29 +137,32 @@ class Diagnostics(L.Callback):
             self.findings.append(finding)
             rank_zero_warn(str(finding), category=DiagnosticWarning)
 
-    def _look_at_norms(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
-        zero, losses = judged_losses(trainer, task)
-        before = zero if self._losses is None else self._losses
-        self._losses = losses
-        if not trainer.is_global_zero:
-            return
+    def _look_at_norms(self, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
         block = task.net.block(task.block - 1)
-        weight, n_features = block.weight[:, :-1].double(), block.weight.shape[1] - 1
+        weight, n_features = block.weight[:, :-1].double(), block.features.n_features
         live = block.features.weight.shape[1] / float(block.features.scale) ** 2
-        kernel = expansion(task.net.activation, float(task.net.draw["beta"]), str(task.net.draw["bias"]))
         needed = torch.tensor([needed_square(polynomial, kernel, live) for polynomial in self._needs])
         squares = n_features * weight.square().sum(1).cpu()
-        self._raise(exploding_norm(squares, needed, (losses - before) / zero, task.block, n_features, penalty_of(task)))
+        self._raise(exploding_norm(squares, needed, rise, task.block, n_features, penalty_of(task)))
 
-    def _look_at_windows(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
+    def _look_at_windows(self, trainer: L.Trainer, task: LayerwiseTask, problem: BlockProblem) -> None:
         chance, wide = chance_of(trainer), widened(task.net.proximity, task.net.n_locations)
         labels = stuck(self._accuracy, chance + NEAR, task.levels, task.learned_accuracy)
         if not labels or wide is None or self._windows_tried:
             return
         self._windows_tried = True
-        size, variance = task.net.block(0).weight.shape[1] - 1, 4 * chance * (1 - chance)
-        narrow, wider = (probe(task, [size], ~self._learned(task), table).after[0] / variance for table in (None, wide))
+        size, unlearned, variance = problem.block.features.n_features, ~self._learned(task), 4 * chance * (1 - chance)
+        narrow, wider = (
+            probe(problem, [size], without=unlearned, windows=windows).after[0] / variance for windows in (None, wide)
+        )
         self._raise(narrow_window(labels, narrow, wider, (task.net.windows.size, wide.shape[1])))
+
+
+def last_problem(trainer: L.Trainer, task: LayerwiseTask) -> BlockProblem:
+    """The block that was trained last, with the rows as they stand after it."""
+    block, processes = task.net.frozen_block(task.block - 1), Processes(trainer.world_size, trainer.global_rank)
+    penalty = torch.full((task.net.n_labels,), task.regularization).to(task.net.block(0).weight)
+    return BlockProblem(block, task.rows, task.loss, penalty, int(task.net.draw["weight_seed"]), processes)
 
 
 def reported_accuracy(task: LayerwiseTask) -> Tensor:
@@ -178,15 +187,14 @@ def chance_of(trainer: L.Trainer) -> Tensor:
 
 
 @torch.no_grad()
-def judged_losses(trainer: L.Trainer, task: LayerwiseTask) -> tuple[Tensor, Tensor]:
-    """Each label's loss of scores 0, and of its scores, summed over the rows that blocks are judged on, [n] both."""
-    split = "held" if len(trainer.datamodule.held_rows) else "val"  # type: ignore[attr-defined]
-    totals = torch.zeros(2, task.net.n_labels, dtype=torch.float64, device=task.device)
-    for chunk in task.streams.chunks(split):
-        scores = task.net.scores(chunk.stream)
-        losses = [task.objective.loss(each, chunk.labels).sum((0, 1)) for each in (torch.zeros_like(scores), scores)]
+def judged_losses(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor]:
+    """Each label's loss of scores 0, and of its scores, summed over the rows of a split, [n] both."""
+    totals = torch.zeros(2, problem.n_labels, dtype=torch.float64, device=problem.penalty.device)
+    for chunk in problem.chunks(split):
+        scores = problem.rows.net.scores(chunk.stream)
+        losses = [problem.loss(each, chunk.labels).sum((0, 1)) for each in (torch.zeros_like(scores), scores)]
         totals += torch.stack(losses)
-    zero, now = task.reduce(totals).cpu()
+    zero, now = problem.processes.sum(totals).cpu()
     return zero.clamp(min=1e-12), now
 
 
@@ -197,7 +205,7 @@ def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> Settings:
     return Settings(
         n_blocks=task.block,
         n_declared=len(task.net.blocks),
-        n_features=task.net.block(0).weight.shape[1] - 1,
+        n_features=task.net.block(0).features.n_features,
         window=task.net.windows.size,
         n_rows=len(data.fit_rows),
         no_negatives=int(labels.min()) >= 0,
@@ -214,7 +222,7 @@ def penalty_of(task: LayerwiseTask) -> str:
 
 
 def write_table(path: Path, rows: list[Unlearned]) -> None:
-    """Writes `unlearned.csv`, with a header alone if every label was learned."""
+    """Write `unlearned.csv`, with a header alone if every label was learned."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
     writer.writeheader()
@@ -224,7 +232,7 @@ def write_table(path: Path, rows: list[Unlearned]) -> None:
 
 
 def print_unlearned(rows: list[Unlearned], n_labels: int) -> None:
-    """Prints how many labels were not learned for what cause, and the first of them."""
+    """Print how many labels were not learned for what cause, and the first of them."""
     if rows:
         causes = ", ".join(f"{count} {cause}" for cause, count in count_causes(rows).items())
         print(f"not learned: {len(rows)} of {n_labels} labels ({causes})")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.problem import BlockProblem
 from hierlit.watching.diagnostics.probe import probe, widened
 
-if TYPE_CHECKING:
-    from hierlit.training.task import LayerwiseTask
-
-LEAST_WIDE = 512
+MIN_PROBE_WIDTH = 512
 """Features of a wider block that a narrow one is compared with: three halves of too few can be too few."""
 
 
@@ -50,7 +49,7 @@ class Trials:
         half: The error of such a block fitted to half of the rows.
         features: The errors of such blocks with `n_features` features, [2, n].
         window: The error of such a block with windows of `n_locations`; None if windows cannot be widened.
-        n_features: Two thirds of the run's, and the run's; or the run's, and `LEAST_WIDE` where they are few.
+        n_features: Two thirds of the run's, and the run's; or the run's, and `MIN_PROBE_WIDTH` where they are few.
         n_locations: See `window`.
         part: Share of the run's pairs that the blocks tried were fitted to.
     """
@@ -69,20 +68,23 @@ class Trials:
     part: float
 
     @classmethod
-    def of(cls, task: LayerwiseTask, known: Evidence, judged: str) -> Trials:
-        """Tries; all processes must call it, between two blocks, with streams filled.
+    def of(cls, problem: BlockProblem, adaptation: AdaptiveDraw | None, known: Evidence, judged: str) -> Trials:
+        """Try; all processes must call it.
 
         Args:
-            task: The task.
+            problem: A block of the network, whose rows are as they stand.
+            adaptation: How the network's blocks are redrawn.
             known: What is known without.
             judged: The split whose scores are judged: rows set aside, or rows fitted where there are none.
         """
-        flips, explained, now = score_rates(task, judged)
-        size, unlearned = task.net.block(0).weight.shape[1] - 1, ~known.learned
-        sizes = [2 * size // 3, size] if 3 * size >= 2 * LEAST_WIDE else [size, LEAST_WIDE]
-        own, wide = sizes.index(size), widened(task.net.proximity, task.net.n_locations)
-        further, fresh = probe(task, [size]), probe(task, sizes, unlearned)
-        share = 1.0 if task.loss.weight else known.observed.clamp(min=1e-12)
+        net, unlearned = problem.rows.net, ~known.learned
+        flips, explained, now = score_rates(problem, judged)
+        size = problem.block.features.n_features
+        sizes = [2 * size // 3, size] if 3 * size >= 2 * MIN_PROBE_WIDTH else [size, MIN_PROBE_WIDTH]
+        own, wide = sizes.index(size), widened(net.proximity, net.n_locations)
+        instead = partial(probe, problem, without=unlearned)
+        further, fresh = probe(problem, [size], adaptation), instead(sizes)
+        share = 1.0 if problem.label_loss.weight else known.observed.clamp(min=1e-12)
         return cls(
             flips,
             explained,
@@ -90,30 +92,30 @@ class Trials:
             further.after[0],
             fresh.after[own],
             fresh.fitted[own] / share,
-            probe(task, [size], unlearned, share=0.5).after[0],
+            instead([size], share=0.5).after[0],
             fresh.after,
-            None if wide is None else probe(task, [size], unlearned, wide).after[0],
+            None if wide is None else instead([size], windows=wide).after[0],
             (sizes[0], sizes[1]),
-            task.net.windows.size if wide is None else wide.shape[1],
-            fresh.n_pairs / task.moments.n_pairs,
+            net.windows.size if wide is None else wide.shape[1],
+            fresh.n_pairs / problem.n_pairs,
         )
 
 
 @torch.no_grad()
-def score_rates(task: LayerwiseTask, split: str) -> tuple[Tensor, Tensor, Tensor]:
+def score_rates(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor, Tensor]:
     """`Trials.flips`, `explained`, and the error that the best scale and shift of the scores leave, [n] each.
 
     Labels flipped at rate p leave the best of scores a squared correlation of 1 − 4p(1−p)/variance. As acceptance does,
     a quarter of the variance is taken to be explainable in any case.
 
     Args:
-        task: The task.
+        problem: A block of the network, whose rows are as they stand.
         split: Whose rows of all processes count.
     """
-    totals = torch.zeros(7, task.net.n_labels, dtype=torch.float64, device=task.device)
-    for chunk in task.streams.chunks(split):
-        scores = task.net.scores(chunk.stream).double()
-        goal, seen = (part.double() for part in task.loss.targets(chunk.labels))
+    totals = torch.zeros(7, problem.n_labels, dtype=torch.float64, device=problem.penalty.device)
+    for chunk in problem.chunks(split):
+        scores = problem.rows.net.scores(chunk.stream).double()
+        goal, seen = (part.double() for part in problem.label_loss.targets(chunk.labels))
         square = scores.square()
         parts = (
             torch.ones_like(goal),
@@ -125,7 +127,7 @@ def score_rates(task: LayerwiseTask, split: str) -> tuple[Tensor, Tensor, Tensor
             square * (goal * scores < 0),
         )
         totals += torch.stack([(seen * part).sum((0, 1)) for part in parts])
-    count, goal, goals, score, scores, both, wrong = task.reduce(totals).cpu()
+    count, goal, goals, score, scores, both, wrong = problem.processes.sum(totals).cpu()
     count, tiny = count.clamp(min=1), 1e-12
     variance = (goals / count - (goal / count).square()).clamp(min=tiny)
     spread = (scores / count - (score / count).square()).clamp(min=tiny)

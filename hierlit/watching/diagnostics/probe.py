@@ -1,26 +1,20 @@
-"""What another block would do: solved on the stream as it stands, measured on rows set aside, and thrown away."""
-
-from __future__ import annotations
+"""What another block would do: solved on the rows as they stand, measured on rows set aside, and thrown away."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import SquaredLoss
-from hierlit.layerwise.moments import Moments, calibrate, set_aside_errors
+from hierlit.layerwise.moments import Moments
+from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath
 from hierlit.models.proximity import Identity, Proximity, Window1d, Window2d, Windows
-from hierlit.models.random_features import RandomFeatures
-from hierlit.models.resnet import HierarchicalResNet, ResidualBlock
-
-if TYPE_CHECKING:
-    from hierlit.training.task import LayerwiseTask
+from hierlit.models.resnet import Block
 
 N_PAIRS = 4096
 """Pairs that a probe is fitted to, of all processes."""
@@ -49,45 +43,58 @@ class Probe:
 
 @torch.no_grad()
 def probe(
-    task: LayerwiseTask,
+    problem: BlockProblem,
     sizes: Sequence[int],
+    adaptation: AdaptiveDraw | None = None,
     without: Tensor | None = None,
-    table: Tensor | None = None,
+    windows: Tensor | None = None,
     share: float = 1.0,
 ) -> Probe:
-    """Solves a further block in several widths; all processes must call it, between two blocks, with streams filled.
+    """Solve a further block in several widths; all processes must call it.
 
-    The block is drawn as the run's blocks are, without adaptation if scores are taken out, and solved by ridge
+    The block is drawn as the network's blocks are, without adaptation if scores are taken out, and solved by ridge
     regression on `N_PAIRS` pairs, each label with the best λ on as many set-aside pairs.
 
     Args:
-        task: The task.
+        problem: A block of the network, whose rows are as they stand; its own features are not read.
         sizes: S numbers of features, ascending; the narrower blocks are parts of the widest.
+        adaptation: How the network's blocks are redrawn.
         without: Labels whose scores are taken out of the stream before, boolean [n]: the block then stands for all
             blocks that have tried to learn them.
-        table: Windows [|G|, w], the network's own when None.
+        windows: Windows [|G|, w], the network's own when None.
         share: Share of those rows to fit.
     """
-    net, loss = task.net, replace(task.loss, margin_loss=SquaredLoss())
-    streams = task.streams.sample(math.ceil(N_PAIRS / task.trainer.world_size), without, share)
-    with another_block(net, sizes[-1], net.windows.table if table is None else table, task.weight_seed) as at:
-        if task.adaptation is not None and without is None:
-            task.adaptation.redraw(net, at, streams, task.reduce, loss, task.weight_seed)
-        moments = calibrate(net, at, streams, task.reduce, loss)
-        paths = [part_path(moments, size, RESOLUTION[task.active.dtype]) for size in sizes]
-        weights = [padded(path.weights, sizes[-1]) for path in paths]
-        errors = set_aside_errors(net, at, streams, task.reduce, torch.cat(weights).to(task.active), loss)
+    rows = problem.rows.sample(math.ceil(N_PAIRS / problem.processes.number), without, share)
+    loss = replace(problem.label_loss, margin_loss=SquaredLoss())
+    few = replace(problem, block=another_block(problem, sizes[-1], windows), rows=rows, label_loss=loss)
+    if adaptation is not None and without is None:
+        adaptation(few)
+    few.calibrate()
+    moments, dtype = few.moments(), few.penalty.dtype
+    paths = [part_path(moments, size, RESOLUTION[dtype]) for size in sizes]
+    weights = [padded(path.weights, sizes[-1]) for path in paths]
+    errors = few.held_errors(torch.cat(weights).to(dtype))
     split = torch.split(errors.after, [len(part) for part in weights])
     best = [part.argmin(0, keepdim=True) for part in split]
     after = [part.gather(0, chosen)[0] for part, chosen in zip(split, best, strict=True)]
-    fitted = [path.residual(moments.power).gather(0, chosen)[0] for path, chosen in zip(paths, best, strict=True)]
+    fitted = [path.residual(few.power).gather(0, chosen)[0] for path, chosen in zip(paths, best, strict=True)]
     return Probe(errors.before.cpu(), torch.stack(after).cpu(), torch.stack(fitted).cpu(), moments.n_pairs)
+
+
+def another_block(problem: BlockProblem, n_features: int, windows: Tensor | None = None) -> Block:
+    """One more block of a problem's network, drawn of this width for windows [|G|, w]; its own windows when None."""
+    net = problem.rows.net
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([problem.seed, PROBE]).generate_state(1)[0]))
+    seen = net.windows if windows is None else Windows(windows).to(problem.penalty.device)
+    features = net.first_layers.first_layer(seen.size * (net.n_inputs + net.n_labels), n_features, generator)
+    features.rounding = net.rounding
+    return Block(features.to(problem.penalty), seen, len(net.blocks))
 
 
 def part_path(moments: Moments, size: int, resolution: float) -> RidgePath:
     """Ridge regression on the first features of a block, and the constant one."""
     kept = torch.cat([torch.arange(size), torch.tensor([-1])]).to(moments.gram.device)
-    return RidgePath(moments.gram[kept][:, kept], moments.cross[:, kept], ALPHAS, resolution)
+    return RidgePath.of_alphas(moments.gram[kept][:, kept], moments.cross[:, kept], ALPHAS, resolution)
 
 
 def padded(weights: Tensor, size: int) -> Tensor:
@@ -95,23 +102,6 @@ def padded(weights: Tensor, size: int) -> Tensor:
     wide = weights.new_zeros(*weights.shape[:2], size + 1)
     wide[..., : weights.shape[2] - 1], wide[..., -1] = weights[..., :-1], weights[..., -1]
     return wide
-
-
-@contextmanager
-def another_block(net: HierarchicalResNet, n_features: int, table: Tensor, seed: int) -> Iterator[int]:
-    """Gives a network one more block, with windows of its own, and takes both away again; yields its number."""
-    windows, device = net.windows, net.n_trained.device
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, PROBE]).generate_state(1)[0]))
-    fan_in, draw = table.shape[1] * (net.n_inputs + net.n_labels), net.draw
-    features = RandomFeatures(fan_in, n_features, float(draw["beta"]), net.activation, str(draw["bias"]), generator)
-    features.rounding = net.rounding
-    net.blocks.append(ResidualBlock(features, net.n_labels).to(net.block(0).weight))
-    net.windows = Windows(table).to(device)
-    try:
-        yield len(net.blocks) - 1
-    finally:
-        del net.blocks[-1]
-        net.windows = windows
 
 
 def widened(proximity: Proximity, n_locations: int) -> Tensor | None:
