@@ -14,7 +14,19 @@ from hierlit.layerwise import (
     SquaredHingeLoss,
     SquaredLoss,
 )
-from hierlit.models import HierarchicalResNet, Identity, IndexTable, RandomFeatures, TreeWindows, Window1d, Window2d
+from hierlit.models import (
+    CosineFeatures,
+    Features,
+    GaussianFeatures,
+    HierarchicalResNet,
+    Identity,
+    IndexTable,
+    RadialFeatures,
+    RandomFeatures,
+    TreeWindows,
+    Window1d,
+    Window2d,
+)
 
 if TYPE_CHECKING:
     from hierlit.data import (
@@ -40,8 +52,11 @@ __all__ = [
     "BlockProgress",
     "BrainDump",
     "CellularAutomaton",
+    "CosineFeatures",
     "Diagnostics",
     "ExactSolver",
+    "Features",
+    "GaussianFeatures",
     "GradientSolver",
     "HierarchicalClassifier",
     "HierarchicalResNet",
@@ -58,6 +73,7 @@ __all__ = [
     "LifeAutomaton",
     "LogisticLoss",
     "PredictionWriter",
+    "RadialFeatures",
     "RandomFeatures",
     "RandomHierarchyModel",
     "SquaredHingeLoss",

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from hierlit.cli.errors import HierlitParser
 from hierlit.cli.fit import HierlitCLI
 from hierlit.data import HierarchyDataModule
-from hierlit.models.random_features import ROUNDINGS
+from hierlit.models.first_layer import ROUNDINGS
 from hierlit.plan.describe import DescribeOptions, Description, print_description
 from hierlit.plan.options import PlanOptions, Run
 from hierlit.plan.tables import print_plan

@@ -30,8 +30,7 @@ from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.report import BlockReport
 from hierlit.layerwise.solvers import CrossFittedSolver, ExactSolver, GradientSolver, Solver
 from hierlit.layerwise.unobserved import TREATMENTS
-from hierlit.models import HierarchicalResNet, Proximity
-from hierlit.models.resnet import RADIAL
+from hierlit.models import Features, HierarchicalResNet, Proximity, RadialFeatures
 from hierlit.training import LayerwiseTraining
 from hierlit.training.task import LayerwiseTask
 from hierlit.training.trainer import fit_in_memory, threads
@@ -59,9 +58,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     Args:
         n_blocks: Residual blocks D−1.
-        n_features: Random features q per block.
-        beta: β of the β-Xavier draw, in [0, 1).
-        activation: relu, gelu, tanh, erf, sigmoid, softplus or cos.
+        n_features: Features q per block.
+        features: How the blocks' first layers are made; GaussianFeatures, the paper's, when None.
         loss: ℓ, of margins; SquaredLoss when None.
         unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
             maximize_entropy.
@@ -70,7 +68,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             that are not observed, `auto` is not_observed.
         solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around the
             training rows, of which there must be 20,000 at most, with kernel, λ of each label and number of blocks
-            chosen by rows left out. It reads no n_features, beta, activation, regularization, adaptation, acceptance.
+            chosen by rows left out. It reads no n_features, features, regularization, adaptation, acceptance.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
         acceptance_fraction: Share of the training rows set aside to decide acceptance, in [0, 1).
@@ -108,8 +106,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self,
         n_blocks: int = 8,
         n_features: int = 1000,
-        beta: float = 0.5,
-        activation: str = "relu",
+        features: Features | None = None,
         loss: MarginLoss | None = None,
         unobserved: str = "ignore",
         zero_labels: str = "auto",
@@ -131,8 +128,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
     ) -> None:
-        self.n_blocks, self.n_features = n_blocks, n_features
-        self.beta, self.activation = beta, activation
+        self.n_blocks, self.n_features, self.features = n_blocks, n_features, features
         self.loss, self.solver, self.regularization = loss, solver, regularization
         self.unobserved, self.zero_labels = unobserved, zero_labels
         self.adaptation = adaptation
@@ -257,7 +253,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 problems.append(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
         if not isinstance(self.solver, Solver) and self.solver not in tuple(SOLVERS):
             problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {self.solver!r}")
-        for name, kind in (("loss", MarginLoss), ("proximity", Proximity), ("adaptation", AdaptiveDraw)):
+        kinds = {"features": Features, "loss": MarginLoss, "proximity": Proximity, "adaptation": AdaptiveDraw}
+        for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind | None):
                 problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(self, name)!r}")
         if self.adaptation is not None and self.acceptance_fraction == 0:
@@ -316,8 +313,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     def _features(self, data: ArrayHierarchy) -> dict[str, Any]:
         """A block's first layer: what was asked for, or units for all training rows."""
         if self._is_cross_fitted:
-            return {"activation": RADIAL, "n_features": data.n_rows["train"] * data.n_locations}
-        return {"activation": self.activation, "n_features": self.n_features, "adaptation": self.adaptation}
+            return {"features": RadialFeatures(), "n_features": data.n_rows["train"] * data.n_locations}
+        return {"features": self.features, "n_features": self.n_features, "adaptation": self.adaptation}
 
     def _task(self, data: ArrayHierarchy, seed: int) -> LayerwiseTask:
         return LayerwiseTask(
@@ -327,7 +324,6 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             data.levels,
             self.proximity,
             n_blocks=self.n_blocks,
-            beta=self.beta,
             loss=self.loss,
             unobserved=self.unobserved,
             solver=copy.deepcopy(self.solver) if isinstance(self.solver, Solver) else SOLVERS[self.solver](),

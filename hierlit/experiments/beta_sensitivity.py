@@ -108,8 +108,8 @@ class BetaSensitivityExperiment(Experiment):
             "data.degree": settings["degree"],
             "data.n_levels": settings["depth"],
             "model.n_blocks": settings["depth"],
-            "model.activation": settings["activation"],
-            "model.beta": settings["beta"],
+            "model.features.activation": settings["activation"],
+            "model.features.beta": settings["beta"],
             **SOLVERS[settings["solver"]],
         }
 

@@ -12,6 +12,7 @@ from hierlit.layerwise.moments import Reduce, calibrate, leading_chunks, set_asi
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import LabelLoss
+from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import HierarchicalResNet, is_count
 
 FEATURES_PER_TARGET = 32
@@ -77,6 +78,7 @@ class AdaptiveDraw:
         """
         loss = replace(loss, margin_loss=SquaredLoss())
         features = net.block(block).features
+        assert isinstance(features, RandomFeatures)
         leading = leading_chunks(net, streams, reduce, self.n_pairs)
         for draw in range(self.redraws):
             moments = calibrate(net, block, streams, reduce, loss, leading)
@@ -137,6 +139,7 @@ def agop_diagonals(
         The diagonals [T, fan_in] of the average gradient outer products, and the coordinates' mean squares [fan_in].
     """
     features = net.block(block).features
+    assert isinstance(features, RandomFeatures)
     first_layer = net.split_coordinates(features.weight * features.scale)
     totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
     for chunk in streams.chunks("train", leading):

@@ -80,7 +80,7 @@ def calibrate(
 def calibrate_features(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Reduce) -> None:
     """Sets a block's input scale and feature mean from the fit rows of the stream; arguments are `calibrate`'s."""
     features = net.block(block).features
-    features.scale.fill_(_input_scale(net, streams, reduce))
+    features.scale.fill_(_input_scale(net, features.input_scale, streams, reduce))
     features.mean.copy_(_mean(net, block, streams, reduce))
 
 
@@ -209,9 +209,9 @@ def _mean(net: HierarchicalResNet, block: int, streams: StreamCache, reduce: Red
     return total[:-1] / total[-1]
 
 
-def _input_scale(net: HierarchicalResNet, streams: StreamCache, reduce: Reduce) -> float:
-    """The factor that gives the block's windows squared norm fan_in, as `net.input_scale` understands it."""
-    if net.input_scale == "fan_in":
+def _input_scale(net: HierarchicalResNet, kind: str, streams: StreamCache, reduce: Reduce) -> float:
+    """The factor that gives the block's windows squared norm fan_in, as a kind of `INPUT_SCALES` understands it."""
+    if kind == "fan_in":
         return 1.0
     width = net.n_inputs + net.n_labels
     sums = torch.zeros(3, width, dtype=torch.float64, device=net.n_trained.device)
@@ -219,7 +219,7 @@ def _input_scale(net: HierarchicalResNet, streams: StreamCache, reduce: Reduce) 
         stream = net.split(chunk.stream).flatten(0, -2).double()
         sums += torch.stack([torch.full((width,), len(stream)).to(sums), stream.sum(0), stream.square().sum(0)])
     count, total, power = reduce(sums)
-    if net.input_scale == "rms":
+    if kind == "rms":
         norm = float((power / count).sum())
     else:
         variance = power / count - (total / count).square()

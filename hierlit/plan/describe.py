@@ -98,7 +98,7 @@ class Description:
         n_blocks: D − 1.
         robustness: ξ: what the run asks of margins, or the least of the levels if that is smaller.
         levels: By level.
-        needs: Those of the label that needs most features; None without constants.
+        needs: Those of the label that needs most features; None without constants, or where the kernel is not known.
         margin_growth: γ, None if not given.
     """
 
@@ -116,24 +116,23 @@ class Description:
         """Describes the hierarchy of a config; makes its tables."""
         data, net = run.data, run.task.net
         data.setup()
-        parameters = run.task.hparams
-        kernel = expansion(net.activation, float(parameters["beta"]), str(parameters["bias"]))
+        known = net.first_layers.kernel()
         found = [least_ptf(data, label) for label in range(data.n_labels)]
         level_of = data.levels or [1] * data.n_labels
         levels = level_constants(data.tables["train"].labels, level_of, [ptf and ptf.constants for ptf in found])
         radii = [row.constants.robustness for row in levels if row.constants is not None]
         places, n_inputs = net.windows.size, data.n_inputs
         needs = [
-            Needs.of(ptf.polynomial, kernel, places * (n_inputs + sum(0 < own < level for own in level_of)))
+            Needs.of(ptf.polynomial, expansion(*known), places * (n_inputs + sum(0 < own < level for own in level_of)))
             for level, ptf in zip(level_of, found, strict=True)
-            if ptf is not None
+            if ptf is not None and known is not None
         ]
         return cls(
             name=type(getattr(data, "data", data)).__name__,
             n_levels=data.top_level,
             n_pairs=data.n_pairs,
             n_blocks=run.n_blocks,
-            robustness=min(float(parameters["robustness"]), *radii, 1.0),
+            robustness=min(float(run.task.hparams["robustness"]), *radii, 1.0),
             levels=levels,
             needs=max(needs, default=None),
             margin_growth=options.margin_growth,
@@ -212,10 +211,12 @@ def constant_lines(description: Description) -> list[str]:
     """What the columns are, and the width and rows they ask for."""
     lines = ["K, M, B, ξ: degree, coefficient norm, bound, robustness of the PTFs of least degree and norm, the worst"]
     needs = description.needs
-    if needs is None:
+    if all(row.constants is None for row in description.levels):
         return ["K, M, B, ξ: not known, as this data does not tell its labels as functions of a few others"]
+    if needs is None:
+        return [*lines, "width, rows: not known, as the kernel of these features is not"]
     if math.isinf(needs.width):
-        return [*lines, "width, rows: the kernel lacks a degree that a label has: raise beta, or change activation"]
+        return [*lines, "width, rows: the kernel lacks a degree that a label has: raise beta, or change the activation"]
     asks = f"width: of the order of {needs.width:.2g} features and {needs.rows:.2g} pairs, where {needs.window} of a"
     return [*lines, f"{asks} window's coordinates vary (ours: squared norm in the kernel's space over error²)"]
 

@@ -14,7 +14,7 @@ from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
 from hierlit.layerwise.stream import FREE_SHARE, free_memory
-from hierlit.models.random_features import TILE
+from hierlit.models.first_layer import TILE
 from hierlit.plan.sizes import Sizes, distinct_candidates
 from hierlit.plan.work import Rates
 from hierlit.training import LayerwiseTraining
@@ -104,7 +104,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         n_locations=data.n_locations,
         n_inputs=data.n_inputs,
         n_labels=data.n_labels,
-        n_features=len(task.net.block(0).features.weight),
+        n_features=task.net.block(0).features.n_features,
         n_blocks=run.n_blocks,
         budget=budget,
         tile=TILE[run.device.type],
@@ -114,7 +114,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         itemsize=run.dtype.itemsize,
         feature_itemsize=run.features.itemsize,
         rotated=task.net.rotation is not None,
-        calibrated=task.net.input_scale != "fan_in",
+        calibrated=task.net.block(0).features.input_scale != "fan_in",
         epochs=epochs_of(run, options),
     )
     if isinstance(task.solver, ExactSolver):

@@ -13,7 +13,7 @@ from hierlit.data.base import Batch, FixedBatches, HierarchyDataModule
 from hierlit.layerwise.acceptance import ACCEPTANCES, STRICT_SHARE
 from hierlit.layerwise.report import BlockReport
 from hierlit.layerwise.solvers import Certificate
-from hierlit.models.resnet import RADIAL
+from hierlit.models.random_features import RandomFeatures
 from hierlit.training.precision import check_precision
 from hierlit.training.processes import compare
 from hierlit.training.resume import settle
@@ -101,9 +101,12 @@ class LayerwiseTraining(L.Callback):
         if self.max_epochs_per_block < task.solver.min_epochs:
             needed = f"at least {task.solver.min_epochs} for {type(task.solver).__name__}"
             raise ValueError(f"max_epochs_per_block must be {needed}, got {self.max_epochs_per_block}")
-        if (task.net.activation == RADIAL) != task.solver.is_radial:
-            wanted = f"must be {RADIAL}" if task.solver.is_radial else f"must not be {RADIAL}"
-            raise ValueError(f"activation {wanted} with {type(task.solver).__name__}, got {task.net.activation}")
+        features = task.net.first_layers
+        if features.is_drawn == task.solver.is_radial:
+            wanted = "must be RadialFeatures" if task.solver.is_radial else "must not be RadialFeatures"
+            raise ValueError(f"features {wanted} with {type(task.solver).__name__}, got {features}")
+        if task.adaptation is not None and not isinstance(task.net.block(0).features, RandomFeatures):
+            raise ValueError(f"adaptation redraws W¹ of random features: leave it out with {features}")
         if self.acceptance != "none" and data.acceptance_fraction == 0:
             needed = "needs acceptance_fraction above 0 in the data, got 0; or choose none"
             raise ValueError(f"acceptance {self.acceptance!r} {needed}")

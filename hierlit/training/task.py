@@ -29,6 +29,7 @@ from hierlit.layerwise.solvers.base import BlockObjective, EpochSums
 from hierlit.layerwise.stream import Chunk, StreamCache
 from hierlit.layerwise.unobserved import label_loss
 from hierlit.metrics import AveragePrecision, MarginHistogram, compute, label_metrics
+from hierlit.models.features import Features
 from hierlit.models.proximity import Proximity
 from hierlit.models.resnet import HierarchicalResNet
 from hierlit.training.precision import keep_precision, rounding_of
@@ -51,11 +52,8 @@ class LayerwiseTask(L.LightningModule):
         levels: True level of each label, None where unknown (linked); only metrics and tables read it.
         proximity: Windows E_g; each location sees itself alone when None.
         n_blocks: Residual blocks D−1.
-        n_features: Random features q per block.
-        beta: β of the β-Xavier draw, in [0, 1).
-        activation: relu, gelu, tanh, erf, sigmoid, softplus or cos; radial with CrossFittedSolver.
-        input_scale: fan_in, live or rms.
-        bias: gaussian or uniform_phase.
+        n_features: Features q per block.
+        features: How the blocks' first layers are made; GaussianFeatures, the paper's, when None.
         output: split or orthogonal.
         loss: ℓ, of margins; SquaredLoss when None.
         unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
@@ -87,10 +85,7 @@ class LayerwiseTask(L.LightningModule):
         proximity: Proximity | None = None,
         n_blocks: int = 10,
         n_features: int = 500,
-        beta: float = 0.5,
-        activation: str = "relu",
-        input_scale: str = "live",
-        bias: str = "gaussian",
+        features: Features | None = None,
         output: str = "split",
         loss: MarginLoss | None = None,
         solver: Solver | None = None,
@@ -126,10 +121,7 @@ class LayerwiseTask(L.LightningModule):
                 proximity,
                 n_blocks,
                 n_features,
-                beta,
-                activation,
-                input_scale,
-                bias,
+                features,
                 output,
                 weight_seed,
             )

@@ -62,7 +62,7 @@ def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
     lines = [
         f"**{type(source).__name__}**: {', '.join(f'{len(data.tables[split])} {split}' for split in SPLITS)} rows, "
         f"{data.n_locations} locations, {data.n_inputs} inputs, {data.n_labels} labels; windows of "
-        f"{task.net.windows.size} locations, {len(task.net.blocks)} blocks of {len(task.net.block(0).features.weight)} "
+        f"{task.net.windows.size} locations, {len(task.net.blocks)} blocks of {task.net.block(0).features.n_features} "
         f"features, {type(task.solver).__name__}",
         "",
         "| level | labels |",

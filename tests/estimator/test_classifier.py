@@ -23,7 +23,7 @@ from hierlit.data import CellularAutomaton
 from hierlit.estimator import HierarchicalClassifier
 from hierlit.layerwise.losses import SquaredHingeLoss
 from hierlit.layerwise.solvers import CrossFittedSolver, GradientSolver
-from hierlit.models import Window1d
+from hierlit.models import CosineFeatures, RadialFeatures, Window1d
 
 matplotlib.use("Agg")
 LEVELS = [1, 1, 1, 1, 2, 2, 3]
@@ -73,7 +73,7 @@ def test_a_cross_fitted_solver_sets_what_a_person_would_have_to(solver) -> None:
         average_precision_score(expected, model.predict_proba(at), average="micro") for model in (chosen, default)
     )
     assert by_choice > by_default + 0.05
-    assert chosen.net_.activation == "radial" and len(chosen.net_.block(0).features.weight) == 450
+    assert chosen.net_.first_layers == RadialFeatures() and chosen.net_.block(0).features.n_features == 450
 
 
 def test_scores_of_several_draws_are_averaged() -> None:
@@ -159,9 +159,13 @@ def test_follows_the_conventions_of_scikit_learn(fitted) -> None:
     unfitted = clone(fitted)
     assert unfitted.get_params() == given
     assert not hasattr(unfitted, "net_")
-    assert unfitted.set_params(n_blocks=2, beta=0.1) is unfitted
-    assert (unfitted.n_blocks, unfitted.beta) == (2, 0.1)
-    assert repr(small(beta=0.1)) == "HierarchicalClassifier(beta=0.1, n_blocks=1, n_features=30)"
+    cosines = CosineFeatures(0.1)
+    assert unfitted.set_params(n_blocks=2, features=cosines) is unfitted
+    assert (unfitted.n_blocks, unfitted.features) == (2, cosines) == (2, clone(unfitted).features)
+    shown = "features=CosineFeatures(beta=0.1, input_scale='live')"
+    assert (
+        " ".join(repr(small(features=cosines)).split()) == f"HierarchicalClassifier({shown}, n_blocks=1, n_features=30)"
+    )
     with pytest.raises(ValueError, match=r"Invalid parameter 'depth' for estimator"):
         unfitted.set_params(depth=3)
     assert is_classifier(unfitted)
@@ -190,8 +194,7 @@ def test_must_be_fitted_first(method) -> None:
     [
         ({"n_blocks": 0}, "n_blocks must be an integer >= 1, got 0"),
         ({"n_features": 2.5, "random_state": -1}, r"n_features must .* got 2.5; random_state must be .* >= 0, got -1"),
-        ({"beta": 1.0}, r"beta must be in \[0, 1\), got 1.0"),
-        ({"activation": "swish"}, "activation must be one of relu, .*got 'swish'"),
+        ({"features": "tanh"}, "features must be a Features or None, got 'tanh'"),
         ({"solver": "adam"}, "solver must be one of exact, gradient, cross_fitted or a Solver, got 'adam'"),
         ({"solver": ["exact"]}, r"solver must be one of exact, gradient, cross_fitted or a Solver, got \['exact'\]"),
         ({"loss": "hinge"}, "loss must be a MarginLoss or None, got 'hinge'"),

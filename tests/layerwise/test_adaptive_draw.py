@@ -17,12 +17,12 @@ from hierlit.estimator import HierarchicalClassifier
 from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET, AdaptiveDraw, agop_diagonals
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
 from hierlit.layerwise.stream import StreamCache
-from hierlit.models import HierarchicalResNet, Window1d
-from hierlit.models.random_features import TILE
+from hierlit.models import GaussianFeatures, HierarchicalResNet, Window1d
+from hierlit.models.first_layer import TILE
 from hierlit.training import LayerwiseTask
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"exact": ExactSolver, "gradient": GradientSolver}
-ADAPTIVE = AdaptiveDraw()
+ADAPTIVE, TANH = AdaptiveDraw(), GaussianFeatures(activation="tanh")
 both_outputs = pytest.mark.parametrize("output", ["split", "orthogonal"])
 
 
@@ -177,7 +177,7 @@ def agop_case(output: str) -> tuple[HierarchicalResNet, StreamCache, Tensor, Ten
     """A network whose second block is active, its cache of two chunks, their inputs, and weights of three labels."""
     draw = torch.Generator().manual_seed(0)
     net = HierarchicalResNet(
-        2, 3, 5, Window1d(3), n_blocks=2, n_features=9, activation="tanh", output=output, weight_seed=4
+        2, 3, 5, Window1d(3), n_blocks=2, n_features=9, features=TANH, output=output, weight_seed=4
     ).double()
     net.block(0).weight.copy_(torch.randn(3, 10, generator=draw))
     net.n_trained.fill_(1)

@@ -14,8 +14,8 @@ from hierlit.layerwise.losses import HybridMarginLoss, LogisticLoss, MarginLoss,
 from hierlit.layerwise.moments import SetAsideErrors, add_product, calibrate, leading_chunks, set_aside_errors
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import LabelLoss
-from hierlit.models import HierarchicalResNet, Window1d
-from hierlit.models.random_features import TILE
+from hierlit.models import GaussianFeatures, HierarchicalResNet, Window1d
+from hierlit.models.first_layer import TILE
 
 D, N, G, Q = 2, 3, 5, 11
 SIZES = (9, 4, 7)
@@ -48,9 +48,8 @@ LOSSES: dict[str, tuple[MarginLoss, Callable[[NDArray[np.float64], int], NDArray
 
 def second_block(output: str = "split", **arguments: object) -> HierarchicalResNet:
     """A float64 network whose first block is trained."""
-    net = HierarchicalResNet(
-        D, N, G, Window1d(3), n_blocks=2, n_features=Q, activation="tanh", output=output, **arguments
-    ).double()
+    features = GaussianFeatures(activation="tanh", **arguments)
+    net = HierarchicalResNet(D, N, G, Window1d(3), 2, Q, features, output).double()
     net.block(0).weight.copy_(torch.randn(N, Q + 1, generator=torch.Generator().manual_seed(1)) / 3)
     net.n_trained.fill_(1)
     return net

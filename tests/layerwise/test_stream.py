@@ -17,8 +17,8 @@ from hierlit.data.base import Batch
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
 from hierlit.layerwise.stream import StreamCache, mapped
-from hierlit.models import HierarchicalResNet, Window1d
-from hierlit.models.random_features import TILE
+from hierlit.models import GaussianFeatures, HierarchicalResNet, Window1d
+from hierlit.models.first_layer import TILE
 from hierlit.training import LayerwiseTask
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"exact": ExactSolver, "gradient": GradientSolver}
@@ -217,7 +217,7 @@ def test_chunks_go_through_the_blocks_as_the_network_does(
     features: str, output: str, folder: Path, monkeypatch
 ) -> None:
     monkeypatch.setitem(TILE, "cpu", 7 * 16)
-    net, batches = ring_net(output=output, activation="tanh").double(), ring_batches(4, 3)
+    net, batches = ring_net(output=output, features=GaussianFeatures(activation="tanh")).double(), ring_batches(4, 3)
     batches = [Batch(batch.inputs.double(), batch.labels.double(), batch.index) for batch in batches]
     cache = ring_cache(net, batches, 0.0 if features == "in a file" else None)
     for block in (0, 1):

@@ -40,7 +40,7 @@ class Diagnostics(L.Callback):
 
     Warnings are `DiagnosticWarning`s, from rank 0. `unlearned.csv` goes to the run's log folder, none where the trainer
     has no logger. What a further block would do is tried at most twice a run, on a few thousand pairs; it is thrown
-    away, and training goes on to the bit as without. Nothing is looked at where W¹ is not random but radial.
+    away, and training goes on to the bit as without. Nothing is looked at where W¹ is not drawn but filled in.
 
     Attributes:
         findings: What was warned of.
@@ -75,19 +75,18 @@ class Diagnostics(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Looks at the labels and at the kernel before any block is trained."""
-        if not trainer.is_global_zero or pl_module.solver.is_radial:
+        if not trainer.is_global_zero or not pl_module.net.first_layers.is_drawn:
             return
-        data, net = trainer.datamodule, pl_module.net  # type: ignore[attr-defined]
+        data, kernel = trainer.datamodule, pl_module.net.first_layers.kernel()  # type: ignore[attr-defined]
         self._raise(single_label(data.tables["train"].labels))
         self._needs = polynomials(data)
-        kernel = net.activation, float(net.draw["beta"]), str(net.draw["bias"])
-        self._lacking = [None if need is None else missing_degree(need.degree, *kernel) for need in self._needs]
+        self._lacking = [missing_degree(need.degree, *kernel) if need and kernel else None for need in self._needs]
         self._raise(next((found for found in self._lacking if found is not None), None))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """After a block, looks at its norms and at labels that stay at chance; after the last, at all not learned."""
         task = pl_module
-        if task.report is None or task.solver.is_radial:
+        if task.report is None or not task.net.first_layers.is_drawn:
             return
         self._accuracy.append(reported_accuracy(task))
         self._accepted = task.report.accepted_labels
@@ -135,12 +134,12 @@ class Diagnostics(L.Callback):
         zero, losses = judged_losses(trainer, task)
         before = zero if self._losses is None else self._losses
         self._losses = losses
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or (known := task.net.first_layers.kernel()) is None:
             return
         block = task.net.block(task.block - 1)
         weight, n_features = block.weight[:, :-1].double(), block.weight.shape[1] - 1
         live = block.features.weight.shape[1] / float(block.features.scale) ** 2
-        kernel = expansion(task.net.activation, float(task.net.draw["beta"]), str(task.net.draw["bias"]))
+        kernel = expansion(*known)
         needed = torch.tensor([needed_square(polynomial, kernel, live) for polynomial in self._needs])
         squares = n_features * weight.square().sum(1).cpu()
         self._raise(exploding_norm(squares, needed, (losses - before) / zero, task.block, n_features, penalty_of(task)))

@@ -16,7 +16,6 @@ from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.moments import Moments, calibrate, set_aside_errors
 from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath
 from hierlit.models.proximity import Identity, Proximity, Window1d, Window2d, Windows
-from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import HierarchicalResNet, ResidualBlock
 
 if TYPE_CHECKING:
@@ -102,8 +101,8 @@ def another_block(net: HierarchicalResNet, n_features: int, table: Tensor, seed:
     """Gives a network one more block, with windows of its own, and takes both away again; yields its number."""
     windows, device = net.windows, net.n_trained.device
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, PROBE]).generate_state(1)[0]))
-    fan_in, draw = table.shape[1] * (net.n_inputs + net.n_labels), net.draw
-    features = RandomFeatures(fan_in, n_features, float(draw["beta"]), net.activation, str(draw["bias"]), generator)
+    fan_in = table.shape[1] * (net.n_inputs + net.n_labels)
+    features = net.first_layers.first_layer(fan_in, n_features, generator)
     features.rounding = net.rounding
     net.blocks.append(ResidualBlock(features, net.n_labels).to(net.block(0).weight))
     net.windows = Windows(table).to(device)

@@ -79,9 +79,9 @@ def missing_degree(degree: int, activation: str, beta: float, bias: str) -> Find
     own, best = share_of(degree, activation, beta, bias), max(shares, key=lambda value: shares[value])
     if shares[best] < LEAST_SHARE:
         other = max(ACTIVATIONS, key=lambda name: max(share_of(degree, name, value, "gaussian") for value in BETAS))
-        most, remedy = f"no beta brings it to {LEAST_SHARE:.1g}", f"set model.activation to {other}"
+        most, remedy = f"no beta brings it to {LEAST_SHARE:.1g}", f"set model.features.activation to {other}"
     elif beta < best and own < SHARE * shares[best]:
-        most, remedy = f"at most {shares[best]:.2g}, at beta = {best:g}", f"raise model.beta to {best:g}"
+        most, remedy = f"at most {shares[best]:.2g}, at beta = {best:g}", f"raise model.features.beta to {best:g}"
     else:
         return None
     evidence = (
