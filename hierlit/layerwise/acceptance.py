@@ -99,16 +99,17 @@ class Acceptance:
         problems = []
         if self.rule not in RULES:
             problems.append(f"acceptance must be one of {', '.join(RULES)}, got {self.rule!r}")
-        if not 0 < self.strict_share <= 1:
-            problems.append(f"strict_share must be in (0, 1], got {self.strict_share}")
+        for name, share in (("strict_share", self.strict_share), ("learned_accuracy", self.learned_accuracy)):
+            if not 0 < share <= 1:
+                problems.append(f"{name} must be in (0, 1], got {share}")
         if problems:
             raise ValueError("; ".join(problems))
 
     def __call__(self, problem: "BlockProblem", weight: Tensor) -> Tensor:
         """The labels, boolean [n], that a weight [n, q+1] may change."""
-        sums = problem.held_sums(weight)
         if self.rule == "none":
             return torch.ones(problem.n_labels, dtype=torch.bool, device=weight.device)
+        sums = problem.held_sums(weight)
         if self.rule == "gain":
             return gains(sums)
         return gains_most(sums, sums.right >= self.learned_accuracy * sums.counted, self.strict_share)
