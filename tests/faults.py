@@ -106,10 +106,10 @@ class SmallFiles(L.Callback):
 
 
 class NotFinite(GradientSolver):
-    """Gradient steps, of which one batch's terms are not finite: batch 3 of epoch 7 of block 2."""
+    """Gradient steps; with POISON set, one batch's terms are not finite: batch 3 of epoch 7 of block 2."""
 
     def visit(self, problem: BlockProblem, state: State) -> Evaluation:
-        if (problem.block.index, state.passes) != (1, 6):
+        if (problem.block.index, state.passes) != (1, 6) or "POISON" not in os.environ:
             return super().visit(problem, state)
         sums = problem.sums(state.passes)
         for number, batch in enumerate(problem.batches(state.passes)):

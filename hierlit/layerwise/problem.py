@@ -247,7 +247,7 @@ class PassSums:
         if not values.isfinite().all():
             bad = self.problem.processes.sum((~torch.stack(self.signs).isfinite()).double())
             batch = int(bad.nonzero()[0]) + 1 if bad.any() else len(bad)
-            where = f"block {self.problem.block.index + 1}, pass {self.number + 1}, batch {batch}"
+            where = f"block {self.problem.block.index + 1}, epoch {self.number + 1}, batch {batch}"
             raise FloatingPointError(
                 f"loss or gradient is not finite in {where}: lower the solver's step or the inputs"
             )

@@ -229,5 +229,6 @@ class LayerwiseTraining(L.Callback):
 
     def _forget(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         task.rows.clear()
-        task.passes, trainer.limit_train_batches = None, self._limit
-        trainer.datamodule.passes = None  # type: ignore[attr-defined]
+        task.passes = None
+        if isinstance(data := trainer.datamodule, HierarchyDataModule) and data.passes is not None:  # type: ignore[attr-defined]
+            data.passes, trainer.limit_train_batches = None, self._limit

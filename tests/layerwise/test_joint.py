@@ -162,7 +162,7 @@ def test_a_gradient_that_is_not_finite_is_an_error_that_names_pass_and_batch() -
     net = network(table, 2)
     joint = JointTraining(3, lambda weights: SGD(weights, 1e30), CONSTANT)
     rows = stream(net, table)
-    with pytest.raises(FloatingPointError, match="loss or gradient is not finite in block 1, pass 1, batch 2: "):
+    with pytest.raises(FloatingPointError, match="loss or gradient is not finite in block 1, epoch 1, batch 2: "):
         gather(joint.train(net, rows, label_loss(None)), rows)
 
 

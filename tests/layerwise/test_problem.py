@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_names_block_pass_and_batch() -> None:
     second_visited.stream[0, 0, -1] = torch.nan
     with pytest.raises(FloatingPointError) as error:
         block.evaluate(block.zeros(), 4)
-    where = "block 1, pass 5, batch 2: lower the solver's step or the inputs"
+    where = "block 1, epoch 5, batch 2: lower the solver's step or the inputs"
     assert str(error.value) == f"loss or gradient is not finite in {where}"
 
 

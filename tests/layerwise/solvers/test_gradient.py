@@ -252,7 +252,7 @@ def test_full_batch_steps_alone_are_possible() -> None:
 def test_a_gradient_that_is_not_finite_is_an_error_that_names_block_pass_and_batch() -> None:
     table = xors()
     solver = GradientSolver(partial(torch.optim.SGD, lr=1e30), minibatch_epochs=2)
-    with pytest.raises(FloatingPointError, match="loss or gradient is not finite in block 1, pass 1, batch 2: "):
+    with pytest.raises(FloatingPointError, match="loss or gradient is not finite in block 1, epoch 1, batch 2: "):
         train_all(network(table), table, solver)
 
 
