@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hierlit.layerwise.problem import BlockProblem
     from hierlit.layerwise.stream import Chunk
 
+View = Callable[["Chunk", Tensor, Tensor], Tensor]
+"""Maps a chunk, rows of it [B] and their places among those gathered [B] to [B, ...]."""
+
 
 def first_rows(problem: BlockProblem) -> tuple[list[int], int]:
     """The number of the first row of each chunk that this process fits, and how many rows all processes fit.
@@ -26,13 +29,13 @@ def first_rows(problem: BlockProblem) -> tuple[list[int], int]:
     return (ends - parts)[:, problem.processes.rank].tolist(), int(ends.max())
 
 
-def gather(problem: BlockProblem, rows: Tensor, view: Callable[[Chunk, Tensor, Tensor], Tensor]) -> Tensor:
+def gather(problem: BlockProblem, rows: Tensor, view: View) -> Tensor:
     """What `view` sees of some fitted rows of all processes, on each of them, to the bit: [R, ...].
 
     Args:
         problem: The problem.
         rows: Their numbers [R], see `first_rows`.
-        view: Maps a chunk, rows of it [B] and their places in `rows` [B] to [B, ...].
+        view: What is wanted of them.
     """
     rows, total = rows.to(problem.penalty.device), None
     for chunk, first in zip(problem.chunks(), first_rows(problem)[0], strict=True):
@@ -44,16 +47,16 @@ def gather(problem: BlockProblem, rows: Tensor, view: Callable[[Chunk, Tensor, T
     return problem.processes.sum(total)
 
 
-def drawn(problem: BlockProblem, what: str, number: int, of: int) -> Tensor:
-    """At most so many numbers below `of`, drawn at random for what a block needs them for."""
-    return torch.from_numpy(Draws(problem.seed, what, problem.block.index).permutation(of)[:number].copy())
+def drawn(seed: int, what: str, part: int, number: int, of: int) -> Tensor:
+    """At most so many numbers below `of`, drawn at random; see `Draws`."""
+    return torch.from_numpy(Draws(seed, what, part).permutation(of)[:number].copy())
 
 
 @torch.no_grad()
 def drawn_windows(problem: BlockProblem, number: int) -> Tensor:
     """Windows [q, fan_in] of [x, scores] of fitted pairs drawn at random, at most so many."""
     net = problem.rows.net
-    pairs = drawn(problem, "units", number, first_rows(problem)[1] * net.n_locations)
+    pairs = drawn(problem.seed, "units", problem.block.index, number, first_rows(problem)[1] * net.n_locations)
     locations = (pairs % net.n_locations).to(problem.penalty.device)
 
     def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
