@@ -148,7 +148,11 @@ class Sample:
         scores = stream[..., net.n_inputs :]
         parts = (scores, targets.sign() * (weights > 0), (targets - scores) * weights)
         self.rows = JudgedRows(*(part.flatten(0, 1) for part in parts), folds.repeat_interleave(net.n_locations))
-        self.windows, self.n_locations, self.is_first = block.windows(stream).flatten(0, 1), net.n_locations, block.index == 0
+        self.windows, self.n_locations, self.is_first = (
+            block.windows(stream).flatten(0, 1),
+            net.n_locations,
+            block.index == 0,
+        )
         channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
         self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
 

@@ -31,7 +31,11 @@ class LeftOut:
         """
         duals, predicted = self.root.T @ (self.root @ residual), torch.zeros_like(residual)
         for fold in folds.unique().tolist():  # type: ignore[no-untyped-call]
-            rows = ((folds == fold) | (folds == without)).nonzero()[:, 0] if without is not None else (folds == fold).nonzero()[:, 0]
+            rows = (
+                ((folds == fold) | (folds == without)).nonzero()[:, 0]
+                if without is not None
+                else (folds == fold).nonzero()[:, 0]
+            )
             own = self.root[:, rows]
             inner = torch.linalg.solve(own.T @ own, duals[rows])
             of_fold = folds[rows] == fold
