@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hierlit.data.base import Batch, HierarchyDataModule, BatchLoader
+from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems, raise_problems
 from hierlit.data.tables.checks import (
     choice_problems,
@@ -32,7 +32,6 @@ from hierlit.data.tables.roles import ColumnRoles, Roles
 from hierlit.data.tables.rows import MISSING_TEXTS, Reading
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
-from hierlit.files.atomic import replace_text
 
 Names = list[str] | str | None
 
@@ -297,7 +296,9 @@ class LabelTable(HierarchyDataModule):
         Raises:
             OSError: If the file cannot be written.
         """
-        replace_text(Path(path), self.fitted.to_json())
+        part = Path(f"{path}.part")
+        part.write_text(self.fitted.to_json(), encoding="utf-8")
+        part.replace(path)
 
     def state_dict(self) -> dict[str, Any]:
         """What predictions need of the training rows, for checkpoints."""
