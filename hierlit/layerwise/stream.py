@@ -87,6 +87,7 @@ class StreamCache:
     ) -> None:
         self.net, self.budget, self.seed, self.folds, self.left = net, budget, seed, folds, 0.0
         self._chunks: dict[str, list[Chunk]] = {}
+        self.open()
 
     @property
     def device(self) -> torch.device:
