@@ -88,7 +88,6 @@ def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
 
     net = HierarchicalResNet(6, 3, n_blocks=3, n_features=arguments["n_features"], output=output)
     rows = StreamCache(net, seed=data.data_seed, folds=folds and Folds(folds, len(data.tables["train"])))
-    rows.open()
     rows.fill("fit", data.fit_dataloader())
     rows.fill("held", data.acceptance_dataloader())
     options = {"loss": label_loss(arguments.get("loss")), "stopping": Stopping(max_epochs=MOST)}
