@@ -209,27 +209,22 @@ class LabelTable(HierarchyDataModule):
         """Indices of each label's parents; None if no hierarchy was given. For reports: no model is told them."""
         return self.fitted.parents
 
-    @property
+    @cached_property
     def parent_labels(self) -> list[list[int]] | None:
         """`parents`."""
         return self.parents
 
-    @property
+    @cached_property
     def n_inputs(self) -> int:
         """Numbers, and categories of the training rows."""
         return len(self.input_names)
 
-    @property
+    @cached_property
     def n_labels(self) -> int:
         """Labels of the files to train on, of their headers if these list them."""
         return len(self.label_names)
 
-    @property
-    def n_locations(self) -> int:
-        """One."""
-        return 1
-
-    @property
+    @cached_property
     def levels(self) -> list[int] | None:
         """Depths in the hierarchy that was given, if they are asked for; else None, unknown."""
         return self.fitted.depths if self._has_levels else None
