@@ -89,6 +89,7 @@ class StreamCache:
         self.net, self.budget, self.seed, self.folds, self.left = net, budget, seed, folds, 0.0
         self._chunks: dict[str, list[Chunk]] = {}
         self._kept_of: FirstLayer | None = None
+        self.open()
 
     @property
     def device(self) -> torch.device:

@@ -61,7 +61,6 @@ def on_two(tmp_path: Path) -> Callable[[Work], list[Any]]:
 def rows_of(net: HierarchicalResNet, table: Table, processes: Processes, folds: int | None = None) -> StreamCache:
     """The share of a process of every batch, perhaps an empty one."""
     rows = StreamCache(net, folds=None if folds is None else Folds(folds, len(table.inputs)))
-    rows.open()
     for split in ("fit", "held"):
         shares = [
             [part.tensor_split(processes.number)[processes.rank] for part in batch] for batch in table.batches(split)

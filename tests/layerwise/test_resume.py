@@ -38,7 +38,7 @@ Saved = tuple[Pass | BlockReport, bytes]
 ADAM = partial(torch.optim.Adam, lr=0.05)
 DECAY = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.8)
 PLATEAU = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0)
-STOPPING = Stopping(max_epochs=7)
+STOPPING = Stopping(max_epochs=5)
 
 
 def layerwise(solver: Any, loss: Any = None, folds: int | None = None, **options: Any) -> tuple[Start, int | None]:
@@ -71,13 +71,13 @@ class Halved(Solver):
 
 
 STEEP = JointTraining(4, lambda weights: torch.optim.SGD(weights, 0.1, momentum=0.9), DECAY, every_block=True)
-GIVEN = Stopping(gradient_tolerance=0.2, max_epochs=6)
+GIVEN = Stopping(gradient_tolerance=0.2, max_epochs=5)
 SHORT = Stopping(max_epochs=4)
 GAIN = Acceptance("gain")
 RUNS: dict[str, tuple[Start, int | None]] = {
-    "gradient": layerwise(GradientSolver(minibatch_epochs=3)),
-    "gradient, Adam": layerwise(GradientSolver(ADAM, DECAY, 4), LogisticLoss()),
-    "gradient, plateau": layerwise(GradientSolver(ADAM, PLATEAU, 4)),
+    "gradient": layerwise(GradientSolver(minibatch_epochs=2)),
+    "gradient, Adam": layerwise(GradientSolver(ADAM, DECAY, 3), LogisticLoss()),
+    "gradient, plateau": layerwise(GradientSolver(ADAM, PLATEAU, 3)),
     "gradient, given tolerance": layerwise(GradientSolver(minibatch_epochs=0), stopping=GIVEN),
     "exact, logistic loss": layerwise(ExactSolver(), LogisticLoss(), acceptance=GAIN),
     "exact without alphas": layerwise(ExactSolver([]), LogisticLoss()),
@@ -119,7 +119,7 @@ def streams(rows: StreamCache) -> list[Tensor]:
 )
 def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str) -> None:
     start, folds = RUNS[name]
-    table = xors(100, missing=0.1, n_held=20, batch_size=30)
+    table = xors(80, missing=0.1, n_held=20, batch_size=25)
     n_blocks, n_features = 2 if folds is None else 3, 32 if name == "adaptation" else 10
     made = partial(network, table, n_blocks, n_features, output=output)
     net, memory, kept = made(), {}, []
