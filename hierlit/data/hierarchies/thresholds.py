@@ -1,7 +1,5 @@
 """Hierarchies of explicit polynomial threshold functions with a prescribed coefficient norm."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -171,17 +169,18 @@ def draw_polynomial(points: Array, sets: list[tuple[int, ...]], norm: float, dra
         if own <= norm:
             worst = int(np.abs(found).argmin())
             push = np.sign(found[worst]) * values[worst]
-            return raise_norm(coefficients, push, lambda c: norm_at_margin_one(c, values), norm, values)
+            return raise_norm(coefficients, push, norm, values)
     of = f"of {N_TRIES} polynomials drawn with fan_in = {points.shape[1]}, degree = {len(sets[-1])}"
     raise ValueError(f"coefficient_norm must be larger, the least {of} has {least:.3g}, got {norm}")
 
 
-def raise_norm(start: Array, push: Array, norm_of: Callable[[Array], float], norm: float, values: Array) -> Array:
+def raise_norm(start: Array, push: Array, norm: float, values: Array) -> Array:
     """The polynomial start − t·push of a given norm, at margin 1: the norm grows without limit as p nears 0."""
     low, high = 0.0, float(np.abs(values @ start).min()) / len(push)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        low, high = (low, middle) if norm_of(start - middle * push) > norm else (middle, high)
+        is_above = norm_at_margin_one(start - middle * push, values) > norm
+        low, high = (low, middle) if is_above else (middle, high)
     coefficients = start - low * push
     return coefficients / float(np.abs(values @ coefficients).min())
 
