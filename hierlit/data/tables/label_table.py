@@ -26,7 +26,6 @@ from hierlit.data.tables.roles import ColumnRoles, Roles
 from hierlit.data.tables.rows import MISSING_TEXTS, Reading
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
-from hierlit.files.atomic import replace_text
 
 Names = list[str] | str | None
 
@@ -279,7 +278,9 @@ class LabelTable(HierarchyDataModule):
         Raises:
             OSError: If the file cannot be written.
         """
-        replace_text(Path(path), self.fitted.to_json())
+        part = Path(f"{path}.part")
+        part.write_text(self.fitted.to_json(), encoding="utf-8")
+        part.replace(path)
 
     def state_dict(self) -> dict[str, Any]:
         """What predictions need of the training rows, for checkpoints."""
