@@ -12,13 +12,16 @@ from hierlit.data.tables.fitted import FittedTable
 from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.files.export import export_model
 from hierlit.files.weights import write_weights
-from hierlit.models import HierarchicalResNet, IndexTable
+from hierlit.models import GaussianFeatures, HierarchicalResNet, IndexTable, RadialFeatures
+from hierlit.models.random_features import ACTIVATIONS
 
 DESCRIPTION = (
     "Writes the network's weights in a checkpoint to a safetensors file, for --model.weights and others; or the "
     "network, with what makes its inputs of a table's columns, to an .onnx or .pt2 file that runs without hierlit."
 )
 NET = "net."
+KINDS = {kind.kind: kind for kind in (RadialFeatures(), *(GaussianFeatures(activation=name) for name in ACTIVATIONS))}
+"""Features by kind whose first layers the tensors of a checkpoint make whole."""
 
 
 def export(args: Sequence[str]) -> None:
@@ -90,10 +93,16 @@ def read_network(checkpoint: Path) -> dict[str, Any]:
 
 
 def network_of(contents: dict[str, Any]) -> HierarchicalResNet:
-    """The network in a checkpoint."""
-    weights = weights_of(contents)
-    sizes = {name: size for name, size in contents["sizes"].items() if name != "window"}
-    net = HierarchicalResNet(**sizes, proximity=IndexTable(weights["windows.table"].tolist()))
+    """The network in a checkpoint.
+
+    Raises:
+        ValueError: If its features are of a kind that hierlit does not know.
+    """
+    weights, sizes = weights_of(contents), dict(contents["sizes"])
+    kind, *_ = [sizes.pop(name, None) for name in ("features", "window", "first_layers")]
+    if kind not in KINDS:
+        raise ValueError(f"model needs hierlit's own features, got {kind}: write it in Python, by export_model")
+    net = HierarchicalResNet(**sizes, features=KINDS[kind], proximity=IndexTable(weights["windows.table"].tolist()))
     net.to(weights["blocks.0.weight"].dtype).load_state_dict(weights)
     net.rounding = contents.get("rounding")
     return net

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,10 +27,9 @@ from hierlit.estimator.targets import ZERO_LABELS, ClassTargets, LabelTargets, a
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solvers import CrossFittedSolver, ExactSolver, GradientSolver, Solver
+from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
 from hierlit.layerwise.unobserved import TREATMENTS
-from hierlit.models import HierarchicalResNet, Proximity
-from hierlit.models.resnet import RADIAL
+from hierlit.models import Features, HierarchicalResNet, Proximity, RadialFeatures
 from hierlit.training import LayerwiseTraining
 from hierlit.training.task import LayerwiseTask
 from hierlit.training.trainer import fit_in_memory, threads
@@ -39,7 +37,10 @@ from hierlit.watching import BlockProgress
 from hierlit.watching.figures import draw_staircase
 from hierlit.watching.levels import level_rows
 
-SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver, "cross_fitted": CrossFittedSolver}
+CROSS_FITTED = "cross_fitted"
+SOLVERS = ("exact", "gradient", CROSS_FITTED)
+FOLDS = 5
+"""Folds of a cross-fitted run."""
 LARGEST_SEED = 2**31 - 1
 
 
@@ -60,8 +61,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     Args:
         n_blocks: Residual blocks D−1.
         n_features: Random features q per block.
-        beta: β of the β-Xavier draw, in [0, 1).
-        activation: relu, gelu, tanh, erf, sigmoid, softplus or cos.
+        features: Kind of the random features; GaussianFeatures, the paper's, when None.
         loss: ℓ, of margins; SquaredLoss when None.
         unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
             maximize_entropy.
@@ -70,7 +70,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             that are not observed, `auto` is not_observed.
         solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around the
             training rows, of which there must be 20,000 at most, with kernel, λ of each label and number of blocks
-            chosen by rows left out. It reads no n_features, beta, activation, regularization, adaptation, acceptance.
+            chosen by rows left out. It reads no n_features, features, regularization, adaptation, acceptance.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
         acceptance_fraction: Share of the training rows set aside to decide acceptance, in [0, 1).
@@ -108,8 +108,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self,
         n_blocks: int = 8,
         n_features: int = 1000,
-        beta: float = 0.5,
-        activation: str = "relu",
+        features: Features | None = None,
         loss: MarginLoss | None = None,
         unobserved: str = "ignore",
         zero_labels: str = "auto",
@@ -131,8 +130,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
     ) -> None:
-        self.n_blocks, self.n_features = n_blocks, n_features
-        self.beta, self.activation = beta, activation
+        self.n_blocks, self.n_features, self.features = n_blocks, n_features, features
         self.loss, self.solver, self.regularization = loss, solver, regularization
         self.unobserved, self.zero_labels = unobserved, zero_labels
         self.adaptation = adaptation
@@ -255,9 +253,10 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         for name, valid in (("unobserved", tuple(TREATMENTS)), ("zero_labels", ZERO_LABELS)):
             if getattr(self, name) not in valid:
                 problems.append(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
-        if not isinstance(self.solver, Solver) and self.solver not in tuple(SOLVERS):
+        if not isinstance(self.solver, Solver) and self.solver not in SOLVERS:
             problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {self.solver!r}")
-        for name, kind in (("loss", MarginLoss), ("proximity", Proximity), ("adaptation", AdaptiveDraw)):
+        kinds = {"loss": MarginLoss, "proximity": Proximity, "adaptation": AdaptiveDraw, "features": Features}
+        for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind | None):
                 problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(self, name)!r}")
         if self.adaptation is not None and self.acceptance_fraction == 0:
@@ -303,6 +302,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             max_epochs_per_block=self.max_epochs_per_block,
             acceptance="none" if self._is_cross_fitted else self.acceptance,
             stop_when_learned=self.stop_when_learned,
+            folds=FOLDS if self._is_cross_fitted else None,
         )
         task, record = self._task(data, seed), BlockRecord()
         callbacks = [training, *([BlockProgress()] if self.verbose else []), record]
@@ -311,13 +311,22 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     @property
     def _is_cross_fitted(self) -> bool:
-        return isinstance(self.solver, CrossFittedSolver) or self.solver == "cross_fitted"
+        return isinstance(self.features, RadialFeatures) or self.solver == CROSS_FITTED
+
+    def _solver(self) -> Solver:
+        if isinstance(self.solver, Solver):
+            return self.solver
+        if self.solver == CROSS_FITTED:
+            from hierlit.layerwise.solvers.cross_fitted import CrossFittedSolver
+
+            return CrossFittedSolver()
+        return ExactSolver() if self.solver == "exact" else GradientSolver()
 
     def _features(self, data: ArrayHierarchy) -> dict[str, Any]:
-        """A block's first layer: what was asked for, or units for all training rows."""
+        """The blocks' first layers: those that were asked for, or units for all training rows."""
         if self._is_cross_fitted:
-            return {"activation": RADIAL, "n_features": data.n_rows["train"] * data.n_locations}
-        return {"activation": self.activation, "n_features": self.n_features, "adaptation": self.adaptation}
+            return {"features": RadialFeatures(), "n_features": data.n_rows["train"] * data.n_locations}
+        return {"features": self.features, "n_features": self.n_features, "adaptation": self.adaptation}
 
     def _task(self, data: ArrayHierarchy, seed: int) -> LayerwiseTask:
         return LayerwiseTask(
@@ -327,10 +336,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             data.levels,
             self.proximity,
             n_blocks=self.n_blocks,
-            beta=self.beta,
             loss=self.loss,
             unobserved=self.unobserved,
-            solver=copy.deepcopy(self.solver) if isinstance(self.solver, Solver) else SOLVERS[self.solver](),
+            solver=self._solver(),
             regularization=self.regularization,
             weight_seed=seed,
             **self._features(data),
@@ -418,8 +426,8 @@ class BlockRecord(L.Callback):
         self.accuracy: list[list[float]] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """After a block and its validation: keeps what is known of both."""
-        report, pl_module.report = pl_module.report, None
+        """After a block and its validation, keep what is known of both."""
+        report = pl_module.report
         if report is not None:
             rows = level_rows(pl_module.results["val"], pl_module.levels, pl_module.learned_accuracy)
             self.blocks.append(replace(report, train={name: value.cpu() for name, value in report.train.items()}))

@@ -96,7 +96,7 @@ def about_problems(about: Mapping[str, Any], net: HierarchicalResNet) -> list[st
     """In what a file, by its own account, is not of this network; each with both values."""
     if about.get("version") != VERSION:
         return [f"its format is version {about.get('version')!r}, not {VERSION!r}"]
-    sizes = about["sizes"]
+    sizes = {"features": about["sizes"].get("activation"), **about["sizes"]}  # its name in files of version 0.1.0
     return [f"{name}={sizes.get(name)}, not {size}" for name, size in net.sizes.items() if sizes.get(name) != size]
 
 

@@ -72,9 +72,10 @@ def train(
     stopping, acceptance = stopping or Stopping(), acceptance or Acceptance()
     memory = {} if memory is None else memory
     penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
-    for index in range(int(net.n_trained), len(net.blocks)):
+    while not is_over(net, memory, stop_when_learned):
         start = time.perf_counter() - (0.0 if at is None else at.seconds)
-        problem = BlockProblem(net.frozen_block(index), rows, loss, penalty, int(net.draw["weight_seed"]), processes)
+        block, seed = net.frozen_block(int(net.n_trained)), int(net.draw["weight_seed"])
+        problem = BlockProblem(block, rows, loss, penalty, seed, processes)
         if at is None:
             drawn = draw(problem, solver, adaptation, memory)
             if drawn is None:
@@ -85,7 +86,9 @@ def train(
         at, accepted, initial = None, acceptance(problem, last.state.weight), float(problem.initial_objective.sum())
         by_fold = None
         if rows.folds is not None:
-            by_fold = cross_fit(problem, solver, last.state, stopping) * accepted[:, None]
+            is_fitted = last.reason != NO_GAIN
+            fits = cross_fit(problem, solver, last.state, stopping) if is_fitted else last.state.weight
+            by_fold = fits.expand(rows.folds.number, -1, -1) * accepted[:, None]
             memory["by_fold"] = [*memory.get("by_fold", []), by_fold]
         solver.close(problem, by_fold, memory)
         freeze(problem, last.state.weight * accepted[:, None], by_fold)
@@ -95,8 +98,6 @@ def train(
         memory["has_no_gain"] = last.reason == NO_GAIN
         report.is_last = is_over(net, memory, stop_when_learned)
         yield report
-        if report.is_last:
-            return
 
 
 def is_over(net: HierarchicalResNet, memory: Mapping[str, Any], stop_when_learned: bool) -> bool:

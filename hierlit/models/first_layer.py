@@ -27,7 +27,7 @@ class FirstLayer(nn.Module):
     made of features, μ among it, has the precision of the weights. A state dict may hold another number of features.
 
     Args:
-        weight: W¹ [q, fan_in]. Further tensors of a subclass are `frozen` too, and [q, …] if they go by feature.
+        weight: W¹ [q, …], as a rule [q, fan_in]. Further tensors of a subclass are `frozen`, and [q, …] or have no q.
         input_scale: What gives a window squared norm fan_in; see `GaussianFeatures`.
 
     Attributes:

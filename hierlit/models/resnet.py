@@ -108,12 +108,12 @@ class HierarchicalResNet(nn.Module):
         self.first_layers = features or GaussianFeatures()
         if output not in OUTPUTS:
             problems.append(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
-        elif self.first_layers.reads_channels and output != "split":
+        elif not self.first_layers.is_drawn and output != "split":
             problems.append(f"output must be split with {type(self.first_layers).__name__}, got {output!r}")
         if problems:
             raise ValueError("; ".join(problems))
         self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
-        self.draw: dict[str, int | str] = {"features": repr(self.first_layers), "weight_seed": weight_seed}
+        self.draw: dict[str, int | str] = {"first_layers": repr(self.first_layers), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()
         self.windows = Windows(self.proximity.table(n_locations))
         generator = torch.Generator().manual_seed(weight_seed)

@@ -166,7 +166,7 @@ def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> N
     assert "model.regularization 0.001 → 0.01" in printed
     assert "layerwise.acceptance gain → strict" in printed
     assert "block 2, which was under way, starts anew with them" in printed
-    refused = run(tmp_path, *RUN, *LAST, "--model.beta", "0.7", expect=2)
+    refused = run(tmp_path, *RUN, *LAST, "--model.features.beta", "0.7", expect=2)
     assert "beta=0.5" in refused
     assert "beta=0.7" in refused
 

@@ -202,6 +202,14 @@ def test_what_cannot_stop_a_block_is_named(arguments: dict[str, float], message:
     assert str(error.value) == message
 
 
+def test_a_run_that_is_over_is_not_taken_up_again() -> None:
+    table, memory = automaton(n_levels=1), {}
+    net = network(table, 3, 60)
+    train_all(net, table, ExactSolver(), stop_when_learned=True, memory=memory)
+    assert train_all(net, table, ExactSolver(), stop_when_learned=True, memory=memory).reports == []
+    assert [report.block for report in train_all(net, table, ExactSolver(), memory=memory).reports] == [2, 3]
+
+
 @pytest.mark.parametrize("stop", [True, False])
 def test_training_stops_when_every_label_has_its_margin_if_asked_to(stop: bool) -> None:
     table = automaton(n_levels=1)
@@ -290,7 +298,7 @@ def test_a_solver_that_sees_no_gain_ends_the_run() -> None:
     assert [report.is_last for report in trained.reports] == [False, True]
     assert int(net.n_trained) == 2
     assert not net.block(1).weight.any()
-    assert memory["has_no_gain"]
+    assert train_all(net, table, Descent(), memory=memory).reports == []
 
 
 class Useless(Solver):
@@ -303,14 +311,21 @@ class Useless(Solver):
         raise AssertionError("there is no block to step in")
 
 
-def test_a_first_block_without_gain_gives_each_label_its_mean() -> None:
-    table = xors(missing=0.2)
-    net = network(table, 2).double()
-    trained: Trained = train_all(net, table, Useless())
+@pytest.mark.parametrize("folds", [None, 3])
+def test_a_first_block_without_gain_gives_each_label_its_mean(folds: int | None) -> None:
+    table, memory = xors(missing=0.2), {}
+    net, made = network(table, 2).double(), folds and Folds(folds, len(table.inputs))
+    trained: Trained = train_all(net, stream(net, table, folds=made), Useless(), memory=memory)
     _, _, labels = pairs(net, table, 0)
     assert trained.reasons == [NO_GAIN]
     assert net.block(0).weight[:, -1].tolist() == pytest.approx(labels.mean(0))
     assert not net.block(0).weight[:, :-1].any()
+    again = stream(net, table, folds=made, by_fold=memory.get("by_fold", ()))
+    for split in ("fit", "held"):
+        for chunk, same in zip(trained.rows.chunks(split), again.chunks(split), strict=True):
+            assert torch.equal(chunk.stream, same.stream)
+            expected = net.block(0).weight[:, -1].expand(chunk.labels.shape)
+            torch.testing.assert_close(net.scores(chunk.stream), expected)
 
 
 def test_a_label_that_is_not_accepted_passes_the_block_unchanged() -> None:

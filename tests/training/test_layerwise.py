@@ -9,7 +9,7 @@ from torch import Tensor
 from hierlit.data import ArrayHierarchy, CellularAutomaton
 from hierlit.layerwise.losses import HingeLoss
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
-from hierlit.models import Window1d
+from hierlit.models import GaussianFeatures, Window1d
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 SOLVERS = {
@@ -88,7 +88,7 @@ def test_a_transition_freezes_one_block_and_calibrates_the_next_for_good(solver:
 
 @pytest.mark.parametrize("input_scale", ["fan_in", "live", "rms"])
 def test_features_are_calibrated_on_the_rows_that_are_fitted(input_scale: str, fit, fitted_rows) -> None:
-    data, task = rings(), ring_task(ExactSolver(), n_blocks=2, input_scale=input_scale)
+    data, task = rings(), ring_task(ExactSolver(), n_blocks=2, features=GaussianFeatures(input_scale=input_scale))
     fit(task, data, acceptance="none")
     for block in (0, 1):
         features, scores, _ = fitted_rows(task, data, block)
@@ -124,7 +124,7 @@ def test_limited_training_batches_are_the_same_in_every_epoch(xors) -> None:
 @pytest.mark.parametrize("unit", [1e-5, 1.0, 1e4])
 def test_live_coordinates_are_counted_whatever_the_unit_of_the_inputs(unit: float, output: str, fit, xors) -> None:
     inputs, labels = xors().make_tables()["train"]
-    task = LayerwiseTask(6, 3, n_blocks=1, n_features=20, solver=ExactSolver(), output=output, input_scale="live")
+    task = LayerwiseTask(6, 3, n_blocks=1, n_features=20, solver=ExactSolver(), output=output)
     fit(task, ArrayHierarchy(inputs * unit, labels), acceptance="none")
     assert float(task.net.block(0).features.scale) == pytest.approx((9 / 6) ** 0.5)
 

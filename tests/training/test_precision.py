@@ -15,13 +15,14 @@ from hierlit.files.weights import load_weights, save_weights
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
-from hierlit.models import HierarchicalResNet, Window1d, random_features
+from hierlit.models import GaussianFeatures, HierarchicalResNet, Window1d, random_features
 from hierlit.models.first_layer import TILE
 from hierlit.models.random_features import CompileError
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 from hierlit.training.precision import check_precision, rounding_of
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"exact": ExactSolver, "gradient": GradientSolver}
+SOFTPLUS = GaussianFeatures(activation="softplus")
 CONF = Path(__file__).parents[1] / "conf"
 every_solver = pytest.mark.parametrize("solver", SOLVERS)
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -95,7 +96,7 @@ def test_deep_adaptive_blocks_learn_in_bfloat16_what_they_learn_in_float32(fit) 
     learned = {}
     for precision in ("32-true", "bf16-mixed"):
         data = CellularAutomaton(n_levels=6, n_cells=32, n_train=300, n_val=100, n_test=10, batch_size=300)
-        arguments = {"n_blocks": 8, "n_features": 250, "activation": "softplus", "adaptation": AdaptiveDraw()}
+        arguments = {"n_blocks": 8, "n_features": 250, "features": SOFTPLUS, "adaptation": AdaptiveDraw()}
         task = LayerwiseTask(1, 6, 32, proximity=Window1d(3), solver=ExactSolver(), **arguments)
         fit(task, data, precision=precision)
         learned[precision] = task.results["val"]["accuracy"]
@@ -341,7 +342,7 @@ def test_what_is_asked_of_torch_compile_is_no_part_of_a_checkpoints_weights(fit,
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_compiled_features_are_those_that_are_not(precision: str, fit, xors, tmp_path: Path) -> None:
-    data, task = xors(1000), xor_task(compile=True, activation="softplus")
+    data, task = xors(1000), xor_task(compile=True, features=SOFTPLUS)
     fit(task, data, precision=precision).save_checkpoint(tmp_path / "compiled.ckpt")
     assert (task.results["val"]["accuracy"] == 1).all()
     again = LayerwiseTask.load_from_checkpoint(tmp_path / "compiled.ckpt", compile=False)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierlit.draws import Draws
-from hierlit.models.radial_features import profile, squared_distances
+from hierlit.models.radial_units import profile, squared_distances
 from hierlit.models.resnet import HierarchicalResNet
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class RowKernel:
     Attributes:
         units: Windows [q, fan_in] of the pairs that are units.
         coordinates: 1 for what is read of a window, else 0, [fan_in].
-        scale: s of `RadialFeatures`.
-        power: p of `RadialFeatures`.
-        means: μ [q] of `RadialFeatures`.
+        scale: s of `RadialUnits`.
+        power: p of `RadialUnits`.
+        means: μ [q] of `RadialUnits`.
         table: Centred features [m, q] of the pairs.
     """
 

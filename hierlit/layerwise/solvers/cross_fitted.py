@@ -16,8 +16,8 @@ from hierlit.layerwise.solvers.base import Certificate, EpochSums, Solver
 from hierlit.layerwise.solvers.chains import Chain, Kernel, RowKernel
 from hierlit.layerwise.solvers.fold_ridge import FoldRidge
 from hierlit.layerwise.solvers.kernel_choice import WORTH, Choice, Trials, climb
-from hierlit.models.radial_features import RadialFeatures
-from hierlit.models.random_features import RandomFeatures
+from hierlit.models.first_layer import FirstLayer
+from hierlit.models.radial_units import RadialUnits
 from hierlit.models.resnet import is_count
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class CrossFittedSolver(Solver):
     other folds gives them; all other rows, with those of the fit to all. The fits of a λ come from one inverse of
     the rows' Gram matrix.
 
-    A block's W¹ are windows of the training rows (`RadialFeatures`), all of them if there are units enough. Its kernel
+    A block's W¹ are windows of the training rows (`RadialUnits`), all of them if there are units enough. Its kernel
     has a power and a bandwidth, in units of the standard deviation of all that the block reads. The first block reads
     the inputs, later ones the scores. The penalty is (λ/2)‖f‖², with the norm of f as a function of that kernel, and
     without its intercept. Kernel and λ are those of the highest average precision on rows left out: on every fold in
@@ -142,9 +142,9 @@ class CrossFittedSolver(Solver):
         task.active.data[:, : slopes.shape[1]], task.active.data[:, -1] = slopes, offset
         self._direct = (norm, length / len(residual)) if self._is_observed and self._kernel.is_whole else None
 
-    def _fill(self, features: RandomFeatures) -> None:
+    def _fill(self, features: FirstLayer) -> None:
         """Gives a block the units; those beyond the rows stay out of use, with weights of zero."""
-        assert isinstance(features, RadialFeatures)
+        assert isinstance(features, RadialUnits)
         features.n_used = n_units = len(self._kernel.units)
         features.weight[:n_units], features.mean[:n_units] = self._kernel.units, self._kernel.means
         features.coordinates.copy_(self._kernel.coordinates)
@@ -152,7 +152,7 @@ class CrossFittedSolver(Solver):
         features.scale.fill_(self._kernel.scale)
 
     def _make(self, task: LayerwiseTask, chain: Chain, kernel: Kernel) -> RowKernel:
-        n_units = len(task.net.block(task.block).features.weight)
+        n_units = task.net.block(task.block).features.n_features
         return RowKernel(task.net, task.block, chain, kernel, n_units, task.weight_seed)
 
     def _gram(self, task: LayerwiseTask, chain: Chain, kernel: Kernel) -> Tensor:

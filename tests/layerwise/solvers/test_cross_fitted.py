@@ -11,7 +11,7 @@ from hierlit.layerwise.losses import LogisticLoss
 from hierlit.layerwise.solvers import CrossFittedSolver, ExactSolver, Solver
 from hierlit.layerwise.solvers.kernel_choice import climb
 from hierlit.metrics import average_precision
-from hierlit.models import Window1d
+from hierlit.models import RadialFeatures, Window1d
 from hierlit.training import LayerwiseTask
 
 Fit = Callable[..., L.Trainer]
@@ -28,7 +28,7 @@ def table(n_rows: int = 200, noise: bool = False, seed: int = 0, **data: object)
 
 
 def task(n_blocks: int = 2, n_features: int = 400, solver: Solver | None = None, **model: object) -> LayerwiseTask:
-    arguments = {"activation": "radial", "n_blocks": n_blocks, "n_features": n_features, **model}
+    arguments = {"features": RadialFeatures(), "n_blocks": n_blocks, "n_features": n_features, **model}
     return LayerwiseTask(5, 3, solver=solver or CrossFittedSolver(), **arguments)
 
 
@@ -139,7 +139,11 @@ def test_scores_of_one_label_are_read_without_a_failure(fit: Fit, seed: int) -> 
     x, y = draw.normal(size=(100, 5)), draw.integers(0, 2, 100)
     data = ArrayHierarchy(x, 2 * y[:, None] - 1, val_fraction=0.1, acceptance_fraction=0.0)
     solver = CrossFittedSolver(powers=[2.0], alphas=[0.003])
-    fit(LayerwiseTask(5, 1, solver=solver, activation="radial", n_blocks=3, n_features=90), data, acceptance="none")
+    fit(
+        LayerwiseTask(5, 1, solver=solver, features=RadialFeatures(), n_blocks=3, n_features=90),
+        data,
+        acceptance="none",
+    )
 
 
 def test_rows_that_are_all_alike(fit: Fit) -> None:
@@ -161,7 +165,7 @@ def test_windows(fit: Fit) -> None:
     x = draw.choice([-1.0, 1.0], (60, 8, 1))
     y = np.stack([x[..., 0] * np.roll(x[..., 0], 1, 1), x[..., 0]], 2)
     data = ArrayHierarchy(x, y, val_fraction=0.2, acceptance_fraction=0.0, batch_size=20)
-    arguments = {"activation": "radial", "n_blocks": 2, "n_features": 200}
+    arguments = {"features": RadialFeatures(), "n_blocks": 2, "n_features": 200}
     model = LayerwiseTask(1, 2, 8, None, Window1d(3), solver=CrossFittedSolver(), **arguments)
     fit(model, data, acceptance="none")
     assert average_precision(model(data.tables["val"].inputs), data.tables["val"].labels) > 0.99
@@ -179,11 +183,11 @@ def test_refuses_what_it_cannot_do(fit: Fit) -> None:
 
 
 def test_radial_units_and_this_solver_need_each_other(fit: Fit) -> None:
-    with pytest.raises(ValueError, match="activation must be radial with CrossFittedSolver, got relu"):
-        fit(task(activation="relu"), table(), acceptance="none")
-    with pytest.raises(ValueError, match="activation must not be radial with ExactSolver, got radial"):
+    with pytest.raises(ValueError, match="features must be RadialFeatures with CrossFittedSolver, got GaussianF"):
+        fit(task(features=None), table(), acceptance="none")
+    with pytest.raises(ValueError, match="features must not be RadialFeatures with ExactSolver, got RadialF"):
         fit(task(solver=ExactSolver()), table(), acceptance="none")
-    with pytest.raises(ValueError, match="output must be split where activation is radial, got 'orthogonal'"):
+    with pytest.raises(ValueError, match="output must be split with RadialFeatures, got 'orthogonal'"):
         task(output="orthogonal")
 
 
