@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.base import SPLITS, HierarchyDataModule, BatchLoader
+from hierlit.data.base import SPLITS, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import at_least, raise_problems, within
 from hierlit.draws import Draws, as_signs
 

@@ -212,4 +212,3 @@ class OneBlock:
         target = self.target[rows]
         seen = (target != 0).to(scores)
         return ((target - scores).square() * seen).sum((1, 2)) / seen.sum((1, 2)).clamp(min=1)
-

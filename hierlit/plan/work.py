@@ -9,7 +9,6 @@ from hierlit.layerwise.moments import MEAN_PAIRS, PANELS
 from hierlit.layerwise.solvers.ridge import POWER_STEPS
 from hierlit.plan.sizes import SPLITS, Sizes
 
-
 CHECKED = 4
 """Tensors of a block whose checksums processes compare, besides the weights of all blocks."""
 

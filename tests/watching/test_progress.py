@@ -23,7 +23,9 @@ def test_joint_epochs_are_not_expected_of_every_block(
 ) -> None:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    task: Any = SimpleNamespace(block=0, net=SimpleNamespace(blocks=range(10)), joint=JointTraining() if joint else None)
+    task: Any = SimpleNamespace(
+        block=0, net=SimpleNamespace(blocks=range(10)), joint=JointTraining() if joint else None
+    )
     time_left, left = TimeLeft(task), []
     for seconds in (100, 1, 1)[: len(said)]:
         clock.now += seconds

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hierlit.data.base import Batch, HierarchyDataModule, BatchLoader
+from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems, raise_problems
 from hierlit.data.tables.checks import (
     choice_problems,
