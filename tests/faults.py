@@ -78,7 +78,7 @@ class FailAt(L.Callback):
 
 
 class TightMemory(L.Callback):
-    """Leaves this process no memory beyond what it has, once a block is frozen.
+    """Leaves this process no memory for features or matrices of the block after some.
 
     Args:
         block: Number of blocks trained by then.
@@ -90,6 +90,8 @@ class TightMemory(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         if task.block == self.block:
+            for chunk in (*task.rows.chunks("fit"), *task.rows.chunks("held")):
+                chunk.buffer = chunk.features = None
             used = psutil.Process().memory_info().vms
             resource.setrlimit(resource.RLIMIT_AS, (used + self.spare, resource.RLIM_INFINITY))
 

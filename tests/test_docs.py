@@ -32,6 +32,7 @@ import hierlit.theory
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
 from hierlit.experiments import EXPERIMENTS, Experiment
+from hierlit.experiments.base import Command
 from hierlit.experiments.runner import Results, cells_of, run_cell
 
 ROOT = Path(__file__).parents[1]
@@ -221,16 +222,20 @@ def data_class(args: list[str]) -> type:
     return found
 
 
-def run_nothing(experiment: Experiment, folder: Path, workers: int | None, console: Console) -> Results:
+def run_nothing(
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command
+) -> Results:
     """In the place of an experiment's runs: none."""
     return Results(folder)
 
 
-def run_one_after_another(experiment: Experiment, folder: Path, workers: int | None, console: Console) -> Results:
-    """In the place of processes beside one another."""
+def run_one_after_another(
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command
+) -> Results:
+    """In the place of parallel processes."""
     results = Results(folder)
     for settings, seed in cells_of(experiment):
-        results.add(run_cell(experiment, settings, seed, folder))
+        results.add(run_cell(command, experiment, folder, settings, seed))
     return results
 
 

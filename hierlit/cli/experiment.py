@@ -13,6 +13,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
+from hierlit.cli import main
 from hierlit.cli.errors import explain
 from hierlit.experiments import EXPERIMENTS, Experiment, key_of, run_all, write_report
 from hierlit.experiments.report import versions
@@ -52,7 +53,7 @@ def experiment(args: Sequence[str]) -> None:
     console.print(f"{name}: {len(cells_of(chosen))} runs in {folder}", soft_wrap=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
-            results = run_all(chosen, folder, given.workers, console)
+            results = run_all(chosen, folder, given.workers, console, main)
             tell(name, chosen, results, folder, console)
     except Timeout:
         raise SystemExit(f"error: another command works in {folder}; --fresh starts a version beside it") from None

@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from hierlit.data import LabelTable, Supervision
+from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.files.export import export_model
@@ -75,7 +76,8 @@ def export_graph(checkpoint: Path, path: str) -> str:
     contents = read_network(checkpoint)
     net = network_of(contents)
     columns = contents.get(Supervision.__name__, contents.get(LabelTable.__name__, {})).get("columns")
-    export_model(net, path, FittedTable.of_json(columns) if columns else None)
+    table = FittedTable.of_json(columns) if columns else None
+    export_model(net, path, TableEncoder(table) if table and table.features.columns else None)
     return f"wrote {int(net.n_trained)} trained blocks of {checkpoint} to {path}"
 
 

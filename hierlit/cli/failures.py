@@ -4,12 +4,12 @@ import errno
 import os
 import sys
 import threading
-import time
 
 from torch.distributed import DistNetworkError
 
 from hierlit.layerwise.stream import is_out_of_memory
 from hierlit.models.random_features import CompileError
+from hierlit.training.signals import watch_parent
 
 MENDABLE = (OSError, FloatingPointError, MemoryError, CompileError)
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -77,16 +77,3 @@ def watch_launcher() -> None:
     """Ends this process, if another one launched it as a rank, once that other one is gone."""
     if "LOCAL_RANK" in os.environ:
         watch_parent(f"error on rank {rank()}: its launcher is gone\n")
-
-
-def watch_parent(message: str = "", seconds: float = 1.0) -> None:
-    """Ends this process once its parent is gone, with a message to standard error."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(seconds)
-        os.write(2, message.encode())
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()

@@ -104,6 +104,8 @@ class BatchLoader(DataLoader[Batch]):
 class HierarchyDataModule(L.LightningDataModule, ABC):
     """Splits with labels that form a hierarchy; subclasses say how the tables are made.
 
+    A subclass sets the sizes of an example, as attributes in its constructor or as properties.
+
     After ``setup``, ``tables`` holds the datasets "train", "val" and "test", and ``fit_rows`` and ``held_rows`` the
     rows of the training table, long and ascending, that are fitted on and set aside.
 
@@ -117,6 +119,16 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         ValueError: If arguments are out of range; one line names them all.
     """
 
+    n_inputs: int
+    """Input channels d of a location."""
+    n_labels: int
+    """Labels n of a location."""
+    n_locations: int = 1
+    """Locations |G| of an example."""
+    levels: list[int] | None = None
+    """The true level of each label, from 1, or None if unknown."""
+    parent_labels: list[list[int]] | None = None
+    """The labels that each label is a function of, none where it is one of inputs; None if unknown."""
     sizes: tuple[int, ...] = ()
     """Rows of the train, val and test tables, in a module that knows them before it makes the tables."""
 
@@ -130,31 +142,6 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.tables: dict[str, ArrayDataset] = {}
         self.fit_rows = torch.empty(0, dtype=torch.long)
         self.held_rows = torch.empty(0, dtype=torch.long)
-
-    @property
-    @abstractmethod
-    def n_inputs(self) -> int:
-        """Input channels d of a location."""
-
-    @property
-    @abstractmethod
-    def n_labels(self) -> int:
-        """Labels n of a location."""
-
-    @property
-    @abstractmethod
-    def n_locations(self) -> int:
-        """Locations |G| of an example."""
-
-    @property
-    @abstractmethod
-    def levels(self) -> list[int] | None:
-        """The true level of each label, from 1, or None if unknown."""
-
-    @property
-    def parent_labels(self) -> list[list[int]] | None:
-        """The labels that each label is a function of, none where it is one of inputs; None if unknown."""
-        return None
 
     @property
     def top_level(self) -> int | None:

@@ -72,6 +72,7 @@ class Supervision(HierarchyDataModule):
         self.observed, self.supervised_levels, self.single_positive = observed, supervised_levels, single_positive
         self.flip_probability, self.shuffle_labels = flip_probability, shuffle_labels
         self.rare_share = rare_share
+        self.n_inputs, self.n_locations = data.n_inputs, data.n_locations
         self.n_added = n_redundant + n_rare + n_distractors
         of_level = [1] * data.n_labels if data.levels is None else data.levels
         self._repeated = Draws(data.data_seed, "redundant labels").integers(n_redundant, data.n_labels)
@@ -83,31 +84,9 @@ class Supervision(HierarchyDataModule):
         self._rare_levels = [candidates[pick] for pick in picks]
         added = [of_level[label] for label in self._repeated] + [level + 1 for level in self._rare_levels]
         self._of_level = [*of_level, *added, *[NO_LEVEL] * n_distractors]
-
-    @property
-    def n_inputs(self) -> int:
-        """Those of the hierarchy."""
-        return self.data.n_inputs
-
-    @property
-    def n_labels(self) -> int:
-        """Those of the hierarchy, then redundant, rare and distracting ones."""
-        return self.data.n_labels + self.n_added
-
-    @property
-    def n_locations(self) -> int:
-        """Those of the hierarchy."""
-        return self.data.n_locations
-
-    @property
-    def levels(self) -> list[int] | None:
-        """The level of each label; None if the hierarchy has none and no label is added."""
-        return None if self.data.levels is None and not self.n_added else self._of_level
-
-    @property
-    def parent_labels(self) -> list[list[int]] | None:
-        """Those of the hierarchy; None if labels are added or shuffled."""
-        return None if self.n_added or self.shuffle_labels else self.data.parent_labels
+        self.n_labels = data.n_labels + self.n_added
+        self.levels = None if data.levels is None and not self.n_added else self._of_level
+        self.parent_labels = None if self.n_added or shuffle_labels else data.parent_labels
 
     def truth_table(self, label: int) -> tuple[int, ...] | None:
         """That of the hierarchy's own labels; None for added ones."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
 
 ROWS_AT_ONCE = 256
+Command = Callable[[list[str]], "LightningCLI | None"]
+"""Runs a `fit` command of these arguments, and returns what ran it."""
 Settings = dict[str, Any]
 """What distinguishes a run from the others of its experiment: values of `results.csv` by column, the seed aside."""
 

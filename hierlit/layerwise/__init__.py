@@ -17,7 +17,7 @@ from hierlit.layerwise.problem import BlockProblem, Evaluation
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.report import BlockReport
 from hierlit.layerwise.solve import Pass, solve
-from hierlit.layerwise.solvers import Certificate, ExactSolver, GradientSolver, Solver, State
+from hierlit.layerwise.solvers import Certificate, ExactSolver, GradientSolver, KernelSolver, Solver, State
 from hierlit.layerwise.stopping import Stopping
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import LabelLoss, label_loss
@@ -36,6 +36,7 @@ __all__ = [
     "HingeLoss",
     "HybridMarginLoss",
     "JointTraining",
+    "KernelSolver",
     "LabelLoss",
     "LogisticLoss",
     "MarginLoss",

@@ -86,12 +86,13 @@ def train(
         at, accepted, initial = None, acceptance(problem, last.state.weight), float(problem.initial_objective.sum())
         by_fold = None
         if rows.folds is not None:
-            is_fitted = last.reason != NO_GAIN
-            fits = cross_fit(problem, solver, last.state, stopping) if is_fitted else last.state.weight
-            by_fold = fits.expand(rows.folds.number, -1, -1) * accepted[:, None]
-            memory["by_fold"] = [*memory.get("by_fold", []), by_fold]
+            whole = last.state.weight.expand(rows.folds.number, -1, -1)
+            fitted = whole if last.reason == NO_GAIN else cross_fit(problem, solver, last.state, stopping)
+            by_fold = fitted * accepted[:, None]
         solver.close(problem, by_fold, memory)
-        freeze(problem, last.state.weight * accepted[:, None], by_fold)
+        by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
+        if by_fold is not None:
+            memory["by_fold"] = [*memory.get("by_fold", []), by_fold]
         train_rows = train_metrics(rows, robustness)
         report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
         memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
@@ -126,8 +127,8 @@ def without_gain(problem: BlockProblem, stopping: Stopping) -> Pass:
 
 
 @torch.no_grad()
-def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None) -> None:
-    """Move a weight into its block, and the rows past it.
+def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None) -> Tensor | None:
+    """Move a weight into its block, and the rows past it; return what the weights of the folds are there.
 
     Args:
         problem: The block.
@@ -137,7 +138,9 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
     Raises:
         RuntimeError: If processes do not agree to the bit; one line names the ranks and tensors that differ.
     """
-    net, block = problem.rows.net, problem.block
+    net, block, opened = problem.rows.net, problem.block, problem.block.features
+    weight, by_fold = opened.settled(weight), None if by_fold is None else opened.settled(by_fold)
+    block = block._replace(features=net.block(block.index).features)
     net.block(block.index).set_weight(weight)
     if problem.processes.number > 1:
         tensors = {f"blocks.{index}.weight": net.block(index).weight for index in range(len(net.blocks))}
@@ -146,6 +149,7 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
         problem.processes.compare(f"the network after block {block.index + 1}", sums, weight.device)
     problem.rows.advance(block, weight, by_fold)
     net.n_trained += 1
+    return by_fold
 
 
 def make_report(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hierlit.layerwise.gather import drawn_windows
 from hierlit.models.resnet import readout
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ MEAN_PAIRS = 8192
 """Pairs that the features' mean is taken over: centring makes steps longer, it need not be exact."""
 FLUSH_PAIRS = 8192
 """Pairs summed in the features' own precision before the sum joins the float64 total."""
+FOLD_PAIRS = 1024
+"""Pairs of a fold that are multiplied at a time: those of one tile alone would be few."""
 PANELS = 4
 """Column panels of a symmetric product, of which those below the diagonal are not computed."""
 
@@ -65,7 +68,7 @@ def take_moments(problem: BlockProblem, dtype: torch.dtype | None = None, n_fold
     Raises:
         FloatingPointError: If a feature is not finite.
     """
-    sums = [ProductSums(problem, dtype) for _ in range(n_folds)]
+    sums = [ProductSums(problem, dtype, FOLD_PAIRS if n_folds > 1 else 1) for _ in range(n_folds)]
     for tile in problem.tiles():
         targets, weights = problem.loss.targets(tile.labels)
         residual = (targets - tile.scores) * weights
@@ -84,10 +87,12 @@ class ProductSums:
     Args:
         problem: Whose pairs they are.
         dtype: See `take_moments`.
+        at_least: Pairs that are multiplied at a time, at least.
     """
 
-    def __init__(self, problem: BlockProblem, dtype: torch.dtype | None) -> None:
-        self.problem, self.n_pairs, self.summed = problem, 0, 0
+    def __init__(self, problem: BlockProblem, dtype: torch.dtype | None, at_least: int = 1) -> None:
+        self.problem, self.at_least, self.n_pairs, self.summed = problem, at_least, 0, 0
+        self.waiting: list[tuple[Tensor, Tensor]] = []
         width = problem.block.features.n_features + 1
         self.gram = torch.zeros(width, width, dtype=torch.float64, device=problem.penalty.device)
         self.cross = self.gram.new_zeros(problem.n_labels, width)
@@ -95,9 +100,16 @@ class ProductSums:
 
     def add(self, features: Tensor, residual: Tensor) -> None:
         """Add pairs: features [P, q] and residuals [P, n]."""
+        self.waiting.append((features, residual))
+        if sum(len(part) for part, _ in self.waiting) >= self.at_least:
+            self._multiply()
+
+    def _multiply(self) -> None:
         if self.summed >= FLUSH_PAIRS:
             self._flush()
-        seen, left = features.to(self.partial), residual.to(self.partial)
+        parts = zip(*self.waiting, strict=True)
+        seen, left = ((part[0] if len(part) == 1 else torch.cat(part)).to(self.partial) for part in parts)
+        self.waiting = []
         add_product(self.partial[:-1, :-1], seen)
         self.partial[:-1, -1] += seen.sum(0)
         self.cross[:, :-1] += left.T @ seen
@@ -111,7 +123,10 @@ class ProductSums:
 
     def moments(self) -> Moments:
         """The moments of the pairs of all processes."""
+        if self.waiting:
+            self._multiply()
         self._flush()
+        del self.partial
         count = torch.tensor(float(self.n_pairs), dtype=torch.float64, device=self.gram.device)
         gram, cross, count = (self.problem.processes.sum(total) for total in (self.gram, self.cross, count))
         gram, cross = (total.div_(count.clamp(min=1)) for total in (gram, cross))
@@ -164,8 +179,11 @@ def held_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
 
 @torch.no_grad()
 def calibrate(problem: BlockProblem) -> None:
-    """Set the input scale and the mean of a block's features, from the rows of all processes."""
+    """Set the input scale and the mean of a block's features, and what else they need, from the rows of all processes."""
     features = problem.block.features
+    if features.n_centres:
+        features.place(drawn_windows(problem, features.n_centres))
+        return
     features.scale.fill_(input_scale(problem))
     features.mean.copy_(mean_features(problem))
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hierlit.draws import Draws
 from hierlit.layerwise.folds import Folds
+from hierlit.models.first_layer import FirstLayer
 from hierlit.models.resnet import Block, HierarchicalResNet, readout
 
 FREE_SHARE = 0.25
@@ -87,6 +88,7 @@ class StreamCache:
     ) -> None:
         self.net, self.budget, self.seed, self.folds, self.left = net, budget, seed, folds, 0.0
         self._chunks: dict[str, list[Chunk]] = {}
+        self._kept_of: FirstLayer | None = None
 
     @property
     def device(self) -> torch.device:
@@ -217,7 +219,7 @@ class StreamCache:
 
     def _features(self, chunk: Chunk, block: Block) -> Iterator[Tensor]:
         """The block's features of a chunk, by the same tiles if they are kept: sums then round alike, to the bit."""
-        if chunk.features is not None:
+        if chunk.features is not None and block.features is self._kept_of:
             return iter(torch.split(chunk.features, block.features.rows_at_once()))
         return block.features.tiles(block.windows(chunk.stream).flatten(0, -2))
 
@@ -226,6 +228,7 @@ class StreamCache:
 
         Memory is taken before any are computed: temporary tensors in between would split it.
         """
+        self._kept_of = block.features
         features, kept = block.features, [*self._chunks.get("fit", []), *self._chunks.get("held", [])]
         for chunk in kept:
             self._reserve(chunk, features.n_features, features.dtype)

@@ -110,12 +110,15 @@ class CosineFeatures(GaussianFeatures):
 
 @dataclass(frozen=True)
 class RadialFeatures(Features):
-    """Radial units around training rows, for `CrossFittedSolver`, which fills them in; see `RadialUnits` (ours)."""
+    """Radial units around training rows, at most q of them: a kernel machine; see `RadialUnits` (ours).
+
+    The kernel is Gaussian, as wide as the standard deviation of all that a block reads, unless the solver chooses.
+    """
 
     is_drawn = False
 
     def first_layer(self, fan_in: int, n_features: int, generator: torch.Generator) -> RadialUnits:
-        """Make room for q units; none is drawn."""
+        """Make room for q units; they are placed when the block starts."""
         return RadialUnits(fan_in, n_features)
 
     @property

@@ -37,7 +37,10 @@ class FirstLayer(nn.Module):
             full precision. It belongs to a trained network: a W² fitted to the features of one rounding fails on
             those of another.
         compiled: Whether torch.compile is to compile them; `RandomFeatures` alone can be.
+        n_centres: Windows of training rows that `place` asks for, at most; 0 for features that need none.
     """
+
+    n_centres: int = 0
 
     def __init__(self, weight: Tensor, input_scale: str = "live") -> None:
         super().__init__()
@@ -66,9 +69,21 @@ class FirstLayer(nn.Module):
         """Map windows [..., fan_in] to centred features [..., q] of `dtype`, computed in the weights' precision."""
         return (self.uncentred(windows.to(self.weight)) - self.mean).to(self.dtype)
 
+    def place(self, windows: Tensor) -> None:
+        """Take what is needed from windows [P, fan_in] of training rows drawn at random, scale and mean among it."""
+        raise NotImplementedError(f"{type(self).__name__} must define place(windows), or leave n_centres at 0")
+
+    def opened(self) -> "FirstLayer":
+        """The features that the weight of the block is found for, in other coordinates perhaps; these by default."""
+        return self
+
+    def settled(self, weight: Tensor) -> Tensor:
+        """The weight [..., q+1] that is kept, of one for opened features; both make the same scores."""
+        return weight
+
     def rows_at_once(self) -> int:
         """Windows whose features fit into one tile; a multiple of `ALIGNED_ROWS`."""
-        rows = TILE.get(self.weight.device.type, TILE["cpu"]) // self.n_features
+        rows = TILE.get(self.weight.device.type, TILE["cpu"]) // max(1, self.n_features)
         return max(ALIGNED_ROWS, rows // ALIGNED_ROWS * ALIGNED_ROWS)
 
     def tiles(self, windows: Tensor) -> Iterator[Tensor]:

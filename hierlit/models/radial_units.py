@@ -1,12 +1,33 @@
 """A block's first layer of radial units, one around each of some training rows (ours)."""
 
-from typing import Any
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from hierlit.models.first_layer import FirstLayer, frozen
+from hierlit.models.first_layer import FirstLayer, frozen, take_shape
+
+JITTER = {torch.float32: 1e-7, torch.float64: 1e-10}
+"""Added to the diagonal of the units' own kernel, for each unit: about what rounding of the features takes away."""
+SOLVED_ROWS = 1024
+"""Least rows that are whitened at a time: a triangular solve of fewer waits for its matrix."""
+
+
+class Kernel(NamedTuple):
+    """A radial kernel exp(−r^p / p).
+
+    Attributes:
+        power: p: 2, Gaussian, or 1, Laplace's.
+        bandwidth: The distance that is r = 1, in units of the standard deviation of all that is read.
+    """
+
+    power: float = 2.0
+    bandwidth: float = 1.0
 
 
 def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
@@ -16,44 +37,133 @@ def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
     return squares.sub_(exact @ others.T, alpha=2).clamp_(min=0).to(points)
 
 
-def profile(distances: Tensor, power: Tensor | float) -> Tensor:
-    """exp(−r^p / p) of squared distances r²: Gaussian at p = 2, Laplace's at p = 1; in place where p is a number."""
-    if isinstance(power, Tensor):
-        return (-distances.pow(power / 2) / power).exp()
-    return distances.div_(-2).exp_() if power == 2 else distances.sqrt_().neg_().exp_()
+def radial(points: Tensor, centres: Tensor, scale: Tensor, power: Tensor) -> Tensor:
+    """exp(−r^p / p) [P, q] of points [P, d] and centres [q, d] at distances r / scale, p 1 or 2."""
+    squared = squared_distances(points, centres).mul_(scale.square())
+    return torch.where(power == 2, squared / 2, squared.sqrt()).neg_().exp_()
 
 
 class RadialUnits(FirstLayer):
     """Features φ_i(z) − μ_i = exp(−r^p / p) − μ_i, r = s‖c ∘ (z − w_i)‖, of windows z.
 
     The units w_i are windows of training rows, so that q of them are a kernel machine: as good as ever so many random
-    features of that kernel, where these approach it with an error of 1/√q. Nothing is drawn before the rows are known:
-    `CrossFittedSolver` fills all of this in when a block starts.
+    features of that kernel, where these approach it with an error of 1/√q. There are none until a block starts and
+    `place` gives it some. The block's weight is found for their white features, see `WhiteUnits`.
 
     Args:
         fan_in: Length of a window z.
-        n_features: Number q of features.
+        n_centres: Units at most.
 
     Attributes:
-        n_used: Units that are computed, where the others are known to have weights of zero; q after loading.
-        weight: w [q, fan_in].
-        coordinates: c [fan_in], zero for a coordinate that is not read.
+        weight: What is read of the units, [q, r].
+        read: The coordinates of a window that are read, [r]: c is 1 for these, and 0 for others.
         power: p, 1 or 2.
+        amplitude: a of the white features.
     """
 
-    def __init__(self, fan_in: int, n_features: int) -> None:
-        super().__init__(torch.zeros(n_features, fan_in), "fan_in")
-        self.n_used = n_features
-        self.coordinates = frozen(torch.ones(fan_in))
+    def __init__(self, fan_in: int, n_centres: int) -> None:
+        super().__init__(torch.zeros(0, fan_in), "fan_in")
+        self.n_centres = n_centres
+        self.read = frozen(torch.arange(fan_in))
         self.power = frozen(torch.full((), 2.0))
+        self.amplitude = frozen(torch.ones(()))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights, whatever the rounding: solutions hang on small differences of these features."""
+        return self.weight.dtype
 
     def uncentred(self, windows: Tensor) -> Tensor:
-        """exp(−r^p / p) [..., q] of windows z [..., fan_in], zero for units out of use."""
-        read = (windows * self.coordinates).flatten(0, -2)
-        squared = squared_distances(read, self.weight[: self.n_used] * self.coordinates) * self.scale.square()
-        used = profile(squared, self.power).view(*windows.shape[:-1], self.n_used)
-        return F.pad(used, (0, self.n_features - self.n_used))
+        """exp(−r^p / p) [..., q] of windows z [..., fan_in]."""
+        points = windows.index_select(-1, self.read).flatten(0, -2)
+        return radial(points, self.weight, self.scale, self.power).view(*windows.shape[:-1], self.n_features)
 
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self.n_used = self.n_features
+    @torch.no_grad()
+    def place(
+        self, windows: Tensor, kernel: Kernel | None = None, reads: Tensor | None = None, amplitude: float = 1.0
+    ) -> None:
+        """Put a unit at each of some windows of training rows; scale and centre the features by these.
+
+        Args:
+            windows: [q, fan_in].
+            kernel: Power and bandwidth; Gaussian of bandwidth 1 when None.
+            reads: The coordinates of a window that are read, boolean [fan_in]; all that vary when None.
+            amplitude: a of the white features.
+        """
+        kernel = kernel or Kernel()
+        variance = windows.double().var(0, correction=int(len(windows) > 1)).nan_to_num(0)
+        reads = variance > 0 if reads is None else reads
+        deviation = math.sqrt(float(variance[reads].sum()))
+        self.read.data, self.weight.data = reads.nonzero()[:, 0], windows[:, reads].to(self.weight)
+        self.scale.fill_(1 / (kernel.bandwidth * deviation) if deviation > 0 else 1.0)
+        self.power.fill_(kernel.power)
+        self.amplitude.fill_(amplitude)
+        self.mean.data = self.mean.new_zeros(len(windows))
+        total = sum((tile.sum(0) for tile in self.tiles(windows)), self.mean)
+        self.mean.data = total / max(1, len(windows))
+
+    def opened(self) -> WhiteUnits:
+        """Their white features."""
+        return WhiteUnits(self)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        units, read, mean = (state_dict.get(f"{prefix}{name}") for name in ("weight", "read", "mean"))
+        if isinstance(units, Tensor) and isinstance(read, Tensor) and isinstance(mean, Tensor):
+            for own, loaded in ((self.weight, units), (self.read, read), (self.mean, mean)):
+                take_shape(own, loaded, loaded.shape if units.shape == (*mean.shape, *read.shape) else own.shape)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+class WhiteUnits(FirstLayer):
+    """White features ψ(z) = a·L⁻¹(φ(z) − μ) of radial units, with LLᵀ the units' own kernel, for a block in training.
+
+    The Euclidean norm of a weight is that of its function in the space of the kernel, divided by a (Nyström's method:
+    Williams and Seeger, "Using the Nyström method to speed up kernel machines", NeurIPS 2000). So the penalty of F_k is
+    the kernel machine's. With a below 1, less of that penalty falls on the constant feature.
+
+    Args:
+        units: The units.
+    """
+
+    def __init__(self, units: RadialUnits) -> None:
+        nn.Module.__init__(self)
+        self.units, self.n_centres, self.input_scale = units, units.n_centres, units.input_scale
+        self.weight, self.scale, self.mean = units.weight, units.scale, units.mean
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the units."""
+        return self.units.dtype
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """L [q, q], computed in float64."""
+        centres = self.weight.double()
+        own = radial(centres, centres, self.scale.double(), self.units.power)
+        for jitter in (JITTER[self.weight.dtype] * len(own) * 10**step for step in range(4)):
+            own.diagonal().fill_(1 + jitter)
+            factor, failed = torch.linalg.cholesky_ex(own)
+            if not failed:
+                return factor.to(self.weight)
+        raise FloatingPointError("the units' kernel is not finite: check the size of the inputs")
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Map windows [..., fan_in] to white features [..., q]."""
+        centred = self.units(windows).flatten(0, -2).T
+        white = torch.linalg.solve_triangular(self.factor, centred, upper=False).mul_(self.units.amplitude)
+        return white.T.reshape(*windows.shape[:-1], self.n_features)
+
+    def rows_at_once(self) -> int:
+        """Windows whose features are computed at a time."""
+        return max(SOLVED_ROWS, super().rows_at_once())
+
+    def place(self, windows: Tensor, *arguments: Any, **options: Any) -> None:
+        """Place the units."""
+        self.units.place(windows, *arguments, **options)
+        self.__dict__.pop("factor", None)
+
+    def settled(self, weight: Tensor) -> Tensor:
+        """The weight [..., q+1] for the units that does what one for their white features does."""
+        slopes = weight[..., :-1].double() * self.units.amplitude
+        solved = torch.linalg.solve_triangular(self.factor.double().T, slopes.mT, upper=True).mT
+        return torch.cat([solved.to(weight), weight[..., -1:]], -1)

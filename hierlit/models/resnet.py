@@ -112,7 +112,7 @@ class HierarchicalResNet(nn.Module):
             problems.append(f"output must be split with {type(self.first_layers).__name__}, got {output!r}")
         if problems:
             raise ValueError("; ".join(problems))
-        self.n_inputs, self.n_labels, self.n_locations = n_inputs, n_labels, n_locations
+        self.n_inputs, self.n_labels, self.n_locations, self.n_features = n_inputs, n_labels, n_locations, n_features
         self.draw: dict[str, int | str] = {"first_layers": repr(self.first_layers), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()
         self.windows = Windows(self.proximity.table(n_locations))
@@ -137,7 +137,7 @@ class HierarchicalResNet(nn.Module):
             "n_locations": self.n_locations,
             "window": self.windows.size,
             "n_blocks": len(self.blocks),
-            "n_features": self.block(0).features.n_features,
+            "n_features": self.n_features,
             "features": self.first_layers.kind,
             "output": "split" if self.rotation is None else "orthogonal",
         }
@@ -148,8 +148,9 @@ class HierarchicalResNet(nn.Module):
         return block
 
     def frozen_block(self, index: int) -> Block:
-        """Block number `index`, from 0, without its weight."""
-        return Block(self.block(index).features, self.windows, index)
+        """Block number `index`, from 0, without its weight; until it is trained, with its features as `opened`."""
+        features = self.block(index).features
+        return Block(features if index < int(self.n_trained) else features.opened(), self.windows, index)
 
     @property
     def rounding(self) -> str | None:

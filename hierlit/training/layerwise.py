@@ -116,7 +116,7 @@ class LayerwiseTraining(L.Callback):
         problems, has_held = [], data.acceptance_fraction > 0
         if task.joint is None:
             least, name = task.solver.min_epochs, type(task.solver).__name__
-            problems += task.solver.problems(task.net, task.loss)
+            problems += task.solver.problems(task.net, task.loss, self.folds)
         else:
             least, name = task.joint.epochs + 1, "joint training"
         most, rule = self.stopping.max_epochs, self.acceptance.rule

@@ -1,6 +1,9 @@
-"""What becomes of a signal: the run ends at once, or the signal is kept for a moment at which the run can be saved."""
+"""What ends a run: a signal, at once or at a moment at which the run can be saved, and the loss of its parent."""
 
+import os
 import signal
+import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -29,6 +32,19 @@ def preempted(trainer: L.Trainer) -> SIGTERMException:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     is_child = trainer.local_rank > 0 and environment is not None and not environment.creates_processes_externally
     return SIGTERMException(0 if is_child else PREEMPTED)
+
+
+def watch_parent(message: str = "", seconds: float = 1.0) -> None:
+    """End this process once its parent is gone, with a message to standard error."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os.write(2, message.encode())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
 class DeferredSignals:

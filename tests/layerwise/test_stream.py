@@ -287,6 +287,30 @@ def test_a_sample_has_the_leading_rows_and_may_forget_scores() -> None:
     assert whole[..., 1].any(), "the rows themselves keep their scores"
 
 
+def test_a_sample_has_the_rows_set_aside_where_there_are_some() -> None:
+    net, table = ring_net(), ring_table(4, 4)
+    rows = ring_cache(net, 4, 3)
+    rows.fill("held", table.batches())
+    sample = rows.sample(5 * 5)
+    assert [len(chunk.labels) for chunk in sample.chunks("fit")] == [4, 1]
+    assert [len(chunk.labels) for chunk in sample.chunks("held")] == [4, 1]
+    assert torch.equal(sample.get("held", 1).stream, rows.get("held", 1).stream[:1])
+
+
+def test_memory_of_features_is_used_again_for_those_of_another_block_and_given_back_for_another_width() -> None:
+    net, wider = ring_net(), trained(network(ring_table(1), 1, 9), 0)
+    streams = (2 + 3 + 3) * 5 * 7 * 4
+    rows = ring_cache(net, 4, 3, budget=streams + 9 * 5 * 7 * 4)
+    buffers = []
+    for block in (net.frozen_block(0), net.frozen_block(1), wider.frozen_block(0), net.frozen_block(0)):
+        rows.keep_features(block)
+        for chunk in rows.chunks("fit"):
+            assert torch.equal(chunk.features, block.features(block.windows(chunk.stream)).flatten(0, 1))
+        buffers.append(rows.get("fit", 0).buffer.data_ptr())
+        assert rows.left == (9 - block.features.n_features) * 5 * 7 * 4
+    assert buffers[0] == buffers[1]
+
+
 @reads_maps
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(3, 2, 5), (1,), (70_000,)])

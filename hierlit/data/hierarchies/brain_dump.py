@@ -83,7 +83,7 @@ class BrainDump(HierarchyDataModule):
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(logger=False)
-        self._n_inputs, self.depth, self.sizes = n_inputs, depth, (n_train, n_val, n_test)
+        self.n_inputs, self.depth, self.sizes = n_inputs, depth, (n_train, n_val, n_test)
         self.parents: list[NDArray[np.int64]] = []
         self.truth_tables: list[Bits] = []
         states = draw_rows(min(2**n_inputs, N_PROBES), n_inputs, Draws(data_seed, "probes")).T
@@ -94,6 +94,8 @@ class BrainDump(HierarchyDataModule):
             random_majorities(labels_per_layer, width, majority_size, Draws(data_seed, "majorities", layer))[:n_kept]
             for layer in range(depth - 1)
         ]
+        self.levels = [*np.repeat(np.arange(1, depth), n_kept).tolist(), depth]
+        self.n_labels = len(self.levels)
 
     def _add_layer(self, below: Bits, width: int, fan_in: int, draws: Draws) -> Bits:
         """Draws a layer on the probes' states [neurons, probes] of the layer below; returns its own."""
@@ -115,27 +117,6 @@ class BrainDump(HierarchyDataModule):
                 return np.array(states)
         sizes = f"n_inputs={self.n_inputs}, fan_in={fan_in}"
         raise ValueError(f"width must be small enough for a layer to be filled, got {width} with {sizes}")
-
-    @property
-    def n_inputs(self) -> int:
-        """Input coordinates."""
-        return self._n_inputs
-
-    @property
-    def n_labels(self) -> int:
-        """Auxiliary labels of all layers but the last, then the target."""
-        return sum(map(len, self.majorities)) + 1
-
-    @property
-    def n_locations(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def levels(self) -> list[int]:
-        """The layer that an auxiliary label tells of; ``depth`` for the target."""
-        own = [layer for layer, weights in enumerate(self.majorities, start=1) for _ in weights]
-        return [*own, self.depth]
 
     def neurons(self, inputs: Bits) -> list[Bits]:
         """States [rows, width] in {0, 1} of every layer, of inputs [rows, n_inputs] in {0, 1}."""

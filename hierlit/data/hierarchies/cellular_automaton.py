@@ -54,35 +54,10 @@ class CellularAutomaton(HierarchyDataModule):
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(logger=False)
-        self.rule = rule
-        self.n_levels = n_levels
-        self.n_cells = n_cells
+        self.rule, self.n_levels, self.n_cells = rule, n_levels, n_cells
+        self.n_inputs, self.n_labels, self.n_locations = 1, n_levels, n_cells
+        self.levels, self.parent_labels = steps(n_levels)
         self.sizes = (n_train, n_val, n_test)
-
-    @property
-    def n_inputs(self) -> int:
-        """One channel a cell."""
-        return 1
-
-    @property
-    def n_labels(self) -> int:
-        """One label a level."""
-        return self.n_levels
-
-    @property
-    def n_locations(self) -> int:
-        """Cells on the ring."""
-        return self.n_cells
-
-    @property
-    def levels(self) -> list[int]:
-        """1, ..., n_levels."""
-        return list(range(1, self.n_levels + 1))
-
-    @property
-    def parent_labels(self) -> list[list[int]]:
-        """The state one step before."""
-        return [[label - 1] if label else [] for label in range(self.n_levels)]
 
     def truth_table(self, label: int) -> tuple[int, ...]:
         """The rule, a function of the right, the own and the left cell one step before."""
@@ -93,6 +68,11 @@ class CellularAutomaton(HierarchyDataModule):
         states = draw_rows(sum(self.sizes), self.n_cells, Draws(self.data_seed, "rows"))
         labels = _run(states, self.rule, self.n_levels)
         return split_tables(states[:, :, None], labels, self.sizes)
+
+
+def steps(n_steps: int) -> tuple[list[int], list[list[int]]]:
+    """Levels and parents of the labels of a cell: its states after 1..n_steps steps, each of the state before."""
+    return list(range(1, n_steps + 1)), [[label - 1] if label else [] for label in range(n_steps)]
 
 
 def _run(states: NDArray[np.uint8], rule: int, n_steps: int) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """Random graphs of Boolean functions: who is a function of whom, and which."""
 
+from collections.abc import Sequence
 from itertools import chain, combinations
 from math import comb
 
@@ -164,6 +165,11 @@ def level_sizes(wiring: str, n_inputs: int, n_levels: int, labels_per_level: int
     if wiring == "tree":
         return [n_inputs // fan_in**level for level in range(1, n_levels + 1)]
     return [labels_per_level] * n_levels
+
+
+def parents_above(parents: Sequence[Sequence[int]], levels: list[int]) -> list[list[int]]:
+    """The parents of labels above level 1, whose own parents are inputs."""
+    return [list(found) if level > 1 else [] for found, level in zip(parents, levels, strict=True)]
 
 
 def wiring_problems(

@@ -12,6 +12,7 @@ from hierlit.data.hierarchies.graphs import (
     draw_tree,
     graph_problems,
     level_sizes,
+    parents_above,
     wiring_problems,
 )
 from hierlit.draws import Draws, draw_rows, split_tables
@@ -91,43 +92,21 @@ class JuntaHierarchy(HierarchyDataModule):
         raise_problems(set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(logger=False)
-        self._n_inputs = n_inputs
+        self.n_inputs = n_inputs
         self.n_levels = n_levels
         self.degree = degree
         self.table = table
         self.sizes = (n_train, n_val, n_test)
         self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, degree)
+        self.levels = np.repeat(np.arange(1, n_levels + 1), self.level_sizes).tolist()
+        self.n_labels = len(self.levels)
         if wiring == "tree":
             graph = draw_tree(n_inputs, n_levels, degree, table, Draws(data_seed, "tree"))
         else:
             graph = GraphDraw(n_inputs, labels_per_level, degree, table, data_seed).graph(n_levels)
         self.parents = [parents for parents, _ in graph]
         self.truth_tables = [tuple(2 * bit - 1 for bit in bits) for _, bits in graph]
-
-    @property
-    def n_inputs(self) -> int:
-        """Input coordinates."""
-        return self._n_inputs
-
-    @property
-    def n_labels(self) -> int:
-        """Labels of all levels."""
-        return sum(self.level_sizes)
-
-    @property
-    def n_locations(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def levels(self) -> list[int]:
-        """The level of each label, ascending from 1."""
-        return [level for level, size in enumerate(self.level_sizes, start=1) for _ in range(size)]
-
-    @property
-    def parent_labels(self) -> list[list[int]]:
-        """The `parents` of labels above level 1, whose own parents are inputs."""
-        return [list(found) if level > 1 else [] for found, level in zip(self.parents, self.levels, strict=True)]
+        self.parent_labels = parents_above(self.parents, self.levels)
 
     def truth_table(self, label: int) -> tuple[int, ...]:
         """Its entry of `truth_tables`, a function of its `parents`."""

@@ -83,6 +83,11 @@ class RandomHierarchyModel(HierarchyDataModule):
         self.n_symbols, self.n_classes, self.n_synonyms = n_symbols, n_classes, n_synonyms
         self.n_children, self.n_levels, self.flat = n_children, n_levels, flat
         self.sizes = (n_train, n_val, n_test)
+        # one channel a symbol, of every leaf if flat, and one label a symbol of each level, if flat of the last alone
+        self.n_inputs, self.n_locations = (n_symbols * self.n_leaves, 1) if flat else (n_symbols, self.n_leaves)
+        below = [] if flat else [level for level in range(1, n_levels) for _ in range(n_symbols)]
+        self.levels = [*below, *[n_levels] * n_classes]
+        self.n_labels = len(self.levels)
         self.rules = [self._draw_rules(n_classes if level == n_levels else n_symbols, level) for level in self._down()]
 
     def _down(self) -> range:
@@ -104,27 +109,6 @@ class RandomHierarchyModel(HierarchyDataModule):
         """Distinct data there are: n_c · m^((s^L − 1)/(s − 1))."""
         n_nodes = (self.n_leaves - 1) // (self.n_children - 1)
         return int(self.n_classes * self.n_synonyms**n_nodes)
-
-    @property
-    def n_inputs(self) -> int:
-        """One channel a symbol, of every leaf if flat."""
-        return self.n_symbols * (self.n_leaves if self.flat else 1)
-
-    @property
-    def n_labels(self) -> int:
-        """One label a symbol of each level above the leaves; the classes alone if flat."""
-        return self.n_classes + (0 if self.flat else (self.n_levels - 1) * self.n_symbols)
-
-    @property
-    def n_locations(self) -> int:
-        """The leaves; one if flat."""
-        return 1 if self.flat else self.n_leaves
-
-    @property
-    def levels(self) -> list[int]:
-        """The level of each label's symbol; of the classes if flat too."""
-        below = [] if self.flat else [level for level in range(1, self.n_levels) for _ in range(self.n_symbols)]
-        return [*below, *[self.n_levels] * self.n_classes]
 
     def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """The symbol's tuples among those of its level, as one-hot labels of the level below, leaf by leaf.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
-from hierlit.data.hierarchies.graphs import level_sizes, wiring_problems
+from hierlit.data.hierarchies.graphs import level_sizes, parents_above, wiring_problems
 from hierlit.draws import Draws, as_signs, draw_rows, split_tables
 from hierlit.theory import Polynomial, cube, threshold_constants
 from hierlit.theory.polynomial import monomial_values, monomials
@@ -85,19 +85,22 @@ class ThresholdHierarchy(HierarchyDataModule):
         raise_problems(set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(logger=False)
-        self._n_inputs, self.fan_in, self.degree, self.wiring = n_inputs, fan_in, degree, wiring
+        self.n_inputs, self.fan_in, self.degree, self.wiring = n_inputs, fan_in, degree, wiring
         self.sizes, self.coefficient_norm = (n_train, n_val, n_test), coefficient_norm
         self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, fan_in)
+        self.levels = np.repeat(np.arange(1, n_levels + 1), self.level_sizes).tolist()
+        self.n_labels = len(self.levels)
         self.monomials = monomials(fan_in, degree)[1:]
         self._cube = cube(fan_in)
         self.parents: list[list[int]] = []
         self.coefficients: list[Array] = []
         self._draw_labels()
+        self.parent_labels = parents_above(self.parents, self.levels)
 
     def _draw_labels(self) -> None:
         """Draws parents and coefficients, judged by at most `N_PROBES` inputs."""
         draws = Draws(self.data_seed, "thresholds")
-        probes = draw_rows(min(2**self._n_inputs, N_PROBES), self._n_inputs, Draws(self.data_seed, "probes"))
+        probes = draw_rows(min(2**self.n_inputs, N_PROBES), self.n_inputs, Draws(self.data_seed, "probes"))
         states: Array = as_signs(probes.T).double().numpy()
         first = 0
         for level, size in enumerate(self.level_sizes, start=1):
@@ -115,7 +118,7 @@ class ThresholdHierarchy(HierarchyDataModule):
                 else:
                     raise ValueError(
                         f"labels_per_level must be small enough for level {level} to be filled, got {size}: lower it, "
-                        f"or raise n_inputs = {self._n_inputs} or coefficient_norm = {self.coefficient_norm}"
+                        f"or raise n_inputs = {self.n_inputs} or coefficient_norm = {self.coefficient_norm}"
                     )
                 own.append(values)
                 self.parents.append((chosen + first).tolist())
@@ -137,31 +140,6 @@ class ThresholdHierarchy(HierarchyDataModule):
         """ξ of each label: within it of every ±1 point, p keeps half its margin."""
         polynomials = [Polynomial(self.monomials, own) for own in self.coefficients]
         return [threshold_constants(p, self._cube, np.sign(p(self._cube))).robustness for p in polynomials]
-
-    @property
-    def n_inputs(self) -> int:
-        """Input coordinates."""
-        return self._n_inputs
-
-    @property
-    def n_labels(self) -> int:
-        """Labels of all levels."""
-        return sum(self.level_sizes)
-
-    @property
-    def n_locations(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def levels(self) -> list[int]:
-        """The level of each label, ascending from 1."""
-        return [level for level, size in enumerate(self.level_sizes, start=1) for _ in range(size)]
-
-    @property
-    def parent_labels(self) -> list[list[int]]:
-        """The `parents` of labels above level 1, whose own parents are inputs."""
-        return [list(found) if level > 1 else [] for found, level in zip(self.parents, self.levels, strict=True)]
 
     def truth_table(self, label: int) -> tuple[int, ...]:
         """Sign p on {-1, 1}^fan_in."""

@@ -32,7 +32,6 @@ from hierlit.data.tables.roles import ColumnRoles, Roles
 from hierlit.data.tables.rows import MISSING_TEXTS, Reading
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
-from hierlit.files.atomic import replace_text
 
 Names = list[str] | str | None
 
@@ -210,27 +209,22 @@ class LabelTable(HierarchyDataModule):
         """Indices of each label's parents; None if no hierarchy was given. For reports: no model is told them."""
         return self.fitted.parents
 
-    @property
+    @cached_property
     def parent_labels(self) -> list[list[int]] | None:
         """`parents`."""
         return self.parents
 
-    @property
+    @cached_property
     def n_inputs(self) -> int:
         """Numbers, and categories of the training rows."""
         return len(self.input_names)
 
-    @property
+    @cached_property
     def n_labels(self) -> int:
         """Labels of the files to train on, of their headers if these list them."""
         return len(self.label_names)
 
-    @property
-    def n_locations(self) -> int:
-        """One."""
-        return 1
-
-    @property
+    @cached_property
     def levels(self) -> list[int] | None:
         """Depths in the hierarchy that was given, if they are asked for; else None, unknown."""
         return self.fitted.depths if self._has_levels else None
@@ -297,7 +291,9 @@ class LabelTable(HierarchyDataModule):
         Raises:
             OSError: If the file cannot be written.
         """
-        replace_text(Path(path), self.fitted.to_json())
+        part = Path(f"{path}.part")
+        part.write_text(self.fitted.to_json(), encoding="utf-8")
+        part.replace(path)
 
     def state_dict(self) -> dict[str, Any]:
         """What predictions need of the training rows, for checkpoints."""

@@ -68,8 +68,8 @@ class Solver(ABC):
     reads_held_rows: bool = False
     """Whether it chooses something on the rows set aside."""
 
-    def problems(self, net: HierarchicalResNet, loss: LabelLoss) -> list[str]:
-        """What about a network and a loss it cannot work with, a line each, before any work is done."""
+    def problems(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
+        """What about a network, a loss and folds of the rows it cannot work with, a line each, before any work."""
         return []
 
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:

@@ -1,0 +1,66 @@
+"""Rows of all processes on each of them: what units are placed at, and choices are made on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hierlit.draws import Draws
+
+if TYPE_CHECKING:
+    from hierlit.layerwise.problem import BlockProblem
+    from hierlit.layerwise.stream import Chunk
+
+View = Callable[["Chunk", Tensor, Tensor], Tensor]
+"""Maps a chunk, rows of it [B] and their places among those gathered [B] to [B, ...]."""
+
+
+def first_rows(problem: BlockProblem) -> tuple[list[int], int]:
+    """The number of the first row of each chunk that this process fits, and how many rows all processes fit.
+
+    Rows are numbered by chunks, and within a chunk from process to process: as one process would have them.
+    """
+    sizes = torch.tensor([len(chunk.labels) for chunk in problem.chunks()], device=problem.penalty.device)
+    parts = problem.processes.gather(sizes).T
+    ends = parts.flatten().cumsum(0).view_as(parts)
+    return (ends - parts)[:, problem.processes.rank].tolist(), int(ends.max())
+
+
+def gather(problem: BlockProblem, rows: Tensor, view: View) -> Tensor:
+    """What `view` sees of some fitted rows of all processes, on each of them, to the bit: [R, ...].
+
+    Args:
+        problem: The problem.
+        rows: Their numbers [R], see `first_rows`.
+        view: What is wanted of them.
+    """
+    rows, total = rows.to(problem.penalty.device), None
+    for chunk, first in zip(problem.chunks(), first_rows(problem)[0], strict=True):
+        places = ((rows >= first) & (rows < first + len(chunk.labels))).nonzero()[:, 0]
+        seen = view(chunk, rows[places] - first, places)
+        total = seen.new_zeros(len(rows), *seen.shape[1:]) if total is None else total
+        total[places] = seen
+    assert total is not None
+    return problem.processes.sum(total)
+
+
+def drawn(seed: int, what: str, part: int, number: int, of: int) -> Tensor:
+    """At most so many numbers below `of`, drawn at random; see `Draws`."""
+    return torch.from_numpy(Draws(seed, what, part).permutation(of)[:number].copy())
+
+
+@torch.no_grad()
+def drawn_windows(problem: BlockProblem, number: int) -> Tensor:
+    """Windows [q, fan_in] of [x, scores] of fitted pairs drawn at random, at most so many."""
+    net = problem.rows.net
+    pairs = drawn(problem.seed, "units", problem.block.index, number, first_rows(problem)[1] * net.n_locations)
+    locations = (pairs % net.n_locations).to(problem.penalty.device)
+
+    def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
+        windows = problem.block.windows(net.split(chunk.stream[rows]))
+        return windows[torch.arange(len(rows), device=windows.device), locations[places]]
+
+    return gather(problem, pairs // net.n_locations, view)

@@ -1,0 +1,202 @@
+"""What is chosen before a block is solved, on rows left out: its kernel, and each label's λ (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierlit.layerwise.solvers.left_out import LeftOut, held_out
+from hierlit.metrics.average_precision import average_precision
+from hierlit.models.radial_units import Kernel
+
+HELD = 0
+"""The fold that no fit has seen, nor any before it, wherever later blocks are judged."""
+SMALLER, LARGER = 2, 4
+"""How far from the common λ a label's own may be, in steps among the candidates."""
+WORTH = 1e-3
+"""Average precision that a block must add, and labels' own λs: each is a further fit."""
+LEAST_DIAGONAL = 1e-4
+"""Of a kernel that is 1 at its centre: rows that are all alike leave nothing to measure λ by."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is chosen among, each ascending.
+
+    Attributes:
+        powers: Powers of the kernel.
+        bandwidths: Its bandwidths.
+        alphas: λ, as multiples of the kernel's mean diagonal over the rows.
+    """
+
+    powers: Sequence[float]
+    bandwidths: Sequence[float]
+    alphas: Sequence[float]
+
+
+class JudgedRows(NamedTuple):
+    """Rows that choices are judged on, P pairs (row, location) of them.
+
+    Attributes:
+        scores: Their scores before the block, of fits that left out their fold and `HELD`, [P, n].
+        labels: What scores are judged by, in {−1, 0, 1}, [P, n].
+        residual: What the block is fitted to, [P, n]; 0 where a label is not observed: it keeps its score.
+        folds: The fold of each pair, [P].
+    """
+
+    scores: Tensor
+    labels: Tensor
+    residual: Tensor
+    folds: Tensor
+
+    def leading(self, n_pairs: int) -> JudgedRows:
+        """The leading pairs."""
+        return JudgedRows(*(part[:n_pairs] for part in self))
+
+
+class Choice(NamedTuple):
+    """What is best on rows left out.
+
+    Attributes:
+        kernel: The kernel.
+        penalties: λ of ‖R − ΦA‖² + λ‖A‖² for each label, [n].
+        change: What fits without the rows' own fold and `HELD` add to the scores of the judged rows, [P, n].
+    """
+
+    kernel: Kernel
+    penalties: Tensor
+    change: Tensor
+
+
+class Trials:
+    """Average precisions that a kernel and a λ reach on rows left out.
+
+    Args:
+        rows: The rows.
+        is_first: Whether it is the first block, judged on every fold in turn; others are on `HELD`.
+        gram: Makes the Gram matrix [P, P] of the rows' centred features by a kernel.
+    """
+
+    def __init__(self, rows: JudgedRows, is_first: bool, gram: Callable[[Kernel], Tensor]) -> None:
+        self.rows, self._is_first, self._make = rows, is_first, gram
+        self._held = rows.folds == HELD
+        self._judged = torch.ones_like(self._held) if is_first else self._held
+        self._tried: dict[tuple[Kernel, float], float] = {}
+        self._last: tuple[Kernel | None, Tensor] = (None, rows.residual)
+
+    def gram(self, kernel: Kernel) -> Tensor:
+        """The Gram matrix, kept until another kernel's is asked for."""
+        if self._last[0] != kernel:
+            self._last = kernel, self._make(kernel)
+        return self._last[1]
+
+    def penalty(self, kernel: Kernel, alpha: float) -> float:
+        """λ of an alpha."""
+        return alpha * max(float(self.gram(kernel).diagonal().mean()), LEAST_DIAGONAL)
+
+    def start(self) -> float:
+        """Average precision without the block."""
+        return average_precision(self.rows.scores[self._judged], self.rows.labels[self._judged])
+
+    def precision(self, kernel: Kernel, alpha: float) -> float:
+        """Average precision with one λ for all labels."""
+        if (kernel, alpha) not in self._tried:
+            offset = self.rows.residual[self._judged if self._is_first else ~self._held].mean(0)
+            gram, residual, penalty = self.gram(kernel), self.rows.residual - offset, self.penalty(kernel, alpha)
+            if self._is_first:
+                change = LeftOut(gram, penalty)(residual, self.rows.folds)
+            else:
+                change = held_out(gram, residual, self._held, penalty)
+            scores = self.rows.scores[self._judged] + change + offset
+            self._tried[kernel, alpha] = average_precision(scores, self.rows.labels[self._judged])
+        return self._tried[kernel, alpha]
+
+    def search(self, among: Candidates) -> tuple[Kernel, float]:
+        """The best kernel and alpha that climbs from one candidate to the next find."""
+
+        def height(power: float, bandwidth: float) -> float:
+            start = max(self._tried, key=self._tried.__getitem__)[1] if self._tried else middle(among.alphas)
+            return climb(among.alphas, start, partial(self.precision, Kernel(power, bandwidth)))[0]
+
+        for power in among.powers:
+            climb(among.bandwidths, middle(among.bandwidths), partial(height, power))
+        return max(self._tried, key=self._tried.__getitem__)
+
+    def by_label(self, kernel: Kernel, common: float, alphas: Sequence[float]) -> Choice:
+        """Choose each label's λ.
+
+        A label has another λ than the others where its squared error on the folds beside `HELD` is smaller by more than
+        its standard error. All have the common one unless these add `WORTH` to the average precision on `HELD`.
+        """
+        rows, held = self.rows, self._held
+        offset = rows.residual[~held].mean(0)
+
+        def change_of(alpha: float) -> Tensor:
+            fits = LeftOut(self.gram(kernel), self.penalty(kernel, alpha))
+            return fits(rows.residual - offset, rows.folds, HELD) + offset
+
+        def judge(change: Tensor) -> float:
+            return average_precision((rows.scores + change)[held], rows.labels[held])
+
+        shared = change_of(common)
+        counted = ~held[:, None] & (rows.labels != 0)
+        chosen, own = shared.clone(), torch.full_like(offset, common)
+        least, place = torch.zeros_like(offset), alphas.index(common)
+        for alpha in (*alphas[max(0, place - SMALLER) : place], *alphas[place + 1 : place + 1 + LARGER]):
+            change = change_of(alpha)
+            more = (change - rows.residual).square() - (shared - rows.residual).square()
+            highest = upper_mean(more, counted)
+            better = highest < least
+            least[better], own[better], chosen[:, better] = highest[better], alpha, change[:, better]
+        if not judge(chosen) > judge(shared) + WORTH:
+            own, chosen = torch.full_like(own, common), shared
+        return Choice(kernel, own * self.penalty(kernel, 1.0), chosen)
+
+
+def choose(judged: Trials, few: Trials, among: Candidates) -> Choice | None:
+    """The best kernel and λs, None if they are not worth a block.
+
+    Args:
+        judged: Trials of all rows that judge; the kernel, once chosen, has its λ from these.
+        few: Trials of some of them, which choose the kernel.
+        among: The candidates.
+    """
+    kernel, alpha = few.search(among)
+    precision, alpha = climb(among.alphas, alpha, partial(judged.precision, kernel))
+    return judged.by_label(kernel, alpha, among.alphas) if precision > judged.start() + WORTH else None
+
+
+def upper_mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean and standard error [n] of those values [P, n] that are counted, added."""
+    counts = counted.sum(0).clamp(min=2)
+    mean = (values * counted).sum(0) / counts
+    variance = ((values - mean) * counted).square().sum(0) / (counts - 1)
+    return mean + (variance / counts).sqrt()
+
+
+def middle(values: Sequence[float]) -> float:
+    """The candidate to start from."""
+    return values[len(values) // 2]
+
+
+def climb(values: Sequence[float], start: float, height: Callable[[float], float]) -> tuple[float, float]:
+    """The height and the value where it is highest: up from `start` to one side, or else to the other.
+
+    Args:
+        values: Candidates, ascending.
+        start: One of them.
+        height: Of a value; taken to have one peak.
+    """
+    place, top = values.index(start), height(start)
+    for step in (-1, 1):
+        moved = False
+        while 0 <= place + step < len(values) and (there := height(values[place + step])) > top:
+            place, top, moved = place + step, there, True
+        if moved:
+            break
+    return top, values[place]

@@ -1,0 +1,201 @@
+"""Kernel machines as blocks, for tables: kernel, bandwidth and λ chosen on rows left out, then solved exactly (ours)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather
+from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
+from hierlit.layerwise.solvers.exact import ExactSolver
+from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits
+from hierlit.models.resnet import is_count
+
+if TYPE_CHECKING:
+    from hierlit.layerwise.problem import BlockProblem
+    from hierlit.layerwise.stream import Chunk
+    from hierlit.layerwise.unobserved import LabelLoss
+    from hierlit.models.resnet import HierarchicalResNet
+
+BANDWIDTHS = (0.35, 0.5, 0.7, 1.0, 1.5)
+POWERS = (2.0, 1.0)
+ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+SHRINKAGE = 1e-4
+"""Of the intercept, at most: it is penalised like any weight, which a kernel machine's is not."""
+PAYS = 0.05
+"""Share of the least λ below which what further units would add to the kernel of a row is not worth having them."""
+
+
+class KernelSolver(ExactSolver):
+    """Solves F_k of radial units exactly, and chooses what else would have to be set by hand (ours).
+
+    A block's kernel has a power and a bandwidth. The first block reads the inputs, later ones the scores. Each label has
+    its own λ, measured in the norm of the function that it adds to the scores. They are those of the highest average
+    precision on rows left out: on every fold of the rows in turn in the first block, on fold 0 in later ones, where no
+    fit that is judged, nor any before it, has seen that fold (see `choice`). A block that does not raise the average
+    precision stays at zero and ends the run. The rows that judge it have chosen its kernel too, so that a small table
+    of noise may get a block too many.
+
+    Labels that are not observed count as the scores before the block in the choices.
+
+    It needs the squared loss, `RadialFeatures`, and folds of the rows, whose fits give the scores that training rows go
+    on with.
+
+    Args:
+        bandwidths: Candidates for the bandwidth.
+        powers: Candidates for the power: 2, Gaussian, or 1, Laplace's kernel, or both.
+        alphas: Candidates for λ, as multiples of the kernel's mean diagonal over the rows.
+        choice_rows: Pairs that λ is chosen on, of rows drawn at random; half of the rows are for the kernel. The fit is
+            to all of them.
+
+    Raises:
+        ValueError: One line naming each argument out of range.
+    """
+
+    def __init__(
+        self,
+        bandwidths: list[float] | None = None,
+        powers: list[float] | None = None,
+        alphas: list[float] | None = None,
+        choice_rows: int = 2500,
+    ) -> None:
+        super().__init__([])
+        self.among = Candidates(powers or POWERS, sorted(bandwidths or BANDWIDTHS), sorted(alphas or ALPHAS))
+        problems = [
+            f"{name} must all be positive, got {values}"
+            for name, values in (("bandwidths", self.among.bandwidths), ("alphas", self.among.alphas))
+            if any(not value > 0 for value in values)
+        ]
+        if any(power not in POWERS for power in self.among.powers):
+            problems.append(f"powers must be 1, 2 or both, got {self.among.powers}")
+        if not is_count(choice_rows) or choice_rows < 2:
+            problems.append(f"choice_rows must be 2 or more, got {choice_rows}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.choice_rows = choice_rows
+
+    def problems(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
+        """Whether the features are radial, the loss squared, and the rows in folds."""
+        problems = []
+        if not isinstance(net.block(0).features, RadialUnits):
+            problems.append(f"KernelSolver needs RadialFeatures, got {net.first_layers}")
+        if not loss.margin_loss.is_squared:
+            problems.append(f"KernelSolver needs SquaredLoss, got {type(loss.margin_loss).__name__}")
+        if folds is None:
+            problems.append("KernelSolver needs layerwise.folds of 2 or more, got null")
+        return problems
+
+    @torch.no_grad()
+    def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
+        """Choose kernel and λs on rows left out, and place the units; None if no block is worth adding."""
+        sample = Sample(problem, self.choice_rows, memory)
+        chosen = sample.choose(self.among)
+        if chosen is None:
+            sample.features.place(sample.windows[:0])
+            if problem.block.index == 0:
+                text = "no kernel ranks rows left out better than at random: every score is its label's mean"
+                warnings.warn(text, stacklevel=2)
+            return None
+        memory["judged"] = {"scores": sample.rows.scores, "change": chosen.change}
+        n_units = sample.units_worth_having(chosen)
+        shrinkage = chosen.penalties / problem.n_pairs
+        amplitude = min(1.0, math.sqrt(SHRINKAGE / float(shrinkage.max())))
+        sample.features.place(drawn_windows(problem, n_units), chosen.kernel, sample.reads, amplitude)
+        return problem.with_penalty(problem.loss.curvature * amplitude**2 * shrinkage)
+
+    def close(self, problem: BlockProblem, by_fold: Tensor | None, memory: dict[str, Any]) -> None:
+        """Move the rows that judge past the block, where labels are accepted."""
+        judged = memory.get("judged", {})
+        change = judged.pop("change", None)
+        if change is not None and by_fold is not None:
+            judged["scores"] = judged["scores"] + change * (by_fold != 0).any(2).any(0)
+
+    def at_fixed_penalty(self) -> ExactSolver:
+        """The exact solver without candidates."""
+        return ExactSolver([], self.choice)
+
+
+class Sample:
+    """Rows of all processes, drawn at random, on which a block's choices are made.
+
+    Args:
+        problem: The block.
+        n_pairs: Pairs (row, location) of them.
+        memory: What is remembered from block to block: their scores, once there is a block.
+
+    Attributes:
+        features: The features of the block, which trials place anew.
+        reads: The coordinates of a window that the block reads, boolean [fan_in].
+        windows: The windows of the pairs, [P, fan_in].
+        rows: What else there is of the pairs.
+    """
+
+    def __init__(self, problem: BlockProblem, n_pairs: int, memory: Mapping[str, Any]) -> None:
+        net, block, self.features = problem.rows.net, problem.block, problem.block.features
+        assert isinstance(self.features, WhiteUnits) and problem.rows.folds is not None
+        n_rows = max(problem.rows.folds.number, n_pairs // net.n_locations)
+        chosen = drawn(problem.seed, "choice rows", 0, n_rows, first_rows(problem)[1])
+        stream, labels, folds = (gather(problem, chosen, view) for view in (stream_of(net), labels_of, folds_of))
+        if "judged" in memory:
+            stream[..., net.n_inputs :] = memory["judged"]["scores"].view_as(labels)
+        targets, weights = problem.loss.targets(labels)
+        scores = stream[..., net.n_inputs :]
+        parts = (scores, targets.sign() * (weights > 0), (targets - scores) * weights)
+        self.rows = JudgedRows(*(part.flatten(0, 1) for part in parts), folds.repeat_interleave(net.n_locations))
+        self.windows, self.n_locations, self.is_first = (
+            block.windows(stream).flatten(0, 1),
+            net.n_locations,
+            block.index == 0,
+        )
+        channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
+        self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
+
+    def choose(self, among: Candidates) -> Choice | None:
+        """The best kernel and λs; None if they are not worth a block."""
+        half = max(1, len(self.windows) // self.n_locations // 2) * self.n_locations
+        return choose(self.trials(len(self.windows)), self.trials(half), among)
+
+    def trials(self, n_pairs: int) -> Trials:
+        """Trials on leading pairs."""
+        return Trials(self.rows.leading(n_pairs), self.is_first, partial(self.gram, self.windows[:n_pairs]))
+
+    def gram(self, windows: Tensor, kernel: Kernel) -> Tensor:
+        """The Gram matrix [P, P] of the centred features of windows [P, fan_in], as many units among them as may be."""
+        self.features.place(windows[: self.features.n_centres], kernel, self.reads)
+        if len(windows) <= self.features.n_centres:  # white features of all units have the kernel's own products
+            table = self.features.units(windows)
+            return table - table.mean(1, keepdim=True)
+        white = self.features(windows)
+        return white @ white.T
+
+    def units_worth_having(self, chosen: Choice) -> int:
+        """So many that on average further ones add less than `PAYS`·λ to the kernel of a row with itself."""
+        self.features.place(self.windows[: self.features.n_centres], chosen.kernel, self.reads)
+        n_units = len(self.features.factor)
+        # k(z, z) less what the leading units explain of it, for rows beyond them
+        left = (1 - self.features.factor.square().cumsum(1)).tril(-1).sum(0)
+        beyond = torch.arange(n_units, 0, -1, device=left.device) - 1
+        enough = (left <= PAYS * float(chosen.penalties.min()) * beyond)[: n_units // 2].nonzero()
+        return int(enough[0]) + 1 if len(enough) else self.features.n_centres
+
+
+def stream_of(net: HierarchicalResNet) -> View:
+    """Views [B, |G|, d+n] of the stream as [x, scores]."""
+    return lambda chunk, rows, places: net.split(chunk.stream[rows])
+
+
+def labels_of(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
+    """Labels [B, |G|, n] of rows of a chunk."""
+    return chunk.labels[rows]
+
+
+def folds_of(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
+    """Folds [B] of rows of a chunk."""
+    assert chunk.folds is not None
+    return chunk.folds[rows]
