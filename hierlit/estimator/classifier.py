@@ -27,7 +27,7 @@ from hierlit.estimator.targets import ZERO_LABELS, ClassTargets, LabelTargets, a
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
+from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver, Solver
 from hierlit.layerwise.unobserved import TREATMENTS
 from hierlit.models import Features, HierarchicalResNet, Proximity, RadialFeatures
 from hierlit.training import LayerwiseTraining
@@ -38,7 +38,7 @@ from hierlit.watching.figures import draw_staircase
 from hierlit.watching.levels import level_rows
 
 CROSS_FITTED = "cross_fitted"
-SOLVERS = ("exact", "gradient", CROSS_FITTED)
+SOLVERS: dict[str, type[Solver]] = {"exact": ExactSolver, "gradient": GradientSolver, CROSS_FITTED: KernelSolver}
 FOLDS = 5
 """Folds of a cross-fitted run."""
 LARGEST_SEED = 2**31 - 1
@@ -253,7 +253,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         for name, valid in (("unobserved", tuple(TREATMENTS)), ("zero_labels", ZERO_LABELS)):
             if getattr(self, name) not in valid:
                 problems.append(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
-        if not isinstance(self.solver, Solver) and self.solver not in SOLVERS:
+        if not isinstance(self.solver, Solver) and self.solver not in tuple(SOLVERS):
             problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {self.solver!r}")
         kinds = {"loss": MarginLoss, "proximity": Proximity, "adaptation": AdaptiveDraw, "features": Features}
         for name, kind in kinds.items():
@@ -311,16 +311,12 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     @property
     def _is_cross_fitted(self) -> bool:
-        return isinstance(self.features, RadialFeatures) or self.solver == CROSS_FITTED
+        return isinstance(self.solver, KernelSolver) or self.solver == CROSS_FITTED
 
     def _solver(self) -> Solver:
         if isinstance(self.solver, Solver):
             return self.solver
-        if self.solver == CROSS_FITTED:
-            from hierlit.layerwise.solvers.cross_fitted import CrossFittedSolver
-
-            return CrossFittedSolver()
-        return ExactSolver() if self.solver == "exact" else GradientSolver()
+        return SOLVERS[self.solver]()
 
     def _features(self, data: ArrayHierarchy) -> dict[str, Any]:
         """The blocks' first layers: those that were asked for, or units for all training rows."""

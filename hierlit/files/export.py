@@ -81,6 +81,7 @@ def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | N
         raise ValueError(f"model must be a file ending in {' or '.join(SUFFIXES)}, got {path}")
     if net.rounding is not None:
         raise ValueError(f"the exported network must be one of full precision, got features rounded to {net.rounding}")
+    inputs: tuple[Tensor, ...]
     if encoder is None:
         names, inputs = ["inputs"], (net.block(0).weight.new_zeros(2, net.n_locations, net.n_inputs),)
         about: dict[str, Any] = {"inputs": [net.n_locations, net.n_inputs], "scores": [net.n_locations, net.n_labels]}

@@ -123,7 +123,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         alphas = task.solver.alphas
         n_candidates = distinct_candidates(alphas, precision, sizes.n_features) if alphas else 1
         sizes = replace(sizes, n_candidates=n_candidates, gcv=task.solver.choice == "gcv" or n_held == 0)
-    else:
+    elif isinstance(task.solver, GradientSolver):
         sizes = replace(sizes, minibatch_epochs=task.solver.minibatch_epochs, n_eigenvalues=1)
     if task.adaptation is None:
         return sizes
