@@ -91,7 +91,8 @@ class RadialUnits(FirstLayer):
             amplitude: a of the white features.
         """
         kernel = kernel or Kernel()
-        variance = windows.double().var(0, correction=int(len(windows) > 1)).nan_to_num(0)
+        seen = (windows if len(windows) else windows.new_zeros(1, windows.shape[1])).double()
+        variance = seen.var(0, correction=int(len(seen) > 1))
         reads = variance > 0 if reads is None else reads
         deviation = math.sqrt(float(variance[reads].sum()))
         self.read.data, self.weight.data = reads.nonzero()[:, 0], windows[:, reads].to(self.weight)

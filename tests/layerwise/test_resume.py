@@ -20,6 +20,7 @@ from hierlit.layerwise import (
     Folds,
     GradientSolver,
     JointTraining,
+    KernelSolver,
     LogisticLoss,
     Pass,
     Solver,
@@ -28,7 +29,7 @@ from hierlit.layerwise import (
     StreamCache,
     train,
 )
-from hierlit.models import HierarchicalResNet
+from hierlit.models import GaussianFeatures, HierarchicalResNet, RadialFeatures
 from hierlit.training.resume import as_plain, from_plain
 
 Events = Iterator[Pass | BlockReport]
@@ -86,8 +87,12 @@ RUNS: dict[str, tuple[Start, int | None]] = {
     "joint, momentum": jointly(STEEP),
     "a solver's own λ and features": layerwise(Halved()),
     "folds": layerwise(ExactSolver(), folds=3, stopping=SHORT, acceptance=GAIN),
+    "radial units": layerwise(ExactSolver(), LogisticLoss()),
+    "radial units, folds": layerwise(ExactSolver(), LogisticLoss(), folds=2, stopping=SHORT),
+    "kernel solver": layerwise(KernelSolver(), stopping=SHORT, folds=2),
     "folds, mini-batches": layerwise(GradientSolver(minibatch_epochs=2), LogisticLoss(), folds=2, stopping=SHORT),
 }
+RADIAL = ("radial units", "radial units, folds", "kernel solver")
 ROTATED = ("gradient", "adaptation", "joint", "folds")
 
 
@@ -121,11 +126,13 @@ def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str) -> None
     start, folds = RUNS[name]
     table = xors(80, missing=0.1, n_held=20, batch_size=25)
     n_blocks, n_features = 2 if folds is None else 3, 32 if name == "adaptation" else 10
-    made = partial(network, table, n_blocks, n_features, output=output)
+    features = RadialFeatures() if name in RADIAL else GaussianFeatures()
+    made = partial(network, table, n_blocks, n_features, features=features, output=output)
     net, memory, kept = made(), {}, []
     rows = rows_of(net, table, folds, memory)
     whole = gather(saving(start(net, rows, memory=memory), net, memory, kept), rows)
-    assert int(net.n_trained) == n_blocks
+    n_trained = int(net.n_trained)
+    assert n_trained == n_blocks or name == "kernel solver"
     assert net.block(0).weight.any()
     assert len(kept) >= 5, "there should be passes to stop after"
     for number, (event, saved) in enumerate(kept):
@@ -139,7 +146,7 @@ def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str) -> None
         assert different == [], where
         assert all(torch.equal(*both) for both in zip(streams(rows), streams(fresh), strict=True)), where
         rest = whole.reports[len(whole.reports) - len(done.reports) :]
-        assert len(done.reports) == n_blocks - int(loaded["net"]["n_trained"]), where
+        assert len(done.reports) == n_trained - int(loaded["net"]["n_trained"]), where
         for theirs, ours in zip(rest, done.reports, strict=True):
             assert {**vars(ours), "seconds": 0, "train": 0} == {**vars(theirs), "seconds": 0, "train": 0}, where
             assert all(torch.equal(value, ours.train[key]) for key, value in theirs.train.items()), where
