@@ -194,10 +194,8 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         if self.tables:
             return
         tables = self.make_tables()
-        missing = [split for split in SPLITS if split not in tables]
-        raise_problems(
-            [f"make_tables must return {', '.join(SPLITS)}, missing {', '.join(missing)}"] if missing else []
-        )
+        if missing := [split for split in SPLITS if split not in tables]:
+            raise ValueError(f"make_tables must return {', '.join(SPLITS)}, missing {', '.join(missing)}")
         shape = (self.n_locations, self.n_inputs, self.n_labels)
         raise_problems([problem for split in SPLITS for problem in table_problems(split, *tables[split], shape)])
         n_train = len(tables["train"][0])
