@@ -98,7 +98,7 @@ class ThresholdHierarchy(HierarchyDataModule):
         self.parent_labels = parents_above(self.parents, self.levels)
 
     def _draw_labels(self) -> None:
-        """Draws parents and coefficients, judged by at most `N_PROBES` inputs."""
+        """Draw parents and coefficients, judged by at most `N_PROBES` inputs."""
         draws = Draws(self.data_seed, "thresholds")
         probes = draw_rows(min(2**self.n_inputs, N_PROBES), self.n_inputs, Draws(self.data_seed, "probes"))
         states: Array = as_signs(probes.T).double().numpy()
@@ -182,7 +182,7 @@ def draw_polynomial(points: Array, sets: list[tuple[int, ...]], norm: float, dra
 
 
 def raise_norm(start: Array, push: Array, norm_of: Callable[[Array], float], norm: float, values: Array) -> Array:
-    """The polynomial start − t·push of a given norm, at margin 1: the norm grows without limit as p nears 0."""
+    """Return the polynomial start − t·push of a given norm, at margin 1: the norm grows without limit as p nears 0."""
     low, high = 0.0, float(np.abs(values @ start).min()) / len(push)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
@@ -198,7 +198,7 @@ def norm_at_margin_one(coefficients: Array, values: Array) -> float:
 
 
 def depends_on_all(signs: Array) -> bool:
-    """Whether a function given by its truth table depends on every argument."""
+    """Return whether a function given by its truth table depends on every argument."""
     cube = signs.reshape((2,) * (len(signs).bit_length() - 1))
     return all(bool((np.diff(cube, axis=axis) != 0).any()) for axis in range(cube.ndim))
 

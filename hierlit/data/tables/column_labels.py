@@ -48,7 +48,7 @@ class ColumnSurvey(Survey):
         self._tallies = {name: Tally() for name in columns}
 
     def see(self, rows: Rows) -> None:
-        """Counts values."""
+        """Count values."""
         for name, tally in self._tallies.items():
             column = rows.columns[name]
             signs = as_signs(column)
@@ -65,7 +65,7 @@ class ColumnSurvey(Survey):
                 raise ValueError(f"label column {name!r} has more than {MOST_CLASSES:,} classes")
 
     def labels(self) -> ColumnLabels:
-        """One label a column, or a class."""
+        """Return one label a column, or a class."""
         classes = {name: self._classes(name, tally) for name, tally in self._tallies.items()}
         binary = {name: self._tallies[name] for name, found in classes.items() if found is None}
         return ColumnLabels(classes, self._unobserved_zeros(binary))
@@ -83,7 +83,7 @@ class ColumnSurvey(Survey):
         return sorted(tally.classes, key=_class_key)
 
     def _unobserved_zeros(self, tallies: dict[str, Tally]) -> list[str]:
-        """The columns in which a 0 means not observed.
+        """Return the columns in which a 0 means not observed.
 
         Raises:
             ValueError: If one column shows that 0 is not observed, and another has 0 and 1 without −1.
@@ -119,7 +119,7 @@ class ColumnLabels(Labels):
         self._classes, self._unobserved_zeros = classes, unobserved_zeros
 
     def read(self, rows: Rows) -> Signs:
-        """The columns' values; of a class 1 in its rows, −1 in those of others, 0 where the value is missing."""
+        """Return the columns' values; of a class 1 in its rows, −1 in those of others, 0 where the value is missing."""
         parts = [
             self._label(rows, name) if classes is None else self._group(rows, name, classes)
             for name, classes in self._classes.items()
@@ -165,6 +165,6 @@ def as_signs(column: Column) -> Signs:
 
 
 def _class_key(text: str) -> tuple[int, float, str]:
-    """Sorts classes that are integers by their value, before others."""
+    """Sort classes that are integers by their value, before others."""
     is_integer = text.isascii() and text.removeprefix("-").isdigit()
     return (0, float(text), text) if is_integer else (1, 0.0, text)

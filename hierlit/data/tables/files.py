@@ -24,12 +24,12 @@ Names = Sequence[str] | str | None
 
 
 def as_names(given: Names) -> list[str]:
-    """The names of an argument that may be one, several or None."""
+    """Return the names of an argument that may be one, several or None."""
     return [] if given is None else [given] if isinstance(given, str) else list(given)
 
 
 def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str, list[TableFile]], list[str]]:
-    """Opens the files of splits, reading their headers.
+    """Open the files of splits, reading their headers.
 
     Args:
         given: The paths of each split.
@@ -55,7 +55,7 @@ def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str,
 
 
 def open_table(path: Path, reading: Reading) -> TableFile:
-    """Opens a file, reading its header.
+    """Open a file, reading its header.
 
     Raises:
         TableError: If it cannot be opened.
@@ -66,12 +66,12 @@ def open_table(path: Path, reading: Reading) -> TableFile:
 
 
 def repeated(paths: Sequence[Path]) -> list[Path]:
-    """The paths that occur more than once."""
+    """Return the paths that occur more than once."""
     return sorted({path for path in paths if paths.count(path) > 1})
 
 
 def path_problem(path: Path) -> str:
-    """What is wrong with a path before its file is opened; or nothing."""
+    """Return what is wrong with a path before its file is opened; or nothing."""
     if path.is_dir():
         return f"{path} is a directory"
     if not path.exists():

@@ -31,12 +31,12 @@ class FittedTable:
     depths: list[int] | None = None
 
     def to_json(self) -> str:
-        """A text that `of_json` makes the same of."""
+        """Return a text from which `of_json` makes the same."""
         return json.dumps({**vars(self), "features": self.features.state()}, ensure_ascii=False)
 
     @classmethod
     def of_json(cls, text: str) -> FittedTable:
-        """What `to_json` was called of.
+        """Return the inverse of `to_json`.
 
         Raises:
             ValueError: If the text is no such thing.
@@ -48,7 +48,7 @@ class FittedTable:
             raise ValueError(f"no columns of a LabelTable: {error!r}") from error
 
     def difference(self, other: FittedTable) -> str:
-        """The first thing in which two differ by more than rounding; or nothing."""
+        """Return the first thing in which two differ by more than rounding; or nothing."""
         for name in ("label_names", "parents"):
             if getattr(self, name) != getattr(other, name):
                 return name
@@ -64,7 +64,7 @@ class FittedTable:
 
 
 def read_columns(path: Path) -> FittedTable:
-    """Reads what `LabelTable.write_columns` wrote.
+    """Read what `LabelTable.write_columns` wrote.
 
     Raises:
         TableError: If the file cannot be read or holds something else.

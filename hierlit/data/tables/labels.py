@@ -30,7 +30,7 @@ class Labels(ABC):
 
     @abstractmethod
     def read(self, rows: Rows) -> Signs:
-        """The labels [rows, n] in {−1, 0, 1}, 0 = not observed.
+        """Return the labels [rows, n] in {−1, 0, 1}, 0 = not observed.
 
         Raises:
             TableError: If a value is no label.
@@ -38,13 +38,13 @@ class Labels(ABC):
 
 
 class Survey(ABC):
-    """Looks at the rows to train on, chunk by chunk, for what their labels are."""
+    """Look at the rows to train on, chunk by chunk, for what their labels are."""
 
     columns: Sequence[str]
 
     @abstractmethod
     def see(self, rows: Rows) -> None:
-        """Looks at some rows.
+        """Look at some rows.
 
         Raises:
             TableError: If a value is no label.
@@ -52,7 +52,7 @@ class Survey(ABC):
 
     @abstractmethod
     def labels(self) -> Labels:
-        """The labels found.
+        """Return the labels found.
 
         Raises:
             ValueError: If there are none, or values can be read in more than one way.

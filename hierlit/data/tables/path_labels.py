@@ -23,7 +23,7 @@ class PathSurvey(Survey):
         self._found: set[str] = set()
 
     def see(self, rows: Rows) -> None:
-        """Collects paths, unless they are listed."""
+        """Collect paths, unless they are listed."""
         if self._declared is not None:
             return
         codes, texts = rows.columns[self.columns[0]].texts()
@@ -38,7 +38,7 @@ class PathSurvey(Survey):
             self._found.update(labels)
 
     def labels(self) -> PathLabels:
-        """The paths and all that they begin with, sorted; or the hierarchy's labels in its order."""
+        """Return the paths and all that they begin with, sorted; or the hierarchy's labels in its order."""
         hierarchy = self._declared
         if hierarchy is None:
             hierarchy = LabelHierarchy.of_paths(sorted(self._found))
@@ -88,14 +88,14 @@ class PathLabels(Labels):
         return list(found)
 
     def _lists(self, rows: Rows, label: str) -> bool:
-        """Whether the header of the rows' own file has a label."""
+        """Return whether the header of the rows' own file has a label."""
         if self._listed is None or self._listed[0] is not rows.file:
             self._listed = rows.file, LabelHierarchy.of_entries(rows.file.classes)
         return self._listed[1].lineage(label)[1]
 
 
 def split_labels(text: str, separator: str) -> list[str]:
-    """The paths, or terms, of a row; a separator may follow the last.
+    """Return the paths, or terms, of a row; a separator may follow the last.
 
     Raises:
         ValueError: If one is empty.
