@@ -163,14 +163,14 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         return {split: len(table) for split, table in self.tables.items()}
 
     def truth_table(self, label: int) -> tuple[int, ...] | None:
-        """A label's 2^k values in {-1, 1} as a function of k inputs or labels of earlier levels.
+        """Return a label's 2^k values in {-1, 1} as a function of k inputs or labels of earlier levels.
 
         Entry Σ_j 2^j [argument j is 1]. None where it is no function of a few of them, or not known to be.
         """
         return None
 
     def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """A label as a function of k inputs or labels of earlier levels: points [N, k] and values [N], all ±1.
+        """Return a label as a function of k inputs or labels of earlier levels: points [N, k] and values [N], all ±1.
 
         By default all 2^k points, with the values of `truth_table`; None where that is.
         """

@@ -27,7 +27,7 @@ QUESTION = (
 
 
 def write_discovery(found: Discovery, options: DiscoverOptions, command: str, folder: Path) -> Verdict:
-    """Writes the tables, the figures as PNG and SVG, and `report.html`.
+    """Write the tables, the figures as PNG and SVG, and `report.html`.
 
     Args:
         found: What was found.
@@ -70,7 +70,7 @@ def flat(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def prediction(found: Discovery) -> str:
-    """What is known beforehand."""
+    """Return what is known beforehand."""
     if found.known is None:
         return "Nothing is known of the hierarchy. The paper leaves open whether real labels have one."
     return (
@@ -80,7 +80,7 @@ def prediction(found: Discovery) -> str:
 
 
 def verdict(found: Discovery) -> Verdict:
-    """What was found, how it agrees with what is known, and what the null models found."""
+    """Return what was found, how it agrees with what is known, and what the null models found."""
     level = found.levels.level
     sizes = ", ".join(f"{int((level == number).sum())} at level {number}" for number in range(1, level.max() + 1))
     text = [
@@ -97,7 +97,7 @@ def verdict(found: Discovery) -> Verdict:
 
 
 def draw_graph(found: Discovery) -> Figure:
-    """The labels, a row a level from the top, and the edges found; labels that are not predictable are left out."""
+    """Labels, a row a level from the top, and the edges found; labels that are not predictable are left out."""
     level, pairs = found.levels.level, found.edges.pairs()
     places = layout(level, pairs)
     widest = max(np.bincount(level)[1:], default=1)
@@ -139,7 +139,7 @@ def layout(level: np.ndarray[Any, np.dtype[np.int64]], pairs: set[tuple[int, int
 
 
 def draw_curves(found: Discovery) -> Figure:
-    """How much of each label is explained after each block, coloured by its level; dots are the one wide block's."""
+    """Draw how much of each label is explained after each block, coloured by level; dots are the one wide block's."""
     curves, wide = np.median(found.levels.explained, 0), np.median(found.levels.one_block, 0)
     level = found.levels.level
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")

@@ -143,7 +143,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.random_state, self.verbose = random_state, verbose
 
     def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> HierarchicalClassifier:
-        """Trains the network.
+        """Train the network.
 
         Args:
             X: Inputs [N, d] or [N, |G|, d], finite.
@@ -212,11 +212,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return self._probabilities(self.decision_function(X))
 
     def staged_predict_proba(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
-        """Yields the probabilities after each block; all have the curves of the last."""
+        """Yield the probabilities after each block; all have the curves of the last."""
         return map(self._probabilities, self._staged_log_odds(X))
 
     def predict(self, X: ArrayLike | Tensor) -> NDArray[Any]:
-        """The most probable classes or labels, coded as the `y` of `fit`."""
+        """Return the most probable classes or labels, coded as the `y` of `fit`."""
         log_odds = self.decision_function(X)
         return self._targets.decode(log_odds)
 
@@ -236,7 +236,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return self._targets.score(targets, predictions)
 
     def plot_staircase(self) -> Figure:
-        """A heat map of `level_accuracy_`: one step up for each block that learned a level.
+        """Return a heat map of `level_accuracy_`: one step up for each block that learned a level.
 
         Raises:
             NotFittedError: `fit` has not been called.
@@ -273,7 +273,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return int(check_random_state(self.random_state).randint(LARGEST_SEED))
 
     def _find_targets(self, y: NDArray[Any], columns: Any) -> ClassTargets | LabelTargets:
-        """The kind of targets y; sets `classes_`."""
+        """Return the kind of targets y; sets `classes_`."""
         if y.ndim == 1:
             targets = ClassTargets.of(y)
             self.classes_ = targets.classes
@@ -285,7 +285,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return LabelTargets.of(y, self.classes_, zero_labels)
 
     def _find_descendants(self) -> NDArray[np.bool_] | None:
-        """Which labels are below which, if a hierarchy is given."""
+        """Return which labels are below which, if a hierarchy is given."""
         if self.hierarchy is None:
             return None
         if isinstance(self._targets, ClassTargets):
@@ -297,7 +297,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return descendants([(numbers[parent], numbers[child]) for parent, child in self.hierarchy], len(numbers))
 
     def _train(self, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
-        """A network of this seed, trained."""
+        """Return a network of this seed, trained."""
         training = LayerwiseTraining(
             max_epochs_per_block=self.max_epochs_per_block,
             acceptance="none" if self._is_cross_fitted else self.acceptance,
@@ -319,7 +319,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return SOLVERS[self.solver]()
 
     def _features(self, data: ArrayHierarchy) -> dict[str, Any]:
-        """The blocks' first layers: those that were asked for, or units for all training rows."""
+        """Return the blocks' first layers: those that were asked for, or units for all training rows."""
         if self._is_cross_fitted:
             return {"features": RadialFeatures(), "n_features": data.n_rows["train"] * data.n_locations}
         return {"features": self.features, "n_features": self.n_features, "adaptation": self.adaptation}
@@ -341,7 +341,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         )
 
     def _calibrate(self, data: ArrayHierarchy) -> None:
-        """Fits the curves of probabilities to the rows that no block was fitted on."""
+        """Fit the curves of probabilities to the rows that no block was fitted on."""
         train, val = data.tables["train"], data.tables["val"]
         inputs = torch.cat([train.inputs[data.held_rows], val.inputs]).numpy()
         labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
@@ -367,7 +367,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             yield log_odds[:, 0] if is_binary else log_odds
 
     def _stages(self, inputs: NDArray[np.float32]) -> Iterator[Floats]:
-        """The scores ŷ [N, |G|, n] after each block, means over the networks."""
+        """Yield the scores ŷ [N, |G|, n] after each block, means over the networks."""
         rows = torch.from_numpy(inputs)
         scores: tuple[Tensor, ...] = (torch.empty(0),) * len(self.nets_)
         for found in zip_longest(*(net.staged_scores(rows) for net in self.nets_)):
@@ -406,7 +406,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
 
 def check_observed(labels: NDArray[np.int8], names: NDArray[Any]) -> None:
-    """Raises a ValueError that names the labels [..., n] without an observed entry, if there are any."""
+    """Raise a ValueError that names the labels [..., n] without an observed entry, if there are any."""
     absent = ~labels.reshape(-1, labels.shape[-1]).any(0)
     if absent.any():
         named = ", ".join(map(str, names[absent][:5])) + (", ..." if absent.sum() > 5 else "")
@@ -414,7 +414,7 @@ def check_observed(labels: NDArray[np.int8], names: NDArray[Any]) -> None:
 
 
 class BlockRecord(L.Callback):
-    """Keeps each block's report and the accuracy of each level after it."""
+    """Keep each block's report and the accuracy of each level after it."""
 
     def __init__(self) -> None:
         self.blocks: list[BlockReport] = []

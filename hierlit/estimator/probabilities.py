@@ -40,7 +40,7 @@ class Curve:
 
     @classmethod
     def fit(cls, scores: Floats, labels: NDArray[Any]) -> Curve:
-        """The isotonic regression of labels on scores, its steps joined at their middles so that no two scores tie.
+        """Isotonic regression of labels on scores, its steps joined at their middles so that no two scores tie.
 
         Args:
             scores: Of labels that are observed [m].
@@ -83,7 +83,7 @@ class Calibration:
 
     @classmethod
     def fit(cls, scores: Floats, labels: NDArray[Any], may_differ: bool = True) -> Calibration:
-        """Fits the curves.
+        """Fit the curves.
 
         Args:
             scores: Scores ŷ [N, |G|, n] of rows set aside.
@@ -137,7 +137,7 @@ def precision(scores: Floats, labels: NDArray[Any]) -> float:
 
 
 def descendants(edges: Sequence[tuple[int, int]], n_labels: int) -> NDArray[np.bool_]:
-    """Which labels are below which, or the same: [n, n], a row for each label above.
+    """Return which labels are below which, or the same: [n, n], a row for each label above.
 
     Args:
         edges: Parent and child, by number.

@@ -13,7 +13,7 @@ class Folds:
     """Folds of the training rows, drawn at random, whatever the number of processes.
 
     A block's scores are better on the rows that it was fitted to than on others, and a later block would trust them too
-    much. With folds, a row that is fitted goes on with the scores of a fit to the other folds, and any other row with
+    much. With folds, a row that is fitted advances with the scores of a fit to the other folds, any other row with
     those of the fit to all.
 
     Args:
@@ -27,6 +27,6 @@ class Folds:
     seed: int = 0
 
     def of(self, rows: Tensor) -> Tensor:
-        """The fold of each of some rows of the training table, [B]."""
+        """Return the fold of each of some rows of the training table, [B]."""
         order = torch.from_numpy(Draws(self.seed, "folds").permutation(self.n_rows))
         return (order % self.number)[rows.cpu()]

@@ -46,7 +46,7 @@ def solve(
         solver: Minimises it.
         stopping: The tolerance.
         at: A pass to resume after.
-        start: Time at which the block began, as `time.perf_counter` tells it; now when None.
+        start: Time at which the block began, of `time.perf_counter`; now when None.
 
     Yields:
         Each pass, and returns the last.
@@ -73,7 +73,7 @@ def solve(
 
 
 def cross_fit(problem: BlockProblem, solver: Solver, state: State, stopping: Stopping) -> Tensor:
-    """The weights [K, n, q+1] of fits without one fold each, with the λ of the fit to all rows."""
+    """Return the weights [K, n, q+1] of fits without one fold each, with the λ of the fit to all rows."""
     assert problem.rows.folds is not None
     whole, own = problem.with_penalty(state.penalty), solver.at_fixed_penalty()
     weights = []

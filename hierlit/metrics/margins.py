@@ -36,7 +36,7 @@ class LabelMetric(Metric):
             self.add_state(name, torch.zeros(n_labels, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
             scores: Scores ŷ [..., n].
@@ -53,7 +53,7 @@ class LabelMetric(Metric):
             self._add(scores.reshape(labels.shape) * labels, labels != 0)
 
     def _add(self, margins: Tensor, observed: Tensor) -> None:
-        """Adds margins y·ŷ [rows, n] of which `observed` [rows, n] count."""
+        """Add margins y·ŷ [rows, n] of which `observed` [rows, n] count."""
         raise NotImplementedError
 
 
@@ -93,7 +93,7 @@ class LearnedFraction(LabelAccuracy):
         self.threshold = threshold
 
     def compute(self) -> Tensor:
-        """The share, a scalar."""
+        """Return the share, a scalar."""
         learned = super().compute() >= self.threshold
         return learned.sum().double() / (self.observed > 0).sum()
 
@@ -175,7 +175,7 @@ class MarginError(LabelMetric):
 
 
 def by_level(values: Tensor, levels: Sequence[int] | None, reduce: Literal["mean", "min"]) -> dict[int, float]:
-    """Aggregates values per label to values per level, ignoring NaN.
+    """Aggregate values per label to values per level, ignoring NaN.
 
     Args:
         values: One value per label [n].

@@ -164,7 +164,7 @@ class WhiteUnits(FirstLayer):
         self.__dict__.pop("factor", None)
 
     def settled(self, weight: Tensor) -> Tensor:
-        """The weight [..., q+1] for the units that does what one for their white features does."""
+        """Return the weight [..., q+1] for the units that does what one for their white features does."""
         slopes = weight[..., :-1].double() * self.units.amplitude
         solved = torch.linalg.solve_triangular(self.factor.double().T, slopes.mT, upper=True).mT
         return torch.cat([solved.to(weight), weight[..., -1:]], -1)

@@ -148,7 +148,7 @@ class LayerwiseTask(L.LightningModule):
         return int(self.net.n_trained)
 
     def metrics_of(self, split: str) -> MetricCollection:
-        """The metrics of `val` or `test`."""
+        """Return the metrics of `val` or `test`."""
         metrics: MetricCollection = self.metrics[f"{split}_metrics"]  # type: ignore[assignment]
         return metrics
 
@@ -158,7 +158,7 @@ class LayerwiseTask(L.LightningModule):
         return scores
 
     def setup(self, stage: str) -> None:
-        """Take the run's precision, before a checkpoint is loaded, and have its checkpoints sealed and checked."""
+        """Take the run's precision, before a checkpoint is loaded; seal and check its checkpoints."""
         if self.trainer.precision == "64-true":
             self.double()
         if isinstance(self.trainer.strategy, DDPStrategy):  # nothing to send before every batch
@@ -180,7 +180,7 @@ class LayerwiseTask(L.LightningModule):
         set_rounding(self.net, rounding_of(precision, self.hparams["tf32"]), bool(self.block or self.last))
 
     def configure_optimizers(self) -> Optimizer:
-        """An optimizer that does nothing."""
+        """Return an optimizer that does nothing."""
         return torch.optim.SGD([self.placeholder], lr=0.0)
 
     def on_train_epoch_start(self) -> None:

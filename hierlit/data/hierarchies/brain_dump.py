@@ -1,4 +1,4 @@
-"""BrainDump: a circuit whose neurons are told as random majorities, layer by layer (the paper's Theorem 3.4)."""
+"""BrainDump: a circuit whose neurons are seen as random majorities, layer by layer (the paper's Theorem 3.4)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class BrainDump(HierarchyDataModule):
         self.n_labels = len(self.levels)
 
     def _add_layer(self, below: Bits, width: int, fan_in: int, draws: Draws) -> Bits:
-        """Draws a layer on the probes' states [neurons, probes] of the layer below; returns its own."""
+        """Draw a layer on the probes' states [neurons, probes] of the layer below; return its own."""
         parents, tables, states = [], [], []
         seen = {up_to_sign(np.zeros_like(below[0]))}
         for _ in range(N_TRIES):

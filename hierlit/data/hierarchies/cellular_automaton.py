@@ -58,7 +58,7 @@ class CellularAutomaton(HierarchyDataModule):
         self.sizes = (n_train, n_val, n_test)
 
     def truth_table(self, label: int) -> tuple[int, ...]:
-        """The rule, a function of the right, the own and the left cell one step before."""
+        """Return the rule, a function of the right, the own and the left cell one step before."""
         return tuple(2 * (self.rule >> neighbours & 1) - 1 for neighbours in range(8))
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -82,7 +82,7 @@ def apply_graph(
 
 
 class GraphDraw:
-    """Draws parents and truth tables.
+    """Draw parents and truth tables.
 
     Nodes are the inputs, then the labels, each given by its values in {0, 1} on the probes, examples of the input.
     """
@@ -186,7 +186,7 @@ def level_sizes(wiring: str, n_inputs: int, n_levels: int, labels_per_level: int
 
 
 def parents_above(parents: Sequence[Sequence[int]], levels: list[int]) -> list[list[int]]:
-    """The parents of labels above level 1, whose own parents are inputs."""
+    """Return the parents of labels above level 1, whose own parents are inputs."""
     return [list(found) if level > 1 else [] for found, level in zip(parents, levels, strict=True)]
 
 
@@ -207,7 +207,7 @@ def wiring_problems(
 
 
 def draw_tree(n_inputs: int, n_levels: int, degree: int, table: str, draws: Draws) -> list[Label]:
-    """A tree of functions: every input and label but the last level's has one child, drawn at random."""
+    """Return a tree of functions: every input and label but the last level's has one child, drawn at random."""
     labels: list[Label] = []
     n_earlier, first = n_inputs, 0
     for level in range(n_levels):

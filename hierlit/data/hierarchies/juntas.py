@@ -101,7 +101,7 @@ class JuntaHierarchy(HierarchyDataModule):
         self.parent_labels = parents_above(self.parents, self.levels)
 
     def truth_table(self, label: int) -> tuple[int, ...]:
-        """Its entry of `truth_tables`, a function of its `parents`."""
+        """Return its entry of `truth_tables`, a function of its `parents`."""
         return self.truth_tables[label]
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -96,7 +96,7 @@ class ThresholdHierarchy(HierarchyDataModule):
         self.parent_labels = parents_above(self.parents, self.levels)
 
     def _draw_labels(self) -> None:
-        """Draws parents and coefficients, judged by at most `N_PROBES` inputs."""
+        """Draw parents and coefficients, judged by at most `N_PROBES` inputs."""
         draws = Draws(self.data_seed, "thresholds")
         probes = draw_rows(min(2**self.n_inputs, N_PROBES), self.n_inputs, Draws(self.data_seed, "probes"))
         states: Array = as_signs(probes.T).double().numpy()

@@ -8,7 +8,7 @@ from hierlit.data.tables.rows import TableFile
 
 
 def text_problems(separator: str | None, path_separator: str, encoding: str) -> list[str]:
-    """Says what is wrong with the arguments about text."""
+    """Say what is wrong with the arguments about text."""
     problems = []
     if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
         problems.append(f"separator must be one character, got {separator!r}")
@@ -20,7 +20,7 @@ def text_problems(separator: str | None, path_separator: str, encoding: str) -> 
 
 
 def is_encoding(name: str) -> bool:
-    """Whether Python knows an encoding."""
+    """Return whether Python knows an encoding."""
     try:
         return bool(codecs.lookup(name))
     except LookupError:
@@ -28,7 +28,7 @@ def is_encoding(name: str) -> bool:
 
 
 def column_problems(roles: ColumnRoles, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
-    """Says what columns of those of the first file to train on others lack, or hold other things in."""
+    """Say which columns of the first file to train on other files lack, or hold other things in."""
     first, *rest = files["train"]
     problems = [problem for file in rest for problem in roles.disagreements(file, first)]
     for split in ("val", "test", "predict"):
@@ -37,7 +37,7 @@ def column_problems(roles: ColumnRoles, files: Mapping[str, Sequence[TableFile]]
 
 
 def column_warnings(roles: ColumnRoles, takes_all: bool, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
-    """Says which columns are left out, or numbered, without having been named.
+    """Say which columns are left out, or numbered, without having been named.
 
     Args:
         roles: What the columns are.

@@ -49,7 +49,7 @@ class ColumnLabels(Labels):
         self._tallies = {name: Tally() for name in columns}
 
     def see(self, rows: Rows) -> None:
-        """Counts values."""
+        """Count values."""
         for name, tally in self._tallies.items():
             column = rows.columns[name]
             signs = as_signs(column)
@@ -101,7 +101,7 @@ class ColumnLabels(Labels):
         return signed
 
     def read(self, rows: Rows) -> Signs:
-        """The columns' values; of a class 1 in its rows, −1 in those of others, 0 where the value is missing."""
+        """Return the columns' values; of a class 1 in its rows, −1 in those of others, 0 where the value is missing."""
         parts = [
             self._label(rows, name) if classes is None else self._group(rows, name, classes)
             for name, classes in self._classes.items()
@@ -149,6 +149,6 @@ def as_signs(column: Column) -> Signs:
 
 
 def _class_key(text: str) -> tuple[int, float, str]:
-    """Sorts classes that are integers by their value, before others."""
+    """Sort classes that are integers by their value, before others."""
     is_integer = text.isascii() and text.removeprefix("-").isdigit()
     return (0, float(text), text) if is_integer else (1, 0.0, text)

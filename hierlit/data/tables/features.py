@@ -28,7 +28,7 @@ class Tally:
 
 
 class FeatureSurvey:
-    """Looks at the rows to train on, chunk by chunk, for which input columns are numbers.
+    """Look at the rows to train on, chunk by chunk, for which input columns are numbers.
 
     Args:
         files: The files to train on.
@@ -51,7 +51,7 @@ class FeatureSurvey:
         return list(self._tallies)
 
     def see(self, rows: Rows) -> None:
-        """Counts numbers and texts."""
+        """Count numbers and texts."""
         for name, tally in self._tallies.items():
             numbers, wrong = rows.columns[name].numbers()
             n_texts = int(wrong.sum())
@@ -61,7 +61,7 @@ class FeatureSurvey:
                 tally.text = rows.first_of(wrong, name)
 
     def kinds(self) -> FeatureKinds:
-        """Which columns are numbers: those that are at least half of them; a column without a value is one too.
+        """Return which columns are numbers: those that are at least half of them; a column without a value is one too.
 
         Raises:
             TableError: If such a column has other texts.
@@ -84,7 +84,7 @@ class FeatureKinds:
     categories: list[str]
 
     def read(self, rows: Rows, texts: list[dict[str, int]] | None = None) -> RawFeatures:
-        """The columns' values in some rows.
+        """Return the columns' values in some rows.
 
         Args:
             rows: The rows.
@@ -195,7 +195,7 @@ class FittedFeatures:
         return self.kinds.numbers + [f"{fit.name}={text}" for fit in self.categories for text in fit.categories]
 
     def encode(self, raw: RawFeatures) -> NDArray[np.float32]:
-        """Inputs [rows, d] of columns as read; a category not fitted to is all zeros."""
+        """Return inputs [rows, d] of columns as read; a category not fitted to is all zeros."""
         shift, scale, fill = (
             np.array([getattr(fit, name) for fit in self.numbers]) for name in ("shift", "scale", "fill")
         )
@@ -223,7 +223,7 @@ class FittedFeatures:
 
 
 def fit_features(kinds: FeatureKinds, parts: Sequence[RawFeatures], impute: str, scale: str) -> FittedFeatures:
-    """Fits what fills and scales columns.
+    """Fit what fills and scales columns.
 
     Means and standard deviations are those of the values that are not missing, with as many degrees of freedom; a
     column of one value is shifted alone, and one of none becomes zeros.
@@ -274,5 +274,5 @@ def _fit_categories(name: str, codes: NDArray[np.int64], texts: list[str]) -> Ca
 
 
 def not_a_number(place: str, text: str, remedy: str = "") -> TableError:
-    """The error of a text in a column of numbers."""
+    """Return the error of a text in a column of numbers."""
     return TableError(f"{place}: must be a number, got {text!r}{remedy}")

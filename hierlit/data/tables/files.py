@@ -23,7 +23,7 @@ SUFFIXES = ", ".join([*FORMATS, *(suffix + GZIP for suffix, kind in FORMATS.item
 
 
 def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str, list[TableFile]], list[str]]:
-    """Opens the files of splits, reading their headers.
+    """Open the files of splits, reading their headers.
 
     Args:
         given: The paths of each split.
@@ -49,7 +49,7 @@ def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str,
 
 
 def open_table(path: Path, reading: Reading) -> TableFile:
-    """Opens a file, reading its header.
+    """Open a file, reading its header.
 
     Raises:
         TableError: If it cannot be opened.
@@ -67,5 +67,5 @@ def open_table(path: Path, reading: Reading) -> TableFile:
 
 
 def repeated(paths: Sequence[Path]) -> list[Path]:
-    """The paths that occur more than once."""
+    """Return the paths that occur more than once."""
     return sorted({path for path in paths if paths.count(path) > 1})

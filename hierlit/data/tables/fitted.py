@@ -53,7 +53,7 @@ class FittedTable:
             raise ValueError(f"no columns of a LabelTable: {error!r}") from error
 
     def difference(self, other: FittedTable) -> str:
-        """The first thing in which two differ by more than rounding; or nothing."""
+        """Return the first thing in which two differ by more than rounding; or nothing."""
         for name in ("label_names", "parents"):
             if getattr(self, name) != getattr(other, name):
                 return name
@@ -69,7 +69,7 @@ class FittedTable:
 
 
 def read_columns(path: Path) -> FittedTable:
-    """Reads what `LabelTable.write_columns` wrote.
+    """Read what `LabelTable.write_columns` wrote.
 
     Raises:
         TableError: If the file cannot be read or holds something else.

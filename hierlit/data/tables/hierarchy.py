@@ -1,4 +1,4 @@
-"""Hierarchies that come with labels: slash paths, or edges of a directed acyclic graph. No model is told them."""
+"""Hierarchies that come with labels: slash paths, or edges of a directed acyclic graph. No model reads them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LabelHierarchy:
 
     @classmethod
     def of_paths(cls, paths: Iterable[str]) -> LabelHierarchy:
-        """The hierarchy of slash paths and of all the paths that they begin with, each after its parent.
+        """Return the hierarchy of slash paths and of all the paths that they begin with, each after its parent.
 
         Raises:
             ValueError: If a path has an empty part.
@@ -64,7 +64,7 @@ class LabelHierarchy:
 
     @classmethod
     def of_edges(cls, edges: Iterable[str]) -> LabelHierarchy:
-        """The graph of parent/child edges; a term without a parent may be given by itself.
+        """Return the graph of parent/child edges; a term without a parent may be given by itself.
 
         Raises:
             ValueError: If an edge is not two terms, or edges go in a circle.
@@ -83,7 +83,7 @@ class LabelHierarchy:
 
     @classmethod
     def of_entries(cls, entries: Sequence[str]) -> LabelHierarchy:
-        """The hierarchy of an ARFF header.
+        """Return the hierarchy of an ARFF header.
 
         It lists edges if every entry has two parts, no part is its own parent, and a parent is a root or has a parent.
         """
@@ -95,7 +95,7 @@ class LabelHierarchy:
         return cls.of_paths(entries)
 
     def lineage(self, label: str) -> tuple[frozenset[int], bool]:
-        """The indices of a row's label and its ancestors, and whether it is known; a root has none.
+        """Return the indices of a row's label and its ancestors, and whether it is known; a root has none.
 
         Of a path that is not known, those ancestors that are.
 
@@ -114,7 +114,7 @@ class LabelHierarchy:
 
 
 def path_parts(path: str) -> list[str]:
-    """The parts of a slash path, without a root that it begins with.
+    """Return the parts of a slash path, without a root that it begins with.
 
     Raises:
         ValueError: If one is empty.
@@ -126,7 +126,7 @@ def path_parts(path: str) -> list[str]:
 
 
 def read_edges(path: Path, encoding: str) -> LabelHierarchy:
-    """Reads the graph of a text file with an edge parent/child in each line; blank lines and those of a `#` count not.
+    """Read the graph of a text file with an edge parent/child in each line; ignore blank lines and those of a `#`.
 
     Raises:
         ValueError: If the file cannot be read, or is no such graph; one line names the file and the line.
@@ -154,7 +154,7 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
 def find_hierarchy(
     edges_file: str | None, encoding: str, column: str, files: Sequence[TableFile]
 ) -> LabelHierarchy | None:
-    """The hierarchy of a column of labels that a file of edges lists, or the headers of files; None if none does.
+    """Hierarchy of a column of labels that a file of edges lists, or the headers of files; None if none does.
 
     Raises:
         TableError: If it is no hierarchy; one line names the file.

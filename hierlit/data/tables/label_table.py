@@ -147,7 +147,7 @@ class LabelTable(HierarchyDataModule):
             self._find_columns(roles, hierarchy_file, encoding)
 
     def _find_columns(self, roles: Roles, hierarchy_file: str | None, encoding: str) -> None:
-        """Finds which columns of the files are what, and the hierarchy that a file or a header lists."""
+        """Find which columns of the files are what, and the hierarchy that a file or a header lists."""
         first = self._files["train"][0]
         self._roles = roles.of(first)
         problems = column_problems(self._roles, self._files)
@@ -217,7 +217,7 @@ class LabelTable(HierarchyDataModule):
         return self.fitted.depths if self._has_levels else None
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Inputs [rows, 1, d] and labels [rows, 1, n] of the splits.
+        """Return inputs [rows, 1, d] and labels [rows, 1, n] of the splits.
 
         Raises:
             ValueError: If a value cannot be read; one line names the file, the line and the column.
@@ -245,7 +245,7 @@ class LabelTable(HierarchyDataModule):
         return bool(self._files["predict"] or self._files["test"])
 
     def setup(self, stage: str | None = None) -> None:
-        """Makes the tables, once; to predict the rows of files, finds no more than how their inputs are made.
+        """Make the tables, once; to predict the rows of files, find no more than how their inputs are made.
 
         Args:
             stage: What is to be run.
@@ -273,7 +273,7 @@ class LabelTable(HierarchyDataModule):
         return DataLoader(rows, batch_size=None)
 
     def write_columns(self, path: str) -> None:
-        """Writes what predictions need of the training rows, for `columns_file`.
+        """Write what predictions need of the training rows, for `columns_file`.
 
         Raises:
             OSError: If the file cannot be written.
@@ -283,11 +283,11 @@ class LabelTable(HierarchyDataModule):
         part.replace(path)
 
     def state_dict(self) -> dict[str, Any]:
-        """What predictions need of the training rows, for checkpoints."""
+        """Return what predictions need of the training rows, for checkpoints."""
         return {"columns": self.fitted.to_json()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it from a checkpoint.
+        """Take it from a checkpoint.
 
         Raises:
             ValueError: If the training rows are not those of the checkpoint.
@@ -301,5 +301,5 @@ class LabelTable(HierarchyDataModule):
 
 
 def tensor(table: NDArray[Any]) -> Tensor:
-    """A table [rows, channels] as float32 [rows, 1, channels]."""
+    """Return a table [rows, channels] as float32 [rows, 1, channels]."""
     return torch.from_numpy(table).float()[:, None]

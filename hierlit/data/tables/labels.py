@@ -47,7 +47,7 @@ class Labels(ABC):
 
     @abstractmethod
     def read(self, rows: Rows) -> Signs:
-        """The labels [rows, n] in {−1, 0, 1}, 0 = not observed.
+        """Return the labels [rows, n] in {−1, 0, 1}, 0 = not observed.
 
         Raises:
             TableError: If a value is no label.

@@ -71,14 +71,14 @@ class PathLabels(Labels):
         return list(found)
 
     def _lists(self, rows: Rows, label: str) -> bool:
-        """Whether the header of the rows' own file has a label."""
+        """Return whether the header of the rows' own file has a label."""
         if self._listed is None or self._listed[0] is not rows.file:
             self._listed = rows.file, LabelHierarchy.of_entries(rows.file.classes)
         return self._listed[1].lineage(label)[1]
 
 
 def split_labels(text: str, separator: str) -> list[str]:
-    """The paths, or terms, of a row; a separator may follow the last.
+    """Return the paths, or terms, of a row; a separator may follow the last.
 
     Raises:
         ValueError: If one is empty.

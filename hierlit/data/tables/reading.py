@@ -44,7 +44,7 @@ def read_training(
     impute: str,
     scale: str,
 ) -> TrainingFiles:
-    """Reads the files to train on, and fits inputs to the rows for training alone.
+    """Read the files to train on, and fit inputs to the rows for training alone.
 
     Numbers are kept in double precision until they are scaled: 12 bytes each at most.
 
@@ -87,14 +87,14 @@ def read_training(
 
 
 def _chosen(parts: list[RawFeatures], rows: NDArray[np.bool_]) -> list[RawFeatures]:
-    """The chosen ones of all rows, part by part; views where a part's are all chosen."""
+    """Return the chosen ones of all rows, part by part; views where a part's are all chosen."""
     bounds = np.cumsum([0, *map(len, parts)])
     masks = [rows[first:last] for first, last in pairwise(bounds.tolist())]
     return [part if mask.all() else part[mask] for part, mask in zip(parts, masks, strict=True)]
 
 
 def _encode_all(fitted: FittedFeatures, parts: list[RawFeatures]) -> Inputs:
-    """The inputs of all parts, each of which is let go once it is encoded."""
+    """Return the inputs of all parts, each of which is let go once it is encoded."""
     inputs = np.empty((sum(map(len, parts)), len(fitted.input_names)), np.float32)
     first = 0
     while parts:
@@ -105,7 +105,7 @@ def _encode_all(fitted: FittedFeatures, parts: list[RawFeatures]) -> Inputs:
 
 
 def read_fitted(files: Sequence[TableFile], features: FittedFeatures, labels: Labels) -> Table:
-    """Reads files of the columns that inputs were fitted to.
+    """Read files of the columns that inputs were fitted to.
 
     Returns:
         Inputs [rows, d] and labels [rows, n].
@@ -144,7 +144,7 @@ def unknown_warnings(source: str, features: FittedFeatures, labels: Labels | Non
 
 
 def training_warnings(training: TrainingFiles) -> list[str]:
-    """What a person may not know of the rows for training: what has one value alone, and what has one a row."""
+    """Return what a person may not know of the rows for training: what has one value alone, and what has one a row."""
     inputs, signs = training.tables["train"]
     same = inputs.min(axis=0) == inputs.max(axis=0)
     constant = [name for name, is_same in zip(training.fitted.features.input_names, same, strict=True) if is_same]

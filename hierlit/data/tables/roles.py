@@ -41,7 +41,7 @@ class Roles:
     features: Names = None
 
     def of(self, file: TableFile) -> ColumnRoles:
-        """The names of a file's columns by what they are.
+        """Return the names of a file's columns by what they are.
 
         Raises:
             ValueError: If a name is no column's, a column is two things, or there are no labels or no inputs.
@@ -92,7 +92,7 @@ class ColumnRoles:
         return self.labels if self.path is None else [self.path]
 
     def problems(self, file: TableFile) -> list[str]:
-        """What is wrong with these roles for the columns of a file."""
+        """Return what is wrong with these roles for the columns of a file."""
         problems = []
         if self.labels and self.path:
             problems.append("label_columns and path_column exclude each other, got both")
@@ -113,7 +113,7 @@ class ColumnRoles:
         return problems
 
     def missing(self, file: TableFile, needs_labels: bool = True) -> list[str]:
-        """What a further file lacks."""
+        """Return what a further file lacks."""
         columns = self.features + (self.label_columns if needs_labels else [])
         lacking = [name for name in columns if name not in file.names]
         return [f"{file.path} lacks the columns {listed(lacking)}"] if lacking else []
@@ -123,7 +123,7 @@ class ColumnRoles:
         return [name for name in file.names if name not in first.names and name not in file.nameless]
 
     def disagreements(self, file: TableFile, first: TableFile) -> list[str]:
-        """How a further file to train on differs from the first one."""
+        """Return how a further file to train on differs from the first one."""
         problems = self.missing(file)
         if extra := self.others(file, first):
             problems.append(f"{file.path} has columns that {first.path} has not: {listed(extra)}")
@@ -152,6 +152,6 @@ def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> 
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Return the first of some names, and how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

@@ -28,7 +28,7 @@ class Splits:
     seed: int
 
     def problems(self) -> list[str]:
-        """What is wrong with the values."""
+        """Return what is wrong with the values."""
         problems = within("val_fraction", self.val_fraction, "[0, 1)")
         problems += within("test_fraction", self.test_fraction, "[0, 1)")
         if self.n_folds is None:
@@ -40,7 +40,7 @@ class Splits:
         return problems
 
     def rows(self, n_rows: int) -> dict[str, NDArray[np.int64]]:
-        """The rows of "train", "val" and "test", each ascending.
+        """Return the rows of "train", "val" and "test", each ascending.
 
         Raises:
             ValueError: If there are too few rows.
@@ -60,12 +60,12 @@ class Splits:
 
 
 def n_repeated(inputs: NDArray[np.float32], known: NDArray[np.float32]) -> int:
-    """How many rows [rows, d] are among the known ones, by a 64-bit sum of their bits."""
+    """Return how many rows [rows, d] are among the known ones, by a 64-bit sum of their bits."""
     return int(np.isin(row_sums(inputs), row_sums(known)).sum())
 
 
 def row_sums(inputs: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """A sum of each row's bits [rows], with random odd factors and modulo 2⁶⁴."""
+    """Return a sum of each row's bits [rows], with random odd factors and modulo 2⁶⁴."""
     factors = Draws(0, "row sums").words(inputs.shape[1]) | np.uint64(1)
     sums = np.empty(len(inputs), np.uint64)
     for first in range(0, len(inputs), 4096):
