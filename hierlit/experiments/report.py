@@ -89,7 +89,7 @@ def write_report(
 
 
 def as_html(table: pd.DataFrame, digits: int) -> str:
-    """A table of the report."""
+    """Return a table of the report."""
     return str(table.to_html(index=False, border=0, float_format=lambda value: f"{value:.{digits}g}", na_rep=""))
 
 

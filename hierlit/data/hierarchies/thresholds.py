@@ -175,7 +175,7 @@ def draw_polynomial(points: Array, sets: list[tuple[int, ...]], norm: float, dra
 
 
 def raise_norm(start: Array, push: Array, norm: float, values: Array) -> Array:
-    """The polynomial start − t·push of a given norm, at margin 1: the norm grows without limit as p nears 0."""
+    """Return the polynomial start − t·push of a given norm, at margin 1: the norm grows without limit as p nears 0."""
     low, high = 0.0, float(np.abs(values @ start).min()) / len(push)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

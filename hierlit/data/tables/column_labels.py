@@ -83,7 +83,7 @@ class ColumnLabels(Labels):
         return sorted(tally.classes, key=_class_key)
 
     def _find_unobserved_zeros(self, tallies: dict[str, Tally]) -> list[str]:
-        """The columns in which a 0 means not observed.
+        """Return the columns in which a 0 means not observed.
 
         Raises:
             ValueError: If one column shows that 0 is not observed, and another has 0 and 1 without −1.
@@ -130,7 +130,7 @@ class ColumnLabels(Labels):
 
 
 def not_a_label(place: str, text: str, remedy: str = "") -> TableError:
-    """The error of a text in a column of labels."""
+    """Return the error of a text in a column of labels."""
     return TableError(f"{place}: a label must be 0, 1, -1, true, false or missing, got {text!r}{remedy}")
 
 

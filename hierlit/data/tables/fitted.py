@@ -31,14 +31,14 @@ class FittedTable:
     depths: list[int] | None = None
 
     def to_json(self) -> str:
-        """A text that `of_json` makes the same of."""
+        """Return a text that `of_json` makes the same of."""
         state = asdict(self)
         del state["features"]["unseen"]
         return json.dumps(state, ensure_ascii=False)
 
     @classmethod
     def of_json(cls, text: str) -> FittedTable:
-        """The inverse of `to_json`.
+        """Return the inverse of `to_json`.
 
         Raises:
             ValueError: If the text is no such thing.

@@ -31,7 +31,7 @@ class Labels(ABC):
 
     @abstractmethod
     def see(self, rows: Rows) -> None:
-        """Looks at some of the rows to train on.
+        """Look at some of the rows to train on.
 
         Raises:
             TableError: If a value is no label.
@@ -39,7 +39,7 @@ class Labels(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Finds the labels in what was seen.
+        """Find the labels in what was seen.
 
         Raises:
             ValueError: If there are none, or values can be read in more than one way.

@@ -26,7 +26,7 @@ class PathLabels(Labels):
         self._listed: tuple[object, LabelHierarchy] | None = None
 
     def see(self, rows: Rows) -> None:
-        """Collects paths, unless they are listed."""
+        """Collect paths, unless they are listed."""
         if self._is_declared:
             return
         codes, texts = rows.columns[self.columns[0]].texts()
@@ -40,7 +40,7 @@ class PathLabels(Labels):
             self._found.update(labels)
 
     def settle(self) -> None:
-        """The paths and all that they begin with, sorted; or the hierarchy's labels in its order."""
+        """Return the paths and all that they begin with, sorted; or the hierarchy's labels in its order."""
         self.hierarchy = self.hierarchy or LabelHierarchy.of_paths(sorted(self._found))
         self.names = self.hierarchy.names
         if not self.names:

@@ -16,7 +16,7 @@ Names = Sequence[str] | str | None
 
 
 def as_names(given: Names) -> list[str]:
-    """The names of an argument that may be one, several or None."""
+    """Return the names of an argument that may be one, several or None."""
     return [] if given is None else [given] if isinstance(given, str) else list(given)
 
 
@@ -137,7 +137,7 @@ class ColumnRoles:
 
 
 def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> list[str]:
-    """The names of a file's columns that names or prefixes mean, in the file's order; adds to the problems."""
+    """Return the names of a file's columns that names or prefixes mean, in the file's order; adds to the problems."""
     found: set[str] = set()
     for name in as_names(wanted):
         own = {name} & set(file.names)

@@ -233,7 +233,7 @@ class Rows:
         return self.file.place(self.first + int(row), column)
 
     def first_of(self, chosen: NDArray[np.bool_], column: str) -> tuple[str, str]:
-        """The place of the first of some rows, and the text of a column there."""
+        """Return the place of the first of some rows, and the text of a column there."""
         row = int(chosen.argmax())
         codes, texts = self.columns[column].texts()
         return self.place(row, column), texts[codes[row]]
