@@ -35,6 +35,13 @@ class Pass(NamedTuple):
     reason: str | None = None
     seconds: float = 0.0
 
+    def progress(self) -> dict[str, float]:
+        """Return objective, gradient norm and tolerance, sums over labels; nothing without a certificate."""
+        if self.certificate is None:
+            return {}
+        objective, norm = float(self.certificate.objective.sum()), float(self.certificate.gradient_norm.norm())
+        return {"objective": objective, "gradient_norm": norm, "gradient_tolerance": self.tolerance}
+
 
 def solve(
     problem: BlockProblem, solver: Solver, stopping: Stopping, at: Pass | None = None, start: float | None = None

@@ -144,7 +144,7 @@ class LayerwiseTraining(L.Callback):
         """Run the blocks trained so far over all rows, once; resume the block under way, if there is one."""
         task, processes = pl_module, Processes(trainer.world_size, trainer.global_rank)
         if trainer.ckpt_path is None:
-            task.memory, task.last = {}, None
+            task.memory, task.last = task.memory if task.block else {}, None
         place = {"block": task.block, "epoch": 0 if task.last is None else task.last.state.passes}
         start = {**place, "checkpoint": task.origin, "arguments": task.config}
         remedy = ": all nodes must have the same arguments and log folder"
