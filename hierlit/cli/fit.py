@@ -43,7 +43,6 @@ class HierlitCLI(LightningCLI):
         parser.add_class_arguments(Supervision, "supervision")
         parser.set_defaults({"model.features": {"class_path": "GaussianFeatures"}})  # so that its arguments are options
         parser.link_arguments("data", "supervision.data", apply_on="instantiate")
-        parser.set_defaults({"model.features": {"class_path": "GaussianFeatures"}})
         for name in LINKED:
             parser.link_arguments(f"supervision.{name}", f"model.{name}", apply_on="instantiate")
 

@@ -44,7 +44,7 @@ class Hierarchy:
         """Pairs of ancestor and label."""
         n_labels = len(self.levels)
         below = descendants(sorted(self.edges(set(range(n_labels)))), n_labels)
-        return set(zip(*(places.tolist() for places in np.nonzero(below & ~np.eye(n_labels, dtype=bool))), strict=True))
+        return {(above, label) for above, label in np.argwhere(below).tolist() if above != label}
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,13 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.search import Discovery
 from hierlit.experiments.base import Verdict
-from hierlit.experiments.report import render_report, save_figures
+from hierlit.experiments.report import as_html, render_report, save_figures
 from hierlit.files.atomic import replace_text
 
 LEVELS, EDGES = "discovered_levels.csv", "discovered_edges.csv"
@@ -38,7 +37,7 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
     """
     tables = {LEVELS: found.level_table(), EDGES: found.edge_table()}
     for name, table in tables.items():
-        write_table(table, folder / name)
+        replace_text(folder / name, table.to_csv(index=False))
     drawn = save_figures({"graph": draw_graph(found), "curves": draw_curves(found)}, folder)
     judged = verdict(found)
     edges = tables[EDGES]
@@ -50,7 +49,7 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
         prediction=prediction(found),
         options=flat(asdict(options)),
         figures=drawn,
-        summary="".join(as_html(table) for table in shown),
+        summary="".join(as_html(table, digits=3) for table in shown),
         verdict=judged,
         set_up=(
             f"{found.n_rows:,} rows, {len(found.names)} labels, {options.seeds} splits, {found.seconds / 60:.1f} "
@@ -60,16 +59,6 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
         failures={},
     )
     return judged
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes a CSV file, whole or not at all."""
-    replace_text(path, table.to_csv(index=False))
-
-
-def as_html(table: pd.DataFrame) -> str:
-    """A table of the report."""
-    return str(table.to_html(index=False, border=0, float_format=lambda value: f"{value:.3g}", na_rep=""))
 
 
 def flat(options: dict[str, Any]) -> dict[str, Any]:

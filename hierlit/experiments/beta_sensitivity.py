@@ -213,32 +213,22 @@ class BetaSensitivityExperiment(Experiment):
         return Verdict(decided, f"{self.activations[0]}, degree {self.degrees[0]}: " + "; ".join(text) + ".")
 
 
-@dataclass(frozen=True)
-class Optimum:
-    """Where a curve over β is highest, and whether that is surely inside.
+def optimum(rows: pd.DataFrame) -> Verdict:
+    """Where the last level's accuracy is highest over β, of the runs of a curve, and whether that is surely inside.
 
-    Attributes:
-        holds: Whether the best β is neither the least nor the largest, and the 95% intervals of its gain on both, by
-            seed, lie above 0; None for one seed.
-        text: The same with figures.
+    It is if the best β is neither the least nor the largest, and the 95% intervals of its gain on both, by seed, lie
+    above 0; one seed does not decide it.
     """
-
-    holds: bool | None
-    text: str
-
-
-def optimum(rows: pd.DataFrame) -> Optimum:
-    """That of the last level's accuracy, of the runs of all β and seeds of a curve."""
     table = rows.pivot_table(index="seed", columns="beta", values="last_level")
     best, ends = table.mean().idxmax(), (table.columns[0], table.columns[-1])
     at_best = f"{table[best].mean():.3f} at β = {best:g}"
     if best in ends:
-        return Optimum(False if len(table) > 1 else None, f"no interior optimum, but {at_best}")
+        return Verdict(False if len(table) > 1 else None, f"no interior optimum, but {at_best}")
     gains = [interval(table[best] - table[end]) for end in ends]
     parts = [f"{gain} on β = {end:g}" for gain, end in zip(gains, ends, strict=True)]
     lows = [gain.low for gain in gains]
     holds = None if np.isnan(lows).any() else bool(min(lows) > 0)
-    return Optimum(holds, f"{at_best}, {', '.join(parts)}")
+    return Verdict(holds, f"{at_best}, {', '.join(parts)}")
 
 
 def best_beta(rows: pd.DataFrame) -> float:

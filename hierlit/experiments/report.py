@@ -76,7 +76,7 @@ def write_report(
         prediction=experiment.prediction,
         options=options_of(experiment),
         figures=save_figures(experiment.figures(results, folder), folder),
-        summary=summary.to_html(index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep=""),
+        summary=as_html(summary, digits=4),
         verdict=verdict,
         set_up=(
             f"{len(results)} runs, {minutes:.1f} minutes of them together. Every run is in results.csv, with its logs "
@@ -86,6 +86,11 @@ def write_report(
         failures=failures,
     )
     return verdict
+
+
+def as_html(table: pd.DataFrame, digits: int) -> str:
+    """A table of the report."""
+    return str(table.to_html(index=False, border=0, float_format=lambda value: f"{value:.{digits}g}", na_rep=""))
 
 
 def render_report(folder: Path, **context: Any) -> None:

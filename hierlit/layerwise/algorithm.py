@@ -12,11 +12,10 @@ from torch import Tensor
 from hierlit.files.digests import tensor_digest
 from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
-from hierlit.layerwise.folds import cross_fit
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solve import Pass, solve
+from hierlit.layerwise.solve import Pass, cross_fit, solve
 from hierlit.layerwise.solvers.base import Solver, State, certify
 from hierlit.layerwise.stopping import Stopping
 from hierlit.layerwise.stream import StreamCache

@@ -179,7 +179,7 @@ def held_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
 
 @torch.no_grad()
 def calibrate(problem: BlockProblem) -> None:
-    """Set the input scale and the mean of a block's features, and what else they need, from the rows of all processes."""
+    """Set input scale and mean of a block's features, and what else they need, from the rows of all processes."""
     features = problem.block.features
     if features.n_centres:
         features.place(drawn_windows(problem, features.n_centres))

@@ -1,10 +1,13 @@
-"""Solving one block: passes over its rows until the gradient is within the tolerance."""
+"""Solving one block: passes over its rows until the gradient is within the tolerance; and without each fold."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
 
 from hierlit.layerwise.solvers.base import Certificate, Solver, State
 from hierlit.layerwise.stopping import Stopping
@@ -67,3 +70,14 @@ def solve(
         at = Pass(at.block, state, certificate, tolerance, reason, time.perf_counter() - start)
         yield at
     return at
+
+
+def cross_fit(problem: BlockProblem, solver: Solver, state: State, stopping: Stopping) -> Tensor:
+    """The weights [K, n, q+1] of fits without one fold each, with the λ of the fit to all rows."""
+    assert problem.rows.folds is not None
+    whole, own = problem.with_penalty(state.penalty), solver.at_fixed_penalty()
+    weights = []
+    for fold in range(problem.rows.folds.number):
+        *_, last = solve(whole.without(fold), own, stopping)
+        weights.append(last.state.weight)
+    return torch.stack(weights)

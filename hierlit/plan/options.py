@@ -11,7 +11,7 @@ from hierlit.data import HierarchyDataModule
 from hierlit.data.base import FixedBatches
 from hierlit.data.checks import n_set_aside
 from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
-from hierlit.layerwise.solvers import ExactSolver, GradientSolver
+from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
 from hierlit.layerwise.stream import FREE_SHARE, free_memory
 from hierlit.models.first_layer import TILE
@@ -142,10 +142,10 @@ def unplanned(run: Run) -> str:
     """What of a run no plan is made for; or nothing."""
     if run.task.joint is not None:
         return "joint training: leave model.joint out"
+    if not isinstance(run.task.solver, ExactSolver | GradientSolver) or isinstance(run.task.solver, KernelSolver):
+        return f"{type(run.task.solver).__name__}: let model.solver be ExactSolver or GradientSolver"
     if run.layerwise.folds is not None:
         return "cross-fitting: leave layerwise.folds out"
-    if not isinstance(run.task.solver, ExactSolver | GradientSolver):
-        return f"{type(run.task.solver).__name__}: let model.solver be ExactSolver or GradientSolver"
     return ""
 
 

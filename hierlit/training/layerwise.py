@@ -169,6 +169,8 @@ class LayerwiseTraining(L.Callback):
 
         task.rows.open(trainer.num_devices)
         fit, task.rows.seed = data.fit_dataloader(self._limit), data.data_seed
+        if not fit.sampler.leading:
+            raise ValueError(f"trainer.limit_train_batches must leave one of {len(fit)} batches, got {self._limit}")
         task.rows.fill("fit", moved(islice(fit, fit.sampler.leading)), task.memory.get("by_fold", ()))
         task.rows.fill("held", moved(data.acceptance_dataloader()))
         task.rows.fill("val", moved(trainer.val_dataloaders or ()))

@@ -80,7 +80,7 @@ def draw_block(
 
     Args:
         trainer: The trainer.
-        entry: Of the block: its number, its rows by level, each label's level, and margin counts [levels][bins] or none.
+        entry: Of the block: its number, its rows by level, each label's level, margin counts [levels][bins] or none.
         accuracy: Held-out accuracy [blocks][levels].
         labels: Held-out accuracy [blocks][labels].
     """

@@ -111,9 +111,8 @@ def test_predict_writes_the_scores_of_the_checkpoint(own_folder: Path) -> None:
 
 def test_a_run_cut_short_says_so_and_goes_on_in_its_own_log(own_folder: Path) -> None:
     whole = main(["fit", "--config", SMALL]).model.state_dict()
-    first = int(rows(own_folder / "lightning_logs" / "version_0" / "blocks.csv")[0]["epochs"])
     with pytest.warns(UserWarning, match="training ended after 1 of 3 blocks"):
-        main(["fit", "--config", SMALL, "--trainer.max_epochs", str(first + 3)])
+        main(["fit", "--config", SMALL, "--trainer.max_epochs", "1"])
     resumed = main(["fit", "--config", SMALL, "--ckpt_path", "last"]).model.state_dict()
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
     logs = [own_folder / "lightning_logs" / f"version_{version}" for version in (0, 1)]

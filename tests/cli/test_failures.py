@@ -31,8 +31,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(com
 
 def test_a_disk_that_fills_up_after_a_block_is_met_before_the_next_one(tmp_path: Path) -> None:
     run(tmp_path / "whole", *RUN)
-    full = fault("SmallFiles", block=1, size=10_000)
-    *_, line = errors(run(tmp_path / "full", *RUN, *full, expect=1))
+    *_, line = errors(run(tmp_path / "full", *RUN, *fault("SmallFiles", block=2, size=10_000), expect=1))
     assert "cannot" in line
     assert "File too large" in line
     assert not list((tmp_path / "full").rglob("*.part"))
@@ -86,17 +85,25 @@ def test_a_cache_that_cannot_be_kept_on_disk_is_one_line(tmp_path: Path) -> None
     assert "TMPDIR" in line
 
 
-def test_a_cache_that_memory_cannot_hold_is_one_line_and_loses_no_block(tmp_path: Path) -> None:
-    big = ["--model.n_features", "2000", "--data.batch_size", "300", *EXACT]
-    line = one_line(run(tmp_path, *RUN, *big, *fault("TightMemory"), expect=1))
-    assert "cache_budget_gib" in line
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "no memory for the features of a batch"),
+        (["--model.cache_budget_gib", "0.001"], "lower model.n_features"),  # of the Gram matrix
+    ],
+    ids=["cache", "anywhere"],
+)
+def test_memory_that_runs_out_is_one_line_and_loses_no_block(args: list[str], said: str, tmp_path: Path) -> None:
+    big = [*RUN, "--model.n_features", "2000", "--data.batch_size", "300", *EXACT, *args]
+    run(tmp_path, *big, "--trainer.max_epochs", "1")
+    line = one_line(run(tmp_path, *big, *LAST, *fault("TightMemory", spare=2**24), expect=1))
+    assert said in line and "cache_budget_gib" in line
     assert "block=001" in checkpoints(tmp_path)[-1].name
 
 
 @pytest.mark.parametrize("ranks", [[], pytest.param(TWO, marks=pytest.mark.slow)], ids=["alone", "two ranks"])
 def test_numbers_that_are_not_finite_are_named_by_block_epoch_and_batch(ranks: list[str], tmp_path: Path) -> None:
-    poisoned = ["--model.solver", "faults.NotFinite"]
-    printed = run(tmp_path, *RUN, *ranks, *poisoned, expect=None, POISON="1")
+    printed = run(tmp_path, *RUN, *ranks, "--model.solver", "faults.NotFinite", expect=None, POISON="1")
     assert "Traceback" not in printed
     assert "loss or gradient is not finite in block 2, epoch 7, batch 3" in printed
     assert "block=001" in checkpoints(tmp_path)[-1].name
@@ -128,11 +135,3 @@ def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> N
 def test_memory_limits_are_not_left_behind() -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     assert torch.ones(1).item() == 1
-
-
-def test_memory_that_runs_out_anywhere_is_one_line(tmp_path: Path) -> None:
-    # streams have theirs, a Gram matrix of 2,000 features has none
-    big = ["--model.n_features", "2000", "--model.cache_budget_gib", "0.001", *EXACT]
-    line = one_line(run(tmp_path, *RUN, *big, *fault("TightMemory"), expect=1))
-    assert "no memory" in line and "model.n_features" in line
-    assert "block=001" in checkpoints(tmp_path)[-1].name

@@ -57,6 +57,8 @@ class RandomHierarchyModel(HierarchyDataModule):
         ValueError: If arguments are out of range; one line names them all.
     """
 
+    levels: list[int]
+
     def __init__(
         self,
         n_symbols: int = 8,

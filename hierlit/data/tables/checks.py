@@ -3,26 +3,8 @@
 import codecs
 from collections.abc import Mapping, Sequence
 
-from hierlit.data.tables.column_labels import ZEROS
-from hierlit.data.tables.features import IMPUTATIONS, SCALES
 from hierlit.data.tables.roles import ColumnRoles, listed
 from hierlit.data.tables.rows import TableFile
-
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "impute": IMPUTATIONS,
-    "scale": SCALES,
-    "zero_labels": ZEROS,
-    "levels": (None, "given"),
-}
-
-
-def choice_problems(**given: str | None) -> list[str]:
-    """Names the arguments whose value is none of their `CHOICES`."""
-    return [
-        f"{name} must be one of {', '.join(each or 'null' for each in CHOICES[name])}, got {value!r}"
-        for name, value in given.items()
-        if value not in CHOICES[name]
-    ]
 
 
 def text_problems(separator: str | None, path_separator: str, encoding: str) -> list[str]:
@@ -43,16 +25,6 @@ def is_encoding(name: str) -> bool:
         return bool(codecs.lookup(name))
     except LookupError:
         return False
-
-
-def source_problems(*, has_train: bool, has_columns: bool, has_test: bool, splits_test: bool) -> list[str]:
-    """Says whether it is not clear where rows to train on, or to test on, come from."""
-    problems = []
-    if has_train == has_columns:
-        problems.append("train_files must be given, or columns_file in its place, and not both")
-    if has_test and splits_test:
-        problems.append("test_files must be left out with test_fraction or n_folds")
-    return problems
 
 
 def column_problems(roles: ColumnRoles, files: Mapping[str, Sequence[TableFile]]) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hierlit.data.tables.features import FittedFeatures
+from hierlit.data.tables.features import CategoryFit, FittedFeatures, NumberFit
 from hierlit.data.tables.rows import TableError
 
 TOLERANCE = 1e-6
@@ -32,18 +32,23 @@ class FittedTable:
 
     def to_json(self) -> str:
         """A text that `of_json` makes the same of."""
-        return json.dumps({**vars(self), "features": self.features.state()}, ensure_ascii=False)
+        state = asdict(self)
+        del state["features"]["unseen"]
+        return json.dumps(state, ensure_ascii=False)
 
     @classmethod
     def of_json(cls, text: str) -> FittedTable:
-        """What `to_json` was called of.
+        """The inverse of `to_json`.
 
         Raises:
             ValueError: If the text is no such thing.
         """
         try:
             state: dict[str, Any] = json.loads(text)
-            return cls(**{**state, "features": FittedFeatures.of_state(state["features"])})
+            features = state.pop("features")
+            numbers = [NumberFit(**fit) for fit in features["numbers"]]
+            categories = [CategoryFit(**fit) for fit in features["categories"]]
+            return cls(FittedFeatures(numbers, categories, features["unit"]), **state)
         except (KeyError, TypeError) as error:
             raise ValueError(f"no columns of a LabelTable: {error!r}") from error
 

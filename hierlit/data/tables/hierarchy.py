@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from hierlit.data.tables.rows import TableError, TableFile
@@ -23,6 +23,8 @@ class LabelHierarchy:
     Attributes:
         names: Of the labels, in order.
         parents: Indices of each label's parents.
+        lineages: Each label with its ancestors.
+        depths: The longest way to each label from the top, whose labels have depth 1.
         is_graph: Whether labels are terms of a graph, which a row names as such, or else paths.
 
     Raises:
@@ -33,7 +35,17 @@ class LabelHierarchy:
         self.names, self.is_graph = list(parents), is_graph
         self.places = {name: place for place, name in enumerate(self.names)}
         self.parents = [[self.places[parent] for parent in parents[name]] for name in self.names]
-        self._order = self._ascending()
+        try:
+            order = list(TopologicalSorter(dict(enumerate(self.parents))).static_order())
+        except CycleError as error:
+            cycle = SLASH.join(self.names[place] for place in error.args[1])
+            raise ValueError(f"a hierarchy must have no cycle, got {cycle}") from error
+        self.lineages: list[frozenset[int]] = [frozenset()] * len(self.names)
+        self.depths = [0] * len(self.names)
+        for label in order:
+            above = self.parents[label]
+            self.lineages[label] = frozenset({label}).union(*(self.lineages[parent] for parent in above))
+            self.depths[label] = 1 + max((self.depths[parent] for parent in above), default=0)
 
     @classmethod
     def of_paths(cls, paths: Iterable[str]) -> LabelHierarchy:
@@ -81,47 +93,6 @@ class LabelHierarchy:
             if any(pair[0] in ROOTS or pair[0] in children for pair in pairs):
                 return cls.of_edges(entries)
         return cls.of_paths(entries)
-
-    def _ascending(self) -> list[int]:
-        """All labels, each after its parents (Kahn's algorithm)."""
-        left = [len(parents) for parents in self.parents]
-        children: list[list[int]] = [[] for _ in self.names]
-        for child, parents in enumerate(self.parents):
-            for parent in parents:
-                children[parent].append(child)
-        order = [label for label, count in enumerate(left) if not count]
-        for label in order:
-            for child in children[label]:
-                left[child] -= 1
-                if not left[child]:
-                    order.append(child)
-        if len(order) < len(self.names):
-            raise ValueError(f"a hierarchy must have no cycle, got {self._cycle(left)}")
-        return order
-
-    def _cycle(self, left: list[int]) -> str:
-        """A cycle, each term after its parent, where `left` counts the parents of each that are on one or below one."""
-        way = [next(label for label, count in enumerate(left) if count)]
-        while way.count(way[-1]) < 2:
-            way.append(next(parent for parent in self.parents[way[-1]] if left[parent]))
-        circle = way[way.index(way[-1]) :]
-        return SLASH.join(self.names[place] for place in reversed(circle))
-
-    @cached_property
-    def lineages(self) -> list[frozenset[int]]:
-        """Each label with its ancestors."""
-        found: dict[int, frozenset[int]] = {}
-        for label in self._order:
-            found[label] = frozenset({label}).union(*(found[parent] for parent in self.parents[label]))
-        return [found[label] for label in range(len(self.names))]
-
-    @cached_property
-    def depths(self) -> list[int]:
-        """The longest way to each label from the top, whose labels have depth 1."""
-        found: dict[int, int] = {}
-        for label in self._order:
-            found[label] = 1 + max((found[parent] for parent in self.parents[label]), default=0)
-        return [found[label] for label in range(len(self.names))]
 
     def lineage(self, label: str) -> tuple[frozenset[int], bool]:
         """The indices of a row's label and its ancestors, and whether it is known; a root has none.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hierlit.data.tables.features import FeatureSurvey, FittedFeatures, RawFeatures, fit_features
 from hierlit.data.tables.fitted import FittedTable
-from hierlit.data.tables.labels import Labels, Signs, Survey
+from hierlit.data.tables.labels import Labels, Signs
 from hierlit.data.tables.roles import ColumnRoles, listed
 from hierlit.data.tables.rows import TableFile
 
@@ -39,7 +39,7 @@ class TrainingFiles:
 def read_training(
     files: Sequence[TableFile],
     roles: ColumnRoles,
-    survey: Survey,
+    labels: Labels,
     split: Callable[[int], dict[str, NDArray[np.int64]]],
     impute: str,
     scale: str,
@@ -51,7 +51,7 @@ def read_training(
     Args:
         files: The files.
         roles: Their columns by what they are.
-        survey: Looks for what their labels are.
+        labels: What their labels are is found.
         split: Gives the rows of each split by their number.
         impute: How missing numbers are filled.
         scale: How inputs are scaled.
@@ -62,10 +62,11 @@ def read_training(
     features = FeatureSurvey(files, roles.features, roles.categorical)
     columns = roles.features + roles.label_columns
     for file in files:
-        for rows in file.rows(features.columns + list(survey.columns)):
+        for rows in file.rows(features.columns + labels.columns):
             features.see(rows)
-            survey.see(rows)
-    kinds, labels = features.kinds(), survey.labels()
+            labels.see(rows)
+    kinds = features.kinds()
+    labels.settle()
     texts: list[dict[str, int]] = [{} for _ in kinds.categories]
     parts: list[RawFeatures] = []
     signs: list[Signs] = []

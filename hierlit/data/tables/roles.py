@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -12,6 +12,12 @@ from hierlit.data.tables.rows import TableFile
 PREFIX = "*"
 NAMED = 10
 """Names that a message lists before it counts the rest."""
+Names = Sequence[str] | str | None
+
+
+def as_names(given: Names) -> list[str]:
+    """The names of an argument that may be one, several or None."""
+    return [] if given is None else [given] if isinstance(given, str) else list(given)
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,12 @@ class Roles:
         features: Inputs; all others when None.
     """
 
-    labels: Sequence[str] = ()
-    classes: Sequence[str] = ()
-    ignored: Sequence[str] = ()
-    categorical: Sequence[str] = ()
+    labels: Names = None
+    classes: Names = None
+    ignored: Names = None
+    categorical: Names = None
     path: str | None = None
-    features: Sequence[str] | None = None
+    features: Names = None
 
     def of(self, file: TableFile) -> ColumnRoles:
         """The names of a file's columns by what they are.
@@ -44,7 +50,7 @@ class Roles:
         classes = find("class_columns", self.classes, file, problems)
         named = find("label_columns", self.labels, file, problems)
         labels = [name for name in file.names if name in (*named, *classes)]
-        path = find("path_column", [self.path] if self.path else [], file, problems)
+        path = find("path_column", self.path or None, file, problems)
         if not labels and not path and not problems:
             labels, path = file.label_names, [file.path_column] if file.path_column else []
             if not labels and not path:
@@ -130,10 +136,10 @@ class ColumnRoles:
         return problems
 
 
-def find(argument: str, wanted: Iterable[str], file: TableFile, problems: list[str]) -> list[str]:
+def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> list[str]:
     """The names of a file's columns that names or prefixes mean, in the file's order; adds to the problems."""
     found: set[str] = set()
-    for name in wanted:
+    for name in as_names(wanted):
         own = {name} & set(file.names)
         if not own and name.endswith(PREFIX):
             own = {each for each in file.names if each.startswith(name[:-1])}

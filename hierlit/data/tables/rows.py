@@ -232,6 +232,12 @@ class Rows:
         """Where a person finds one of these rows, counted from 0."""
         return self.file.place(self.first + int(row), column)
 
+    def first_of(self, chosen: NDArray[np.bool_], column: str) -> tuple[str, str]:
+        """The place of the first of some rows, and the text of a column there."""
+        row = int(chosen.argmax())
+        codes, texts = self.columns[column].texts()
+        return self.place(row, column), texts[codes[row]]
+
 
 def import_arrow() -> tuple[ModuleType, ModuleType]:
     """The modules pyarrow and pyarrow.compute.

@@ -7,7 +7,6 @@ from typing import IO, TextIO, cast
 from hierlit.data.tables.rows import TableError
 
 GZIP = ".gz"
-BYTES_AT_ONCE = 2**20
 KINDS = {
     b"PK\x03\x04": "a zip archive (a workbook?)",
     b"PAR1": "a Parquet file",

@@ -1,4 +1,4 @@
-"""Kernel machines as blocks, for tables: kernel, bandwidth and λ chosen on rows left out, then solved exactly (ours)."""
+"""Kernel machines as blocks, for tables: kernel, bandwidth and λ chosen on rows left out, solved exactly (ours)."""
 
 from __future__ import annotations
 
