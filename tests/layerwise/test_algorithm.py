@@ -20,6 +20,7 @@ from hierlit.layerwise import (
     GradientSolver,
     HingeLoss,
     JointTraining,
+    KernelSolver,
     LabelLoss,
     LogisticLoss,
     Pass,
@@ -31,7 +32,7 @@ from hierlit.layerwise import (
 )
 from hierlit.layerwise.algorithm import NO_GAIN
 from hierlit.layerwise.problem import Evaluation
-from hierlit.models import HierarchicalResNet
+from hierlit.models import HierarchicalResNet, RadialFeatures
 from hierlit.training import LayerwiseTask
 
 SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver}
@@ -67,6 +68,7 @@ TASKS: dict[str, dict[str, object]] = {
     "exact": {"solver": ExactSolver()},
     "exact, logistic loss": {"solver": ExactSolver([0.1]), "loss": LogisticLoss()},
     "exact with adaptation": {"solver": ExactSolver(), "adaptation": AdaptiveDraw(n_pairs=100), "n_features": 64},
+    "kernel solver": {"solver": KernelSolver(), "features": RadialFeatures()},
     "joint": {"joint": JointTraining(4, every_block=True)},
 }
 MOST = 9  # passes of a block
@@ -75,7 +77,7 @@ MOST = 9  # passes of a block
 @pytest.mark.filterwarnings("ignore:block . stopped at max epochs", "ignore:acceptance none leaves")
 @pytest.mark.parametrize(
     ("name", "output", "folds"),
-    [(name, "split", None) for name in TASKS]
+    [(name, "split", 3 if name == "kernel solver" else None) for name in TASKS]
     + [("gradient", "orthogonal", 3), ("exact with adaptation", "orthogonal", 2), ("joint", "orthogonal", None)],
 )
 def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
@@ -86,7 +88,8 @@ def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
     rule = "gain" if "adaptation" in arguments else "none"
     fit(task, data, theirs, folds=folds, acceptance=rule, max_epochs_per_block=MOST)
 
-    net = HierarchicalResNet(6, 3, n_blocks=3, n_features=arguments["n_features"], output=output)
+    drawn = {"n_features": arguments["n_features"], "features": arguments.get("features")}
+    net = HierarchicalResNet(6, 3, n_blocks=3, output=output, **drawn)
     rows = StreamCache(net, seed=data.data_seed, folds=folds and Folds(folds, len(data.tables["train"])))
     rows.fill("fit", data.fit_dataloader())
     rows.fill("held", data.acceptance_dataloader())
@@ -101,7 +104,7 @@ def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
     expected = task.net.state_dict()
     assert net.block(0).weight.any()
     assert [key for key, value in net.state_dict().items() if not torch.equal(value, expected[key])] == []
-    assert len(ours.reports) == 3
+    assert len(ours.reports) == 3 or ours.reasons[-1] == NO_GAIN
     assert_same_reports(ours.reports, theirs.seen)
 
 
