@@ -18,7 +18,8 @@ BASES = {
     "model: {proximity: {class_path: Window2d, init_args: {rows: 10, columns: 10}}, n_blocks: 4, n_features: 800, "
     "solver: ExactSolver}",
     "juntas": "data: {class_path: JuntaHierarchy, init_args: {n_levels: 3, n_train: 8000}}\n"
-    "model: {n_blocks: 6, n_features: 1000, beta: 0.3, activation: softplus, solver: ExactSolver}",
+    "model: {n_blocks: 6, n_features: 1000, solver: ExactSolver, "
+    "features: {class_path: GaussianFeatures, init_args: {beta: 0.3, activation: softplus}}}",
     "thresholds": "data: {class_path: ThresholdHierarchy, init_args: {n_levels: 2, n_train: 10000}}\n"
     "model: {n_blocks: 6, n_features: 1000, solver: ExactSolver}",
     "trees": "data: {class_path: RandomHierarchyModel, init_args: {n_symbols: 4, n_classes: 4, n_synonyms: 2, "

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import multilabel_average_precision
 from benchmarks.runs import MINIMAL
 from hierlit.data import CellularAutomaton, HierarchyDataModule, JuntaHierarchy, RandomHierarchyModel, Supervision
 from hierlit.layerwise.solvers import ExactSolver
-from hierlit.models import TreeWindows, Window1d
+from hierlit.models import GaussianFeatures, TreeWindows, Window1d
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 
@@ -65,7 +65,7 @@ def trees(seed: int, n_rows: int) -> HierarchyDataModule:
 
 
 SETTINGS = {
-    "juntas": Setting(juntas, 6000, {"n_blocks": 4, "n_features": 800, "beta": 0.3, "activation": "softplus"}),
+    "juntas": Setting(juntas, 6000, {"n_blocks": 4, "n_features": 800, "features": GaussianFeatures(0.3, "softplus")}),
     "automaton": Setting(automaton, 300, {"n_blocks": 7, "n_features": 400, "proximity": Window1d(3)}),
     "trees": Setting(trees, 1500, {"n_blocks": 4, "n_features": 400, "proximity": TreeWindows(2, 3)}),
 }

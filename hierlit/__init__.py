@@ -16,11 +16,13 @@ from hierlit.layerwise import (
 )
 from hierlit.models import (
     CosineFeatures,
+    Features,
     GaussianFeatures,
     HierarchicalResNet,
     Identity,
     IndexTable,
     RadialFeatures,
+    RandomFeatures,
     TreeWindows,
     Window1d,
     Window2d,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
     from hierlit.watching import BlockProgress, Diagnostics, PredictionWriter, Staircase
 
+__version__ = "0.2.0"
+
 __all__ = [
     "AdaptiveDraw",
     "ArrayHierarchy",
@@ -53,6 +57,7 @@ __all__ = [
     "CosineFeatures",
     "Diagnostics",
     "ExactSolver",
+    "Features",
     "GaussianFeatures",
     "GradientSolver",
     "HierarchicalClassifier",
@@ -71,6 +76,7 @@ __all__ = [
     "LogisticLoss",
     "PredictionWriter",
     "RadialFeatures",
+    "RandomFeatures",
     "RandomHierarchyModel",
     "SquaredHingeLoss",
     "SquaredLoss",

@@ -78,7 +78,7 @@ class FailAt(L.Callback):
 
 
 class TightMemory(L.Callback):
-    """Leaves this process no memory beyond what it has, once a block is frozen.
+    """Leaves this process no memory for features or matrices of the block after some.
 
     Args:
         block: Number of blocks trained by then.
@@ -90,6 +90,8 @@ class TightMemory(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         if task.block == self.block:
+            for chunk in (*task.rows.chunks("fit"), *task.rows.chunks("held")):
+                chunk.buffer = chunk.features = None
             used = psutil.Process().memory_info().vms
             resource.setrlimit(resource.RLIMIT_AS, (used + self.spare, resource.RLIM_INFINITY))
 
@@ -106,10 +108,10 @@ class SmallFiles(L.Callback):
 
 
 class NotFinite(GradientSolver):
-    """Gradient steps, of which one batch's terms are not finite: batch 3 of epoch 7 of block 2."""
+    """Gradient steps; with POISON set, one batch's terms are not finite: batch 3 of epoch 7 of block 2."""
 
     def visit(self, problem: BlockProblem, state: State) -> Evaluation:
-        if (problem.block.index, state.passes) != (1, 6):
+        if (problem.block.index, state.passes) != (1, 6) or "POISON" not in os.environ:
             return super().visit(problem, state)
         sums = problem.sums(state.passes)
         for number, batch in enumerate(problem.batches(state.passes)):

@@ -32,6 +32,7 @@ import hierlit.theory
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
 from hierlit.experiments import EXPERIMENTS, Experiment
+from hierlit.experiments.base import Command
 from hierlit.experiments.runner import Results, cells_of, run_cell
 
 ROOT = Path(__file__).parents[1]
@@ -221,16 +222,20 @@ def data_class(args: list[str]) -> type:
     return found
 
 
-def run_nothing(experiment: Experiment, folder: Path, workers: int | None, console: Console) -> Results:
+def run_nothing(
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command
+) -> Results:
     """In the place of an experiment's runs: none."""
     return Results(folder)
 
 
-def run_one_after_another(experiment: Experiment, folder: Path, workers: int | None, console: Console) -> Results:
-    """In the place of processes beside one another."""
+def run_one_after_another(
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command
+) -> Results:
+    """In the place of parallel processes."""
     results = Results(folder)
     for settings, seed in cells_of(experiment):
-        results.add(run_cell(experiment, settings, seed, folder))
+        results.add(run_cell(command, experiment, folder, settings, seed))
     return results
 
 
@@ -302,3 +307,10 @@ def test_a_block_that_does_not_hold_is_found(text: str, reason: str, monkeypatch
     monkeypatch.setattr(Path, "read_text", lambda path, read=Path.read_text: text if path == page else read(path))
     with pytest.raises(AssertionError, match=re.escape(reason)):
         Reader(page, True, monkeypatch).read()
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest is not None
+    assert citation["version"] == newest[1] == hierlit.__version__

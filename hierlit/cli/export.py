@@ -8,21 +8,25 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from hierlit.data import LabelTable, Supervision
+from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.files.export import export_model
 from hierlit.files.weights import write_weights
-from hierlit.models import HierarchicalResNet, IndexTable
+from hierlit.models import GaussianFeatures, HierarchicalResNet, IndexTable, RadialFeatures
+from hierlit.models.random_features import ACTIVATIONS
 
 DESCRIPTION = (
     "Writes the network's weights in a checkpoint to a safetensors file, for --model.weights and others; or the "
     "network, with what makes its inputs of a table's columns, to an .onnx or .pt2 file that runs without hierlit."
 )
 NET = "net."
+KINDS = {kind.kind: kind for kind in (RadialFeatures(), *(GaussianFeatures(activation=name) for name in ACTIVATIONS))}
+"""Features by kind whose first layers the tensors of a checkpoint make whole."""
 
 
 def export(args: Sequence[str]) -> None:
-    """Runs the subcommand.
+    """Run the subcommand.
 
     Args:
         args: Its command-line arguments.
@@ -49,7 +53,7 @@ def export(args: Sequence[str]) -> None:
 
 
 def export_weights(checkpoint: Path, path: str) -> str:
-    """Writes the weights in a checkpoint to a file, and says so in one line.
+    """Write the weights in a checkpoint to a file, and say so in one line.
 
     Raises:
         OSError: If the checkpoint cannot be read, or the file cannot be written.
@@ -62,7 +66,7 @@ def export_weights(checkpoint: Path, path: str) -> str:
 
 
 def export_graph(checkpoint: Path, path: str) -> str:
-    """Writes the model in a checkpoint to a file, and says so in one line.
+    """Write the model in a checkpoint to a file, and say so in one line.
 
     Raises:
         ImportError: If a package is missing that the file's format needs.
@@ -72,12 +76,13 @@ def export_graph(checkpoint: Path, path: str) -> str:
     contents = read_network(checkpoint)
     net = network_of(contents)
     columns = contents.get(Supervision.__name__, contents.get(LabelTable.__name__, {})).get("columns")
-    export_model(net, path, FittedTable.of_json(columns) if columns else None)
+    table = FittedTable.of_json(columns) if columns else None
+    export_model(net, path, TableEncoder(table) if table and table.features.columns else None)
     return f"wrote {int(net.n_trained)} trained blocks of {checkpoint} to {path}"
 
 
 def read_network(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint that holds a network.
+    """Return a checkpoint that holds a network.
 
     Raises:
         OSError: If it cannot be read.
@@ -90,16 +95,22 @@ def read_network(checkpoint: Path) -> dict[str, Any]:
 
 
 def network_of(contents: dict[str, Any]) -> HierarchicalResNet:
-    """The network in a checkpoint."""
-    weights = weights_of(contents)
-    sizes = {name: size for name, size in contents["sizes"].items() if name != "window"}
-    net = HierarchicalResNet(**sizes, proximity=IndexTable(weights["windows.table"].tolist()))
+    """Return the network in a checkpoint.
+
+    Raises:
+        ValueError: If its features are of a kind that hierlit does not know.
+    """
+    weights, sizes = weights_of(contents), dict(contents["sizes"])
+    kind, *_ = [sizes.pop(name, None) for name in ("features", "window", "first_layers")]
+    if kind not in KINDS:
+        raise ValueError(f"model needs hierlit's own features, got {kind}: write it in Python, by export_model")
+    net = HierarchicalResNet(**sizes, features=KINDS[kind], proximity=IndexTable(weights["windows.table"].tolist()))
     net.to(weights["blocks.0.weight"].dtype).load_state_dict(weights)
     net.rounding = contents.get("rounding")
     return net
 
 
 def weights_of(contents: dict[str, Any]) -> dict[str, Tensor]:
-    """The network's tensors in a checkpoint."""
+    """Return the network's tensors in a checkpoint."""
     state: dict[str, Tensor] = contents["state_dict"]
     return {name.removeprefix(NET): tensor for name, tensor in state.items() if name.startswith(NET)}

@@ -68,27 +68,8 @@ class ArrayHierarchy(HierarchyDataModule):
         raise_problems(set_aside_problems(len(tables["train"][0]), acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self._given = tables
-        self._levels = None if levels is None else [int(level) for level in levels]
-
-    @property
-    def n_inputs(self) -> int:
-        """Input channels d, read from the arrays."""
-        return self._given["train"][0].shape[2]
-
-    @property
-    def n_labels(self) -> int:
-        """Labels n, read from the arrays."""
-        return self._given["train"][1].shape[2]
-
-    @property
-    def n_locations(self) -> int:
-        """Locations |G|, read from the arrays."""
-        return self._given["train"][0].shape[1]
-
-    @property
-    def levels(self) -> list[int] | None:
-        """The levels as given."""
-        return self._levels
+        (_, self.n_locations, self.n_inputs), self.n_labels = tables["train"][0].shape, tables["train"][1].shape[2]
+        self.levels = None if levels is None else [int(level) for level in levels]
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the arrays as float32 tables."""

@@ -1,4 +1,4 @@
-"""Runs an experiment's runs: in processes beside one another, each once, with a table that grows by a row a run."""
+"""Runs an experiment's runs: in parallel processes, each once, with a table that grows by a row a run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hierlit.cli.failures import watch_parent
-from hierlit.experiments.base import Experiment, Run, Settings, key_of
+from hierlit.experiments.base import Command, Experiment, Run, Settings, key_of
 from hierlit.files.atomic import replace_text
+from hierlit.training.signals import watch_parent
 
 RESULTS = "results.csv"
 OUTPUT = "output.txt"
@@ -47,7 +48,7 @@ class Results:
         self._rows: dict[str, Row] = {row["run"]: row for row in read_table(self.path).to_dict("records")}
 
     def add(self, row: Row) -> None:
-        """Adds a run's row, in the place of an earlier one."""
+        """Add a run's row, in the place of an earlier one."""
         self._rows[row["run"]] = row
         replace_text(self.path, pd.DataFrame(list(self._rows.values())).to_csv(index=False))
 
@@ -56,39 +57,40 @@ class Results:
         return {name for name, row in self._rows.items() if not failure_of(row)}
 
     def table(self, runs: list[str]) -> pd.DataFrame:
-        """The rows of some runs that did not fail, in that order."""
+        """Return the rows of some runs that did not fail, in that order."""
         finished = self.finished()
         return pd.DataFrame([self._rows[name] for name in runs if name in finished])
 
     def failures(self, runs: list[str]) -> dict[str, str]:
-        """Why runs failed, by name."""
+        """Return why runs failed, by name."""
         return {name: text for name in runs if name in self._rows and (text := failure_of(self._rows[name]))}
 
 
 def failure_of(row: Row) -> str:
-    """Why a row's run failed, or nothing."""
+    """Return why a row's run failed, or nothing."""
     text = row.get("error", "")
     return text if isinstance(text, str) else ""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A results table, empty where there is no file."""
+    """Return a results table, empty where there is no file."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.exists() else pd.DataFrame()
 
 
 def cells_of(experiment: Experiment) -> list[Cell]:
-    """All runs, a seed at a time, so that each setting has a row early."""
+    """Return all runs, a seed at a time, so that each setting has a row early."""
     return [(settings, seed) for seed in range(experiment.seeds) for settings in experiment.settings()]
 
 
-def run_all(experiment: Experiment, folder: Path, workers: int | None, console: Console) -> Results:
-    """Runs what has not been run, on as many cores or GPUs as there are.
+def run_all(experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command) -> Results:
+    """Run what has not been run, on as many cores or GPUs as there are.
 
     Args:
         experiment: The experiment.
         folder: Its version folder.
         workers: Runs at a time; as many as cores, or GPUs where there are some, when None.
         console: Shows progress.
+        command: Runs a `fit`, in whatever process it is called in.
 
     Returns:
         The table, also of runs that were there before.
@@ -107,22 +109,22 @@ def run_all(experiment: Experiment, folder: Path, workers: int | None, console: 
             results.add(row)
             advance(row)
 
+        run = partial(run_cell, command, experiment, folder)
         while waiting:
-            for cell in run_beside(experiment, waiting, folder, n_workers, finish):
-                for lost in run_beside(experiment, [cell], folder, 1, finish):
+            for cell in run_parallel(run, waiting, n_workers, finish):
+                for lost in run_parallel(run, [cell], 1, finish):
                     finish(lost_row(lost))
     return results
 
 
-def run_beside(
-    experiment: Experiment, waiting: list[Cell], folder: Path, n_workers: int, finish: Callable[[Row], None]
+def run_parallel(
+    run: Callable[[Settings, int], Row], waiting: list[Cell], n_workers: int, finish: Callable[[Row], None]
 ) -> list[Cell]:
-    """Runs cells in processes beside one another until none waits or a process is lost, which ends the others too.
+    """Run cells in parallel processes until none waits or a process is lost, which ends the others too.
 
     Args:
-        experiment: The experiment.
+        run: Runs a cell in a process.
         waiting: Cells; those that are started are taken from it.
-        folder: Its version folder.
         n_workers: Cells at a time.
         finish: Gets the row of each run that is over.
 
@@ -142,7 +144,7 @@ def run_beside(
                 while waiting and not lost and len(running) < n_workers:
                     cell = waiting.pop(0)
                     try:
-                        running[pool.submit(run_cell, experiment, *cell, folder)] = cell
+                        running[pool.submit(run, *cell)] = cell
                     except BrokenProcessPool:
                         lost.append(cell)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -162,7 +164,7 @@ def run_beside(
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     listed = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     n_gpus = torch.cuda.device_count()
     return (listed or [str(number) for number in range(n_gpus)])[:n_gpus]
@@ -174,13 +176,13 @@ def n_cores() -> int:
 
 
 def lost_row(cell: Cell) -> Row:
-    """The row of a run whose process was lost though no other ran beside it."""
+    """Return the row of a run whose process was lost though no other ran beside it."""
     settings, seed = cell
     return {"run": key_of(settings, seed), **settings, "seed": seed, "error": "its process was lost: out of memory?"}
 
 
 def prepare(turns: Any, n_threads: int) -> None:
-    """Makes a process ready for runs: its share of the cores, its GPU, no messages but hierlit's."""
+    """Make a process ready for runs: its share of the cores, its GPU, no messages but hierlit's."""
     if gpu := turns.get():
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     watch_parent()
@@ -190,10 +192,8 @@ def prepare(turns: Any, n_threads: int) -> None:
     warnings.simplefilter("ignore")
 
 
-def run_cell(experiment: Experiment, settings: Settings, seed: int, folder: Path) -> Row:
-    """Runs a `fit` command in this process and returns its row; what it prints goes to a file."""
-    from hierlit.cli import main
-
+def run_cell(command: Command, experiment: Experiment, folder: Path, settings: Settings, seed: int) -> Row:
+    """Run a `fit` command in this process and return its row; what it prints goes to a file."""
     name = key_of(settings, seed)
     own = folder / "runs" / name
     shutil.rmtree(own, ignore_errors=True)
@@ -203,7 +203,7 @@ def run_cell(experiment: Experiment, settings: Settings, seed: int, folder: Path
     with (own / OUTPUT).open("w") as output, redirect_stdout(output), redirect_stderr(output):
         print("python -m hierlit", *arguments)
         try:
-            cli = main(arguments)
+            cli = command(arguments)
             assert cli is not None
             row |= experiment.outcome(Run(settings, seed, cli))
         except (Exception, SystemExit) as error:
@@ -215,7 +215,7 @@ def run_cell(experiment: Experiment, settings: Settings, seed: int, folder: Path
 
 @contextmanager
 def shown(console: Console, n_runs: int) -> Iterator[Callable[[Row], None]]:
-    """A bar with the time left; plain lines where there is no terminal."""
+    """Show a bar with the time left; plain lines where there is no terminal."""
     columns = (TextColumn("runs"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
     progress = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.description}"), console=console)
     task, start, done = progress.add_task("", total=n_runs), time.monotonic(), 0

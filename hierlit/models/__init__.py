@@ -3,6 +3,7 @@
 from hierlit.models.features import CosineFeatures, Features, GaussianFeatures, RadialFeatures
 from hierlit.models.first_layer import FirstLayer
 from hierlit.models.proximity import Identity, IndexTable, Proximity, Window1d, Window2d
+from hierlit.models.radial_units import RadialUnits
 from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import Block, HierarchicalResNet, ResidualBlock
 from hierlit.models.tree_windows import TreeWindows
@@ -18,6 +19,7 @@ __all__ = [
     "IndexTable",
     "Proximity",
     "RadialFeatures",
+    "RadialUnits",
     "RandomFeatures",
     "ResidualBlock",
     "TreeWindows",

@@ -17,8 +17,8 @@ BIASES = ("gaussian", "uniform_phase")
 class Features(ABC):
     """How the first layers of all blocks are made; immutable, and free of tensors."""
 
-    reads_channels: ClassVar[bool] = False
-    """Whether units tell the channels of [x, scores] apart, so that the stream cannot be kept rotated."""
+    is_drawn: ClassVar[bool] = True
+    """Whether first layers are ready once they are made; a solver fills others in, in coordinates of [x, scores]."""
 
     def __init_subclass__(cls) -> None:
         """Let checkpoints, which hold a model's arguments, load with `weights_only`."""

@@ -91,7 +91,8 @@ class RadialUnits(FirstLayer):
             amplitude: a of the white features.
         """
         kernel = kernel or Kernel()
-        variance = windows.double().var(0, correction=int(len(windows) > 1)).nan_to_num(0)
+        seen = (windows if len(windows) else windows.new_zeros(1, windows.shape[1])).double()
+        variance = seen.var(0, correction=int(len(seen) > 1))
         reads = variance > 0 if reads is None else reads
         deviation = math.sqrt(float(variance[reads].sum()))
         self.read.data, self.weight.data = reads.nonzero()[:, 0], windows[:, reads].to(self.weight)
@@ -163,7 +164,7 @@ class WhiteUnits(FirstLayer):
         self.__dict__.pop("factor", None)
 
     def settled(self, weight: Tensor) -> Tensor:
-        """The weight [..., q+1] for the units that does what one for their white features does."""
+        """Return the weight [..., q+1] for the units that does what one for their white features does."""
         slopes = weight[..., :-1].double() * self.units.amplitude
         solved = torch.linalg.solve_triangular(self.factor.double().T, slopes.mT, upper=True).mT
         return torch.cat([solved.to(weight), weight[..., -1:]], -1)

@@ -11,7 +11,7 @@ from hierlit.data import HierarchyDataModule
 from hierlit.data.base import FixedBatches
 from hierlit.data.checks import n_set_aside
 from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
-from hierlit.layerwise.solvers import ExactSolver, GradientSolver
+from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
 from hierlit.layerwise.stream import FREE_SHARE, free_memory
 from hierlit.models.first_layer import TILE
@@ -86,7 +86,7 @@ class Run(NamedTuple):
 
 
 def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
-    """The sizes of a run on a number of processes.
+    """Return the sizes of a run on a number of processes.
 
     Raises:
         ValueError: If no plan is made for how it is trained; one line.
@@ -123,7 +123,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         alphas = task.solver.alphas
         n_candidates = distinct_candidates(alphas, precision, sizes.n_features) if alphas else 1
         sizes = replace(sizes, n_candidates=n_candidates, gcv=task.solver.choice == "gcv" or n_held == 0)
-    else:
+    elif isinstance(task.solver, GradientSolver):
         sizes = replace(sizes, minibatch_epochs=task.solver.minibatch_epochs, n_eigenvalues=1)
     if task.adaptation is None:
         return sizes
@@ -139,13 +139,13 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
 
 
 def unplanned(run: Run) -> str:
-    """What of a run no plan is made for; or nothing."""
+    """Return what of a run no plan is made for; or nothing."""
     if run.task.joint is not None:
         return "joint training: leave model.joint out"
+    if not isinstance(run.task.solver, ExactSolver | GradientSolver) or isinstance(run.task.solver, KernelSolver):
+        return f"{type(run.task.solver).__name__}: let model.solver be ExactSolver or GradientSolver"
     if run.layerwise.folds is not None:
         return "cross-fitting: leave layerwise.folds out"
-    if not isinstance(run.task.solver, ExactSolver | GradientSolver):
-        return f"{type(run.task.solver).__name__}: let model.solver be ExactSolver or GradientSolver"
     return ""
 
 
@@ -166,7 +166,7 @@ def epochs_of(run: Run, options: PlanOptions) -> int:
 
 
 def rates_of(run: Run, options: PlanOptions) -> Rates:
-    """The rates given; those that are not, measured on the run's device."""
+    """Return the rates given; those that are not, measured on the run's device."""
     given = (options.flops, options.factor_flops, options.factor_flops, options.bandwidth)
     if None not in given:
         return Rates(*given)  # type: ignore[arg-type]

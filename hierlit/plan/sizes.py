@@ -8,8 +8,8 @@ from functools import cached_property
 SPLITS = ("fit", "held", "val")
 LARGEST_SHARE = 0.2
 """Share of a Gram matrix's trace that its largest eigenvalue takes; 0.03 to 0.7 were measured."""
-HEAP_SHARE = 0.25
-"""Freed memory that the allocator does not give back, as a share of the matrices'; 0 to 0.7 were measured."""
+HEAP_SHARE = 0.5
+"""Freed memory that the allocator does not give back, as a share of the matrices'; 0 to 0.8 were measured."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Sizes:
 
     @property
     def squares(self) -> float:
-        """Most [q+1, q+1] float64 matrices at a time: sums with a copy to mirror, or factors with what is factorised."""
+        """Most [q+1, q+1] float64 matrices at a time: sums and a copy to mirror, or factors and what is factorised."""
         candidates = max(self.n_candidates, self.draw_candidates)
         return max(2 + (1 if self.n_candidates else self.itemsize / 8), (candidates + 2) * (candidates > 0))
 

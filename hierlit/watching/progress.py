@@ -12,11 +12,28 @@ from hierlit.training.task import LayerwiseTask
 from hierlit.watching.levels import level_rows
 
 
-class BlockProgress(ProgressBar):
-    """Shows block k of D − 1, epoch, gradient norm against its tolerance, levels learned, and the time left.
+class TimeLeft:
+    """The time that all blocks to come take at a run's mean so far; a run may stop before.
 
-    The time left is that of all blocks to come at this run's mean so far: a run may stop before.
+    Args:
+        task: The task as the run starts.
     """
+
+    def __init__(self, task: LayerwiseTask) -> None:
+        self.start, self.first_block = time.monotonic(), task.block
+
+    def after(self, task: LayerwiseTask) -> str:
+        """Return what there is to say of it after a block."""
+        if task.joint is not None and task.block == 1:  # all epochs but one a block are the first block's
+            self.start, self.first_block = time.monotonic(), 1
+            return ""
+        a_block = (time.monotonic() - self.start) / (task.block - self.first_block)
+        minutes, seconds = divmod(round(a_block * (len(task.net.blocks) - task.block)), 60)
+        return f", at most {minutes}:{seconds:02d} left" if minutes or seconds else ""
+
+
+class BlockProgress(ProgressBar):
+    """Show block k of D − 1, epoch, gradient norm against its tolerance, levels learned, and the time left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,19 +41,19 @@ class BlockProgress(ProgressBar):
         self._console = Console()
         self._progress: Progress | None = None
         self._learned = self._left = ""
-        self._start, self._first_block = time.monotonic(), 0
+        self._time_left: TimeLeft | None = None
 
     def disable(self) -> None:
-        """Shows nothing (Lightning calls this on every rank but 0)."""
+        """Show nothing (Lightning calls this on every rank but 0)."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Shows progress again."""
+        """Show progress again."""
         self._enabled = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Opens the bar."""
-        self._start, self._first_block = time.monotonic(), pl_module.block
+        """Open the bar."""
+        self._time_left = TimeLeft(pl_module)
         if self._enabled and self._console.is_terminal:
             columns = (TextColumn("block"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
             self._progress = Progress(*columns, TimeElapsedColumn(), console=self._console)
@@ -53,9 +70,9 @@ class BlockProgress(ProgressBar):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """After a block, move the bar and count the levels learned."""
         report = pl_module.report
-        if not self._enabled or report is None:
+        if not self._enabled or report is None or self._time_left is None:
             return
-        self._learned, self._left = self._count(pl_module), self._time_left(pl_module)
+        self._learned, self._left = self._count(pl_module), self._time_left.after(pl_module)
         line = self._line(pl_module)
         if self._progress is None:
             done = f"block {pl_module.block}/{len(pl_module.net.blocks)}"
@@ -70,14 +87,6 @@ class BlockProgress(ProgressBar):
         passes = task.report.epochs if task.report is not None else task.last.state.passes if task.last else 0
         return f"epoch {passes}{norm}{self._learned}{self._left}"
 
-    def _time_left(self, task: LayerwiseTask) -> str:
-        if task.joint is not None and task.block == 1:  # all epochs but one a block are the first block's
-            self._start, self._first_block = time.monotonic(), 1
-            return ""
-        a_block = (time.monotonic() - self._start) / (task.block - self._first_block)
-        minutes, seconds = divmod(round(a_block * (len(task.net.blocks) - task.block)), 60)
-        return f", at most {minutes}:{seconds:02d} left" if minutes or seconds else ""
-
     def _count(self, task: LayerwiseTask) -> str:
         if "val" not in task.results:
             return ""
@@ -86,11 +95,11 @@ class BlockProgress(ProgressBar):
         return f", learned {learned}/{len(rows)} levels"
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         self._close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         self._close()
 
     def _close(self) -> None:

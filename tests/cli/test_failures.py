@@ -5,28 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import EXACT, RUN, TWO, assert_same_run, checkpoints, leftovers, rows, run
+from processes import EXACT, RUN, TWO, assert_same_run, checkpoints, fault, leftovers, rows, run
 
 LAST = ["--ckpt_path", "last"]
-SMALL_FILES = """
-import resource
-from hierlit import {cls}
-from hierlit.cli import main
-act, seen = {cls}.{method}, [0]
-def limited(self, *args, **kwargs):
-    {before}
-    seen[0] += 1
-    if seen[0] == {call}:
-        resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
-    {after}
-{cls}.{method} = limited
-main()
-"""
-DONE = "return act(self, *args, **kwargs)"
-
-
-def limit(cls: str, method: str, call: int, size: int) -> str:
-    return SMALL_FILES.format(cls=cls, method=method, call=call, size=size, before="", after=DONE)
 
 
 def errors(printed: str) -> list[str]:
@@ -50,8 +31,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(com
 
 def test_a_disk_that_fills_up_after_a_block_is_met_before_the_next_one(tmp_path: Path) -> None:
     run(tmp_path / "whole", *RUN)
-    code = limit("BlockCheckpoint", "on_train_epoch_end", 40, 10_000)
-    *_, line = errors(run(tmp_path / "full", *RUN, code=code, expect=1))
+    *_, line = errors(run(tmp_path / "full", *RUN, *fault("SmallFiles", block=2, size=10_000), expect=1))
     assert "cannot" in line
     assert "File too large" in line
     assert not list((tmp_path / "full").rglob("*.part"))
@@ -105,44 +85,25 @@ def test_a_cache_that_cannot_be_kept_on_disk_is_one_line(tmp_path: Path) -> None
     assert "TMPDIR" in line
 
 
-def test_a_cache_that_memory_cannot_hold_is_one_line_and_loses_no_block(tmp_path: Path) -> None:
-    code = """
-import torch
-from hierlit.layerwise.stream import StreamCache
-from hierlit.cli import main
-import resource, psutil
-reserve, seen = StreamCache._reserve, [0]
-def tight(self, split, block):
-    if block == 1:  # as much as there is, and no more
-        used = psutil.Process().memory_info().vms
-        resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
-    reserve(self, split, block)
-    for chunk in self._chunks.get(split, []):
-        chunk.buffer = None if block == 0 else chunk.buffer
-StreamCache._reserve = tight
-main()
-"""
-    big = ["--model.n_features", "2000", "--data.batch_size", "300", *EXACT]
-    line = one_line(run(tmp_path, *RUN, *big, code=code, expect=1))
-    assert "cache_budget_gib" in line
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "no memory for the features of a batch"),
+        (["--model.cache_budget_gib", "0.001"], "lower model.n_features"),  # of the Gram matrix
+    ],
+    ids=["cache", "anywhere"],
+)
+def test_memory_that_runs_out_is_one_line_and_loses_no_block(args: list[str], said: str, tmp_path: Path) -> None:
+    big = [*RUN, "--model.n_features", "2000", "--data.batch_size", "300", *EXACT, *args]
+    run(tmp_path, *big, "--trainer.max_epochs", "1")
+    line = one_line(run(tmp_path, *big, *LAST, *fault("TightMemory", spare=2**24), expect=1))
+    assert said in line and "cache_budget_gib" in line
     assert "block=001" in checkpoints(tmp_path)[-1].name
 
 
 @pytest.mark.parametrize("ranks", [[], pytest.param(TWO, marks=pytest.mark.slow)], ids=["alone", "two ranks"])
 def test_numbers_that_are_not_finite_are_named_by_block_epoch_and_batch(ranks: list[str], tmp_path: Path) -> None:
-    code = """
-import torch
-from hierlit.training import LayerwiseTask
-from hierlit.cli import main
-term = LayerwiseTask.data_term
-def poisoned(self, chunk):
-    terms, gradient = term(self, chunk)
-    at = (self.block, self.block_epoch, self.trainer.fit_loop.epoch_loop.batch_idx) == (1, 6, 2)
-    return (terms / 0 if at else terms), gradient
-LayerwiseTask.data_term = poisoned
-main()
-"""
-    printed = run(tmp_path, *RUN, *ranks, code=code, expect=None)
+    printed = run(tmp_path, *RUN, *ranks, "--model.solver", "faults.NotFinite", expect=None, POISON="1")
     assert "Traceback" not in printed
     assert "loss or gradient is not finite in block 2, epoch 7, batch 3" in printed
     assert "block=001" in checkpoints(tmp_path)[-1].name
@@ -160,13 +121,13 @@ def test_a_truncated_newest_checkpoint_is_skipped_for_the_one_before(tmp_path: P
 
 
 def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> None:
-    run(tmp_path, *RUN, "--trainer.max_epochs", "60")
+    run(tmp_path, *RUN, *fault("SignalAtPass", at=60, signum=15), expect=143)
     printed = run(tmp_path, *RUN, *LAST, "--model.regularization", "0.01", "--layerwise.acceptance", "strict")
     assert "values that differ from the checkpoint's: " in printed
     assert "model.regularization 0.001 → 0.01" in printed
     assert "layerwise.acceptance gain → strict" in printed
     assert "block 2, which was under way, starts anew with them" in printed
-    refused = run(tmp_path, *RUN, *LAST, "--model.beta", "0.7", expect=2)
+    refused = run(tmp_path, *RUN, *LAST, "--model.features.beta", "0.7", expect=2)
     assert "beta=0.5" in refused
     assert "beta=0.7" in refused
 
@@ -174,23 +135,3 @@ def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> N
 def test_memory_limits_are_not_left_behind() -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     assert torch.ones(1).item() == 1
-
-
-def test_memory_that_runs_out_anywhere_is_one_line(tmp_path: Path) -> None:
-    code = """
-import resource, psutil
-import hierlit.training.task
-from hierlit.cli import main
-take_moments = hierlit.training.task.take_moments
-def tight(net, block, *args, **kwargs):
-    if block == 1:  # streams have theirs, a Gram matrix of 2,000 features has none
-        used = psutil.Process().memory_info().vms
-        resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
-    return take_moments(net, block, *args, **kwargs)
-hierlit.training.task.take_moments = tight
-main()
-"""
-    big = ["--model.n_features", "2000", "--model.cache_budget_gib", "0.001", *EXACT]
-    line = one_line(run(tmp_path, *RUN, *big, code=code, expect=1))
-    assert "no memory" in line and "model.n_features" in line
-    assert "block=001" in checkpoints(tmp_path)[-1].name

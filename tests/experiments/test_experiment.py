@@ -57,7 +57,7 @@ def test_a_run_that_fails_is_a_row_with_its_reason_and_is_tried_again(
     config: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match=r"3 of 3 runs failed, the first with: .*beta must be") as failed:
-        main([*config, "--overrides", "{model.beta: 7}"])
+        main([*config, "--overrides", "{model.features.beta: 7}"])
     assert "failed" in capsys.readouterr().out
     assert str(failed.value).count("\n") == 0
     assert results()["error"].str.contains("beta").all()
@@ -103,17 +103,17 @@ def test_quick_stands_between_the_files_and_the_other_options(words: list[str], 
 
 def test_two_commands_do_not_work_in_one_folder(config: list[str]) -> None:
     with pytest.raises(SystemExit, match="runs failed"):
-        main([*config, "--overrides", "{model.beta: 7}"])
+        main([*config, "--overrides", "{model.features.beta: 7}"])
     message = r"^error: another command works in .*version_0; --fresh starts a version"
     with FileLock(Path("lightning_logs/staircase/version_0") / LOCK), pytest.raises(SystemExit, match=message):
-        main([*config, "--overrides", "{model.beta: 7}"])
+        main([*config, "--overrides", "{model.features.beta: 7}"])
 
 
 def test_runs_of_other_versions_are_not_reused(config: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for torch in ("2.6.0", "2.13.0", "2.13.0"):
         monkeypatch.setattr(hierlit.cli.experiment, "versions", lambda own=torch: f"torch {own}")
         with pytest.raises(SystemExit, match="runs failed"):
-            main([*config, "--overrides", "{model.beta: 7}"])
+            main([*config, "--overrides", "{model.features.beta: 7}"])
     assert sorted(path.name for path in Path("lightning_logs/staircase").iterdir()) == ["version_0", "version_1"]
 
 

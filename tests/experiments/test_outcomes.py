@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from jsonargparse.typing import Path_fr
 
+from hierlit.cli import main
 from hierlit.experiments import EXPERIMENTS, key_of, write_report
 from hierlit.experiments.runner import Results, cells_of, run_cell
 from hierlit.experiments.scaling import DECAY
@@ -64,7 +65,7 @@ def made(name: str, options: Mapping[str, Any]) -> Any:
 def test_an_experiment_runs_from_cells_to_report(name: str, tmp_path: Path) -> None:
     experiment, results = made(name, SMALL[name]), Results(tmp_path)
     for settings, seed in cells_of(experiment):
-        results.add(run_cell(experiment, settings, seed, tmp_path))
+        results.add(run_cell(main, experiment, tmp_path, settings, seed))
     runs = [key_of(*cell) for cell in cells_of(experiment)]
     assert results.failures(runs) == {}
     table = Results(tmp_path).table(runs)
@@ -197,5 +198,5 @@ def test_half_of_the_labels_is_not_another_share() -> None:
 
 def test_a_quick_joint_experiment_has_a_share_of_its_own_epochs() -> None:
     experiment = made("joint", SMALL["joint"] | {"epochs": {"ring": 100}} | EXPERIMENTS["joint"].quick)
-    epochs = [experiment.arguments(settings).get("model.solver.epochs") for settings in experiment.settings()]
+    epochs = [experiment.arguments(settings).get("model.joint.epochs") for settings in experiment.settings()]
     assert epochs == [None, None, 40, 40]

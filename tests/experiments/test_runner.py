@@ -10,6 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from hierlit.cli import main
 from hierlit.experiments import runner
 from hierlit.experiments.base import key_of
 
@@ -37,7 +38,7 @@ class Pool:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def submit(self, run: Any, experiment: Any, settings: dict[str, Any], seed: int, folder: Path) -> Future[Any]:
+    def submit(self, run: Any, settings: dict[str, Any], seed: int) -> Future[Any]:
         future: Future[Any] = Future()
         future.row = {"run": key_of(settings, seed), **settings, "seed": seed}  # type: ignore[attr-defined]
         return future
@@ -65,7 +66,7 @@ def too_large(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
 
 def run(folder: Path) -> tuple[set[str], list[str]]:
-    results = runner.run_all(Cells(), folder, 2, Console(quiet=True))  # type: ignore[arg-type]
+    results = runner.run_all(Cells(), folder, 2, Console(quiet=True), main)  # type: ignore[arg-type]
     runs = [key_of(settings, 0) for settings in Cells().settings()]
     assert all("lost" in text for text in results.failures(runs).values())
     return results.finished(), list(results.failures(runs))

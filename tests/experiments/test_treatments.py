@@ -10,6 +10,7 @@ import torch
 import yaml
 from jsonargparse.typing import Path_fr
 
+from hierlit.cli import main
 from hierlit.experiments.runner import cells_of, run_cell
 from hierlit.experiments.staircase import StaircaseExperiment
 from hierlit.experiments.supervision import (
@@ -67,7 +68,7 @@ def test_a_table_of_one_s_own_has_no_levels_to_hide(tmp_path: Path, monkeypatch:
     config = {"data": {"class_path": "own_table.Table"}, "model": model}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
     experiment = made(tmp_path / "own.yaml", shares=[0.5], treatments=["ignore"], seeds=1)
-    rows = [run_cell(experiment, settings, seed, tmp_path) for settings, seed in cells_of(experiment)]
+    rows = [run_cell(main, experiment, tmp_path, settings, seed) for settings, seed in cells_of(experiment)]
     assert [row["supervision"] for row in rows] == [FULL, "50% of labels", SINGLE]
     assert not any("error" in row for row in rows)
     assert rows[0]["accuracy"] > 0.95 and rows[0]["average_precision"] > 0.95

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hierlit import HierarchicalResNet, Window1d
+from hierlit import CosineFeatures, GaussianFeatures, HierarchicalResNet, Window1d
 from hierlit.cli import main
 from hierlit.cli.export import network_of
 from hierlit.data.tables.features import RawFeatures
@@ -62,9 +62,9 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     "arguments",
     [
         {},
-        {"activation": "cos", "bias": "uniform_phase", "output": "orthogonal"},
-        {"activation": "gelu", "proximity": None, "n_locations": 1},
-        {"activation": "softplus"},
+        {"features": CosineFeatures(), "output": "orthogonal"},
+        {"features": GaussianFeatures(activation="gelu"), "proximity": None, "n_locations": 1},
+        {"features": GaussianFeatures(activation="softplus")},
     ],
 )
 def test_scores_are_those_of_the_network(suffix: str, arguments: dict[str, object], tmp_path: Path) -> None:

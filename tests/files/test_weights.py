@@ -17,7 +17,7 @@ from hierlit.cli import main
 from hierlit.files.checkpoints import read_checkpoint
 from hierlit.files.weights import load_weights, save_weights, write_weights
 from hierlit.layerwise.solvers import ExactSolver
-from hierlit.models import HierarchicalResNet, Window1d
+from hierlit.models import CosineFeatures, GaussianFeatures, HierarchicalResNet, RadialFeatures, Window1d
 from hierlit.models.proximity import IndexTable
 from hierlit.training import LayerwiseTask
 
@@ -50,7 +50,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "net.safetensors"
 
 
-@pytest.mark.parametrize("arguments", [{}, {"output": "orthogonal"}, {"activation": "cos", "bias": "uniform_phase"}])
+@pytest.mark.parametrize("arguments", [{}, {"output": "orthogonal"}, {"features": CosineFeatures()}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_weights_come_back_to_the_last_bit(arguments: dict[str, object], dtype: torch.dtype, path: Path) -> None:
     saved, other = trained(**arguments).to(dtype), net(seed=1, **arguments).to(dtype)
@@ -60,6 +60,14 @@ def test_weights_come_back_to_the_last_bit(arguments: dict[str, object], dtype: 
     inputs = torch.randn(4, 5, 3, dtype=dtype)
     assert saved(inputs).any()
     assert torch.equal(other(inputs), saved(inputs))
+
+
+def test_weights_of_version_0_1_0_are_read(path: Path) -> None:
+    saved, other = trained(), net(seed=1)
+    sizes = {name: size for name, size in saved.sizes.items() if name != "features"}
+    write_weights(saved.state_dict(), {**sizes, "activation": "relu", "input_scale": "live"}, path)
+    load_weights(other, path)
+    assert same(state(other), state(saved))
 
 
 def test_the_same_weights_are_the_same_bytes(path: Path) -> None:
@@ -93,8 +101,8 @@ print(json.dumps([about["sizes"], {name: tensor.tobytes().hex() for name, tensor
     [
         ({"n_features": 5}, "n_features=4, not 5"),
         ({"n_blocks": 3}, "n_blocks=2, not 3"),
-        ({"activation": "tanh"}, "activation=relu, not tanh"),
-        ({"input_scale": "rms"}, "input_scale=live, not rms"),
+        ({"features": GaussianFeatures(activation="tanh")}, "features=relu, not tanh"),
+        ({"features": RadialFeatures()}, "features=relu, not radial"),
         ({"output": "orthogonal"}, "output=split, not orthogonal"),
         ({"proximity": Window1d(5)}, "window=3, not 5"),
         (

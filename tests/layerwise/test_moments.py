@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,88 +6,41 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from plain import Doubled, Table, features_of, hide, network, problem, stream, tile
 from torch import Tensor
 
 import hierlit.layerwise.moments
-from hierlit.data.base import Batch
-from hierlit.layerwise.losses import HybridMarginLoss, LogisticLoss, MarginLoss, SquaredLoss
-from hierlit.layerwise.moments import SetAsideErrors, add_product, calibrate, leading_chunks, set_aside_errors
-from hierlit.layerwise.stream import StreamCache
-from hierlit.layerwise.unobserved import LabelLoss
-from hierlit.models import HierarchicalResNet, Window1d
-from hierlit.models.first_layer import TILE
+from hierlit.layerwise import Folds, Processes
+from hierlit.layerwise.moments import SetAsideErrors, add_product, leading_chunks
+from hierlit.models import GaussianFeatures, HierarchicalResNet
 
-D, N, G, Q = 2, 3, 5, 11
-SIZES = (9, 4, 7)
+D, N, G, Q, ROWS = 2, 3, 5, 11, 20
 Pairs = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
-def alone(total: Tensor) -> Tensor:
-    """The sum over one process."""
-    return total
+def table_of(missing: float = 0.3, n_rows: int = ROWS, seed: int = 0) -> Table:
+    """A table of which 20 rows are to be fitted, in batches of 9, 9 and 2, and 6 are set aside."""
+    draw = np.random.default_rng(seed)
+    inputs = torch.from_numpy(draw.standard_normal((n_rows + 6, G, D)))
+    labels = torch.from_numpy(draw.choice([-1.0, 1.0], (n_rows + 6, G, N)))
+    return Table(inputs, hide(labels, missing, seed), n_held=6, batch_size=9)
 
 
-def hinge(z: NDArray[np.float64], margin: float, smoothing: float) -> NDArray[np.float64]:
-    gap = 1 - z / margin
-    return np.where(gap < smoothing, np.maximum(gap, 0) ** 2 / (2 * smoothing), gap - smoothing / 2)
-
-
-def paper(z: NDArray[np.float64], n_pairs: int) -> NDArray[np.float64]:
-    """The paper's preset with B = ξ = 1: both margins are 1/2."""
-    return (1 + 1 / (4 * n_pairs)) * hinge(z, 0.5, 0.5)
-
-
-SQUARED, PAPER = LabelLoss(SquaredLoss()), LabelLoss(HybridMarginLoss("paper", n_pairs=200))
-
-LOSSES: dict[str, tuple[MarginLoss, Callable[[NDArray[np.float64], int], NDArray[np.float64]]]] = {
-    "squared": (SquaredLoss(), lambda z, n_pairs: (1 - z) ** 2 / 2),
-    "logistic": (LogisticLoss(), lambda z, n_pairs: np.logaddexp(0, -z)),
-    "paper": (HybridMarginLoss("paper"), paper),
-}
-
-
-def second_block(output: str = "split", **arguments: object) -> HierarchicalResNet:
+def second_block(table: Table, input_scale: str = "live", output: str = "split") -> HierarchicalResNet:
     """A float64 network whose first block is trained."""
-    net = HierarchicalResNet(
-        D, N, G, Window1d(3), n_blocks=2, n_features=Q, activation="tanh", output=output, **arguments
-    ).double()
-    net.block(0).weight.copy_(torch.randn(N, Q + 1, generator=torch.Generator().manual_seed(1)) / 3)
+    features = GaussianFeatures(activation="tanh", input_scale=input_scale)
+    net = network(table, 2, Q, output=output, features=features).double()
+    net.block(0).set_weight(torch.randn(N, Q + 1, generator=torch.Generator().manual_seed(1)) / 3)
     net.n_trained.fill_(1)
     return net
 
 
-def batches(missing: float = 0.3, sizes: tuple[int, ...] = SIZES, seed: int = 0) -> list[Batch]:
-    draw, made, first = np.random.default_rng(seed), [], 0
-    for size in sizes:
-        labels = draw.choice([-1.0, 1.0], (size, G, N)) * (draw.random((size, G, N)) >= missing)
-        inputs = torch.from_numpy(draw.standard_normal((size, G, D)))
-        made.append(Batch(inputs, torch.from_numpy(labels), torch.arange(first, first + size)))
-        first += size
-    return made
-
-
-def cache(net: HierarchicalResNet, budget: float | None = None, **splits: list[Batch]) -> StreamCache:
-    streams = StreamCache(net, budget)
-    streams.open()
-    for split, made in splits.items():
-        streams.fill(split, made)
-    return streams
-
-
-def pairs(net: HierarchicalResNet, made: list[Batch]) -> Pairs:
+def pairs(net: HierarchicalResNet, inputs: Tensor, labels: Tensor) -> Pairs:
     """Second-block features with a last constant one, scores before it and labels of all pairs, in float64 NumPy."""
-    features, before, labels = [], [], []
-    drawn = net.block(1).features
-    weight, bias, scale, mean = (part.numpy() for part in (drawn.weight, drawn.bias, drawn.scale, drawn.mean))
-    for batch in made:
-        stream = net.stream(batch.inputs).numpy()
-        scores = stream @ net.output_weight.numpy().T
-        windows = np.concatenate([np.roll(stream, shift, axis=1) for shift in (1, 0, -1)], axis=2)
-        hidden = np.tanh(scale * windows @ weight.T + bias) - mean
-        features.append(np.concatenate([hidden, np.ones((*hidden.shape[:2], 1))], 2).reshape(-1, Q + 1))
-        before.append(scores.reshape(-1, N))
-        labels.append(batch.labels.numpy().reshape(-1, N))
-    return np.concatenate(features), np.concatenate(before), np.concatenate(labels)
+    at = net.stream(inputs.to(net.block(0).weight)).double().numpy()
+    parts = features_of(net, at, 1, np.tanh), at @ net.output_weight.double().numpy().T, labels.double().numpy()
+    features, scores, truth = (part.reshape(-1, part.shape[2]) for part in parts)
+    return features, scores, truth
 
 
 def close(found: Tensor, expected: NDArray[np.float64]) -> None:
@@ -96,93 +49,136 @@ def close(found: Tensor, expected: NDArray[np.float64]) -> None:
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_moments_are_means_over_the_training_pairs(loss: str, missing: float) -> None:
-    net, made = second_block(), batches(missing)
-    moments = calibrate(net, 1, cache(net, train=made), alone, LabelLoss(LOSSES[loss][0]))
-    features, scores, labels = pairs(net, made)
-    residual = (labels - scores) * (labels != 0)
-    assert moments.n_pairs == len(labels) == sum(SIZES) * G
+def test_moments_are_means_over_the_training_pairs(missing: float) -> None:
+    table = table_of(missing)
+    net = second_block(table)
+    block = problem(stream(net, table), 1)
+    block.calibrate()
+    moments = block.moments()
+    features, scores, labels = pairs(net, *table.rows())
+    assert moments.n_pairs == len(labels) == ROWS * G
     close(moments.gram, features.T @ features / len(labels))
-    close(moments.cross, residual.T @ features / len(labels))
-    close(moments.power, (residual**2).mean(0))
-    close(moments.objective, (LOSSES[loss][1](labels * scores, len(labels)) * (labels != 0)).mean(0))
+    close(moments.cross, ((labels - scores) * (labels != 0)).T @ features / len(labels))
+    assert moments.largest_eigenvalue == pytest.approx(np.linalg.eigvalsh(features.T @ features / len(labels))[-1])
+    assert block.moments() is moments, "one pass, kept"
+    assert block.with_penalty(2 * block.penalty).moments() is moments
 
 
 @pytest.mark.parametrize("output", ["split", "orthogonal"])
 @pytest.mark.parametrize("budget", [None, 0.0], ids=["kept", "recomputed"])
-@pytest.mark.parametrize(("tile", "flush"), [(2**20, 8192), (Q * 6, 8192), (Q * 6, 6), (Q * 6, 13), (1, 1)])
+@pytest.mark.parametrize(("rows", "flush"), [(10**6, 8192), (16, 8192), (16, 6), (16, 13), (1, 1)])
 def test_moments_do_not_depend_on_tiles_flushes_or_memory(
-    tile: int, flush: int, budget: float | None, output: str, monkeypatch
+    rows: int, flush: int, budget: float | None, output: str, monkeypatch
 ) -> None:
-    monkeypatch.setitem(TILE, "cpu", tile)
     monkeypatch.setattr(hierlit.layerwise.moments, "FLUSH_PAIRS", flush)
-    net, made = second_block(output), batches()
-    streams = cache(net, budget, train=made)
-    moments = calibrate(net, 1, streams, alone, SQUARED)
-    assert {chunk.features is None for chunk in streams.chunks("train")} == {budget == 0}
-    features, scores, labels = pairs(net, made)
-    residual = (labels - scores) * (labels != 0)
-    close(moments.gram, features.T @ features / len(labels))
-    close(moments.cross, residual.T @ features / len(labels))
-    close(moments.power, (residual**2).mean(0))
+    table = table_of()
+    net = tile(second_block(table, output=output), rows)
+    block = problem(stream(net, table, budget), 1)
+    block.calibrate()
+    block.rows.keep_features(block.block)
+    assert {chunk.features is None for chunk in block.chunks()} == {budget == 0}
+    features, scores, labels = pairs(net, *table.rows())
+    close(block.moments().gram, features.T @ features / len(labels))
+    close(block.moments().cross, ((labels - scores) * (labels != 0)).T @ features / len(labels))
 
 
 def test_moments_in_single_precision_are_as_good_as_its_rounding() -> None:
-    net, made = second_block().float(), batches(sizes=(2000,))
-    made = [Batch(batch.inputs.float(), batch.labels.float(), batch.index) for batch in made]
-    moments = calibrate(net, 1, cache(net, train=made), alone, SQUARED)
-    features, _, labels = pairs(net, made)
+    table = table_of(n_rows=2000)
+    net = second_block(table).float()
+    block = problem(stream(net, table), 1)
+    block.calibrate()
+    features, _, labels = pairs(net, *table.rows())
     assert len(labels) > hierlit.layerwise.moments.FLUSH_PAIRS
-    np.testing.assert_allclose(moments.gram, features.T.astype(float) @ features / len(labels), rtol=0, atol=1e-6)
+    expected = features.T @ features / len(labels)
+    np.testing.assert_allclose(block.moments().gram, expected, rtol=0, atol=1e-6)
+    worst = [np.abs(block.moments(dtype).gram.numpy() - expected).max() for dtype in (None, torch.float64)]
+    assert worst[1] < worst[0]
 
 
-def test_moments_of_leading_chunks_are_theirs_alone_and_keep_no_features() -> None:
-    net, made = second_block(input_scale="rms"), batches()
-    streams = cache(net, train=made, held=batches(seed=1))
-    whole = calibrate(net, 1, streams, alone, LabelLoss(LogisticLoss()))
+@pytest.mark.parametrize("number", [2, 3])
+def test_moments_of_folds_are_those_of_their_rows_and_of_the_others(number: int) -> None:
+    table = table_of()
+    net, folds = second_block(table), Folds(number, len(table.inputs), seed=1)
+    block = problem(stream(net, table, folds=folds), 1)
+    block.calibrate()
+    inputs, labels = table.rows()
+    own = folds.of(torch.arange(ROWS))
+    features, scores, truth = pairs(net, inputs, labels)
+    close(block.moments().gram, features.T @ features / len(truth))
+    for fold in range(number):
+        features, scores, truth = pairs(net, inputs[own != fold], labels[own != fold])
+        moments = block.without(fold).moments()
+        assert moments.n_pairs == block.without(fold).n_pairs == len(truth)
+        np.testing.assert_allclose(moments.gram, features.T @ features / len(truth), rtol=0, atol=1e-13)
+        residual = (truth - scores) * (truth != 0)
+        np.testing.assert_allclose(moments.cross, residual.T @ features / len(truth), rtol=0, atol=1e-13)
+
+
+def test_moments_of_leading_chunks_are_theirs_alone() -> None:
+    table = table_of()
+    net = second_block(table, input_scale="rms")
+    whole = problem(stream(net, table), 1)
+    whole.calibrate()
     mean, scale = net.block(1).features.mean.clone(), float(net.block(1).features.scale)
-    assert all(chunk.features is not None for split in ("train", "held") for chunk in streams.chunks(split))
-    streams = cache(net, train=made, held=batches(seed=1))
-    part = calibrate(net, 1, streams, alone, LabelLoss(LogisticLoss()), leading=2)
-    assert all(chunk.features is None for split in ("train", "held") for chunk in streams.chunks(split))
-    features, scores, labels = pairs(net, made[:2])
-    close(part.gram, features.T @ features / len(labels))
-    close(part.objective, (np.logaddexp(0, -labels * scores) * (labels != 0)).mean(0))
-    assert part.n_pairs == 13 * G < whole.n_pairs
+    part = whole.leading(10 * G)
+    part.calibrate()
+    features, scores, labels = pairs(net, *(rows[:18] for rows in table.rows()))
+    close(part.moments().gram, features.T @ features / len(labels))
+    close(part.power, (((labels - scores) * (labels != 0)) ** 2).mean(0))
+    assert part.moments().n_pairs == 18 * G < whole.moments().n_pairs
+    assert all(chunk.features is None for split in ("fit", "held") for chunk in part.chunks(split))
     # scale and mean are those of all rows either way
     assert torch.equal(net.block(1).features.mean, mean)
     assert float(net.block(1).features.scale) == scale
 
 
 def test_the_mean_is_that_of_enough_leading_pairs(monkeypatch) -> None:
-    net, made = second_block(), batches()
-    streams = cache(net, train=made)
-    for n_pairs, leading in ((1, 1), (9 * G, 1), (9 * G + 1, 2), (10**6, 3)):
+    table = table_of()
+    net = second_block(table)
+    block = problem(stream(net, table), 1)
+    inputs, labels = table.rows()
+    for n_pairs, n_rows in ((1, 9), (9 * G, 9), (9 * G + 1, 18), (10**6, ROWS)):
         monkeypatch.setattr(hierlit.layerwise.moments, "MEAN_PAIRS", n_pairs)
-        calibrate(net, 1, streams, alone, SQUARED)
-        features, _, _ = pairs(net, made[:leading])
+        block.calibrate()
+        features, _, _ = pairs(net, inputs[:n_rows], labels[:n_rows])
         np.testing.assert_allclose(features[:, :-1].mean(0), 0, atol=1e-14)
-        assert abs(pairs(net, made[leading:] or made)[0][:, :-1].mean(0)).max() > (1e-3 if leading < 3 else -1)
+        if n_rows < ROWS:
+            others, _, _ = pairs(net, inputs[n_rows:], labels[n_rows:])
+            assert abs(others[:, :-1].mean(0)).max() > 1e-3
+
+
+@pytest.mark.parametrize("input_scale", ["fan_in", "live", "rms"])
+def test_the_scale_gives_windows_the_squared_norm_of_their_length(input_scale: str) -> None:
+    table = table_of()
+    table.inputs[..., 0] = 3.0  # of the channels, four of five vary
+    net = second_block(table, input_scale)
+    problem(stream(net, table), 1).calibrate()
+    at = net.stream(table.rows()[0].double())
+    power = {"fan_in": 5.0, "live": 4.0, "rms": float(at.square().mean((0, 1)).sum())}[input_scale]
+    assert float(net.block(1).features.scale) == pytest.approx((5 / power) ** 0.5)
 
 
 @pytest.mark.parametrize(("n_pairs", "leading"), [(1, 1), (9 * G, 1), (9 * G + 1, 2), (18 * G + 1, 3)])
 def test_leading_chunks_are_counted_over_all_processes(n_pairs: int, leading: int) -> None:
-    net = second_block()
-    streams = cache(net, train=batches())
-    assert leading_chunks(net, streams, alone, n_pairs) == leading
-    assert leading_chunks(net, streams, lambda total: 2 * total, 2 * n_pairs) == leading
+    table = table_of()
+    block = problem(stream(second_block(table), table), 1)
+    assert leading_chunks(block, n_pairs) == leading
+    assert leading_chunks(replace(block, processes=Doubled()), 2 * n_pairs) == leading
 
 
 def test_sums_over_processes_are_divided_by_the_pairs_of_all() -> None:
-    net, made = second_block(input_scale="rms"), batches()
-    one = calibrate(net, 1, cache(net, train=made), alone, PAPER)
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    two = calibrate(net, 1, cache(net, train=made), lambda total: 2 * total, PAPER)
+    table = table_of()
+    net, found = second_block(table, input_scale="rms"), []
+    for processes in (Processes(), Doubled()):
+        block = replace(problem(stream(net, table), 1), processes=processes)
+        block.calibrate()
+        drawn = net.block(1).features
+        found.append((block.moments(), block.power, block.offset, drawn.mean.clone(), drawn.scale.clone()))
+    (one, *others), (two, *same) = found
     assert two.n_pairs == 2 * one.n_pairs
-    for name in ("gram", "cross", "power", "objective"):
+    for name in ("gram", "cross"):
         torch.testing.assert_close(getattr(two, name), getattr(one, name))
-    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    torch.testing.assert_close(others, same)
 
 
 @settings(deadline=None, max_examples=40)
@@ -195,9 +191,18 @@ def test_a_symmetric_product_is_added_on_and_above_the_diagonal(width: int, n_ro
     np.testing.assert_allclose(np.triu(found), np.triu(total + rows.T @ rows), rtol=1e-12, atol=1e-12)
 
 
-def squared_errors(net: HierarchicalResNet, made: list[Batch], weights: Tensor) -> SetAsideErrors:
-    """What `set_aside_errors` should find, label by label over the rows where it is observed."""
-    features, scores, labels = pairs(net, made)
+def test_features_that_are_not_finite_are_an_error_of_one_line() -> None:
+    table = table_of()
+    table.inputs[3, 1, 0] = 1e200  # its square is more than a number can be
+    block = problem(stream(network(table, 2, Q).double(), table), 1)
+    block.calibrate()
+    with pytest.raises(FloatingPointError, match="the features are not finite in block 2: check the size of the inpu"):
+        block.moments()
+
+
+def squared_errors(rows: Pairs, weights: Tensor) -> SetAsideErrors:
+    """What `held_errors` should find, label by label over the rows where it is observed."""
+    features, scores, labels = rows
     before, after, observed = np.zeros(N), np.zeros((len(weights), N)), np.zeros(N)
     for label in range(N):
         seen = labels[:, label] != 0
@@ -212,30 +217,26 @@ def squared_errors(net: HierarchicalResNet, made: list[Batch], weights: Tensor) 
 
 @pytest.mark.parametrize("budget", [None, 0.0], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("missing", [0.0, 0.5])
-def test_set_aside_errors_are_those_of_the_observed_set_aside_pairs(
-    missing: float, budget: float | None, monkeypatch
-) -> None:
-    monkeypatch.setitem(TILE, "cpu", Q * 6)
-    net, held = second_block(), batches(missing, seed=1)
-    held[0].labels[..., 1] = held[1].labels[..., 1] = held[2].labels[..., 1] = 0
-    streams = cache(net, budget, train=batches(), held=held)
-    calibrate(net, 1, streams, alone, SQUARED)
-    assert {chunk.features is None for chunk in streams.chunks("held")} == {budget == 0}
+def test_set_aside_errors_are_those_of_the_observed_set_aside_pairs(missing: float, budget: float | None) -> None:
+    table = table_of(missing)
+    table.labels[ROWS:, :, 1] = 0
+    net = tile(second_block(table), 16)
+    block = problem(stream(net, table, budget), 1)
+    block.calibrate()
+    block.rows.keep_features(block.block)
+    assert {chunk.features is None for chunk in block.chunks("held")} == {budget == 0}
     weights = torch.randn(4, N, Q + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    found, expected = (
-        set_aside_errors(net, 1, streams, alone, weights, SQUARED),
-        squared_errors(net, held, weights),
-    )
+    found, expected = block.held_errors(weights), squared_errors(pairs(net, *table.rows("held")), weights)
     for name in ("before", "after", "observed"):
         close(getattr(found, name), getattr(expected, name).numpy())
     assert found.observed[1] == 0
-    twice = set_aside_errors(net, 1, streams, lambda total: 2 * total, weights, SQUARED)
+    twice = replace(block, processes=Doubled()).held_errors(weights)
     close(twice.after, expected.after.numpy())
     close(twice.observed, 2 * expected.observed.numpy())
 
 
 def test_without_set_aside_rows_nothing_is_observed() -> None:
-    net = second_block()
-    errors = set_aside_errors(net, 1, cache(net, train=batches()), alone, torch.zeros(2, N, Q + 1).double(), SQUARED)
+    table = Table(*table_of().rows(), batch_size=9)
+    errors = problem(stream(second_block(table), table), 1).held_errors(torch.zeros(2, N, Q + 1).double())
     assert not errors.observed.any()
     assert torch.isfinite(errors.after).all()

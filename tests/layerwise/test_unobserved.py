@@ -1,9 +1,13 @@
 """What becomes of labels that are not observed: losses, their derivatives, and what training makes of them."""
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from plain import Table, network, pairs, problem, stream, train_all
 from scipy.optimize import minimize
 
+from hierlit.layerwise import ExactSolver, GradientSolver, Solver
 from hierlit.layerwise.losses import (
     HingeLoss,
     HybridMarginLoss,
@@ -12,10 +16,7 @@ from hierlit.layerwise.losses import (
     SquaredHingeLoss,
     SquaredLoss,
 )
-from hierlit.layerwise.solvers.base import BlockObjective
-from hierlit.layerwise.stream import Tile
 from hierlit.layerwise.unobserved import TREATMENTS, LabelLoss, label_loss
-from hierlit.training import LayerwiseTask
 
 LOSSES: list[MarginLoss] = [SquaredLoss(), HingeLoss(), SquaredHingeLoss(), LogisticLoss(), HybridMarginLoss()]
 SCORES = torch.linspace(-2.9, 3.1, 43, dtype=torch.float64)
@@ -67,45 +68,61 @@ def test_the_entropy_treatment_has_the_minimum_of_the_entropy_and_is_convex() ->
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
-def test_the_objective_s_minimum_is_scipy_s(treatment: str) -> None:
+@pytest.mark.parametrize("solver", [ExactSolver([]), GradientSolver()], ids=["exact", "gradient"])
+def test_the_objective_s_minimum_is_scipy_s(solver: Solver, treatment: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(60, 4, dtype=torch.float64, generator=generator)
-    labels = torch.randint(-1, 2, (60, 3), generator=generator).double()
-    tile = Tile(features, torch.zeros_like(labels), labels)
+    inputs = torch.randn(60, 1, 4, dtype=torch.float64, generator=generator)
+    table = Table(inputs, torch.randint(-1, 2, (60, 1, 3), generator=generator).double())
+    net = network(table, 1, 4).double()
     loss = label_loss(LogisticLoss(), treatment, None, 3)
-    objective = BlockObjective(loss, len(features), torch.full((3,), 0.01, dtype=torch.float64))
-    weight = torch.zeros(3, 5, dtype=torch.float64)
-    for _ in range(4000):
-        weight -= 2 * (objective.data_term(weight, [tile])[1] + 0.01 * weight)
+    train_all(net, table, solver, loss, regularization=0.0625, tolerance=1e-6)
+    features, _, labels = map(torch.from_numpy, pairs(net, table, 0))
+    factors = {
+        "ignore": (0.0, 0.0),
+        "assume_negative": (1.0, 0.0),
+        "weak_assume_negative": (1 / 2, 0.0),
+        "maximize_entropy": (1 / 4, 1 / 4),
+    }[treatment]
 
-    def value(flat) -> float:
-        at = torch.tensor(flat).view(3, 5)
-        scores = features @ at[:, :4].T + at[:, 4]
-        total = sum(
-            expected(LogisticLoss(), treatment, float(score), int(label), 3)
-            for score, label in zip(scores.flatten(), labels.flatten(), strict=True)
-        )
-        return total / 60 + 0.005 * float(at.square().sum())
+    def value(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        at = torch.tensor(flat, requires_grad=True)
+        weight = at.view(3, 5)
+        scores = features @ weight.T
+        seen = torch.log1p(torch.exp(-labels * scores)) * (labels != 0)
+        unseen = factors[0] * torch.log1p(torch.exp(scores)) + factors[1] * torch.log1p(torch.exp(-scores))
+        total = (seen + unseen * (labels == 0)).sum() / 60 + 0.0625 / 2 * weight.square().sum()
+        return total.item(), torch.autograd.grad(total, at)[0].numpy()
 
-    found = value(weight.flatten().numpy())
-    assert found == pytest.approx(minimize(value, weight.flatten().numpy() * 0.9, tol=1e-9).fun, rel=1e-6)
+    best = minimize(value, np.zeros(15), jac=True, options={"gtol": 1e-9}).x
+    np.testing.assert_allclose(net.block(0).weight.flatten(), best, rtol=0, atol=1e-6 / 0.0625 + 1e-7)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"unobserved": "guess"}, "unobserved must be one of ignore, assume_negative, .*, got 'guess'"),
-        (
-            {"unobserved": "assume_negative", "unobserved_weight": 0.0},
-            r"unobserved_weight must be in \(0, 1\].*got 0.0",
-        ),
-        ({"unobserved_weight": 0.5}, "unobserved_weight must be .* null for ignore, got 0.5"),
+        (("guess", None), "unobserved must be one of ignore, assume_negative, .*, got 'guess'"),
+        (("assume_negative", 0.0), r"unobserved_weight must be in \(0, 1\].*got 0.0"),
+        (("ignore", 0.5), "unobserved_weight must be .* null for ignore, got 0.5"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
+def test_wrong_arguments_are_named(arguments: tuple[str, float | None], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LayerwiseTask(2, 2, **arguments)
+        label_loss(SquaredLoss(), *arguments, 2)
 
 
-def test_the_default_ignores() -> None:
-    assert LayerwiseTask(2, 2).loss == LabelLoss(SquaredLoss())
+@pytest.mark.parametrize("treatment", TREATMENTS)
+def test_its_weight_is_the_treatments_own_or_what_is_given(treatment: str) -> None:
+    own = {"ignore": 0.0, "assume_negative": 1.0, "weak_assume_negative": 0.25, "maximize_entropy": 0.25}
+    assert label_loss(SquaredLoss(), treatment, None, 5).weight == own[treatment]
+    if treatment == "ignore":
+        assert label_loss(SquaredLoss(), treatment, None, 5) == LabelLoss(SquaredLoss())
+    else:
+        assert label_loss(SquaredLoss(), treatment, 0.7, 5).weight == 0.7
+
+
+def test_constants_of_the_loss_are_filled_in_for_the_pairs_whatever_is_observed() -> None:
+    table = Table(torch.randn(10, 1, 2), torch.ones(10, 1, 3))
+    table.labels[:5] = 0
+    loss = LabelLoss(HybridMarginLoss("paper"), -1.0, 0.5)
+    filled = problem(stream(network(table, 1), table), loss=loss).loss
+    assert filled == LabelLoss(HybridMarginLoss("paper", n_pairs=10), -1.0, 0.5)

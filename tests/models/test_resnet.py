@@ -164,7 +164,7 @@ def test_sizes_and_draw_say_what_the_features_are() -> None:
     net = network(features=GaussianFeatures(0.3, "tanh"), weight_seed=4)
     assert (net.sizes["features"], net.sizes["n_features"]) == ("tanh", 11)
     drawn = "GaussianFeatures(beta=0.3, activation='tanh', bias='gaussian', input_scale='live')"
-    assert net.draw == {"features": drawn, "weight_seed": 4}
+    assert net.draw == {"first_layers": drawn, "weight_seed": 4}
     assert network().first_layers == GaussianFeatures()
 
 

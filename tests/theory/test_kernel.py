@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hierlit.models.random_features import ACTIVATIONS, RandomFeatures
+from hierlit.models import GaussianFeatures, RandomFeatures
+from hierlit.models.random_features import ACTIVATIONS
 from hierlit.theory import expansion, hermite_coefficients, kernel, kernel_matrix, moment, width_for_error
 from hierlit.theory.kernel import checked, quadrature_coefficients
 
@@ -23,7 +24,8 @@ def pairs(inner: float, fan_in: int = 6) -> torch.Tensor:
 
 
 def features_of(activation: str, beta: float, q: int, seed: int = 0, bias: str = "gaussian") -> RandomFeatures:
-    return RandomFeatures(6, q, beta, activation, bias, torch.Generator().manual_seed(seed)).double()
+    spec = GaussianFeatures(beta, activation, bias)
+    return spec.first_layer(6, q, torch.Generator().manual_seed(seed)).double()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import lightning as L
 import pytest
-from processes import assert_same_run, checkpoints, log_of, rows
+from processes import assert_same_run, checkpoints, fault, log_of, rows
 
 from hierlit.cli import main
 from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
@@ -50,25 +50,17 @@ def sigterm() -> Iterator[Callable[..., None]]:
     signal.signal(signal.SIGTERM, before)
 
 
-def at(block: int, act: Callable[..., object], error: BaseException) -> Callable[..., object]:
-    """A method of the task that fails after a block."""
-
-    def acting(task: LayerwiseTask, *args: object) -> object:
-        if task.block == block:
-            raise error
-        return act(task, *args)
-
-    return acting
+def gone(hook: str, block: int = 2) -> list[str]:
+    """The arguments of a run that fails in a hook after a block."""
+    return fault("FailAt", hook=hook, block=block)
 
 
-@pytest.mark.parametrize("method", ["train_metrics", "validation_step"])
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_batch_start"])
 def test_a_block_that_the_tables_never_saw_is_trained_again(
-    method: str, whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hook: str, whole: Callable[..., Path], tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(LayerwiseTask, method, at(2, getattr(LayerwiseTask, method), MemoryError("gone")))
-        with pytest.raises(SystemExit, match="error: gone"):
-            main([*FIT, *EXACT])
+    with pytest.raises(SystemExit, match="error: gone"):
+        main([*FIT, *EXACT, *gone(hook)])
     assert "block=001" in checkpoints(tmp_path)[-1].name
     main([*FIT, *EXACT, *LAST])
     assert_same_run(tmp_path, whole(*EXACT))
@@ -96,18 +88,13 @@ def test_a_block_that_was_told_in_part_is_told_once(
 def test_numbers_that_are_not_finite_are_not_saved(
     whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poisoned(task: LayerwiseTask, chunk: object) -> object:
-        terms, gradient = term(task, chunk)
-        here = (task.block, task.block_epoch, task.trainer.fit_loop.epoch_loop.batch_idx) == (1, 6, 1)
-        return terms / 0 if here else terms, gradient
-
-    term = LayerwiseTask.data_term
+    solver = "--model.solver=faults.NotFinite"
     with monkeypatch.context() as patch:
-        patch.setattr(LayerwiseTask, "data_term", poisoned)
-        with pytest.raises(SystemExit, match="not finite in block 2, epoch 7, batch 2"):
-            main([*FIT, *OFTEN])
-    main([*FIT, *LAST])
-    assert_same_run(tmp_path, whole())
+        patch.setenv("POISON", "1")
+        with pytest.raises(SystemExit, match="not finite in block 2, epoch 7, batch 3"):
+            main([*FIT, *OFTEN, solver])
+    main([*FIT, *LAST, solver])
+    assert_same_run(tmp_path, whole(solver))
 
 
 def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
@@ -116,10 +103,8 @@ def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
     main([*FIT, *EXACT])
     before, newest = checkpoints(tmp_path)
     (newest.parent / "block=002.ckpt.part").write_bytes(b"of a killed run")
-    with monkeypatch.context() as patch:
-        patch.setattr(LayerwiseTask, "training_step", at(2, LayerwiseTask.training_step, MemoryError("gone")))
-        with pytest.raises(SystemExit, match="error: gone"):
-            main([*FIT, *EXACT, "--ckpt_path", str(before)])
+    with pytest.raises(SystemExit, match="error: gone"):
+        main([*FIT, *EXACT, *gone("on_train_epoch_start"), "--ckpt_path", str(before)])
     assert len(rows(tmp_path, "blocks.csv")) == 2
     assert checkpoints(tmp_path)[-1] != newest
     main([*FIT, *EXACT, *LAST])
@@ -127,7 +112,7 @@ def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
     assert not list(newest.parent.glob("*.part"))
 
 
-@pytest.mark.parametrize("n_cut", [0, 20])
+@pytest.mark.parametrize("n_cut", [0, 1])
 def test_a_run_goes_on_with_more_blocks_as_if_it_had_had_them(
     n_cut: int, whole: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -141,7 +126,9 @@ def test_a_run_goes_on_with_more_blocks_as_if_it_had_had_them(
 def test_other_seeds_checkpoints_and_val_rows_are_reported_and_the_block_goes_on(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    main([*FIT, "--trainer.max_epochs=20"])
+    with pytest.raises(SystemExit):
+        main([*FIT, *fault("SignalAtPass", at=20, signum=int(signal.SIGTERM))])
+    assert "epoch=00020" in checkpoints(tmp_path)[-1].name
     main([*FIT, *LAST, "--seed_everything=7", "--checkpoint.keep=3", "--trainer.limit_val_batches=1"])
     said = [str(warning.message) for warning in recwarn]
     (report,) = {line for line in said if "differ from the checkpoint's" in line}
@@ -175,30 +162,14 @@ def test_an_error_before_training_is_the_one_that_is_shown(tmp_path: Path, xors:
 
 
 def test_sigterm_while_a_run_starts_is_kept_until_it_can_be_saved(
-    sigterm: Callable[..., None],
-    whole: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    sigterm: Callable[..., None], whole: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(LayerwiseTraining, "_fill_streams", filled_and(sigterm))
-        with pytest.raises(SystemExit) as end:
-            main([*FIT, *EXACT])
+    with pytest.raises(SystemExit) as end:
+        main([*FIT, *EXACT, *fault("SignalAtPass", at=0, signum=int(signal.SIGTERM))])
     assert end.value.code == 143
     assert f"stopped by SIGTERM, saved as {checkpoints(tmp_path)[-1]}" in capsys.readouterr().out
     main([*FIT, *EXACT, *LAST])
     assert_same_run(tmp_path, whole(*EXACT))
-
-
-def filled_and(act: Callable[..., None]) -> Callable[..., None]:
-    fill = LayerwiseTraining._fill_streams
-
-    def filling(self: LayerwiseTraining, trainer: L.Trainer, task: LayerwiseTask) -> None:
-        fill(self, trainer, task)
-        act()
-
-    return filling
 
 
 @pytest.mark.parametrize("subcommand", ["fit", "validate"])
@@ -228,10 +199,8 @@ BOTH = [*MINE, "--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=tables"
 def test_a_run_goes_on_in_the_logs_of_its_own_loggers(
     loggers: list[str], whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(LayerwiseTask, "training_step", at(2, LayerwiseTask.training_step, MemoryError("gone")))
-        with pytest.raises(SystemExit, match="error: gone"):
-            main([*FIT, *loggers])
+    with pytest.raises(SystemExit, match="error: gone"):
+        main([*FIT, *loggers, *gone("on_train_epoch_start")])
     main([*FIT, *loggers, *LAST])
     folders = sorted(path.name for path in tmp_path.glob("*/*/*"))
     assert folders == ["version_0"] * (2 if loggers is BOTH else 1)

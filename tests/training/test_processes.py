@@ -25,6 +25,8 @@ CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
     for case in product(SOLVERS, ("64-true", "32-true"), (2, 3))
 ]
+
+
 @cache
 def alone(folder: Path, solver: str, precision: str) -> Path:
     run(folder, *RUN, *SOLVERS[solver], "--trainer.precision", precision)

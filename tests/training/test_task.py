@@ -9,7 +9,7 @@ from torch import Tensor
 from hierlit.data import ArrayHierarchy, CellularAutomaton
 from hierlit.layerwise.losses import HybridMarginLoss
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
-from hierlit.models import Window1d
+from hierlit.models import GaussianFeatures, Window1d
 from hierlit.training import LayerwiseTask
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"exact": ExactSolver, "gradient": GradientSolver}
@@ -193,9 +193,8 @@ def test_without_the_callback_training_says_what_is_missing(xors) -> None:
         ({"levels": [1]}, "levels must have one entry for each of 3 labels, got 1"),
         ({"learned_accuracy": 1.5}, "learned_accuracy must be in (0, 1]"),
         ({"cache_budget_gib": -1.0}, "cache_budget_gib must be"),
-        ({"beta": 1.0}, "beta must be in [0, 1), got 1.0"),
         ({"n_blocks": 0}, "n_blocks must be a positive integer, got 0"),
-        ({"activation": "swish"}, "activation must be one of relu, gelu, tanh, erf, sigmoid, softplus, cos"),
+        ({"output": "rotated"}, "output must be one of split, orthogonal"),
     ],
 )
 def test_an_argument_out_of_range_is_named_with_its_value(arguments: dict[str, object], message: str) -> None:
@@ -225,5 +224,5 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_line() -> None:
 def test_other_activations_do_not_take_a_checkpoints_weights(fit, xors, tmp_path: Path) -> None:
     task = LayerwiseTask(6, 3, n_blocks=1, n_features=20)
     fit(task, xors()).save_checkpoint(tmp_path / "relu.ckpt")
-    with pytest.raises(ValueError, match=r"activation=relu.*activation=tanh"):
-        LayerwiseTask.load_from_checkpoint(tmp_path / "relu.ckpt", activation="tanh")
+    with pytest.raises(ValueError, match=r"features=relu.*'relu'.*features=tanh.*'tanh'"):
+        LayerwiseTask.load_from_checkpoint(tmp_path / "relu.ckpt", features=GaussianFeatures(activation="tanh"))

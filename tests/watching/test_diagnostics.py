@@ -21,9 +21,9 @@ from torch import Tensor
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
 from hierlit.data import ArrayHierarchy, JuntaHierarchy
-from hierlit.models import Window1d, Window2d
+from hierlit.models import GaussianFeatures, Window1d, Window2d
 from hierlit.models.proximity import Identity
-from hierlit.models.random_features import ACTIVATIONS, RandomFeatures
+from hierlit.models.random_features import ACTIVATIONS
 from hierlit.theory import expansion
 from hierlit.training import LayerwiseTask
 from hierlit.watching import Diagnostics
@@ -68,7 +68,7 @@ QUIET = [
 NO_FILES = ["--trainer.logger=false", "--trainer.enable_checkpointing=false"]
 REMEDIES = {
     "coefficient norm exploding": ("exploding_norm", "--model.solver.alphas [1e-1]"),
-    "bias variance too small for the degree": ("small_beta", "--model.beta 0.6"),
+    "bias variance too small for the degree": ("small_beta", "--model.features.beta 0.6"),
     "proximity window too narrow": ("narrow_window", "--model.proximity.size 3"),
     "single-label supervision": ("single_label", "--supervision.single_positive false"),
 }
@@ -129,7 +129,7 @@ def test_classes_coded_one_hot_are_single_label_supervision(classes: list[int]) 
 def test_beta_named_as_the_remedy_is_one(degree: int, activation: str, beta: int, data: st.DataObject) -> None:
     bias = data.draw(st.sampled_from(["gaussian", "uniform_phase"] if activation == "cos" else ["gaussian"]))
     found = missing_degree(degree, activation, beta / 20, bias)
-    if found is not None and (named := re.search(r"raise model.beta to (\S+)", found.remedy)):
+    if found is not None and (named := re.search(r"raise model.features.beta to (\S+)", found.remedy)):
         assert float(named[1]) > beta / 20
         assert missing_degree(degree, activation, float(named[1]), bias) is None
 
@@ -137,10 +137,10 @@ def test_beta_named_as_the_remedy_is_one(degree: int, activation: str, beta: int
 @pytest.mark.parametrize(
     ("degree", "activation", "beta", "remedy"),
     [
-        (3, "relu", 0.0, "raise model.beta to"),  # without a bias, relu has no odd degree above 1
+        (3, "relu", 0.0, "raise model.features.beta to"),  # without a bias, relu has no odd degree above 1
         (2, "relu", 0.0, None),
         (3, "relu", 0.5, None),
-        (2, "tanh", 0.0, "raise model.beta to"),  # and tanh no even one
+        (2, "tanh", 0.0, "raise model.features.beta to"),  # and tanh no even one
         (3, "tanh", 0.0, None),
         (0, "relu", 0.0, None),
     ],
@@ -166,7 +166,7 @@ def test_a_product_needs_the_norm_that_random_features_take_for_it(activation: s
     """x₀x₁ at all 2^8 points by ridge regression on 8,000 features."""
     codes = torch.arange(256)[:, None] >> torch.arange(8)
     points = 2.0 * (codes & 1) - 1
-    drawn = RandomFeatures(8, 8000, beta, activation, "gaussian", torch.Generator().manual_seed(0))
+    drawn = GaussianFeatures(beta, activation).first_layer(8, 8000, torch.Generator().manual_seed(0))
     features = torch.cat([tile.double() for tile in drawn.tiles(points)])
     gram, goal = features @ features.T, (points[:, 0] * points[:, 1]).double()
     weight = features.T @ torch.linalg.solve(gram + 8 * torch.eye(256), goal)

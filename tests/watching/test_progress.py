@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from hierlit.layerwise import JointTraining
 from hierlit.watching import progress
-from hierlit.watching.progress import BlockProgress
+from hierlit.watching.progress import TimeLeft
 
 
 @pytest.mark.parametrize(
-    ("is_joint", "said"),
+    ("joint", "said"),
     [
         (True, ["", ", at most 0:08 left", ", at most 0:07 left"]),
         (False, [", at most 15:00 left", ", at most 6:44 left"]),
@@ -18,16 +19,16 @@ from hierlit.watching.progress import BlockProgress
     ids=["joint", "layerwise"],
 )
 def test_joint_epochs_are_not_expected_of_every_block(
-    is_joint: bool, said: list[str], monkeypatch: pytest.MonkeyPatch
+    joint: bool, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     task: Any = SimpleNamespace(
-        block=0, net=SimpleNamespace(blocks=range(10)), solver=SimpleNamespace(is_joint=is_joint)
+        block=0, net=SimpleNamespace(blocks=range(10)), joint=JointTraining() if joint else None
     )
-    bar, left = BlockProgress(), []
+    time_left, left = TimeLeft(task), []
     for seconds in (100, 1, 1)[: len(said)]:
         clock.now += seconds
         task.block += 1
-        left.append(bar._time_left(task))
+        left.append(time_left.after(task))
     assert left == said

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems
+from hierlit.data.checks import at_least, integers, loader_problems, raise_problems, set_aside_problems
 from hierlit.draws import Draws, draw_rows, split_tables
 
 
@@ -46,46 +46,19 @@ class CellularAutomaton(HierarchyDataModule):
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
     ) -> None:
-        valid_rule = not at_least(0, rule=rule) and rule <= 255
-        problems = [] if valid_rule else [f"rule must be an integer in 0..255, got {rule!r}"]
-        problems += at_least(3, n_cells=n_cells)
+        problems = integers(0, 255, rule=rule) + at_least(3, n_cells=n_cells)
         problems += at_least(1, n_levels=n_levels, n_train=n_train, n_val=n_val, n_test=n_test)
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(logger=False)
-        self.rule = rule
-        self.n_levels = n_levels
-        self.n_cells = n_cells
+        self.rule, self.n_levels, self.n_cells = rule, n_levels, n_cells
+        self.n_inputs, self.n_labels, self.n_locations = 1, n_levels, n_cells
+        self.levels, self.parent_labels = steps(n_levels)
         self.sizes = (n_train, n_val, n_test)
 
-    @property
-    def n_inputs(self) -> int:
-        """One channel a cell."""
-        return 1
-
-    @property
-    def n_labels(self) -> int:
-        """One label a level."""
-        return self.n_levels
-
-    @property
-    def n_locations(self) -> int:
-        """Cells on the ring."""
-        return self.n_cells
-
-    @property
-    def levels(self) -> list[int]:
-        """1, ..., n_levels."""
-        return list(range(1, self.n_levels + 1))
-
-    @property
-    def parent_labels(self) -> list[list[int]]:
-        """The state one step before."""
-        return [[label - 1] if label else [] for label in range(self.n_levels)]
-
     def truth_table(self, label: int) -> tuple[int, ...]:
-        """The rule, a function of the right, the own and the left cell one step before."""
+        """Return the rule, a function of the right, the own and the left cell one step before."""
         return tuple(2 * (self.rule >> neighbours & 1) - 1 for neighbours in range(8))
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -93,6 +66,11 @@ class CellularAutomaton(HierarchyDataModule):
         states = draw_rows(sum(self.sizes), self.n_cells, Draws(self.data_seed, "rows"))
         labels = _run(states, self.rule, self.n_levels)
         return split_tables(states[:, :, None], labels, self.sizes)
+
+
+def steps(n_steps: int) -> tuple[list[int], list[list[int]]]:
+    """Levels and parents of the labels of a cell: its states after 1..n_steps steps, each of the state before."""
+    return list(range(1, n_steps + 1)), [[label - 1] if label else [] for label in range(n_steps)]
 
 
 def _run(states: NDArray[np.uint8], rule: int, n_steps: int) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.hierarchies.cellular_automaton import steps
 from hierlit.draws import Draws, first_occurrences, split_tables
 
 NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
@@ -73,38 +74,15 @@ class LifeAutomaton(HierarchyDataModule):
         self.save_hyperparameters(logger=False)
         self.rule, self.n_levels, self.rows, self.columns = rule, n_levels, rows, columns
         self.density, self.sizes = density, (n_train, n_val, n_test)
+        self.n_inputs, self.n_labels, self.n_locations = 1, n_levels, rows * columns
+        self.levels, self.parent_labels = steps(n_levels)
         births, survivals = ({int(count) for count in group} for group in (counts.groups() if counts else ("", "")))
         self._next = np.array(
             [[count in births for count in range(9)], [count in survivals for count in range(9)]], dtype=np.uint8
         )
 
-    @property
-    def n_inputs(self) -> int:
-        """One channel a cell."""
-        return 1
-
-    @property
-    def n_labels(self) -> int:
-        """One label a level."""
-        return self.n_levels
-
-    @property
-    def n_locations(self) -> int:
-        """Cells of the torus."""
-        return self.rows * self.columns
-
-    @property
-    def levels(self) -> list[int]:
-        """1, ..., n_levels."""
-        return list(range(1, self.n_levels + 1))
-
-    @property
-    def parent_labels(self) -> list[list[int]]:
-        """The state one step before."""
-        return [[label - 1] if label else [] for label in range(self.n_levels)]
-
     def truth_table(self, label: int) -> tuple[int, ...]:
-        """The rule, a function of the 9 cells of a 3×3 window one step before, row after row."""
+        """Return the rule, a function of the 9 cells of a 3×3 window one step before, row after row."""
         cells = np.arange(2**9)[:, None] >> np.arange(9) & 1
         alive = self._next[cells[:, CENTRE], cells.sum(1) - cells[:, CENTRE]]
         return tuple((2 * alive.astype(int) - 1).tolist())
@@ -131,7 +109,7 @@ class LifeAutomaton(HierarchyDataModule):
         return drawn
 
     def _step(self, boards: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The next state of boards [N, rows, columns] of bits."""
+        """Return the next state of boards [N, rows, columns] of bits."""
         window = sum(np.roll(boards, shift, axis=(1, 2)) for shift in NEIGHBOURS)
         next_state: NDArray[np.uint8] = self._next[boards, window - boards]
         return next_state

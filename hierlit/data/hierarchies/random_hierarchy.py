@@ -16,7 +16,7 @@ MAX_CODES = 2**20
 """Most tuples of symbols, v^s, among which rules are drawn."""
 MAX_LEAVES = 2**16
 MAX_ARGUMENTS = 16
-"""Arguments of a label, v·s, up to which it is told as a function of them: ξ is a matter of 2^(v·s) corners."""
+"""Arguments of a label, v·s, up to which it is given as a function of them: ξ is a matter of 2^(v·s) corners."""
 
 
 class RandomHierarchyModel(HierarchyDataModule):
@@ -57,6 +57,8 @@ class RandomHierarchyModel(HierarchyDataModule):
         ValueError: If arguments are out of range; one line names them all.
     """
 
+    levels: list[int]
+
     def __init__(
         self,
         n_symbols: int = 8,
@@ -83,13 +85,18 @@ class RandomHierarchyModel(HierarchyDataModule):
         self.n_symbols, self.n_classes, self.n_synonyms = n_symbols, n_classes, n_synonyms
         self.n_children, self.n_levels, self.flat = n_children, n_levels, flat
         self.sizes = (n_train, n_val, n_test)
+        # one channel a symbol, of every leaf if flat, and one label a symbol of each level, if flat of the last alone
+        self.n_inputs, self.n_locations = (n_symbols * self.n_leaves, 1) if flat else (n_symbols, self.n_leaves)
+        below = [] if flat else [level for level in range(1, n_levels) for _ in range(n_symbols)]
+        self.levels = [*below, *[n_levels] * n_classes]
+        self.n_labels = len(self.levels)
         self.rules = [self._draw_rules(n_classes if level == n_levels else n_symbols, level) for level in self._down()]
 
     def _down(self) -> range:
         return range(self.n_levels, 0, -1)
 
     def _draw_rules(self, n_parents: int, level: int) -> Symbols:
-        """The tuples [n_parents, n_synonyms, n_children] of the symbols of a level, none of them twice."""
+        """Return the tuples [n_parents, n_synonyms, n_children] of the symbols of a level, none of them twice."""
         codes = Draws(self.data_seed, "rules", level).permutation(self.n_symbols**self.n_children)
         digits = codes[: n_parents * self.n_synonyms, None] // self.n_symbols ** np.arange(self.n_children)
         return (digits % self.n_symbols).reshape(n_parents, self.n_synonyms, self.n_children)
@@ -105,31 +112,10 @@ class RandomHierarchyModel(HierarchyDataModule):
         n_nodes = (self.n_leaves - 1) // (self.n_children - 1)
         return int(self.n_classes * self.n_synonyms**n_nodes)
 
-    @property
-    def n_inputs(self) -> int:
-        """One channel a symbol, of every leaf if flat."""
-        return self.n_symbols * (self.n_leaves if self.flat else 1)
-
-    @property
-    def n_labels(self) -> int:
-        """One label a symbol of each level above the leaves; the classes alone if flat."""
-        return self.n_classes + (0 if self.flat else (self.n_levels - 1) * self.n_symbols)
-
-    @property
-    def n_locations(self) -> int:
-        """The leaves; one if flat."""
-        return 1 if self.flat else self.n_leaves
-
-    @property
-    def levels(self) -> list[int]:
-        """The level of each label's symbol; of the classes if flat too."""
-        below = [] if self.flat else [level for level in range(1, self.n_levels) for _ in range(self.n_symbols)]
-        return [*below, *[self.n_levels] * self.n_classes]
-
     def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """The symbol's tuples among those of its level, as one-hot labels of the level below, leaf by leaf.
+        """Return the symbol's tuples among those of its level, as one-hot labels of the level below, leaf by leaf.
 
-        None if a class is to be told of the leaves alone, or ``n_symbols`` · ``n_children`` is above 16.
+        None if a class is to be learned from the leaves alone, or ``n_symbols`` · ``n_children`` is above 16.
         """
         n_arguments = self.n_symbols * self.n_children
         if n_arguments > MAX_ARGUMENTS or (self.flat and self.n_levels > 1):

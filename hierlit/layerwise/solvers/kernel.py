@@ -1,4 +1,4 @@
-"""Kernel machines as blocks, for tables: kernel, bandwidth and λ chosen on rows left out, then solved exactly (ours)."""
+"""Kernel machines as blocks, for tables: kernel, bandwidth and λ chosen on rows left out, solved exactly (ours)."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ PAYS = 0.1
 
 
 class KernelSolver(ExactSolver):
-    """Solves F_k of radial units exactly, and chooses what else would have to be set by hand (ours).
+    """Solve F_k of radial units exactly, and choose what else would have to be set by hand (ours).
 
-    A block's kernel has a power and a bandwidth. The first block reads the inputs, later ones the scores. Each label has
+    A block's kernel has a power and a bandwidth. Block 1 reads the inputs, later ones the scores. Each label has
     its own λ, measured in the norm of the function that it adds to the scores. They are those of the highest average
     precision on rows left out: on every fold of the rows in turn in the first block, on fold 0 in later ones, where no
     fit that is judged, nor any before it, has seen that fold (see `choice`). A block that does not raise the average
@@ -82,7 +82,7 @@ class KernelSolver(ExactSolver):
         self.choice_rows = choice_rows
 
     def problems(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
-        """Whether the features are radial, the loss squared, and the rows in folds."""
+        """Return whether the features are radial, the loss squared, and the rows in folds."""
         problems = []
         if not isinstance(net.block(0).features, RadialUnits):
             problems.append(f"KernelSolver needs RadialFeatures, got {net.first_layers}")
@@ -118,7 +118,7 @@ class KernelSolver(ExactSolver):
             judged["scores"] = judged["scores"] + change * (by_fold != 0).any(2).any(0)
 
     def at_fixed_penalty(self) -> ExactSolver:
-        """The exact solver without candidates."""
+        """Return the exact solver without candidates."""
         return ExactSolver([], self.choice)
 
 
@@ -149,12 +149,16 @@ class Sample:
         scores = stream[..., net.n_inputs :]
         parts = (scores, targets.sign() * (weights > 0), (targets - scores) * weights)
         self.rows = JudgedRows(*(part.flatten(0, 1) for part in parts), folds.repeat_interleave(net.n_locations))
-        self.windows, self.n_locations, self.is_first = block.windows(stream).flatten(0, 1), net.n_locations, block.index == 0
+        self.windows, self.n_locations, self.is_first = (
+            block.windows(stream).flatten(0, 1),
+            net.n_locations,
+            block.index == 0,
+        )
         channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
         self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
 
     def choose(self, among: Candidates) -> Choice | None:
-        """The best kernel and λs; None if they are not worth a block."""
+        """Return the best kernel and λs; None if they are not worth a block."""
         half = max(1, len(self.windows) // self.n_locations // 2) * self.n_locations
         return choose(self.trials(len(self.windows)), self.trials(half), among)
 
@@ -163,7 +167,7 @@ class Sample:
         return Trials(self.rows.leading(n_pairs), self.is_first, partial(self.gram, self.windows[:n_pairs]))
 
     def gram(self, windows: Tensor, kernel: Kernel) -> Tensor:
-        """The Gram matrix [P, P] of the centred features of windows [P, fan_in], as many units among them as may be."""
+        """Gram matrix [P, P] of the centred features of windows [P, fan_in], as many units among them as may be."""
         self.features.place(windows[: self.features.n_centres], kernel, self.reads)
         if len(windows) <= self.features.n_centres:  # white features of all units have the kernel's own products
             table = self.features.units(windows)
@@ -190,7 +194,7 @@ class Sample:
 
 
 def stream_of(net: HierarchicalResNet) -> View:
-    """Views [B, |G|, d+n] of the stream as [x, scores]."""
+    """View the stream as [x, scores], [B, |G|, d+n]."""
     return lambda chunk, rows, places: net.split(chunk.stream[rows])
 
 

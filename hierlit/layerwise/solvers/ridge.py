@@ -29,13 +29,14 @@ class RidgePath:
     def __init__(self, gram: Tensor, cross: Tensor, penalties: Sequence[float]) -> None:
         self.gram, self.cross = gram, cross
         self.factors: list[Tensor] = []
-        made = [self._factorise(penalty) for penalty in sorted(set(penalties), reverse=True)]
+        shifted = gram.clone()
+        made = [self._factorise(penalty, shifted) for penalty in sorted(set(penalties), reverse=True)]
         self.penalties = torch.tensor(made, dtype=gram.dtype, device=gram.device)
         self.weights = torch.stack([torch.cholesky_solve(cross.T, factor).T for factor in self.factors])
 
     @classmethod
     def of_alphas(cls, gram: Tensor, cross: Tensor, alphas: Sequence[float], resolution: float) -> "RidgePath":
-        """The path of λ that are multiples of the mean diagonal of G without the constant.
+        """Return the path of λ that are multiples of the mean diagonal of G without the constant.
 
         Args:
             gram: G.
@@ -47,13 +48,19 @@ class RidgePath:
         floor = resolution * max(1.0, largest_eigenvalue(gram))
         return cls(gram, cross, [max(alpha * mean_diagonal, floor) for alpha in alphas])
 
-    def _factorise(self, penalty: float) -> float:
-        """Keep the Cholesky factor of G + λ, of ten times λ while rounding has left it indefinite; return λ."""
+    def _factorise(self, penalty: float, shifted: Tensor) -> float:
+        """Keep the Cholesky factor of G + λ, of ten times λ while rounding has left it indefinite; return λ.
+
+        Args:
+            penalty: λ.
+            shifted: G, up to its diagonal, to write G + λ to.
+        """
         if not math.isfinite(penalty):
             raise FloatingPointError("the Gram matrix is not finite: check the size of the inputs")
-        factor, failed = torch.linalg.cholesky_ex(add_diagonal(self.gram, penalty))
+        shifted.diagonal().copy_(self.gram.diagonal() + penalty)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
         if failed:
-            return self._factorise(10 * penalty)
+            return self._factorise(10 * penalty, shifted)
         self.factors.append(factor)
         return penalty
 
@@ -87,15 +94,8 @@ class RidgePath:
         return solved
 
 
-def add_diagonal(gram: Tensor, value: float) -> Tensor:
-    """A copy of a matrix with a value added to its diagonal."""
-    shifted = gram.clone()
-    shifted.diagonal().add_(value)
-    return shifted
-
-
 def largest_eigenvalue(gram: Tensor) -> float:
-    """The largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector."""
+    """Return the largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector."""
     vector = torch.randn(len(gram), generator=torch.Generator().manual_seed(0), dtype=gram.dtype).to(gram.device)
     for _ in range(POWER_STEPS):
         vector = gram @ (vector / vector.norm().clamp(min=torch.finfo(gram.dtype).tiny))

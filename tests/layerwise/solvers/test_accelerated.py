@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -7,17 +8,32 @@ from hypothesis import strategies as st
 from scipy import optimize
 from torch import Tensor
 
-from hierlit.layerwise.solvers.accelerated import AcceleratedGradient
+from hierlit.layerwise.solvers.accelerated import accelerate, full_gradient
+from hierlit.layerwise.solvers.base import State
+
+Gradient = Callable[[Tensor], Tensor]
 
 
-def minimise(gradient, start: Tensor, n_steps: int, lr: float, strong_convexity: float) -> Tensor:
+def state_at(point: Tensor, penalty: float = 0.0) -> State:
+    return State(point.clone(), torch.full((len(point),), penalty).to(point))
+
+
+def minimise(
+    gradient: Gradient,
+    start: Tensor,
+    n_steps: int,
+    step: float,
+    strong_convexity: float,
+    precondition: Gradient | None = None,
+) -> Tensor:
     """The iterate after a number of steps; `gradient` maps the rows of a point to the rows of its gradient."""
-    point = torch.nn.Parameter(start.clone())
-    optimizer = AcceleratedGradient([point], lr, strong_convexity)
+    state = state_at(start)
     for _ in range(n_steps):
-        point.grad = gradient(point.detach())
-        optimizer.step()
-    return optimizer.state[point]["iterate"]
+        slope = gradient(state.weight)
+        direction = None if precondition is None else precondition(slope)
+        accelerate(state, slope, step, strong_convexity, direction)
+    assert state.steps == n_steps
+    return state.extra["iterate"]
 
 
 def quadratic(seed: int, size: int, condition: float) -> tuple[np.ndarray, np.ndarray]:
@@ -88,17 +104,45 @@ def test_rows_are_independent_problems(seed: int, n_steps: int, strong_convexity
 
 
 def test_the_first_step_is_a_plain_gradient_step() -> None:
-    start = torch.tensor([[1.0, -2.0]])
-    point = torch.nn.Parameter(start.clone())
-    point.grad = torch.tensor([[4.0, 2.0]])
-    AcceleratedGradient([point], 0.25, 0.1).step()
-    assert torch.equal(point.detach(), torch.tensor([[0.0, -2.5]]))
+    state = state_at(torch.tensor([[1.0, -2.0]]))
+    accelerate(state, torch.tensor([[4.0, 2.0]]), 0.25, 0.1)
+    assert torch.equal(state.weight, torch.tensor([[0.0, -2.5]]))
+    assert torch.equal(state.extra["iterate"], state.weight)
 
 
-def test_a_parameter_without_gradient_stays_and_the_closure_is_returned() -> None:
-    point = torch.nn.Parameter(torch.ones(2, 2))
-    assert AcceleratedGradient([point], 0.1).step(lambda: 3.5) == 3.5
-    assert torch.equal(point.detach(), torch.ones(2, 2))
+def test_where_the_gradient_is_zero_the_point_stays() -> None:
+    state = state_at(torch.ones(2, 2))
+    for _ in range(3):
+        accelerate(state, torch.zeros(2, 2), 0.1)
+    assert torch.equal(state.weight, torch.ones(2, 2))
+
+
+def test_in_the_metric_of_its_hessian_a_quadratic_of_any_condition_is_minimised_in_one_step() -> None:
+    matrix, right = quadratic(0, 10, 1e6)
+    hessian, slope = torch.from_numpy(matrix), torch.from_numpy(right)
+    inverse = torch.from_numpy(np.linalg.inv(matrix))
+    start = torch.zeros(2, 10).double()
+    for n_steps in (1, 5):
+        found = minimise(lambda x: x @ hessian - slope, start, n_steps, 1.0, 0.0, lambda g: g @ inverse)
+        np.testing.assert_allclose(found, np.linalg.solve(matrix, right.T).T, rtol=0, atol=1e-8 * np.abs(right).max())
+
+
+def test_what_it_remembers_is_all_it_needs() -> None:
+    matrix, right = quadratic(3, 6, 100.0)
+    hessian, slope = torch.from_numpy(matrix), torch.from_numpy(right)
+    whole = state_at(torch.zeros(2, 6).double())
+    for _ in range(9):
+        parts = State(whole.weight.clone(), whole.penalty.clone(), whole.passes, whole.steps, dict(whole.extra))
+        parts.extra = {name: value.clone() for name, value in whole.extra.items()}
+        for state in (whole, parts):
+            accelerate(state, state.weight @ hessian - slope, 0.01, 1.0)
+        assert torch.equal(whole.weight, parts.weight)
+
+
+def test_the_full_gradient_has_the_penaltys_part_in_the_precision_of_the_weight() -> None:
+    state = State(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([0.5, 2.0]))
+    found = full_gradient(state, torch.ones(2, 2, dtype=torch.float64))
+    assert torch.equal(found, torch.tensor([[1.5, 0.0], [7.0, 9.0]]))
 
 
 def test_strong_convexity_caps_the_momentum_at_nothing_where_plain_steps_are_best() -> None:

@@ -1,17 +1,17 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from plain import Table, automaton, network, pairs, problem, stream, train_all, xors
 from scipy import optimize
 from torch import Tensor
 
-from hierlit.data import CellularAutomaton
+from hierlit.layerwise import GradientSolver, Pass, Stopping, solve
 from hierlit.layerwise.losses import (
     HingeLoss,
     HybridMarginLoss,
@@ -20,9 +20,7 @@ from hierlit.layerwise.losses import (
     SquaredHingeLoss,
     SquaredLoss,
 )
-from hierlit.layerwise.solvers import GradientSolver
-from hierlit.models import Window1d
-from hierlit.training import LayerwiseTask
+from hierlit.models import HierarchicalResNet
 
 PENALTY = 2.0**-10  # one that float32 holds exactly
 
@@ -63,69 +61,51 @@ def gradient(name: str, rows: tuple[NDArray[np.float64], ...], weight: Tensor) -
     return torch.autograd.grad(objective(name, rows, weight).sum(), weight)[0]
 
 
-class Recorder(L.Callback):
-    """Keeps each block's report and certificate, and what `observe` says at the start of each epoch."""
-
-    def __init__(self, observe: Callable[[LayerwiseTask], object] = lambda task: None) -> None:
-        self.observe, self.seen, self.reports, self.certificates = observe, [], [], []
-
-    def on_train_batch_start(self, trainer: L.Trainer, task: LayerwiseTask, batch: object, batch_idx: int) -> None:
-        if batch_idx == 0:
-            self.seen.append((task.block, task.block_epoch, self.observe(task)))
-
-    def on_train_epoch_end(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
-        if task.report is not None and task.report.block > len(self.reports):
-            self.reports.append(task.report)
-            self.certificates.append(task.certificate)
+def passes(net: HierarchicalResNet, table: Table, solver: GradientSolver) -> Iterator[Pass]:
+    """The passes over the first block."""
+    first = problem(stream(net, table))
+    first.calibrate()
+    return solve(first, solver, Stopping())
 
 
 @every_loss
 @pytest.mark.parametrize("missing", [0.0, 0.4])
-def test_the_certificate_has_autograds_gradient_and_objective_on_all_rows_at_once(
-    name: str, missing: float, fit, xors, fitted_rows
-) -> None:
-    data = xors(missing=missing, batch_size=100)
-    task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, loss=LOSSES[name][0], regularization=PENALTY)
-    recorder = Recorder()
-    fit(task, data, recorder, precision="64-true", acceptance="none", gradient_tolerance=0.02)
-    assert len(data.fit_rows) % data.batch_size, "the last batch should be smaller"
-    assert [report.stop_reason for report in recorder.reports] == ["gradient norm"] * 2
-    assert all(report.gradient_norm <= 0.02 for report in recorder.reports)
-    for block, certificate in enumerate(recorder.certificates):
-        rows, weight = fitted_rows(task, data, block), task.net.block(block).weight
-        np.testing.assert_allclose(
-            certificate.gradient_norm, gradient(name, rows, weight).norm(dim=1), rtol=1e-9, atol=1e-12
-        )
-        # the epoch's data terms are added up in float32
-        np.testing.assert_allclose(certificate.objective, objective(name, rows, weight), rtol=1e-6)
-        assert torch.equal(certificate.regularization, torch.full((3,), PENALTY).double())
+def test_the_certificate_has_autograds_gradient_and_objective_on_all_rows_at_once(name: str, missing: float) -> None:
+    table = xors(missing=missing, batch_size=100)
+    net = network(table).double()
+    trained = train_all(net, table, loss=LOSSES[name][0], regularization=PENALTY, tolerance=0.05)
+    assert len(table.rows()[0]) % table.batch_size, "the last batch should be smaller"
+    assert trained.reasons == ["gradient norm"] * 2
+    assert all(report.gradient_norm <= 0.05 for report in trained.reports)
+    for index, last in enumerate(trained.last):
+        rows, weight = pairs(net, table, index), net.block(index).weight
+        expected = gradient(name, rows, weight).norm(dim=1)
+        np.testing.assert_allclose(last.certificate.gradient_norm, expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(last.certificate.objective, objective(name, rows, weight), rtol=1e-6)
+        assert torch.equal(last.certificate.modulus, torch.full((3,), PENALTY).double())
 
 
-def test_the_gradient_counts_every_location_of_every_row(fit, fitted_rows) -> None:
-    data = CellularAutomaton(n_levels=2, n_cells=16, n_train=40, n_val=5, n_test=5, batch_size=12)
-    task = LayerwiseTask(1, 2, 16, proximity=Window1d(3), n_blocks=2, n_features=20, regularization=PENALTY)
-    recorder = Recorder()
-    fit(task, data, recorder, precision="64-true", acceptance="none", gradient_tolerance=0.02)
-    for block, certificate in enumerate(recorder.certificates):
-        rows = fitted_rows(task, data, block)
-        assert len(rows[0]) == 16 * len(data.fit_rows)
-        expected = gradient("squared", rows, task.net.block(block).weight).norm(dim=1)
-        np.testing.assert_allclose(certificate.gradient_norm, expected, rtol=1e-9, atol=1e-12)
+def test_the_gradient_counts_every_location_of_every_row() -> None:
+    table = automaton(n_levels=2)
+    net = network(table).double()
+    trained = train_all(net, table, regularization=PENALTY, tolerance=0.02)
+    for index, last in enumerate(trained.last):
+        rows = pairs(net, table, index)
+        assert len(rows[0]) == 16 * 32
+        expected = gradient("squared", rows, net.block(index).weight).norm(dim=1)
+        np.testing.assert_allclose(last.certificate.gradient_norm, expected, rtol=1e-9, atol=1e-12)
 
 
 @every_loss
-def test_the_certificate_bounds_the_distance_to_scipys_minimum_and_says_something(
-    name: str, fit, xors, fitted_rows, record_property
-) -> None:
-    data = xors(batch_size=300)
-    task = LayerwiseTask(6, 3, n_blocks=2, n_features=15, loss=LOSSES[name][0], regularization=PENALTY)
-    recorder = Recorder()
-    fit(task, data, recorder, precision="64-true", acceptance="none")
-    for block, (report, certificate) in enumerate(zip(recorder.reports, recorder.certificates, strict=True)):
+def test_the_certificate_bounds_the_distance_to_scipys_minimum_and_says_something(name: str, record_property) -> None:
+    table = xors(batch_size=300)
+    net = network(table, n_features=15).double()
+    trained = train_all(net, table, loss=LOSSES[name][0], regularization=PENALTY)
+    for index, (report, last) in enumerate(zip(trained.reports, trained.last, strict=True)):
         assert report.stop_reason == "gradient norm"
         assert report.gradient_norm <= report.gradient_tolerance
         assert report.suboptimality <= 0.01 * report.initial_objective
-        rows, weight = fitted_rows(task, data, block), task.net.block(block).weight
+        rows, weight = pairs(net, table, index), net.block(index).weight
         shape = weight.shape
 
         def value(flat: NDArray[np.float64], rows=rows, shape=shape) -> tuple[float, NDArray[np.float64]]:
@@ -137,9 +117,9 @@ def test_the_certificate_bounds_the_distance_to_scipys_minimum_and_says_somethin
         best = optimize.minimize(value, start, jac=True, method="L-BFGS-B", options=options).x
         least = objective(name, rows, torch.from_numpy(best).reshape(shape))
         gap = (objective(name, rows, weight) - least).numpy()
-        bound = certificate.suboptimality.numpy()
+        bound = last.certificate.suboptimality.numpy()
         ratio = float(bound.sum() / gap.sum())
-        record_property(f"certificate/gap in block {block + 1}", ratio)
+        record_property(f"certificate/gap in block {index + 1}", ratio)
         assert (gap > -1e-12).all()
         assert (gap <= bound + 1e-12).all()
         assert report.suboptimality == pytest.approx(float(bound.sum()))
@@ -155,83 +135,141 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_rotated_stream_with_its_first_layers_rotated_along_trains_to_the_same_scores(optimizer: str, fit) -> None:
-    tasks = {}
-    for output in ("split", "orthogonal"):
-        data = CellularAutomaton(n_levels=2, n_cells=8, n_train=40, n_val=5, n_test=20, batch_size=12)
-        task = LayerwiseTask(
-            1,
-            2,
-            8,
-            proximity=Window1d(3),
-            n_blocks=3,
-            n_features=15,
-            output=output,
-            solver=GradientSolver(OPTIMIZERS[optimizer], minibatch_epochs=4),
-        ).double()
-        tasks[output] = task
-        if output == "orthogonal":
-            rotation = task.net.rotation
-            rotation.copy_(torch.linalg.qr(rotation)[0])
-            for rotated, split in zip(task.net.blocks, tasks["split"].net.blocks, strict=True):
-                windows = split.features.weight.view(15, 3, 3)  # features, positions, channels
-                rotated.features.weight.copy_((windows @ rotation).flatten(1))
-                rotated.features.bias.copy_(split.features.bias)
-        fit(task, data, precision="64-true", acceptance="none", gradient_tolerance=0.05)
-    inputs = data.tables["test"].inputs.double()
-    torch.testing.assert_close(tasks["orthogonal"](inputs), tasks["split"](inputs), rtol=0, atol=1e-8)
-    assert tasks["orthogonal"].report.epochs == tasks["split"].report.epochs
-    for rotated, split in zip(tasks["orthogonal"].net.blocks, tasks["split"].net.blocks, strict=True):
-        assert split.weight.any()
-        torch.testing.assert_close(rotated.weight, split.weight, rtol=0, atol=1e-8)
+def test_a_rotated_stream_with_its_first_layers_rotated_along_trains_to_the_same_scores(optimizer: str) -> None:
+    table = automaton(60, n_levels=2, n_cells=8)
+    split, rotated = (network(table, 3, 15, output=output).double() for output in ("split", "orthogonal"))
+    rotated.rotation.copy_(torch.linalg.qr(rotated.rotation)[0])
+    for ours, theirs in zip(rotated.blocks, split.blocks, strict=True):
+        windows = theirs.features.weight.view(15, 3, 3)  # features, positions, channels
+        ours.features.weight.copy_((windows @ rotated.rotation).flatten(1))
+        ours.features.bias.copy_(theirs.features.bias)
+    solver = GradientSolver(OPTIMIZERS[optimizer], minibatch_epochs=4)
+    runs = [train_all(net, table, solver, tolerance=0.05) for net in (split, rotated)]
+    inputs = table.rows("held")[0].double()
+    torch.testing.assert_close(rotated(inputs), split(inputs), rtol=0, atol=1e-8)
+    assert [report.epochs for report in runs[0].reports] == [report.epochs for report in runs[1].reports]
+    for ours, theirs in zip(rotated.blocks, split.blocks, strict=True):
+        assert theirs.weight.any()
+        torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=1e-8)
 
 
-def test_optimizer_and_scheduler_start_afresh_with_every_block(fit, xors) -> None:
-    made = {"optimizers": 0, "schedulers": 0}
-
-    def optimizer(parameters: list[Tensor]) -> torch.optim.Optimizer:
-        made["optimizers"] += 1
-        return torch.optim.Adam(parameters, lr=0.08)
-
-    def scheduler(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        made["schedulers"] += 1
-        return torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
-
-    def state(task: LayerwiseTask) -> tuple[float, float | None]:
-        own = task.optimizers().optimizer
-        steps = [float(entry["step"]) for entry in own.state.values() if "step" in entry]
-        return own.param_groups[0]["lr"], steps[0] if steps else None
-
-    data = xors(batch_size=100)
-    solver = GradientSolver(optimizer, scheduler, minibatch_epochs=3)
-    recorder = Recorder(state)
-    fit(LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=solver), data, recorder, acceptance="none")
-    n_batches = math.ceil(len(data.fit_rows) / 100)
-    for block in (0, 1):
-        seen = [value for own, epoch, value in recorder.seen if own == block and epoch < 3]
-        assert seen == [(0.08, None), (0.04, float(n_batches)), (0.02, 2.0 * n_batches)]
-    assert made == {"optimizers": 2, "schedulers": 2}
-
-
-def test_momentum_of_the_full_batch_steps_starts_afresh_with_every_block(fit, xors) -> None:
-    recorder = Recorder(lambda task: len(task.optimizers().optimizer.state))
-    task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=GradientSolver(minibatch_epochs=0))
-    fit(task, xors(batch_size=300), recorder, acceptance="none")
-    assert [held for _, epoch, held in recorder.seen if epoch == 0] == [0, 0]
-    assert all(held == 1 for _, epoch, held in recorder.seen if epoch > 0)
+def test_mini_batch_steps_are_those_of_the_optimizer_on_each_batch_in_its_order() -> None:
+    table = xors(batch_size=50)
+    net = network(table).double()
+    rows = stream(net, table, seed=4)
+    first = problem(rows, loss=LogisticLoss(), penalty=PENALTY)
+    first.calibrate()
+    weight = torch.zeros(3, 21, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], 0.05)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.7)
+    solver = GradientSolver(
+        partial(torch.optim.Adam, lr=0.05),
+        partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.7),
+        minibatch_epochs=3,
+    )
+    n_rows, events = len(table.rows()[0]), solve(first, solver, Stopping())
+    for number in range(3):
+        orders = []
+        for chunk in rows.visit(0, number):
+            orders.append(chunk.labels[:, 0].sum().item())
+            part = Table(chunk.stream[..., :6], chunk.labels)
+            features, scores, labels = map(torch.from_numpy, pairs(net, part, 0))
+            losses = F.softplus(-labels * (scores + features @ weight.T))
+            loss = losses.sum() / n_rows * 5 + PENALTY / 2 * weight.square().sum()
+            weight.grad = torch.autograd.grad(loss, weight)[0]
+            optimizer.step()
+        scheduler.step()
+        assert len(orders) == 5
+        at = next(events)
+        assert at.certificate is None and math.isnan(at.tolerance)
+        assert (at.state.passes, at.state.steps) == (number + 1, 5 * (number + 1))
+        torch.testing.assert_close(at.state.weight, weight.detach(), rtol=1e-9, atol=1e-12)
 
 
-def test_a_gradient_that_is_not_finite_is_an_error_that_names_block_epoch_and_batch(fit, xors) -> None:
+def test_by_default_mini_batch_steps_are_half_those_of_gradient_descent_and_fall_linearly() -> None:
+    table = xors(batch_size=50)
+    net = network(table).double()
+    lengths = []
+    for at in passes(net, table, GradientSolver(minibatch_epochs=4)):
+        if "optimizer" in at.state.extra:
+            (group,) = at.state.extra["optimizer"]["param_groups"]
+            assert (group["momentum"], group["nesterov"]) == (0.9, True)
+            lengths.append(group["lr"])
+    features, _, _ = pairs(net, table, 0)
+    whole = 1 / (np.linalg.eigvalsh(features.T @ features / len(features))[-1] + float(np.float32(1e-3)))
+    assert lengths == pytest.approx([whole / 2 * share for share in (13 / 16, 10 / 16, 7 / 16)])
+
+
+def test_optimizer_and_scheduler_start_afresh_with_every_block() -> None:
+    table = xors(batch_size=100)
+    solver = GradientSolver(
+        partial(torch.optim.Adam, lr=0.08),
+        partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5),
+        minibatch_epochs=3,
+    )
+    net = network(table)
+    rows, n_batches = stream(net, table), len(table.batches())
+    for index in (0, 1):
+        block = problem(rows, index)
+        block.calibrate()
+        seen = []
+        for at in solve(block, solver, Stopping()):
+            if at.state.passes < 3:
+                kept = at.state.extra["optimizer"]
+                seen.append((kept["param_groups"][0]["lr"], float(kept["state"][0]["step"])))
+            if at.state.passes == 3:
+                assert at.state.extra == {}, "full-batch steps begin without momentum"
+        assert seen == [(0.04, n_batches), (0.02, 2 * n_batches)]
+        assert set(at.state.extra) == {"iterate", "age"}
+        rows.advance(block.block, at.state.weight)
+
+
+def test_a_scheduler_may_read_the_loss_of_a_pass() -> None:
+    table = xors(batch_size=100)
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=0)
+    solver = GradientSolver(partial(torch.optim.SGD, lr=2.0), plateau, minibatch_epochs=8)
+    first = problem(stream(network(table), table))
+    first.calibrate()
+    state = solver.start(first)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=2.0)
+    theirs, lengths = plateau(optimizer), []
+    for _ in range(7):
+        theirs.step(float(solver.visit(first, state).terms.sum()))
+        state.passes += 1
+        lengths.append(optimizer.param_groups[0]["lr"])
+        assert state.extra["optimizer"]["param_groups"][0]["lr"] == lengths[-1]
+    assert lengths[0] == 2.0 > lengths[-1], "a step so long should not always make the loss fall"
+
+
+def test_full_batch_steps_alone_are_possible() -> None:
+    table = xors(batch_size=300)
+    trained = train_all(network(table), table, GradientSolver(minibatch_epochs=0))
+    assert trained.reasons == ["gradient norm"] * 2
+    # the last pass only certifies
+    assert [report.steps for report in trained.reports] == [report.epochs - 1 for report in trained.reports]
+
+
+def test_a_gradient_that_is_not_finite_is_an_error_that_names_block_pass_and_batch() -> None:
+    table = xors()
     solver = GradientSolver(partial(torch.optim.SGD, lr=1e30), minibatch_epochs=2)
     with pytest.raises(FloatingPointError, match="loss or gradient is not finite in block 1, epoch 1, batch 2: "):
-        fit(LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=solver), xors())
+        train_all(network(table), table, solver)
 
 
-def test_mini_batches_alone_give_no_certificate(fit, xors) -> None:
-    with pytest.raises(ValueError, match="max_epochs_per_block must be at least 6 for GradientSolver, got 5"):
-        fit(LayerwiseTask(6, 3, n_blocks=1, n_features=20), xors(), max_epochs_per_block=5)
+def test_an_optimizer_of_several_gradients_a_step_is_refused() -> None:
+    table = xors()
+    with pytest.raises(ValueError, match="optimizer must take a step from one gradient, got LBFGS, which needs sever"):
+        train_all(network(table), table, GradientSolver(torch.optim.LBFGS))
 
 
-def test_a_negative_number_of_epochs_is_refused() -> None:
+def test_mini_batches_alone_give_no_certificate() -> None:
+    assert GradientSolver().min_epochs == 6
+    assert GradientSolver(minibatch_epochs=0).min_epochs == 1
+    table = xors()
+    found = [at.certificate for at, _ in zip(passes(network(table), table, GradientSolver()), range(6), strict=False)]
+    assert [certificate is None for certificate in found] == [True] * 5 + [False]
+
+
+def test_a_negative_number_of_passes_is_refused() -> None:
     with pytest.raises(ValueError, match="minibatch_epochs must be 0 or more, got -1"):
         GradientSolver(minibatch_epochs=-1)

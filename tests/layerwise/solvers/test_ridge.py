@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import hadamard
 from sklearn.linear_model import RidgeCV
 
-from hierlit.layerwise.solvers.ridge import ALPHAS, RidgePath, add_diagonal, largest_eigenvalue
+from hierlit.layerwise.solvers.ridge import ALPHAS, RidgePath, largest_eigenvalue
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
 seeds = st.integers(0, 10_000)
@@ -26,7 +26,7 @@ def rows(seed: int, n_rows: int, width: int, n_labels: int = 3) -> Rows:
 
 def path_of(design: NDArray[np.float64], targets: NDArray[np.float64], alphas: Sequence[float] = ALPHAS) -> RidgePath:
     gram, cross = design.T @ design / len(design), targets.T @ design / len(design)
-    return RidgePath(torch.from_numpy(gram), torch.from_numpy(cross), alphas, 0.0)
+    return RidgePath.of_alphas(torch.from_numpy(gram), torch.from_numpy(cross), alphas, 0.0)
 
 
 def penalties_of(design: NDArray[np.float64], alphas: Sequence[float]) -> NDArray[np.float64]:
@@ -102,7 +102,7 @@ def test_each_label_is_solved_under_its_own_penalty(seed: int, index: list[int],
 def test_a_penalty_too_small_for_a_factorisation_is_raised_tenfold_and_said() -> None:
     # indefinite, as rounding may leave a singular matrix, only more so
     gram, cross = torch.diag(torch.tensor([1.0, -0.05, 1.0])).double(), torch.tensor([[1.0, 2.0, 3.0]]).double()
-    path = RidgePath(gram, cross, [1 / 0.475, 0.01 / 0.475], 0.0)
+    path = RidgePath(gram, cross, [1.0, 0.01])
     np.testing.assert_allclose(path.penalties, [1.0, 0.1], rtol=1e-6)
     np.testing.assert_allclose(path.weights[1], [[1 / 1.1, 2 / 0.05, 3 / 1.1]], rtol=1e-6)
     np.testing.assert_allclose(path.solve(cross, torch.tensor([1])), path.weights[1], rtol=1e-12)
@@ -110,7 +110,7 @@ def test_a_penalty_too_small_for_a_factorisation_is_raised_tenfold_and_said() ->
 
 def test_a_singular_matrix_is_solved_without_a_resolution_too() -> None:
     gram, cross = torch.ones(5, 5).double(), torch.ones(1, 5).double()
-    path = RidgePath(gram, cross, [1e-20], 0.0)
+    path = RidgePath(gram, cross, [1e-20])
     tenfolds = np.log10(float(path.penalties)) + 20
     assert tenfolds == pytest.approx(round(tenfolds), abs=1e-6)
     assert 1 <= round(tenfolds) <= 6
@@ -120,21 +120,43 @@ def test_a_singular_matrix_is_solved_without_a_resolution_too() -> None:
 @pytest.mark.parametrize("resolution", [1e-7, 1e-3])
 def test_penalties_are_at_least_what_the_precision_resolves_beside_the_largest_eigenvalue(resolution: float) -> None:
     gram = torch.diag(torch.tensor([100.0, 1.0, 1e-3, 1.0])).double()
-    path = RidgePath(gram, torch.ones(1, 4).double(), [1e-12, 1e-11, 10.0], resolution)
+    path = RidgePath.of_alphas(gram, torch.ones(1, 4).double(), [1e-12, 1e-11, 10.0], resolution)
     assert path.penalties.tolist() == pytest.approx([10 * 101.001 / 3, 100 * resolution])
 
 
 def test_the_constant_feature_sets_the_resolution_of_a_gram_matrix_of_small_features() -> None:
-    path = RidgePath(torch.diag(torch.tensor([1e-9, 1e-9, 1.0])).double(), torch.ones(1, 3).double(), ALPHAS, 1e-7)
+    gram = torch.diag(torch.tensor([1e-9, 1e-9, 1.0])).double()
+    path = RidgePath.of_alphas(gram, torch.ones(1, 3).double(), ALPHAS, 1e-7)
     assert path.penalties.tolist() == pytest.approx([1e-7])
+
+
+def test_penalties_are_those_asked_for_in_descending_order_each_once() -> None:
+    gram = torch.diag(torch.tensor([4.0, 1.0])).double()
+    path = RidgePath(gram, torch.ones(1, 2).double(), [0.5, 2.0, 0.5])
+    assert path.penalties.tolist() == [2.0, 0.5]
+    expected = torch.tensor([[[1 / 6, 1 / 3]], [[1 / 4.5, 1 / 1.5]]], dtype=torch.float64)
+    torch.testing.assert_close(path.weights, expected)
+
+
+def test_what_is_left_on_the_rows_is_that_of_the_residuals() -> None:
+    design, targets = rows(1, 30, 6)
+    path = path_of(design, targets, [0.1, 1.0])
+    left = path.residual(torch.from_numpy((targets**2).mean(0)))
+    for weights, found in zip(path.weights, left, strict=True):
+        np.testing.assert_allclose(found, ((targets - design @ weights.numpy().T) ** 2).mean(0), rtol=1e-8)
+
+
+def test_a_matrix_that_is_not_finite_is_an_error_of_one_line() -> None:
+    gram = torch.full((3, 3), torch.nan).double()
+    with pytest.raises(FloatingPointError, match="the Gram matrix is not finite: check the size of the inputs"):
+        RidgePath.of_alphas(gram, torch.ones(1, 3).double(), ALPHAS, 1e-7)
 
 
 def test_inputs_are_left_alone() -> None:
     design, targets = rows(0, 20, 4)
     gram, cross = torch.from_numpy(design.T @ design), torch.from_numpy(targets.T @ design)
     before = gram.clone(), cross.clone()
-    RidgePath(gram, cross, ALPHAS, 1e-7).solve(cross, torch.tensor([0, 1, 0]))
-    add_diagonal(gram, 3.0)
+    RidgePath.of_alphas(gram, cross, ALPHAS, 1e-7).solve(cross, torch.tensor([0, 1, 0]))
     assert torch.equal(gram, before[0])
     assert torch.equal(cross, before[1])
 
@@ -151,4 +173,4 @@ def test_the_largest_eigenvalue_is_met_to_a_few_per_cent(seed: int, width: int, 
 def test_a_matrix_of_zeros_has_no_eigenvalue_above_zero_and_zero_weights() -> None:
     zero = torch.zeros(3, 3).double()
     assert largest_eigenvalue(zero) == 0
-    assert not RidgePath(zero, torch.zeros(2, 3).double(), ALPHAS, 1e-7).weights.any()
+    assert not RidgePath.of_alphas(zero, torch.zeros(2, 3).double(), ALPHAS, 1e-7).weights.any()
