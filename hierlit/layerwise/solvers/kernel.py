@@ -138,8 +138,9 @@ class Sample:
     """
 
     def __init__(self, problem: BlockProblem, n_pairs: int, memory: Mapping[str, Any]) -> None:
-        net, block, self.features = problem.rows.net, problem.block, problem.block.features
-        assert isinstance(self.features, WhiteUnits) and problem.rows.folds is not None
+        net, block, features = problem.rows.net, problem.block, problem.block.features
+        assert isinstance(features, WhiteUnits) and problem.rows.folds is not None
+        self.features: WhiteUnits = features
         n_rows = max(problem.rows.folds.number, n_pairs // net.n_locations)
         chosen = drawn(problem.seed, "choice rows", 0, n_rows, first_rows(problem)[1])
         stream, labels, folds = (gather(problem, chosen, view) for view in (stream_of(net), labels_of, folds_of))
@@ -148,12 +149,10 @@ class Sample:
         targets, weights = problem.loss.targets(labels)
         scores = stream[..., net.n_inputs :]
         parts = (scores, targets.sign() * (weights > 0), (targets - scores) * weights)
-        self.rows = JudgedRows(*(part.flatten(0, 1) for part in parts), folds.repeat_interleave(net.n_locations))
-        self.windows, self.n_locations, self.is_first = (
-            block.windows(stream).flatten(0, 1),
-            net.n_locations,
-            block.index == 0,
-        )
+        judged, truth, residual = (part.flatten(0, 1) for part in parts)
+        self.rows = JudgedRows(judged, truth, residual, folds.repeat_interleave(net.n_locations))
+        self.windows: Tensor = block.windows(stream).flatten(0, 1)
+        self.n_locations, self.is_first = net.n_locations, block.index == 0
         channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
         self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
 
@@ -170,9 +169,9 @@ class Sample:
         """Gram matrix [P, P] of the centred features of windows [P, fan_in], as many units among them as may be."""
         self.features.place(windows[: self.features.n_centres], kernel, self.reads)
         if len(windows) <= self.features.n_centres:  # white features of all units have the kernel's own products
-            table = self.features.units(windows)
+            table: Tensor = self.features.units(windows)
             return table - table.mean(1, keepdim=True)
-        white = self.features(windows)
+        white: Tensor = self.features(windows)
         return white @ white.T
 
     def units_worth_having(self, chosen: Choice, n_pairs: int) -> int:
