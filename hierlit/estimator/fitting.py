@@ -34,7 +34,7 @@ FOLDS = 5
 
 
 def is_cross_fitted(options: HierarchicalClassifier) -> bool:
-    """Whether a classifier chooses by rows left out what else would have to be set."""
+    """Return whether a classifier chooses by rows left out what else would have to be set."""
     return isinstance(options.solver, KernelSolver) or options.solver == CROSS_FITTED
 
 
