@@ -14,6 +14,7 @@ from torch import Tensor
 from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather
 from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
 from hierlit.layerwise.solvers.exact import ExactSolver
+from hierlit.layerwise.solvers.ridge import largest_eigenvalue
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits
 from hierlit.models.resnet import is_count
 
@@ -28,8 +29,8 @@ POWERS = (2.0, 1.0)
 ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 SHRINKAGE = 1e-4
 """Of the intercept, at most: it is penalised like any weight, which a kernel machine's is not."""
-PAYS = 0.05
-"""Share of the least λ below which what further units would add to the kernel of a row is not worth having them."""
+PAYS = 0.1
+"""Share of its size that a function may keep at the least λ, so that the units that make it are left out."""
 
 
 class KernelSolver(ExactSolver):
@@ -103,7 +104,7 @@ class KernelSolver(ExactSolver):
                 warnings.warn(text, stacklevel=2)
             return None
         memory["judged"] = {"scores": sample.rows.scores, "change": chosen.change}
-        n_units = sample.units_worth_having(chosen)
+        n_units = sample.units_worth_having(chosen, problem.n_pairs)
         shrinkage = chosen.penalties / problem.n_pairs
         amplitude = min(1.0, math.sqrt(SHRINKAGE / float(shrinkage.max())))
         sample.features.place(drawn_windows(problem, n_units), chosen.kernel, sample.reads, amplitude)
@@ -137,8 +138,9 @@ class Sample:
     """
 
     def __init__(self, problem: BlockProblem, n_pairs: int, memory: Mapping[str, Any]) -> None:
-        net, block, self.features = problem.rows.net, problem.block, problem.block.features
-        assert isinstance(self.features, WhiteUnits) and problem.rows.folds is not None
+        net, block, features = problem.rows.net, problem.block, problem.block.features
+        assert isinstance(features, WhiteUnits) and problem.rows.folds is not None
+        self.features: WhiteUnits = features
         n_rows = max(problem.rows.folds.number, n_pairs // net.n_locations)
         chosen = drawn(problem.seed, "choice rows", 0, n_rows, first_rows(problem)[1])
         stream, labels, folds = (gather(problem, chosen, view) for view in (stream_of(net), labels_of, folds_of))
@@ -147,12 +149,10 @@ class Sample:
         targets, weights = problem.loss.targets(labels)
         scores = stream[..., net.n_inputs :]
         parts = (scores, targets.sign() * (weights > 0), (targets - scores) * weights)
-        self.rows = JudgedRows(*(part.flatten(0, 1) for part in parts), folds.repeat_interleave(net.n_locations))
-        self.windows, self.n_locations, self.is_first = (
-            block.windows(stream).flatten(0, 1),
-            net.n_locations,
-            block.index == 0,
-        )
+        judged, truth, residual = (part.flatten(0, 1) for part in parts)
+        self.rows = JudgedRows(judged, truth, residual, folds.repeat_interleave(net.n_locations))
+        self.windows: Tensor = block.windows(stream).flatten(0, 1)
+        self.n_locations, self.is_first = net.n_locations, block.index == 0
         channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
         self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
 
@@ -169,20 +169,27 @@ class Sample:
         """Gram matrix [P, P] of the centred features of windows [P, fan_in], as many units among them as may be."""
         self.features.place(windows[: self.features.n_centres], kernel, self.reads)
         if len(windows) <= self.features.n_centres:  # white features of all units have the kernel's own products
-            table = self.features.units(windows)
+            table: Tensor = self.features.units(windows)
             return table - table.mean(1, keepdim=True)
-        white = self.features(windows)
+        white: Tensor = self.features(windows)
         return white @ white.T
 
-    def units_worth_having(self, chosen: Choice) -> int:
-        """So many that on average further ones add less than `PAYS`·λ to the kernel of a row with itself."""
+    def units_worth_having(self, chosen: Choice, n_pairs: int) -> int:
+        """So few that no function of the kernel that they leave out could keep more than `PAYS` of its size at λ.
+
+        Args:
+            chosen: Kernel and λs.
+            n_pairs: Pairs that are fitted.
+        """
         self.features.place(self.windows[: self.features.n_centres], chosen.kernel, self.reads)
-        n_units = len(self.features.factor)
-        # k(z, z) less what the leading units explain of it, for rows beyond them
-        left = (1 - self.features.factor.square().cumsum(1)).tril(-1).sum(0)
-        beyond = torch.arange(n_units, 0, -1, device=left.device) - 1
-        enough = (left <= PAYS * float(chosen.penalties.min()) * beyond)[: n_units // 2].nonzero()
-        return int(enough[0]) + 1 if len(enough) else self.features.n_centres
+        factor, most = self.features.factor, self.features.n_centres
+        least = PAYS * float(chosen.penalties.min())
+        for n_units in (len(factor) // parts for parts in (32, 16, 8, 4, 2)):
+            # the units' own kernel is LLᵀ, of which the leading ones explain the leading columns
+            left = factor[n_units:, n_units:]
+            if n_units and largest_eigenvalue(left @ left.T) * n_pairs / len(left) <= least:
+                return min(n_units, most)
+        return most
 
 
 def stream_of(net: HierarchicalResNet) -> View:
