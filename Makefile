@@ -18,6 +18,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(DOCS)
 	$(BIN)/pytest -n 2 --dist loadfile
 

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
     from hierlit.watching import BlockProgress, Diagnostics, PredictionWriter, Staircase
 
+__version__ = "0.2.0"
+
 __all__ = [
     "AdaptiveDraw",
     "ArrayHierarchy",

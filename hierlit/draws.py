@@ -49,7 +49,7 @@ class Draws:
 
 
 def words_for(n_bits: int) -> int:
-    """The number of words that hold so many bits."""
+    """Return the number of words that hold so many bits."""
     return -(-n_bits // 64)
 
 

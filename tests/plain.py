@@ -106,7 +106,6 @@ def stream(
 ) -> StreamCache:
     """The rows of a table before the first block that is not trained."""
     rows = StreamCache(net, budget, seed, folds)
-    rows.open()
     rows.fill("fit", table.batches("fit"), by_fold)
     rows.fill("held", table.batches("held"))
     return rows

@@ -307,3 +307,10 @@ def test_a_block_that_does_not_hold_is_found(text: str, reason: str, monkeypatch
     monkeypatch.setattr(Path, "read_text", lambda path, read=Path.read_text: text if path == page else read(path))
     with pytest.raises(AssertionError, match=re.escape(reason)):
         Reader(page, True, monkeypatch).read()
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest is not None
+    assert citation["version"] == newest[1] == hierlit.__version__

@@ -20,7 +20,7 @@ COMMANDS = {
 
 
 def main(args: Sequence[str] | None = None) -> LightningCLI | None:
-    """Runs a subcommand.
+    """Run a subcommand.
 
     Args:
         args: Command-line arguments; those of the process when None.
@@ -44,5 +44,5 @@ def main(args: Sequence[str] | None = None) -> LightningCLI | None:
 
 
 def script() -> None:
-    """The console script `hierlit`, whose exit code a returned object would become."""
+    """Run the console script `hierlit`, whose exit code a returned object would become."""
     main()

@@ -25,7 +25,7 @@ MOST_ROWS = 40
 
 
 class DiscoverCLI(DryCLI):
-    """Looks for a hierarchy. Of the model's section it reads the proximity, of the trainer's the root folder.
+    """Look for a hierarchy. Of the model's section it reads the proximity, of the trainer's the root folder.
 
     Attributes:
         folder: Where it wrote.
@@ -43,7 +43,7 @@ class DiscoverCLI(DryCLI):
         super().__init__(args)
 
     def instantiate_classes(self) -> None:
-        """Makes the data, the proximity and the options, and searches."""
+        """Make the data, the proximity and the options, and search."""
         config = self.config.clone()
         for section in ("trainer", "layerwise", "checkpoint", "predictions"):
             config.pop(section)
@@ -56,7 +56,7 @@ class DiscoverCLI(DryCLI):
             self.parser.error(str(error))
 
     def search(self, data: HierarchyDataModule, options: DiscoverOptions, proximity: Proximity | None) -> None:
-        """Searches, writes and prints.
+        """Search, write and print.
 
         Args:
             data: Rows and labels.
@@ -91,7 +91,7 @@ class DiscoverCLI(DryCLI):
 
 
 def print_rows(console: Console, title: str, rows: pd.DataFrame) -> None:
-    """Prints a table's first rows."""
+    """Print a table's first rows."""
     table = Table(title=f"{title}, {MOST_ROWS} of {len(rows)}" if len(rows) > MOST_ROWS else title)
     for name in rows.columns:
         table.add_column(name.replace("_", " "), no_wrap=name in ("label", "parent"))

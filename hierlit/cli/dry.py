@@ -51,23 +51,23 @@ class DryCLI(HierlitCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the command's section, and lets configs pass that `fit` has saved."""
+        """Add the command's section, and let configs pass that `fit` has saved."""
         super().add_arguments_to_parser(parser)
         parser.add_class_arguments(self.options, self.name)
         for name in ("ckpt_path", "weights_only"):
             parser.add_argument(f"--{name}", type=Any, help=SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
-        """Parses."""
+        """Parse."""
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """Refuses a strategy that `fit` would refuse."""
+        """Refuse a strategy that `fit` would refuse."""
         if problem := strategy_problem(self.config.trainer.strategy):
             self.parser.error(problem)
 
     def instantiate_classes(self) -> None:
-        """Makes what the config says, of whose blocks only one, and looks at it."""
+        """Make what the config says, of whose blocks only one, and look at it."""
         base, config = psutil.Process().memory_info().rss, self.config.clone()
         n_blocks, trainer = config.model.n_blocks, config.pop("trainer")
         config.model.n_blocks, config.model.weights = min(1, n_blocks), None
@@ -86,7 +86,7 @@ class DryCLI(HierlitCLI):
             self.parser.error(str(error))
 
     def look(self, run: Run, options: Any) -> None:
-        """Prints what there is to say of a run that was not made."""
+        """Print what there is to say of a run that was not made."""
         raise NotImplementedError
 
 
@@ -102,7 +102,7 @@ class PlanCLI(DryCLI):
     planned: Run
 
     def look(self, run: Run, options: PlanOptions) -> None:
-        """Prints the plan."""
+        """Print the plan."""
         self.planned = run
         print_plan(run, options)
 
@@ -119,6 +119,6 @@ class DescribeCLI(DryCLI):
     described: Description
 
     def look(self, run: Run, options: DescribeOptions) -> None:
-        """Prints the description."""
+        """Print the description."""
         self.described = Description.of(run, options)
         print_description(self.described)

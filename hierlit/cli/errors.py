@@ -31,12 +31,12 @@ class HierlitParser(LightningArgumentParser):
     sections: dict[str, type] = SECTIONS
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints the usage and one line, and exits with code 2."""
+        """Print the usage and one line, and exit with code 2."""
         super().error(explain(message, self.sections), ex)
 
 
 def explain(message: str, sections: dict[str, type] = SECTIONS) -> str:
-    """The line a person needs of jsonargparse's message; the message itself where there is nothing to add."""
+    """Return the line a person needs of jsonargparse's message; the message itself where there is nothing to add."""
     key = _first(r'Parser key "([\w.]+)"', message)
     base = _first(r"<class '(hierlit\.[\w.]+)'>", message)
     if wrong := _first(r"Expected a dot import path string: (\S+)", message):
@@ -62,7 +62,7 @@ def explain(message: str, sections: dict[str, type] = SECTIONS) -> str:
 
 
 def _mismatch(message: str) -> str:
-    """The valid type or choices, and the value got, of a message about one plain value; or nothing."""
+    """Return the valid type or choices, and the value got, of a message about one plain value; or nothing."""
     choices = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.+?)\])", message)
     expected = [choice for found in choices for choice in found if choice and choice != "NoneType"]
     got = _first(r"Got value: (.+)|^\s*Given value: (\S+)$", message)
@@ -70,7 +70,7 @@ def _mismatch(message: str) -> str:
 
 
 def unknown(name: str, valid: list[str], owner: str) -> str:
-    """The line for a misspelt key."""
+    """Return the line for a misspelt key."""
     return f"{owner} has no argument {name!r}; valid are {', '.join(valid)}"
 
 

@@ -26,19 +26,19 @@ LOCK = "lock"
 CONFIG = re.compile("--config(=|$)")
 INTERRUPTED = 130
 NOT_OF_IDENTITY = ("seeds",)
-"""Fields that may change from one call to the next that goes on with it."""
+"""Fields that may change from one call to the next that continues it."""
 
 
 class ExperimentParser(ArgumentParser):
     """jsonargparse's parser, with its errors in one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints the usage and one line, and exits with code 2."""
+        """Print the usage and one line, and exit with code 2."""
         super().error(explain(message, {}), ex)
 
 
 def experiment(args: Sequence[str]) -> None:
-    """Runs the subcommand.
+    """Run the subcommand.
 
     Args:
         args: Its command-line arguments, the experiment's name first.
@@ -63,7 +63,7 @@ def experiment(args: Sequence[str]) -> None:
 
 
 def asked(args: Sequence[str]) -> tuple[str, Experiment, Any]:
-    """The experiment's name, the experiment, and all options given.
+    """Return the experiment's name, the experiment, and all options given.
 
     Raises:
         SystemExit: With code 2 after a wrong argument, 0 after `--help`.
@@ -87,7 +87,7 @@ def asked(args: Sequence[str]) -> tuple[str, Experiment, Any]:
 
 
 def tell(name: str, chosen: Experiment, results: Results, folder: Path, console: Console) -> None:
-    """Writes the report, and prints its table and verdict.
+    """Write the report, and print its table and verdict.
 
     Raises:
         SystemExit: With code 1 if runs failed.
@@ -106,7 +106,7 @@ def tell(name: str, chosen: Experiment, results: Results, folder: Path, console:
 
 
 def parse(name: str, kind: type[Experiment], args: Sequence[str]) -> tuple[Any, ArgumentParser]:
-    """The options of an experiment; `--quick` stands for values between those of config files and of the others."""
+    """Options of an experiment; `--quick` stands for values between those of config files and of the others."""
     parser = ExperimentParser(prog=f"hierlit experiment {name}", description=kind.question)
     parser.add_argument("--config", action="config", help="a YAML file of the options below")
     parser.add_class_arguments(kind)
@@ -124,7 +124,7 @@ def parse(name: str, kind: type[Experiment], args: Sequence[str]) -> tuple[Any, 
 
 
 def identity(chosen: Experiment) -> str:
-    """What a version folder belongs to: all that decides what its runs are, the number of seeds aside."""
+    """Return what a version folder belongs to: all that decides what its runs are, the number of seeds aside."""
     options = {name: value for name, value in asdict(chosen).items() if name not in NOT_OF_IDENTITY}
     options["configs"] = {name: Path(path.absolute).read_text() for name, path in chosen.configs.items()}
     options["versions"] = versions()
@@ -132,7 +132,7 @@ def identity(chosen: Experiment) -> str:
 
 
 def version_folder(root: Path, settings: str, fresh: bool) -> Path:
-    """The newest version folder of these settings, else a new one."""
+    """Return the newest version folder of these settings, else a new one."""
     versions = sorted(int(path.name.partition("_")[2]) for path in root.glob("version_*") if path.name[8:].isdigit())
     for number in [] if fresh else reversed(versions):
         folder = root / f"version_{number}"

@@ -26,7 +26,7 @@ KINDS = {kind.kind: kind for kind in (RadialFeatures(), *(GaussianFeatures(activ
 
 
 def export(args: Sequence[str]) -> None:
-    """Runs the subcommand.
+    """Run the subcommand.
 
     Args:
         args: Its command-line arguments.
@@ -53,7 +53,7 @@ def export(args: Sequence[str]) -> None:
 
 
 def export_weights(checkpoint: Path, path: str) -> str:
-    """Writes the weights in a checkpoint to a file, and says so in one line.
+    """Write the weights in a checkpoint to a file, and say so in one line.
 
     Raises:
         OSError: If the checkpoint cannot be read, or the file cannot be written.
@@ -66,7 +66,7 @@ def export_weights(checkpoint: Path, path: str) -> str:
 
 
 def export_graph(checkpoint: Path, path: str) -> str:
-    """Writes the model in a checkpoint to a file, and says so in one line.
+    """Write the model in a checkpoint to a file, and say so in one line.
 
     Raises:
         ImportError: If a package is missing that the file's format needs.
@@ -82,7 +82,7 @@ def export_graph(checkpoint: Path, path: str) -> str:
 
 
 def read_network(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint that holds a network.
+    """Return a checkpoint that holds a network.
 
     Raises:
         OSError: If it cannot be read.
@@ -95,7 +95,7 @@ def read_network(checkpoint: Path) -> dict[str, Any]:
 
 
 def network_of(contents: dict[str, Any]) -> HierarchicalResNet:
-    """The network in a checkpoint.
+    """Return the network in a checkpoint.
 
     Raises:
         ValueError: If its features are of a kind that hierlit does not know.
@@ -111,6 +111,6 @@ def network_of(contents: dict[str, Any]) -> HierarchicalResNet:
 
 
 def weights_of(contents: dict[str, Any]) -> dict[str, Tensor]:
-    """The network's tensors in a checkpoint."""
+    """Return the network's tensors in a checkpoint."""
     state: dict[str, Tensor] = contents["state_dict"]
     return {name.removeprefix(NET): tensor for name, tensor in state.items() if name.startswith(NET)}

@@ -22,7 +22,7 @@ LOST = ("closed by peer", "reset by peer", "broken pipe", "pair closure", "ncclr
 
 
 def failure_line(error: BaseException) -> str:
-    """What went wrong, in one line, where a traceback would not help: disks, memory, packages, …; else nothing."""
+    """Return what went wrong, in one line, where a traceback would not help: disks, memory, …; else nothing."""
     where = f" on rank {rank()}" if rank() else ""
     if isinstance(error, MENDABLE):
         text = str(error) if not isinstance(error, OSError) or error.strerror is None else os_error_line(error)
@@ -41,18 +41,18 @@ def failure_line(error: BaseException) -> str:
 
 
 def is_of_lost_process(error: BaseException) -> bool:
-    """Whether an error of torch.distributed is that another process of the run is gone."""
+    """Return whether an error of torch.distributed is that another process of the run is gone."""
     signs = any(sign in str(error).lower() for sign in LOST)
     return isinstance(error, DistNetworkError) or (isinstance(error, RuntimeError) and signs)
 
 
 def rank() -> str:
-    """This process's rank, as its launcher says; nothing if it is alone."""
+    """Return this process's rank, as its launcher gives it; nothing if it is alone."""
     return next((os.environ[name] for name in RANKS if name in os.environ), "")
 
 
 def os_error_line(error: OSError) -> str:
-    """An operating system's error with its file, if it has one; writers of logs that are open tell none."""
+    """Return an operating system's error with its file, if it has one; writers of open logs name none."""
     if error.filename:
         return f"{error.filename}: {error.strerror}"
     is_bare = error.errno in FULL and error.strerror == os.strerror(error.errno)
@@ -60,7 +60,7 @@ def os_error_line(error: OSError) -> str:
 
 
 def explain_threads() -> None:
-    """Has threads, such as TensorBoard's writer, end with the line of `failure_line` where there is one."""
+    """End threads, such as TensorBoard's writer, with the line of `failure_line` where there is one."""
     before = threading.excepthook
 
     def explain(args: threading.ExceptHookArgs) -> None:
@@ -74,6 +74,6 @@ def explain_threads() -> None:
 
 
 def watch_launcher() -> None:
-    """Ends this process, if another one launched it as a rank, once that other one is gone."""
+    """End this process, if another one launched it as a rank, once that other one is gone."""
     if "LOCAL_RANK" in os.environ:
         watch_parent(f"error on rank {rank()}: its launcher is gone\n")

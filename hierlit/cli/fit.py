@@ -36,7 +36,7 @@ class HierlitCLI(LightningCLI):
     """LightningCLI with the layerwise callbacks in sections of their own, and `supervision` between data and model."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the sections of the callbacks and of the supervision, and the links from data to it and to the model."""
+        """Add the sections of the callbacks and of the supervision, and the links from data to it and to the model."""
         parser.add_lightning_class_args(LayerwiseTraining, "layerwise")
         parser.add_lightning_class_args(BlockCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
@@ -47,7 +47,7 @@ class HierlitCLI(LightningCLI):
             parser.link_arguments(f"supervision.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
-        """Parses, then turns `--ckpt_path last`, or SLURM's having requeued the job, into a readable checkpoint."""
+        """Parse, then turn `--ckpt_path last`, or SLURM's having requeued the job, into a readable checkpoint."""
         super().parse_arguments(parser, args)  # type: ignore[arg-type]
         config, subcommand = self.config[self.config.subcommand], self.config.subcommand
         root = Path(config.trainer.default_root_dir or ".")
@@ -65,10 +65,10 @@ class HierlitCLI(LightningCLI):
             )
 
     def _parse_ckpt_path(self) -> None:
-        """Leaves the config as given: a checkpoint of another network is an error, not another config."""
+        """Leave the config as given: a checkpoint of another network is an error, not another config."""
 
     def before_instantiate_classes(self) -> None:
-        """Adds the progress bar, unless it was turned off, and lets `predict` stream."""
+        """Add the progress bar, unless it was turned off, and let `predict` stream."""
         config = self.config[self.config.subcommand]
         if problem := strategy_problem(config.trainer.strategy):
             self.parser.error(problem)
@@ -78,7 +78,7 @@ class HierlitCLI(LightningCLI):
             config.return_predictions = False
 
     def instantiate_classes(self) -> None:
-        """Instantiates, and reports an argument out of range as the parser reports a wrong type."""
+        """Instantiate, and report an argument out of range as the parser reports a wrong type."""
         config = self.config[self.subcommand]
         try:
             checkpoint = read_checkpoint(config.ckpt_path, mmap=True) if config.get("ckpt_path") else {}
@@ -98,7 +98,7 @@ class HierlitCLI(LightningCLI):
             self.parser.error(str(error))
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Runs, and reports an argument that fails before a batch has been trained on as the parser does."""
+        """Run, and report an argument that fails before a batch has been trained on as the parser does."""
         try:
             super()._run_subcommand(subcommand)
         except (ValueError, MisconfigurationException) as error:
@@ -107,7 +107,7 @@ class HierlitCLI(LightningCLI):
             self.parser.error(str(error))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Goes on with the log of the run that a fit goes on with; makes no checkpoints if they are turned off."""
+        """Continue the log of the run that a fit resumes; make no checkpoints if they are turned off."""
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, BlockCheckpoint)]
         ckpt_path = self.config[self.subcommand].get("ckpt_path")
@@ -116,7 +116,7 @@ class HierlitCLI(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
     def _go_on_with_logs(self, config: dict[str, Any], checkpoint: Path) -> bool:
-        """Has loggers go on with the log of a checkpoint's run, if that is where the checkpoint is."""
+        """Let loggers continue the log of a checkpoint's run, if that is where the checkpoint is."""
         logger, folder = config["logger"], checkpoint.parent.parent
         if config["fast_dev_run"]:
             return False
@@ -131,7 +131,7 @@ class HierlitCLI(LightningCLI):
 
 
 def log_folders(loggers: Any) -> list[Path]:
-    """The folders below which loggers write, by their section of a config."""
+    """Return the folders below which loggers write, by their section of a config."""
     folders = []
     for logger in loggers if isinstance(loggers, list) else [loggers]:
         given = logger.get("init_args", {}) if isinstance(logger, Mapping | Namespace) else {}
@@ -141,7 +141,7 @@ def log_folders(loggers: Any) -> list[Path]:
 
 
 def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config that decide the weights, of data, model, blocks, and precision, and the tables."""
+    """Return the values of a config that decide the weights, of data, model, blocks, and precision, and the tables."""
     sections = ("seed_everything", "data", "supervision", "model", "layerwise", "checkpoint")
     kept = {section: config[section] for section in sections if section in config}
     trainer = {name: config["trainer"][name] for name in ("precision", "limit_train_batches", "limit_val_batches")}
@@ -149,7 +149,7 @@ def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(args: Sequence[str] | None) -> LightningCLI:
-    """Runs fit, validate, test or predict."""
+    """Run fit, validate, test or predict."""
     return HierlitCLI(
         LayerwiseTask,
         HierarchyDataModule,

@@ -57,7 +57,8 @@ class FixedBatches(DistributedSampler[Tensor]):
     """Rows grouped into batches once, whatever the number of processes.
 
     Each epoch yields every row exactly once: one index tensor a batch, of which a process gets its fixed slice,
-    perhaps an empty one. The order derives from the seed and from the epoch alone. It is a ``DistributedSampler`` so that Lightning leaves it in place.
+    perhaps an empty one. The order derives from the seed and from the epoch alone. It is a ``DistributedSampler`` so
+    that Lightning leaves it in place.
 
     Args:
         rows: Long [N], the rows to go through.
@@ -162,14 +163,14 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         return {split: len(table) for split, table in self.tables.items()}
 
     def truth_table(self, label: int) -> tuple[int, ...] | None:
-        """A label's 2^k values in {-1, 1} as a function of k inputs or labels of earlier levels.
+        """Return a label's 2^k values in {-1, 1} as a function of k inputs or labels of earlier levels.
 
         Entry Σ_j 2^j [argument j is 1]. None where it is no function of a few of them, or not known to be.
         """
         return None
 
     def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """A label as a function of k inputs or labels of earlier levels: points [N, k] and values [N], all ±1.
+        """Return a label as a function of k inputs or labels of earlier levels: points [N, k] and values [N], all ±1.
 
         By default all 2^k points, with the values of `truth_table`; None where that is.
         """
@@ -193,10 +194,8 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         if self.tables:
             return
         tables = self.make_tables()
-        missing = [split for split in SPLITS if split not in tables]
-        raise_problems(
-            [f"make_tables must return {', '.join(SPLITS)}, missing {', '.join(missing)}"] if missing else []
-        )
+        if missing := [split for split in SPLITS if split not in tables]:
+            raise ValueError(f"make_tables must return {', '.join(SPLITS)}, missing {', '.join(missing)}")
         shape = (self.n_locations, self.n_inputs, self.n_labels)
         raise_problems([problem for split in SPLITS for problem in table_problems(split, *tables[split], shape)])
         n_train = len(tables["train"][0])
@@ -207,7 +206,7 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.tables = {split: ArrayDataset(*(table.float() for table in tables[split])) for split in SPLITS}
 
     def train_dataloader(self) -> Iterable[Any]:
-        """Batches of the rows to fit, for any loop over batches; what a layerwise loop goes through, while one lasts."""
+        """Batches of the rows to fit, for any loop over batches; while a layerwise loop lasts, what it goes through."""
         if self.passes is not None:
             return self.passes
         return self.fit_dataloader(self.trainer.limit_train_batches if self.trainer else 1.0)

@@ -52,6 +52,23 @@ def at_least(minimum: int, **arguments: Any) -> list[str]:
     ]
 
 
+def integers(low: int, high: int, **arguments: Any) -> list[str]:
+    """Name the arguments that are not integers from ``low`` to ``high``."""
+    return [
+        f"{name} must be an integer in {low}..{high}, got {value!r}"
+        for name, value in arguments.items()
+        if at_least(low, **{name: value}) or value > high
+    ]
+
+
+def one_of(choices: Sequence[str | None], **arguments: Any) -> list[str]:
+    """Name the arguments that are none of some choices."""
+    valid = ", ".join(each or "null" for each in choices)
+    return [
+        f"{name} must be one of {valid}, got {value!r}" for name, value in arguments.items() if value not in choices
+    ]
+
+
 def within(name: str, value: Any, interval: str) -> list[str]:
     """Say whether a number is outside an interval, written as in "[0, 1)"."""
     low, high = (float(end) for end in interval[1:-1].split(","))
@@ -75,7 +92,7 @@ def set_aside_problems(n_train: int, fraction: float) -> list[str]:
 
 
 def n_set_aside(n_train: int, fraction: float) -> int:
-    """Return how many training rows are set aside: the fraction, rounded, and at least one unless it is 0."""
+    """Return how many rows a fraction sets aside: it is rounded, and at least one unless it is 0."""
     return max(1, round(fraction * n_train)) if fraction > 0 else 0
 
 

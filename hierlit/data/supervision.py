@@ -1,4 +1,4 @@
-"""Supervision: what a training set tells of any hierarchy's labels, and what it tells wrongly."""
+"""Supervision: which labels of any hierarchy a training set has, and which of them are wrong."""
 
 import math
 import warnings
@@ -89,15 +89,15 @@ class Supervision(HierarchyDataModule):
         self.parent_labels = None if self.n_added or shuffle_labels else data.parent_labels
 
     def truth_table(self, label: int) -> tuple[int, ...] | None:
-        """That of the hierarchy's own labels; None for added ones."""
+        """Return that of the hierarchy's own labels; None for added ones."""
         return self.data.truth_table(label) if label < self.data.n_labels else None
 
     def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """That of the hierarchy's own labels; None for added ones."""
+        """Return that of the hierarchy's own labels; None for added ones."""
         return self.data.label_function(label) if label < self.data.n_labels else None
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """The hierarchy's tables with labels added, and training labels flipped and hidden."""
+        """Return the hierarchy's tables with labels added, and training labels flipped and hidden."""
         tables = self.data.make_tables()
         labels = {split: tables[split][1].float() for split in SPLITS}
         rare = _Conjunctions(labels["train"], self._of_level, self._rare_levels, self.rare_share, self.data_seed)
@@ -114,23 +114,23 @@ class Supervision(HierarchyDataModule):
         return {split: (tables[split][0], labels[split]) for split in SPLITS}
 
     def setup(self, stage: str | None = None) -> None:
-        """Makes the tables, once; to predict, those of the hierarchy's module, if it needs any."""
+        """Make the tables, once; to predict, those of the hierarchy's module, if it needs any."""
         if stage == "predict":
             self.data.setup(stage)
         else:
             super().setup(stage)
 
     def predict_dataloader(self) -> BatchLoader:
-        """That of the hierarchy's module, whose inputs these are; it may stream them."""
+        """Return that of the hierarchy's module, whose inputs these are; it may stream them."""
         self.data.trainer = self.trainer
         return self.data.predict_dataloader()
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the hierarchy's module."""
+        """Return that of the hierarchy's module."""
         return self.data.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hands it to the hierarchy's module."""
+        """Pass it to the hierarchy's module."""
         self.data.load_state_dict(state_dict)
 
     def _redundant(self, labels: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ class _Conjunctions:
             warnings.warn(f"{text} of the training pairs", stacklevel=3)
 
     def _draw(self, pairs: Tensor, order: list[int], share: float, draws: Draws) -> tuple[float, dict[int, float]]:
-        """The share and the signs by label of a conjunction: a new one within a factor of 2, or the nearest found."""
+        """Share and signs by label of a conjunction: a new one within a factor of 2, or the nearest found."""
         patterns, found = torch.unique(pairs, dim=0), []
         for pattern in patterns[draws.permutation(len(patterns))[:N_PATTERNS]]:
             shares = (pairs == pattern).cumprod(1).double().mean(0)
@@ -197,7 +197,7 @@ class _Conjunctions:
         return min(found, key=lambda each: each[:2])[2:]
 
     def of(self, labels: Tensor) -> Tensor:
-        """The conjunctions [rows, |G|, n_rare] of a split's labels."""
+        """Return the conjunctions [rows, |G|, n_rare] of a split's labels."""
         columns = [(labels[..., list(terms)] == torch.tensor(list(terms.values()))).all(-1) for terms in self.terms]
         return 2 * torch.stack(columns, 2).to(labels) - 1 if columns else labels[..., :0]
 

@@ -31,7 +31,7 @@ class Hierarchy:
 
     @classmethod
     def of(cls, data: HierarchyDataModule) -> Hierarchy | None:
-        """That of a data module: the true one, or the one that came with a table; None if there is none."""
+        """Return that of a data module: the true one, or the one that came with a table; None if there is none."""
         levels = data.fitted.depths if isinstance(data, LabelTable) and data.parents is not None else data.levels
         return None if levels is None else cls(list(levels), data.parent_labels)
 
@@ -44,7 +44,7 @@ class Hierarchy:
         """Pairs of ancestor and label."""
         n_labels = len(self.levels)
         below = descendants(sorted(self.edges(set(range(n_labels)))), n_labels)
-        return set(zip(*(places.tolist() for places in np.nonzero(below & ~np.eye(n_labels, dtype=bool))), strict=True))
+        return {(above, label) for above, label in np.argwhere(below).tolist() if above != label}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Agreement:
         pairs: set[tuple[int, int]],
         mean_level: NDArray[np.float64] | None = None,
     ) -> Agreement:
-        """Compares.
+        """Compare.
 
         Args:
             known: The hierarchy.
@@ -107,12 +107,12 @@ class Agreement:
         return cls(levels, correlation, precision, Share(len(pairs & known.lineages()), len(pairs)), recall)
 
     def is_exact(self, n_known: int) -> bool:
-        """Whether all levels, and all edges where they are known, are the known ones, and no others."""
+        """Return whether all levels, and all edges where they are known, are the known ones, and no others."""
         edges = [share for share in (self.precision, self.recall) if share is not None]
         return self.levels == Share(n_known, n_known) and all(share.right == share.of for share in edges)
 
     def sentences(self) -> list[str]:
-        """What there is to say."""
+        """Return what there is to say."""
         middle, low, high = self.correlation
         rank = "not defined: one does not vary" if np.isnan(middle) else f"{middle:+.3f} [{low:+.3f}, {high:+.3f}]"
         said = [f"levels that are the known ones: {self.levels}", f"rank correlation with the known levels: {rank}"]

@@ -65,7 +65,7 @@ class Levels:
 
 
 def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
-    """Fits block after block on each split, and looks where each label's held-out scores come near their best."""
+    """Fit block after block on each split, and look where each label's held-out scores come near their best."""
     curves, blocks, wide, p = [], [], [], []
     for seed in range(options.seeds):
         held = rows.labels[rows.split(seed, options.held_fraction)[2]]
@@ -83,7 +83,7 @@ def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
 
 
 def first_near(curve: Floats, one_block: Floats, nearness: Floats) -> Floats:
-    """The first block [n], from 1, that explains this share of what is explained of a label in the end.
+    """Return the first block [n], from 1, that explains this share of what is explained of a label in the end.
 
     Args:
         curve: [B, n], explained after each block.

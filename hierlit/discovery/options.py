@@ -1,4 +1,4 @@
-"""What a discovery may be told; nothing of it says what the hierarchy is."""
+"""The options of a discovery; none of them says what the hierarchy is."""
 
 from dataclasses import dataclass, field
 from math import ceil

@@ -67,12 +67,12 @@ class Edges:
 
 
 def find_parents(rows: LabelledRows, level: NDArray[np.int64], options: DiscoverOptions) -> Edges:
-    """Looks for the parents of each label among those of lower levels.
+    """Look for the parents of each label among those of lower levels.
 
     Args:
         rows: Inputs, which are not read, and labels.
         level: [n], 0 for labels that are left out.
-        options: What it may be told.
+        options: Its options.
     """
     simpler = {label: np.flatnonzero((level > 0) & (level < level[label])) for label in np.flatnonzero(level > 1)}
     pairs = [(label, parent) for label, parents in simpler.items() for parent in parents]
@@ -119,7 +119,7 @@ class ParentSearch:
         self._left = torch.zeros(len(self.held))
 
     def block(self, inputs: Tensor, adaptation: AdaptiveDraw | None = None) -> OneBlock:
-        """A block fitted to the label, of inputs [N, |G|, C]."""
+        """Return a block fitted to the label, of inputs [N, |G|, C]."""
         return OneBlock(inputs, self.target, self.fit, self.aside, self.rows, self.options, self.seed, adaptation)
 
     def smallest_set(self) -> list[int]:
@@ -136,7 +136,7 @@ class ParentSearch:
         return self._set
 
     def without(self, number: int) -> Floats:
-        """What each held-out row loses when one of the set is permuted across all rows, as a share of the variance."""
+        """Return what a held-out row loses when one of the set is permuted across rows, as a share of the variance."""
         true = self.candidates[..., self._set]
         order = torch.from_numpy(Draws(self.seed, "discovery parent", number).permutation(len(true)))
         permuted = true.clone()
@@ -200,7 +200,7 @@ class OneBlock:
 
     @torch.no_grad()
     def shares(self) -> Floats:
-        """Each input's share [C] of the diagonal of the AGOP, in units of its own size, summed over a window."""
+        """Return each input's share [C] of the diagonal of the AGOP, in units of its own size, summed over a window."""
         agop, power = agop_diagonals(self.problem, self.net.block(0).weight)
         importance = (agop[0] * power).view(self.net.windows.size, -1).sum(0)[: self.inputs.shape[2]].double()
         return np.asarray((importance / importance.sum().clamp(min=1e-300)).numpy())

@@ -8,14 +8,13 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.search import Discovery
 from hierlit.experiments.base import Verdict
-from hierlit.experiments.report import render_report, save_figures
+from hierlit.experiments.report import as_html, render_report, save_figures
 from hierlit.files.atomic import replace_text
 
 LEVELS, EDGES = "discovered_levels.csv", "discovered_edges.csv"
@@ -28,7 +27,7 @@ QUESTION = (
 
 
 def write_discovery(found: Discovery, options: DiscoverOptions, command: str, folder: Path) -> Verdict:
-    """Writes the tables, the figures as PNG and SVG, and `report.html`.
+    """Write the tables, the figures as PNG and SVG, and `report.html`.
 
     Args:
         found: What was found.
@@ -38,7 +37,7 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
     """
     tables = {LEVELS: found.level_table(), EDGES: found.edge_table()}
     for name, table in tables.items():
-        write_table(table, folder / name)
+        replace_text(folder / name, table.to_csv(index=False))
     drawn = save_figures({"graph": draw_graph(found), "curves": draw_curves(found)}, folder)
     judged = verdict(found)
     edges = tables[EDGES]
@@ -50,7 +49,7 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
         prediction=prediction(found),
         options=flat(asdict(options)),
         figures=drawn,
-        summary="".join(as_html(table) for table in shown),
+        summary="".join(as_html(table, digits=3) for table in shown),
         verdict=judged,
         set_up=(
             f"{found.n_rows:,} rows, {len(found.names)} labels, {options.seeds} splits, {found.seconds / 60:.1f} "
@@ -62,16 +61,6 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
     return judged
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes a CSV file, whole or not at all."""
-    replace_text(path, table.to_csv(index=False))
-
-
-def as_html(table: pd.DataFrame) -> str:
-    """A table of the report."""
-    return str(table.to_html(index=False, border=0, float_format=lambda value: f"{value:.3g}", na_rep=""))
-
-
 def flat(options: dict[str, Any]) -> dict[str, Any]:
     """Options by dotted name."""
     found: dict[str, Any] = {}
@@ -81,7 +70,7 @@ def flat(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def prediction(found: Discovery) -> str:
-    """What is known beforehand."""
+    """Return what is known beforehand."""
     if found.known is None:
         return "Nothing is known of the hierarchy. The paper leaves open whether real labels have one."
     return (
@@ -91,7 +80,7 @@ def prediction(found: Discovery) -> str:
 
 
 def verdict(found: Discovery) -> Verdict:
-    """What was found, how it agrees with what is known, and what the null models found."""
+    """Return what was found, how it agrees with what is known, and what the null models found."""
     level = found.levels.level
     sizes = ", ".join(f"{int((level == number).sum())} at level {number}" for number in range(1, level.max() + 1))
     text = [
@@ -108,7 +97,7 @@ def verdict(found: Discovery) -> Verdict:
 
 
 def draw_graph(found: Discovery) -> Figure:
-    """The labels, a row a level from the top, and the edges found; labels that are not predictable are left out."""
+    """Labels, a row a level from the top, and the edges found; labels that are not predictable are left out."""
     level, pairs = found.levels.level, found.edges.pairs()
     places = layout(level, pairs)
     widest = max(np.bincount(level)[1:], default=1)
@@ -150,7 +139,7 @@ def layout(level: np.ndarray[Any, np.dtype[np.int64]], pairs: set[tuple[int, int
 
 
 def draw_curves(found: Discovery) -> Figure:
-    """How much of each label is explained after each block, coloured by its level; dots are the one wide block's."""
+    """Draw how much of each label is explained after each block, coloured by level; dots are the one wide block's."""
     curves, wide = np.median(found.levels.explained, 0), np.median(found.levels.one_block, 0)
     level = found.levels.level
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")

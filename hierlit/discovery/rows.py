@@ -33,7 +33,7 @@ class LabelledRows:
 
     @classmethod
     def of(cls, data: HierarchyDataModule, proximity: Proximity | None, n_rows: int | None) -> LabelledRows:
-        """The training and validation rows of a data module, or so many of them; its test rows are left alone.
+        """Return the training and validation rows of a data module, or so many of them; its test rows are left alone.
 
         Raises:
             ValueError: If there are too few.
@@ -71,7 +71,7 @@ class LabelledRows:
         return replace(self, labels=self.labels[order])
 
     def with_shuffled_labels(self, seed: int) -> LabelledRows:
-        """Each label permuted across rows by itself: no label depends on another."""
+        """Return each label permuted across rows by itself: no label depends on another."""
         columns = [
             self.labels[torch.from_numpy(Draws(seed, "discovery null of edges", label).permutation(len(self.labels)))][
                 ..., label

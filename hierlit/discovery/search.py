@@ -54,7 +54,7 @@ class Discovery:
         return self.agreement.is_exact(sum(level > 0 for level in self.known.levels))
 
     def level_table(self) -> pd.DataFrame:
-        """A row a label: level and interval, shares of variance explained, p-values, parents, the known level."""
+        """List for each label its level and interval, shares of variance explained, p-values, parents, known level."""
         level, low, high = median_interval(self.levels.by_seed)
         best = self.levels.explained[:, -1]
         names = np.array(self.names, dtype=object)
@@ -84,7 +84,7 @@ class Discovery:
         return table if self.known is None else table.assign(known_level=self.known.levels)
 
     def edge_table(self) -> pd.DataFrame:
-        """A row a pair of labels between which an edge may be: what is lost without it, its interval and p-values."""
+        """List for each pair of labels that may have an edge what is lost without it, its interval and p-values."""
         names, edges = np.array(self.names, dtype=object), self.edges
         loss, low, high = median_interval(edges.loss)
         table = pd.DataFrame(
@@ -109,7 +109,7 @@ class Discovery:
 
 
 def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Proximity | None = None) -> Discovery:
-    """Looks for levels and parents in the training and validation rows of a data module.
+    """Look for levels and parents in the training and validation rows of a data module.
 
     Args:
         data: Rows and labels. Its levels and parents are read after the search, to judge it.
@@ -137,10 +137,10 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
 
 
 def unchanged(data: HierarchyDataModule) -> HierarchyDataModule:
-    """The data below a supervision that leaves its labels what they are."""
+    """Return the data below a supervision that leaves its labels what they are."""
     return data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data
 
 
 def names_of(data: HierarchyDataModule) -> list[str]:
-    """A table's label names; y0, y1, … where labels have none."""
+    """Return a table's label names; y0, y1, … where labels have none."""
     return data.label_names if isinstance(data, LabelTable) else [f"y{label}" for label in range(data.n_labels)]

@@ -64,7 +64,7 @@ def above_zero(values: Floats) -> float:
 
 
 def over_splits(p: Floats) -> Floats:
-    """One p-value of those [S, ...] of several splits, which depend on one another: twice their median."""
+    """Return one p-value of those [S, ...] of several splits, which depend on one another: twice their median."""
     return np.minimum(1.0, 2 * np.median(p, axis=0)) if len(p) > 1 else p[0]
 
 

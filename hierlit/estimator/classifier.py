@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import zip_longest
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -21,26 +19,17 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from torch import Tensor
 
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.data.checks import at_least, raise_problems, within
+from hierlit.data.checks import raise_problems
+from hierlit.estimator.fitting import check_observed, is_cross_fitted, option_problems, train
 from hierlit.estimator.probabilities import Calibration, Floats, consistent, descendants
-from hierlit.estimator.targets import ZERO_LABELS, ClassTargets, LabelTargets, as_array
+from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import MarginLoss
-from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver, Solver
-from hierlit.layerwise.unobserved import TREATMENTS
-from hierlit.models import Features, HierarchicalResNet, Proximity, RadialFeatures
-from hierlit.training import LayerwiseTraining
-from hierlit.training.task import LayerwiseTask
-from hierlit.training.trainer import fit_in_memory, threads
-from hierlit.watching import BlockProgress
+from hierlit.layerwise.solvers import Solver
+from hierlit.models import Features, Proximity
+from hierlit.training.trainer import threads
 from hierlit.watching.figures import draw_staircase
-from hierlit.watching.levels import level_rows
 
-CROSS_FITTED = "cross_fitted"
-SOLVERS: dict[str, type[Solver]] = {"exact": ExactSolver, "gradient": GradientSolver, CROSS_FITTED: KernelSolver}
-FOLDS = 5
-"""Folds of a cross-fitted run."""
 LARGEST_SEED = 2**31 - 1
 
 
@@ -143,7 +132,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.random_state, self.verbose = random_state, verbose
 
     def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> HierarchicalClassifier:
-        """Trains the network.
+        """Train the network.
 
         Args:
             X: Inputs [N, d] or [N, |G|, d], finite.
@@ -156,7 +145,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             ValueError: An argument of the constructor is out of range, the arrays do not fit the above, or a label has
                 no observed entry.
         """
-        raise_problems(self._problems())
+        raise_problems(option_problems(self))
         targets = as_array(y)
         inputs = self._inputs(X, is_fit=True)
         check_consistent_length(inputs, targets)
@@ -173,12 +162,12 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             levels=self.levels,
             val_fraction=self.val_fraction,
             batch_size=self.batch_size,
-            acceptance_fraction=0.0 if self._is_cross_fitted else self.acceptance_fraction,
+            acceptance_fraction=0.0 if is_cross_fitted(self) else self.acceptance_fraction,
             data_seed=seed,
             positives_only=True,
         )
         with threads(self.n_jobs), torch.random.fork_rng(devices=[]):
-            self.nets_, records = zip(*(self._train(data, seed + draw) for draw in range(self.n_draws)), strict=True)
+            self.nets_, records = zip(*(train(self, data, seed + draw) for draw in range(self.n_draws)), strict=True)
         self.net_, record = self.nets_[0], records[0]
         self.blocks_, self.levels_, self.level_accuracy_ = record.blocks, record.levels, np.array(record.accuracy)
         self._calibrate(data)
@@ -212,11 +201,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return self._probabilities(self.decision_function(X))
 
     def staged_predict_proba(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
-        """Yields the probabilities after each block; all have the curves of the last."""
+        """Yield the probabilities after each block; all have the curves of the last."""
         return map(self._probabilities, self._staged_log_odds(X))
 
     def predict(self, X: ArrayLike | Tensor) -> NDArray[Any]:
-        """The most probable classes or labels, coded as the `y` of `fit`."""
+        """Return the most probable classes or labels, coded as the `y` of `fit`."""
         log_odds = self.decision_function(X)
         return self._targets.decode(log_odds)
 
@@ -236,7 +225,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return self._targets.score(targets, predictions)
 
     def plot_staircase(self) -> Figure:
-        """A heat map of `level_accuracy_`: one step up for each block that learned a level.
+        """Return a heat map of `level_accuracy_`: one step up for each block that learned a level.
 
         Raises:
             NotFittedError: `fit` has not been called.
@@ -244,36 +233,13 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         check_is_fitted(self)
         return draw_staircase(self.level_accuracy_.tolist(), self.levels_)
 
-    def _problems(self) -> list[str]:
-        problems = at_least(1, n_blocks=self.n_blocks, n_features=self.n_features, batch_size=self.batch_size)
-        problems += at_least(1, max_epochs_per_block=self.max_epochs_per_block, n_draws=self.n_draws)
-        if isinstance(self.random_state, Real):
-            problems += at_least(0, random_state=self.random_state)
-        problems += within("acceptance_fraction", self.acceptance_fraction, "[0, 1)")
-        for name, valid in (("unobserved", tuple(TREATMENTS)), ("zero_labels", ZERO_LABELS)):
-            if getattr(self, name) not in valid:
-                problems.append(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
-        if not isinstance(self.solver, Solver) and self.solver not in tuple(SOLVERS):
-            problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {self.solver!r}")
-        kinds = {"loss": MarginLoss, "proximity": Proximity, "adaptation": AdaptiveDraw, "features": Features}
-        for name, kind in kinds.items():
-            if not isinstance(getattr(self, name), kind | None):
-                problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(self, name)!r}")
-        if self.adaptation is not None and self.acceptance_fraction == 0:
-            problems.append("acceptance_fraction must be positive for an adaptation, got 0")
-        if self.acceptance != "none" and self.acceptance_fraction == 0 and not self._is_cross_fitted:
-            problems.append(f"acceptance_fraction must be positive unless acceptance is none, got {self.acceptance!r}")
-        if self.n_jobs is not None and (at_least(-1, n_jobs=self.n_jobs) or self.n_jobs == 0):
-            problems.append(f"n_jobs must be an integer >= 1, -1 or None, got {self.n_jobs!r}")
-        return problems
-
     def _seed(self) -> int:
         if isinstance(self.random_state, Integral):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(LARGEST_SEED))
 
     def _find_targets(self, y: NDArray[Any], columns: Any) -> ClassTargets | LabelTargets:
-        """The kind of targets y; sets `classes_`."""
+        """Return the kind of targets y; sets `classes_`."""
         if y.ndim == 1:
             targets = ClassTargets.of(y)
             self.classes_ = targets.classes
@@ -285,7 +251,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return LabelTargets.of(y, self.classes_, zero_labels)
 
     def _find_descendants(self) -> NDArray[np.bool_] | None:
-        """Which labels are below which, if a hierarchy is given."""
+        """Return which labels are below which, if a hierarchy is given."""
         if self.hierarchy is None:
             return None
         if isinstance(self._targets, ClassTargets):
@@ -296,52 +262,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             raise ValueError(f"hierarchy must have edges between labels, of classes_, got {unknown[0]!r}")
         return descendants([(numbers[parent], numbers[child]) for parent, child in self.hierarchy], len(numbers))
 
-    def _train(self, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
-        """A network of this seed, trained."""
-        training = LayerwiseTraining(
-            max_epochs_per_block=self.max_epochs_per_block,
-            acceptance="none" if self._is_cross_fitted else self.acceptance,
-            stop_when_learned=self.stop_when_learned,
-            folds=FOLDS if self._is_cross_fitted else None,
-        )
-        task, record = self._task(data, seed), BlockRecord()
-        callbacks = [training, *([BlockProgress()] if self.verbose else []), record]
-        fit_in_memory(task, data, callbacks, self.accelerator, self.verbose)
-        return task.net.cpu().double(), record
-
-    @property
-    def _is_cross_fitted(self) -> bool:
-        return isinstance(self.solver, KernelSolver) or self.solver == CROSS_FITTED
-
-    def _solver(self) -> Solver:
-        if isinstance(self.solver, Solver):
-            return self.solver
-        return SOLVERS[self.solver]()
-
-    def _features(self, data: ArrayHierarchy) -> dict[str, Any]:
-        """The blocks' first layers: those that were asked for, or units for all training rows."""
-        if self._is_cross_fitted:
-            return {"features": RadialFeatures(), "n_features": data.n_rows["train"] * data.n_locations}
-        return {"features": self.features, "n_features": self.n_features, "adaptation": self.adaptation}
-
-    def _task(self, data: ArrayHierarchy, seed: int) -> LayerwiseTask:
-        return LayerwiseTask(
-            data.n_inputs,
-            data.n_labels,
-            data.n_locations,
-            data.levels,
-            self.proximity,
-            n_blocks=self.n_blocks,
-            loss=self.loss,
-            unobserved=self.unobserved,
-            solver=self._solver(),
-            regularization=self.regularization,
-            weight_seed=seed,
-            **self._features(data),
-        )
-
     def _calibrate(self, data: ArrayHierarchy) -> None:
-        """Fits the curves of probabilities to the rows that no block was fitted on."""
+        """Fit the curves of probabilities to the rows that no block was fitted on."""
         train, val = data.tables["train"], data.tables["val"]
         inputs = torch.cat([train.inputs[data.held_rows], val.inputs]).numpy()
         labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
@@ -367,7 +289,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             yield log_odds[:, 0] if is_binary else log_odds
 
     def _stages(self, inputs: NDArray[np.float32]) -> Iterator[Floats]:
-        """The scores ŷ [N, |G|, n] after each block, means over the networks."""
+        """Yield the scores ŷ [N, |G|, n] after each block, means over the networks."""
         rows = torch.from_numpy(inputs)
         scores: tuple[Tensor, ...] = (torch.empty(0),) * len(self.nets_)
         for found in zip_longest(*(net.staged_scores(rows) for net in self.nets_)):
@@ -403,29 +325,3 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         tags = super().__sklearn_tags__()
         tags.target_tags.two_d_labels = tags.target_tags.multi_output = tags.classifier_tags.multi_label = True
         return tags
-
-
-def check_observed(labels: NDArray[np.int8], names: NDArray[Any]) -> None:
-    """Raises a ValueError that names the labels [..., n] without an observed entry, if there are any."""
-    absent = ~labels.reshape(-1, labels.shape[-1]).any(0)
-    if absent.any():
-        named = ", ".join(map(str, names[absent][:5])) + (", ..." if absent.sum() > 5 else "")
-        raise ValueError(f"each label of y must have an observed entry, got none for {named}")
-
-
-class BlockRecord(L.Callback):
-    """Keeps each block's report and the accuracy of each level after it."""
-
-    def __init__(self) -> None:
-        self.blocks: list[BlockReport] = []
-        self.levels: list[int] = []
-        self.accuracy: list[list[float]] = []
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """After a block and its validation, keep what is known of both."""
-        report = pl_module.report
-        if report is not None:
-            rows = level_rows(pl_module.results["val"], pl_module.levels, pl_module.learned_accuracy)
-            self.blocks.append(replace(report, train={name: value.cpu() for name, value in report.train.items()}))
-            self.levels = [int(row["level"]) for row in rows]
-            self.accuracy.append([row["accuracy"] for row in rows])

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import shortest_path
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
@@ -38,7 +40,7 @@ class Curve:
 
     @classmethod
     def fit(cls, scores: Floats, labels: NDArray[Any]) -> Curve:
-        """The isotonic regression of labels on scores, its steps joined at their middles so that no two scores tie.
+        """Isotonic regression of labels on scores, its steps joined at their middles so that no two scores tie.
 
         Args:
             scores: Of labels that are observed [m].
@@ -81,7 +83,7 @@ class Calibration:
 
     @classmethod
     def fit(cls, scores: Floats, labels: NDArray[Any], may_differ: bool = True) -> Calibration:
-        """Fits the curves.
+        """Fit the curves.
 
         Args:
             scores: Scores ŷ [N, |G|, n] of rows set aside.
@@ -135,7 +137,7 @@ def precision(scores: Floats, labels: NDArray[Any]) -> float:
 
 
 def descendants(edges: Sequence[tuple[int, int]], n_labels: int) -> NDArray[np.bool_]:
-    """Which labels are below which, or the same: [n, n], a row for each label above.
+    """Return which labels are below which, or the same: [n, n], a row for each label above.
 
     Args:
         edges: Parent and child, by number.
@@ -144,13 +146,9 @@ def descendants(edges: Sequence[tuple[int, int]], n_labels: int) -> NDArray[np.b
     Raises:
         ValueError: The edges have a cycle.
     """
-    below = np.eye(n_labels, dtype=bool)
-    parents, children = np.array(edges, int).reshape(-1, 2).T
-    for _ in range(n_labels):
-        before = below.copy()
-        np.logical_or.at(below, parents, before[children])
-        if (below == before).all():
-            break
+    pairs = np.array(edges, int).reshape(-1, 2).T
+    graph = csr_array((np.ones(len(edges)), tuple(pairs)), (n_labels, n_labels))
+    below: NDArray[np.bool_] = np.isfinite(shortest_path(graph, "D", unweighted=True))
     cyclic = np.flatnonzero((below & below.T).sum(1) > 1)
     if len(cyclic):
         raise ValueError(f"hierarchy must have no cycle, got one through label {cyclic[0]}")

@@ -28,7 +28,7 @@ class ClassTargets:
 
     @classmethod
     def of(cls, y: NDArray[Any]) -> ClassTargets:
-        """Finds the classes.
+        """Find the classes.
 
         Args:
             y: Classes [N]; NaN or None where not observed.
@@ -52,7 +52,7 @@ class ClassTargets:
         return labels[:, -1:].astype(np.int8) if len(self.classes) == 2 else labels.astype(np.int8)
 
     def decode(self, log_odds: NDArray[np.float64]) -> NDArray[Any]:
-        """The most probable classes [N] at log-odds [N] or [N, n]."""
+        """Return the most probable classes [N] at log-odds [N] or [N, n]."""
         found: NDArray[Any] = self.classes[(log_odds > 0).astype(int) if log_odds.ndim == 1 else log_odds.argmax(1)]
         return found
 
@@ -78,7 +78,7 @@ class LabelTargets:
 
     @classmethod
     def of(cls, y: NDArray[Any], names: NDArray[Any], zero_labels: str) -> LabelTargets:
-        """Finds the coding.
+        """Find the coding.
 
         Args:
             y: Labels [N, n] or [N, |G|, n] in {0, 1} or {−1, 0, 1}; NaN where not observed.
@@ -163,12 +163,12 @@ def as_array(y: ArrayLike | Tensor) -> NDArray[Any]:
 
 
 def is_label(table: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which entries are −1, 0, 1 or missing."""
+    """Return which entries are −1, 0, 1 or missing."""
     return np.isin(table, (-1, 0, 1)) | missing(table)
 
 
 def missing(table: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which entries are NaN, or None, or pandas' NA."""
+    """Return which entries are NaN, or None, or pandas' NA."""
     if table.dtype != object:
         return np.asarray(table != table)
     found = [value is None or type(value).__name__ == "NAType" or value != value for value in table.flat]

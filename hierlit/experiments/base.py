@@ -105,7 +105,7 @@ class Verdict:
 
 
 def decided(holds: Iterable[bool | None]) -> bool | None:
-    """Whether all parts of a prediction hold; None if none fails but some are not known, or there are none."""
+    """Return whether all parts of a prediction hold; None if none fails but some are not known, or there are none."""
     known = list(holds)
     return False if False in known else None if None in known or not known else True
 
@@ -145,15 +145,15 @@ class Experiment(ABC):
 
     @abstractmethod
     def settings(self) -> Iterator[Settings]:
-        """The settings of all runs; the key `config`, if there, is a name in `configs`, of which there may be one."""
+        """Give the settings of all runs; the key `config` is a name in `configs`, of which there may be one."""
 
     @abstractmethod
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """The arguments of `fit` that a run replaces, by dotted name."""
+        """Return the arguments of `fit` that a run replaces, by dotted name."""
 
     @abstractmethod
     def outcome(self, run: Run) -> dict[str, Any]:
-        """What a run adds to its row of `results.csv`."""
+        """Return what a run adds to its row of `results.csv`."""
 
     @abstractmethod
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
@@ -161,25 +161,25 @@ class Experiment(ABC):
 
     @abstractmethod
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
-        """The table of the report."""
+        """Return the table of the report."""
 
     @abstractmethod
     def verdict(self, results: pd.DataFrame) -> Verdict:
-        """What the rows say of the prediction."""
+        """Return what the rows say of the prediction."""
 
     def config(self, settings: Settings) -> Path_fr:
-        """The file that a run starts from."""
+        """Return the file that a run starts from."""
         return self.configs[settings.get("config", next(iter(self.configs)))]
 
     def section(self, settings: Settings, name: str) -> dict[str, Any]:
-        """A section of that file with the overrides, `init_args` where it names a class; empty where there is none."""
+        """Section of that file with the overrides, `init_args` where it names a class; empty where there is none."""
         found = yaml.safe_load(Path(self.config(settings).absolute).read_text()).get(name) or {}
         replaced = {key.partition(".")[2].removeprefix("init_args."): value
                     for key, value in self.overrides.items() if key.startswith(f"{name}.")}  # fmt: skip
         return dict(found.get("init_args", {}) if "class_path" in found else found) | replaced
 
     def levels_of(self, name: str) -> list[int]:
-        """The levels that the data of a file knows; none where they are unknown.
+        """Return the levels that the data of a file knows; none where they are unknown.
 
         Raises:
             ValueError: If there is no such data.
@@ -195,14 +195,14 @@ class Experiment(ABC):
         return sorted(set(data.levels or []) - {NO_LEVEL})
 
     def fit_arguments(self, settings: Settings, seed: int) -> list[str]:
-        """The command line of a run, its folder and options of display aside."""
+        """Return the command line of a run, its folder and options of display aside."""
         own = {"data.data_seed": seed, "model.weight_seed": seed, **self.overrides, **self.arguments(settings)}
         overrides = [f"--{name}={argument(value)}" for name, value in own.items()]
         return ["fit", "--config", str(self.config(settings).absolute), *overrides]
 
 
 def argument(value: Any) -> str:
-    """A value as the command line takes it."""
+    """Return a value as the command line takes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
@@ -211,19 +211,19 @@ def argument(value: Any) -> str:
 
 
 def product(**axes: Sequence[Any]) -> Iterator[Settings]:
-    """Settings of all combinations of the values of some axes."""
+    """Yield settings of all combinations of the values of some axes."""
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
 
 
 def key_of(settings: Mapping[str, Any], seed: int) -> str:
-    """A run's name, of its settings and seed, which is also its folder's."""
+    """Return a run's name, of its settings and seed, which is also its folder's."""
     parts = [f"{name}={argument(value)}" for name, value in settings.items()]
     return ",".join([*parts, f"seed={seed}"]).replace("/", "_").replace(" ", "")
 
 
 def tables_of(results: pd.DataFrame, folder: Path, table: str) -> pd.DataFrame:
-    """A table of every run one after another, such as `levels.csv`, with the columns of its row in `results`.
+    """Return a table of every run one after another, such as `levels.csv`, with the columns of its row in `results`.
 
     Args:
         results: A row a run.

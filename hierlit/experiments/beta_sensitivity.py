@@ -42,7 +42,7 @@ ACCURACY, LIMITS = "test accuracy of the last level", (0.45, 1.02)
 
 @dataclass
 class BetaSensitivityExperiment(Experiment):
-    """Trains parities of `degree` labels with every β, at several depths, degrees and activations, one block a level.
+    """Train parities of `degree` labels with every β, at several depths, degrees and activations, one block a level.
 
     Args:
         configs: One file of `fit` with `JuntaHierarchy` as data; `overrides` make its labels parities.
@@ -88,7 +88,7 @@ class BetaSensitivityExperiment(Experiment):
             raise ValueError(f"solvers must be some of {', '.join(SOLVERS)}, exact among them, got {self.solvers}")
 
     def settings(self) -> Iterator[Settings]:
-        """Every β and activation: by depth with exact solutions, then by degree, then with gradient steps."""
+        """Yield every β and activation: by depth with exact solutions, then by degree, then with gradient steps."""
         first, one, depth = self.activations[:1], self.degrees[:1], self.depths[:1]
         parts = [
             (FIXED, one, self.depths, self.activations),
@@ -103,7 +103,7 @@ class BetaSensitivityExperiment(Experiment):
                 )
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """The hierarchy, the draw and the solver."""
+        """Return the hierarchy, the draw and the solver."""
         return {
             "data.degree": settings["degree"],
             "data.n_levels": settings["depth"],
@@ -173,12 +173,12 @@ class BetaSensitivityExperiment(Experiment):
         return figure
 
     def _curves(self, results: pd.DataFrame, solver: str, depth: int, degree: int | None = None) -> pd.DataFrame:
-        """The rows of one panel; of the first degree when None."""
+        """Return the rows of one panel; of the first degree when None."""
         own = results[(results["solver"] == solver) & (results["depth"] == depth)]
         return own[own["degree"] == (self.degrees[0] if degree is None else degree)]
 
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
-        """A row a curve: where it is highest, by how much, and how the kernel's figures go with it."""
+        """Return a row a curve: where it is highest, by how much, and how the kernel's figures go with it."""
         found = []
         for names, rows in results.groupby(["solver", "degree", "depth", "activation"], sort=False):
             curve = rows.groupby("beta")["last_level"].mean()
@@ -190,7 +190,7 @@ class BetaSensitivityExperiment(Experiment):
         return pd.DataFrame(found)
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
-        """Whether the optimum is interior at each depth, where it is at other degrees, and what goes with the curve."""
+        """Say whether the optimum is interior at each depth, where it is at other degrees, what goes with the curve."""
         own = results[(results["degree"] == self.degrees[0]) & (results["solver"] != GRADIENT)]
         judged = [
             rows for _, rows in own[own["activation"] == self.activations[0]].groupby(["solver", "depth"], sort=False)
@@ -213,36 +213,26 @@ class BetaSensitivityExperiment(Experiment):
         return Verdict(decided, f"{self.activations[0]}, degree {self.degrees[0]}: " + "; ".join(text) + ".")
 
 
-@dataclass(frozen=True)
-class Optimum:
-    """Where a curve over β is highest, and whether that is surely inside.
+def optimum(rows: pd.DataFrame) -> Verdict:
+    """Where the last level's accuracy is highest over β, of the runs of a curve, and whether that is surely inside.
 
-    Attributes:
-        holds: Whether the best β is neither the least nor the largest, and the 95% intervals of its gain on both, by
-            seed, lie above 0; None for one seed.
-        text: The same with figures.
+    It is if the best β is neither the least nor the largest, and the 95% intervals of its gain on both, by seed, lie
+    above 0; one seed does not decide it.
     """
-
-    holds: bool | None
-    text: str
-
-
-def optimum(rows: pd.DataFrame) -> Optimum:
-    """That of the last level's accuracy, of the runs of all β and seeds of a curve."""
     table = rows.pivot_table(index="seed", columns="beta", values="last_level")
     best, ends = table.mean().idxmax(), (table.columns[0], table.columns[-1])
     at_best = f"{table[best].mean():.3f} at β = {best:g}"
     if best in ends:
-        return Optimum(False if len(table) > 1 else None, f"no interior optimum, but {at_best}")
+        return Verdict(False if len(table) > 1 else None, f"no interior optimum, but {at_best}")
     gains = [interval(table[best] - table[end]) for end in ends]
     parts = [f"{gain} on β = {end:g}" for gain, end in zip(gains, ends, strict=True)]
     lows = [gain.low for gain in gains]
     holds = None if np.isnan(lows).any() else bool(min(lows) > 0)
-    return Optimum(holds, f"{at_best}, {', '.join(parts)}")
+    return Verdict(holds, f"{at_best}, {', '.join(parts)}")
 
 
 def best_beta(rows: pd.DataFrame) -> float:
-    """The β of the highest mean accuracy of the last level; NaN where all are alike."""
+    """Return the β of the highest mean accuracy of the last level; NaN where all are alike."""
     curve = rows.groupby("beta")["last_level"].mean()
     return float(curve.idxmax()) if curve.nunique() > 1 else np.nan
 
@@ -255,7 +245,7 @@ def rank_correlation(rows: pd.DataFrame, column: str) -> float:
 
 
 def kernel_figures(activation: str, beta: float, degree: int) -> dict[str, float]:
-    """The columns `KERNEL` of an activation, β and degree."""
+    """Return the columns `KERNEL` of an activation, β and degree."""
     kernel = expansion(activation, beta)
     own = kernel.by_degree[degree]
     return {
@@ -267,7 +257,7 @@ def kernel_figures(activation: str, beta: float, degree: int) -> dict[str, float
 
 
 def span(values: Sequence[float]) -> str:
-    """The least and the largest of some numbers."""
+    """Return the least and the largest of some numbers."""
     return f"{np.nanmin(values):.2f} to {np.nanmax(values):.2f}" if np.isfinite(values).any() else "undefined"
 
 

@@ -34,7 +34,7 @@ RISES = {
 
 @dataclass
 class BrainDumpExperiment(Experiment):
-    """Trains a circuit told through random majorities of its neurons: some of them, of other sizes, of other depths.
+    """Train a circuit seen through random majorities of its neurons: some of them, of other sizes, of other depths.
 
     Args:
         configs: One file of `fit` with `BrainDump` as data.
@@ -60,7 +60,7 @@ class BrainDumpExperiment(Experiment):
     quick: ClassVar[dict[str, Any]] = {"seeds": 1, "shares": [0.0, 0.25, 1.0], "majority_sizes": [3], "depths": [3]}
 
     def settings(self) -> Iterator[Settings]:
-        """Every share, at every size with the first depth and every depth with the first size."""
+        """Yield every share, at every size with the first depth and every depth with the first size."""
         size, depth = self.majority_sizes[0], self.depths[0]
         pairs = [(own, depth) for own in self.majority_sizes] + [(size, own) for own in self.depths[1:]]
         for own_size, own_depth in pairs:
@@ -83,7 +83,7 @@ class BrainDumpExperiment(Experiment):
         return found | reconstruction(run.cli.datamodule.data, inputs, labels.numpy(), scores.numpy())
 
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
-        """The target against the share, by size and by depth; the neurons' error beside it."""
+        """Return the target against the share, by size and by depth; the neurons' error beside it."""
         figure, ((by_size, by_depth, error),) = panels(1, 3, 4.3, 4)
         size, depth = self.majority_sizes[0], self.depths[0]
         draw_lines(by_size, results[results["depth"] == depth], "majority_size", "target", f"depth {depth}")
@@ -100,14 +100,14 @@ class BrainDumpExperiment(Experiment):
         return {"brain_dump": figure}
 
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
-        """A row a setting."""
+        """Return a row a setting."""
         by = ["depth", "majority_size", "share"]
         table = means(results, by, "target").rename(columns={"mean": "target"})
         others = results.groupby(by, sort=False)[["auxiliary", *ERRORS]].mean().reset_index()
         return table.merge(others, on=by)
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
-        """What all labels add to none, by depth and size, and whether more labels are better throughout."""
+        """Return what all labels add to none, by depth and size, and whether more labels are better throughout."""
         text, holds = [], []
         for (depth, size), rows in results[results["share"] > 0].groupby(["depth", "majority_size"], sort=False):
             none = results[(results["depth"] == depth) & (results["share"] == 0)]
@@ -129,7 +129,7 @@ class BrainDumpExperiment(Experiment):
 
 
 def rising(curves: pd.DataFrame) -> bool | None:
-    """Whether every share has more accuracy than the one before.
+    """Return whether every share has more accuracy than the one before.
 
     Args:
         curves: Accuracy, a row a seed, a column a share, ascending.
@@ -145,7 +145,7 @@ def rising(curves: pd.DataFrame) -> bool | None:
 
 
 def reconstruction(data: BrainDump, inputs: Array, labels: Array, scores: Array) -> dict[str, float]:
-    """Root mean square errors of recovered neurons, mean over the layers that labels tell of.
+    """Root mean square errors of recovered neurons, mean over the layers that labels are about.
 
     Args:
         data: The circuit.
@@ -171,7 +171,7 @@ def reconstruction(data: BrainDump, inputs: Array, labels: Array, scores: Array)
 
 
 def draw_lines(axes: Axes, results: pd.DataFrame, lines: str, column: str, title: str) -> None:
-    """A line of means for each value of a column, against the share."""
+    """Draw a line of means for each value of a column, against the share."""
     for (value,), rows in results.groupby([lines], sort=False):
         draw_line(axes, means(rows, ["share"], column), "share", label=f"{lines.replace('_', ' ')} {value}")
     axes.set(xlabel="share of the auxiliary labels", ylabel="test accuracy of the output", title=title)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 
 def panels(n_rows: int, n_columns: int, width: float = 4, height: float = 3.4, **options: Any) -> tuple[Figure, Any]:
-    """A figure and its axes [n_rows, n_columns], each of `width` by `height` inches."""
+    """Return a figure and its axes [n_rows, n_columns], each of `width` by `height` inches."""
     size = (width * n_columns, height * n_rows)
     return plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **options)
 

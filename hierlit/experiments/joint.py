@@ -22,7 +22,7 @@ WAYS = (EXACT, GRADIENT, LAST, EVERY)
 
 @dataclass
 class JointExperiment(Experiment):
-    """Trains each network layer by layer, and jointly: the same draws of W¹, the same data, as much time.
+    """Train each network layer by layer, and jointly: the same draws of W¹, the same data, as much time.
 
     Args:
         configs: Files of `fit`, by the name of their hierarchy; no adaptation, since joint training has none.
@@ -53,13 +53,13 @@ class JointExperiment(Experiment):
             raise ValueError(f"epochs must have each name of configs, missing {', '.join(missing)}")
 
     def settings(self) -> Iterator[Settings]:
-        """Every hierarchy in every way."""
+        """Yield every hierarchy in every way."""
         for name in self.configs:
             for way in WAYS:
                 yield {"config": name, "way": way}
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """The solver, or joint training."""
+        """Return the solver, or joint training."""
         way, blocks = settings["way"], {"layerwise.stop_when_learned": False}
         if way in (EXACT, GRADIENT):
             return blocks | {"model.solver": "ExactSolver" if way == EXACT else "GradientSolver"}
@@ -101,7 +101,7 @@ class JointExperiment(Experiment):
         return {"joint": figure}
 
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
-        """A row a hierarchy and way."""
+        """Return a row a hierarchy and way."""
         groups = results.groupby(["config", "way"], sort=False)
         return groups.agg(
             levels_learned=("levels_learned", "mean"),

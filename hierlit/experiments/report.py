@@ -28,7 +28,7 @@ DPI = 150
 
 
 def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, str]:
-    """Writes each figure as PNG and SVG, closes it, and returns the SVG elements by name."""
+    """Write each figure as PNG and SVG, close it, and return the SVG elements by name."""
     drawn = {}
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
@@ -42,7 +42,7 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, str]:
 
 
 def own_ids(svg: str, name: str) -> str:
-    """An SVG element whose ids no other figure of the page has."""
+    """Return an SVG element whose ids no other figure of the page has."""
     return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
 
 
@@ -53,7 +53,7 @@ def write_report(
     failures: dict[str, str],
     folder: Path,
 ) -> Verdict | None:
-    """Draws the figures and writes the report of the rows there are.
+    """Draw the figures and write the report of the rows there are.
 
     Args:
         name: Of the experiment.
@@ -76,7 +76,7 @@ def write_report(
         prediction=experiment.prediction,
         options=options_of(experiment),
         figures=save_figures(experiment.figures(results, folder), folder),
-        summary=summary.to_html(index=False, border=0, float_format=lambda value: f"{value:.4g}", na_rep=""),
+        summary=as_html(summary, digits=4),
         verdict=verdict,
         set_up=(
             f"{len(results)} runs, {minutes:.1f} minutes of them together. Every run is in results.csv, with its logs "
@@ -88,21 +88,26 @@ def write_report(
     return verdict
 
 
+def as_html(table: pd.DataFrame, digits: int) -> str:
+    """Return a table of the report."""
+    return str(table.to_html(index=False, border=0, float_format=lambda value: f"{value:.{digits}g}", na_rep=""))
+
+
 def render_report(folder: Path, **context: Any) -> None:
-    """Writes `report.html` of what the template names."""
+    """Write `report.html` of what the template names."""
     template = Environment(autoescape=True).from_string((files("hierlit.experiments") / TEMPLATE).read_text())
     page = template.render(versions=versions(), **context)
     replace_text(folder / REPORT, page)
 
 
 def options_of(experiment: Experiment) -> dict[str, Any]:
-    """The experiment's own fields."""
+    """Return the experiment's own fields."""
     own = {field.name: getattr(experiment, field.name) for field in fields(experiment)}
     return own | {"configs": {name: Path(str(path)).name for name, path in experiment.configs.items()}}
 
 
 def commands_of(experiment: Experiment) -> list[str]:
-    """The command of each run of the first seed, as it runs in the working directory."""
+    """Return the command of each run of the first seed, as it runs in the working directory."""
     commands = []
     for settings, seed in cells_of(experiment):
         if seed == 0:
@@ -113,6 +118,6 @@ def commands_of(experiment: Experiment) -> list[str]:
 
 
 def versions() -> str:
-    """What the runs ran on."""
+    """Return what the runs ran on."""
     named = ", ".join(f"{name} {version(name)}" for name in ("hierlit", "torch", "lightning"))
     return f"{named}, Python {platform.python_version()}, {platform.machine()}"

@@ -48,7 +48,7 @@ class Results:
         self._rows: dict[str, Row] = {row["run"]: row for row in read_table(self.path).to_dict("records")}
 
     def add(self, row: Row) -> None:
-        """Adds a run's row, in the place of an earlier one."""
+        """Add a run's row, in the place of an earlier one."""
         self._rows[row["run"]] = row
         replace_text(self.path, pd.DataFrame(list(self._rows.values())).to_csv(index=False))
 
@@ -57,28 +57,28 @@ class Results:
         return {name for name, row in self._rows.items() if not failure_of(row)}
 
     def table(self, runs: list[str]) -> pd.DataFrame:
-        """The rows of some runs that did not fail, in that order."""
+        """Return the rows of some runs that did not fail, in that order."""
         finished = self.finished()
         return pd.DataFrame([self._rows[name] for name in runs if name in finished])
 
     def failures(self, runs: list[str]) -> dict[str, str]:
-        """Why runs failed, by name."""
+        """Return why runs failed, by name."""
         return {name: text for name in runs if name in self._rows and (text := failure_of(self._rows[name]))}
 
 
 def failure_of(row: Row) -> str:
-    """Why a row's run failed, or nothing."""
+    """Return why a row's run failed, or nothing."""
     text = row.get("error", "")
     return text if isinstance(text, str) else ""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A results table, empty where there is no file."""
+    """Return a results table, empty where there is no file."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.exists() else pd.DataFrame()
 
 
 def cells_of(experiment: Experiment) -> list[Cell]:
-    """All runs, a seed at a time, so that each setting has a row early."""
+    """Return all runs, a seed at a time, so that each setting has a row early."""
     return [(settings, seed) for seed in range(experiment.seeds) for settings in experiment.settings()]
 
 
@@ -164,7 +164,7 @@ def run_parallel(
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     listed = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     n_gpus = torch.cuda.device_count()
     return (listed or [str(number) for number in range(n_gpus)])[:n_gpus]
@@ -176,13 +176,13 @@ def n_cores() -> int:
 
 
 def lost_row(cell: Cell) -> Row:
-    """The row of a run whose process was lost though no other ran beside it."""
+    """Return the row of a run whose process was lost though no other ran beside it."""
     settings, seed = cell
     return {"run": key_of(settings, seed), **settings, "seed": seed, "error": "its process was lost: out of memory?"}
 
 
 def prepare(turns: Any, n_threads: int) -> None:
-    """Makes a process ready for runs: its share of the cores, its GPU, no messages but hierlit's."""
+    """Make a process ready for runs: its share of the cores, its GPU, no messages but hierlit's."""
     if gpu := turns.get():
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     watch_parent()
@@ -215,7 +215,7 @@ def run_cell(command: Command, experiment: Experiment, folder: Path, settings: S
 
 @contextmanager
 def shown(console: Console, n_runs: int) -> Iterator[Callable[[Row], None]]:
-    """A bar with the time left; plain lines where there is no terminal."""
+    """Show a bar with the time left; plain lines where there is no terminal."""
     columns = (TextColumn("runs"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
     progress = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.description}"), console=console)
     task, start, done = progress.add_task("", total=n_runs), time.monotonic(), 0

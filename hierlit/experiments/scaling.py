@@ -33,7 +33,7 @@ RESOLVED = 1e-10
 
 @dataclass
 class ScalingExperiment(Experiment):
-    """Finds the least q, m and D that learn a hierarchy as its degree, labels and depth grow, and fits decay rates.
+    """Find the least q, m and D that learn a hierarchy as its degree, labels and depth grow, and fit decay rates.
 
     Args:
         configs: `juntas`, a file of `fit` with `JuntaHierarchy`, and `decay`, one whose levels are learned early on.
@@ -77,7 +77,7 @@ class ScalingExperiment(Experiment):
     }
 
     def settings(self) -> Iterator[Settings]:
-        """Each hierarchy with each width, each number of rows, and more blocks than it needs; then the decays."""
+        """Yield each hierarchy with each width, each number of rows, and more blocks than it needs; then the decays."""
         for shape in self.shapes():
             for width in self.widths:
                 yield {"config": "juntas", "part": WIDTH, **shape, "amount": width}
@@ -87,14 +87,14 @@ class ScalingExperiment(Experiment):
         yield {"config": "decay", "part": DECAY, "K": 0, "n": 0, "r": 0, "amount": self.further}
 
     def shapes(self) -> list[dict[str, int]]:
-        """The hierarchies: one of K, n, r varies at a time."""
+        """Return the hierarchies: one of K, n, r varies at a time."""
         first = {"K": self.degrees[0], "n": self.labels[0], "r": self.depths[0]}
         axes = {"K": self.degrees, "n": self.labels, "r": self.depths}
         found = [first | {name: value} for name, values in axes.items() for value in values]
         return [shape for place, shape in enumerate(found) if shape not in found[:place]]
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """The hierarchy's and the network's size."""
+        """Return the hierarchy's and the network's size."""
         if settings["part"] == DECAY:
             levels = self.section(settings, "data")["n_levels"]
             return {"model.n_blocks": levels + settings["amount"], "layerwise.stop_when_learned": False}
@@ -112,7 +112,7 @@ class ScalingExperiment(Experiment):
         return found | (decay(run) if run.settings["part"] == DECAY else {})
 
     def needs(self, results: pd.DataFrame) -> pd.DataFrame:
-        """The least q, m and blocks of each hierarchy: mean over seeds of what was enough, NaN where nothing was."""
+        """Least q, m and blocks of each hierarchy: mean over seeds of what was enough, NaN where nothing was."""
         table = []
         for (part, k, n, r), rows in results.groupby(["part", "K", "n", "r"], sort=False):
             if part == DECAY:
@@ -142,7 +142,7 @@ class ScalingExperiment(Experiment):
         return pd.DataFrame(table, columns=["needed", "grows with", "exponent", "points"])
 
     def theory(self) -> dict[tuple[str, str], int]:
-        """The theory's largest exponents, of features, rows and blocks: `prediction` says whose they are."""
+        """Return the theory's largest exponents, of features, rows and blocks: `prediction` says whose they are."""
         windows = {(part, name): most for part in (WIDTH, ROWS) for name, most in (("f", self.degrees[0]), ("f^K", 1))}
         return windows | {(DEPTH, "r"): 1}
 
@@ -163,7 +163,7 @@ class ScalingExperiment(Experiment):
         return {"scaling": figure}
 
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
-        """What each hierarchy needs, then the measured exponents."""
+        """Return what each hierarchy needs, then the measured exponents."""
         wide = self.needs(results).pivot_table(
             index=["K", "n", "r"], columns="part", values="needed", sort=False, dropna=False
         )
@@ -195,7 +195,7 @@ class ScalingExperiment(Experiment):
 
 
 def growth_of(part: str, slopes: pd.Series[float], theory: dict[tuple[str, str], int]) -> str:
-    """How a part grows, in a few words: exponents by part and name, each with the theory's where it has one."""
+    """Return how a part grows, in a few words: exponents by part and name, each with the theory's where it has one."""
     known = []
     for name in GROWS[part]:
         if (part, name) in slopes.index:
@@ -207,7 +207,7 @@ def growth_of(part: str, slopes: pd.Series[float], theory: dict[tuple[str, str],
 
 
 def decay(run: Run) -> dict[str, Any]:
-    """How the mean loss of each level falls with the blocks after the one that learns it.
+    """Return how the mean loss of each level falls with the blocks after the one that learns it.
 
     Returns:
         `decay_rate`, the mean over levels of the slopes of −log loss, `decay_r2`, the mean R² of their fits,
@@ -261,7 +261,7 @@ def draw_accuracy(axes: Axes, results: pd.DataFrame, name: str) -> None:
 
 
 def draw_decay(axes: Axes, results: pd.DataFrame) -> None:
-    """Each level's loss by block, of the first seed."""
+    """Draw each level's loss by block, of the first seed."""
     for level, text in enumerate(str(results["losses"].iloc[0]).split("|") if len(results) else [], start=1):
         values = [float(value) for value in text.split()]
         axes.plot(range(1, len(values) + 1), values, "o-", markersize=3, label=f"level {level}")

@@ -25,7 +25,7 @@ CHANCE = 0.05
 
 @dataclass
 class StaircaseExperiment(Experiment):
-    """Trains each hierarchy as it is, with one block of the same total width, and with its labels shuffled.
+    """Train each hierarchy as it is, with one block of the same total width, and with its labels shuffled.
 
     Args:
         configs: Files of `fit`, by the name of their hierarchy.
@@ -58,14 +58,14 @@ class StaircaseExperiment(Experiment):
             raise ValueError(f"a staircase needs data that knows its labels' levels, unlike that of {', '.join(flat)}")
 
     def settings(self) -> Iterator[Settings]:
-        """Each hierarchy alone, then with the controls."""
+        """Yield each hierarchy alone, then with the controls."""
         for name in self.configs:
             is_controlled = self.controls is None or name in self.controls
             for control in (FULL, ONE_BLOCK, SHUFFLED) if is_controlled else (FULL,):
                 yield {"config": name, "control": control}
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """The control's."""
+        """Return the control's."""
         if settings["control"] == ONE_BLOCK:
             model = self.section(settings, "model")
             width = min(model["n_blocks"] * model["n_features"], self.most_features)
@@ -75,7 +75,7 @@ class StaircaseExperiment(Experiment):
         return {}
 
     def outcome(self, run: Run) -> dict[str, Any]:
-        """Which block learned each level, how that follows the levels, and what was learned beyond frequency."""
+        """Return which block learned each level, how that follows the levels, and what was learned beyond frequency."""
         learned = learning_blocks(run.labels, self.threshold)
         of_level = learned.groupby("level")["block"].max()
         of_level[learned[learned["block"].isna()]["level"].unique()] = np.nan
@@ -95,7 +95,7 @@ class StaircaseExperiment(Experiment):
         }
 
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
-        """A heat map of level by block for each hierarchy, of accuracy and of smallest margins, and of the controls."""
+        """Heat map of level by block for each hierarchy, of accuracy and of smallest margins, and of the controls."""
         levels = tables_of(results, folder, "levels.csv")
         full = levels[levels["run_control"] == FULL]
         if full.empty:
@@ -107,7 +107,7 @@ class StaircaseExperiment(Experiment):
         }
 
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
-        """A row a hierarchy and control."""
+        """Return a row a hierarchy and control."""
         groups = results.groupby(["config", "control"], sort=False)
         return groups.agg(
             seeds=("seed", "count"),
@@ -143,7 +143,7 @@ class StaircaseExperiment(Experiment):
 
 
 def learning_blocks(labels: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """The first block after which each label is learned, NaN for none; columns label, level, block."""
+    """Return the first block after which each label is learned, NaN for none; columns label, level, block."""
     learned = labels[labels["val_accuracy"] >= threshold].groupby("label")["block"].min()
     names = labels[["label", "level"]].drop_duplicates()
     return names.assign(block=names["label"].map(learned))
@@ -158,7 +158,7 @@ def frequencies(run: Run) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def heat_maps(levels: pd.DataFrame, column: str, title: str, low: float, high: float) -> Figure:
-    """A map of level by block for each hierarchy."""
+    """Return a map of level by block for each hierarchy."""
     names = list(levels["run_config"].unique())
     figure, row = panels(1, len(names), 4.5, 3.6)
     for axes, name in zip(row[0], names, strict=True):

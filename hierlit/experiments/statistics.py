@@ -44,7 +44,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: Iterable[float]) -> Interval:
-    """The mean of values, one a seed, with its 95% interval by Student's t; NaN of no values."""
+    """Return the mean of values, one a seed, with its 95% interval by Student's t; NaN of no values."""
     values = list(values) or [math.nan]
     (row,) = means(pd.DataFrame({"value": values, "all": 0}), ["all"], "value").itertuples()
     return Interval(float(row.mean), float(row.low), float(row.high))

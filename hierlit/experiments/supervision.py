@@ -37,7 +37,7 @@ LITTLE, MUCH = 0.02, 0.1
 
 @dataclass
 class SupervisionExperiment(Experiment):
-    """Trains each hierarchy with all labels, and with labels hidden in several ways under several treatments.
+    """Train each hierarchy with all labels, and with labels hidden in several ways under several treatments.
 
     Args:
         configs: Files of `fit`, by the name of their hierarchy; whole levels are hidden where the data knows them.
@@ -81,7 +81,7 @@ class SupervisionExperiment(Experiment):
         return ways | {SINGLE: {"single_positive": True}}
 
     def settings(self) -> Iterator[Settings]:
-        """Every hierarchy with all labels, then with labels hidden in every way under every treatment."""
+        """Yield every hierarchy with all labels, then with labels hidden in every way under every treatment."""
         for name in self.configs:
             yield {"config": name, "supervision": FULL, "treatment": NO_TREATMENT}
             for way in self.ways(name):
@@ -89,7 +89,7 @@ class SupervisionExperiment(Experiment):
                     yield {"config": name, "supervision": way, "treatment": treatment}
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """What is hidden, and what it counts for."""
+        """Return what is hidden, and what it counts for."""
         if settings["supervision"] == FULL:
             return {}
         hidden = self.ways(settings["config"])[settings["supervision"]]
@@ -111,7 +111,7 @@ class SupervisionExperiment(Experiment):
         }
 
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
-        """What is lost against all labels, a column a hierarchy, a colour a treatment."""
+        """Return what is lost against all labels, a column a hierarchy, a colour a treatment."""
         lost, names = losses(results), list(self.configs)
         figure, grid = panels(len(DRAWN), len(names), 4.1, 3, sharey="row")
         for row, column in zip(grid, DRAWN, strict=True):
@@ -125,7 +125,7 @@ class SupervisionExperiment(Experiment):
         return {"losses": figure}
 
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
-        """A row a hierarchy, way and treatment: means, and what is lost against all labels of the same seed."""
+        """Return a row a hierarchy, way and treatment: means, and what is lost against all labels of the same seed."""
         groups = results.groupby(["config", "supervision", "treatment"], sort=False)
         table = groups[[*OUTCOMES, "epochs", "converged"]].mean().reset_index()
         lost = losses(results)
@@ -135,7 +135,7 @@ class SupervisionExperiment(Experiment):
         return table
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
-        """What each way costs under its best treatment."""
+        """Return what each way costs under its best treatment."""
         lost, text = losses(results).dropna(subset="mean"), []
         holds: list[bool | None] = [] if HALF in self.shares else [None]
         for name in self.configs:
@@ -163,7 +163,7 @@ class SupervisionExperiment(Experiment):
 
 
 def part_of_labels(share: float) -> str:
-    """The name of partial supervision."""
+    """Return the name of partial supervision."""
     return f"{100 * share:g}% of labels"
 
 
@@ -179,7 +179,7 @@ def label_precision(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def losses(results: pd.DataFrame) -> pd.DataFrame:
-    """What is lost against all labels of the same seed, with 95% intervals, a row a setting and outcome."""
+    """Return what is lost against all labels of the same seed, with 95% intervals, a row a setting and outcome."""
     full = results[results["supervision"] == FULL].set_index(["config", "seed"])
     found = []
     for names, rows in results[results["supervision"] != FULL].groupby(
@@ -193,7 +193,7 @@ def losses(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_losses(axes: Axes, lost: pd.DataFrame, ways: list[str], treatments: list[str]) -> None:
-    """A group of points with their intervals for each way, one of each treatment."""
+    """Draw a group of points with their intervals for each way, one of each treatment."""
     axes.axhline(0, color="0.7", linewidth=1)
     for number, treatment in enumerate(treatments):
         own = lost[lost["treatment"] == treatment].set_index("supervision").reindex(ways)

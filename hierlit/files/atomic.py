@@ -20,7 +20,7 @@ class Sink:
         self.error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:
-        """Writes bytes, unless something has gone wrong before."""
+        """Write bytes, unless something has gone wrong before."""
         length = memoryview(data).nbytes
         self.size += length
         if self.error is None:
@@ -31,11 +31,11 @@ class Sink:
         return length
 
     def flush(self) -> None:
-        """Does nothing: `replace_file` flushes what it writes once, at the end."""
+        """Do nothing: `replace_file` flushes what it writes once, at the end."""
 
 
 def replace_file(path: Path, fill: Callable[[Sink], object]) -> None:
-    """Writes a file; one that is there already stays as it is until the new one is complete and on the disk.
+    """Write a file; one that is there already stays as it is until the new one is complete and on the disk.
 
     Until then its name ends in `.part`; a process killed while writing leaves that behind, an error does not.
 
@@ -68,12 +68,12 @@ def replace_file(path: Path, fill: Callable[[Sink], object]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8; see `replace_file`."""
+    """Write a text file in UTF-8; see `replace_file`."""
     replace_file(path, lambda sink: sink.write(text.encode()))
 
 
 def reserve(path: Path, size: int) -> None:
-    """Takes disk space as a file of `size` bytes, where the system can.
+    """Take disk space as a file of `size` bytes, where the system can.
 
     Raises:
         OSError: One line naming the file, its size and the reason; no file is left.
@@ -88,6 +88,6 @@ def reserve(path: Path, size: int) -> None:
 
 
 def remove(part: Path) -> None:
-    """Removes a file if it can be removed."""
+    """Remove a file if it can be removed."""
     with suppress(OSError):
         part.unlink(missing_ok=True)

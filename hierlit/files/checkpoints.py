@@ -37,7 +37,7 @@ CHUNK = 2**20
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint to go on from.
+    """A file that is no checkpoint to resume from.
 
     Args:
         path: The file.
@@ -49,19 +49,19 @@ class CheckpointError(ValueError):
         super().__init__(path, self.problem)
 
     def __str__(self) -> str:
-        """One line with the file and the problem."""
+        """Return one line with the file and the problem."""
         return f"cannot read the checkpoint {self.path}: {self.problem}"
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes and reads a trainer's checkpoints with digests, atomically, and never executes code on loading.
+    """Write and read a trainer's checkpoints with digests, atomically, and never execute code on loading.
 
     For `Trainer(plugins=[CheckpointFiles()])`. Checkpoints at URLs (s3://, gs://) go Lightning's way; their digests are
     written and checked all the same.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Seals a checkpoint and writes it.
+        """Seal a checkpoint and write it.
 
         Raises:
             OSError: If it cannot be written; an older file at the path is as it was.
@@ -78,7 +78,7 @@ class CheckpointFiles(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads a checkpoint to the CPU, with `weights_only=True` whatever is asked for.
+        """Read a checkpoint to the CPU, with `weights_only=True` whatever is asked for.
 
         Raises:
             CheckpointError: If it is not an intact checkpoint of hierlit.
@@ -94,13 +94,13 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 def local_path(path: str | Path) -> Path | None:
-    """The file that a path or a URL means, or None if it is not on this machine."""
+    """Return the file that a path or a URL means, or None if it is not on this machine."""
     filesystem, name = url_to_fs(str(path))
     return Path(name) if isinstance(filesystem, LocalFileSystem) else None
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Writes a checkpoint to a file, which until then stays as it is.
+    """Write a checkpoint to a file, which until then stays as it is.
 
     Raises:
         OSError: One line naming the file, its size and the reason.
@@ -109,7 +109,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
 
 
 def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
-    """Reads a checkpoint to the CPU and checks that it is one of hierlit, to the last bit as it was written.
+    """Read a checkpoint to the CPU and check that it is one of hierlit, to the last bit as it was written.
 
     Args:
         path: The file.
@@ -138,7 +138,7 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
 
 
 def contents_problem(checkpoint: object) -> str:
-    """Why what a file holds is not a checkpoint to go on from, or nothing."""
+    """Return why what a file holds is not a checkpoint to resume from, or nothing."""
     if not isinstance(checkpoint, dict) or "sizes" not in checkpoint:
         return "not a checkpoint of hierlit"
     problem = damage(checkpoint)
@@ -146,25 +146,25 @@ def contents_problem(checkpoint: object) -> str:
 
 
 def refusal(error: UnpicklingError) -> str:
-    """Why torch would not unpickle a file."""
+    """Return why torch would not unpickle a file."""
     asked_for = re.search(r"GLOBAL ([\w.]{1,200})", str(error))
     return f"it would execute code: its pickle asks for {asked_for[1]}" if asked_for else NO_CHECKPOINT
 
 
 def raise_if_reading_failed(error: Exception) -> None:
-    """Raises an error of the disk again; one of a seek to where a damaged file points is the file's."""
+    """Raise an error of the disk again; one of a seek to where a damaged file points is the file's."""
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         raise error
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins as torch's archives do; torch takes any other for a bare pickle."""
+    """Return whether a file begins as torch's archives do; torch takes any other for a bare pickle."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
 
 def broken_records(path: Path) -> list[str]:
-    """Records of a torch archive that do not fit their checksums, in the archive's order.
+    """Return records of a torch archive that do not fit their checksums, in the archive's order.
 
     Raises:
         OSError: If the file cannot be read.
@@ -179,7 +179,7 @@ def broken_records(path: Path) -> list[str]:
 
 
 def is_intact(archive: ZipFile, record: ZipInfo) -> bool:
-    """Whether a record is stored as torch stores it, uncompressed, and fits its CRC-32."""
+    """Return whether a record is stored as torch stores it, uncompressed, and fits its CRC-32."""
     if record.compress_type != ZIP_STORED or record.compress_size != record.file_size:
         return False
     try:
@@ -192,12 +192,12 @@ def is_intact(archive: ZipFile, record: ZipInfo) -> bool:
 
 
 def holds_tensor(record: str) -> bool:
-    """Whether a record of a torch archive holds the bytes of a tensor."""
+    """Return whether a record of a torch archive holds the bytes of a tensor."""
     return re.fullmatch(r"[^/]+/data/\d+", record) is not None
 
 
 def find_checkpoint(path: str, root: Path, logs: Iterable[Path] = ()) -> Path:
-    """The checkpoint at a path, or for `last` the newest one of a run that can be read.
+    """Return the checkpoint at a path, or for `last` the newest one of a run that can be read.
 
     Args:
         path: A file, or `last`.
@@ -226,7 +226,7 @@ def find_checkpoint(path: str, root: Path, logs: Iterable[Path] = ()) -> Path:
 
 
 def find_requeued(root: Path, log: Path) -> Path | None:
-    """The checkpoint from which a job that SLURM has requeued goes on: the newest that can be read.
+    """Return the checkpoint from which a job that SLURM has requeued resumes: the newest that can be read.
 
     Args:
         root: The folder in which Lightning saves a job that is to be requeued.
@@ -247,7 +247,7 @@ def find_requeued(root: Path, log: Path) -> Path | None:
 
 
 def newest_readable(checkpoints: Iterable[Path]) -> Path | None:
-    """The newest of some checkpoints that can be read, if one can; warns of those that cannot."""
+    """Return the newest of some checkpoints that can be read, if one can; warns of those that cannot."""
     for found in sorted(set(checkpoints), key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True):
         if not (problem := unreadable(found)):
             return found
@@ -256,7 +256,7 @@ def newest_readable(checkpoints: Iterable[Path]) -> Path | None:
 
 
 def unreadable(path: Path) -> str:
-    """Why a checkpoint cannot be read, or nothing."""
+    """Return why a checkpoint cannot be read, or nothing."""
     try:
         read_checkpoint(path, mmap=True)
     except CheckpointError as error:

@@ -24,7 +24,7 @@ class Digests(NamedTuple):
 
 
 def seal(checkpoint: dict[str, Any]) -> None:
-    """Adds to a checkpoint the digests of all it holds, in place.
+    """Add to a checkpoint the digests of all it holds, in place.
 
     Covered are tensors and plain values in dicts, lists and tuples at any depth, and those containers' keys; objects of
     other classes are not.
@@ -36,7 +36,7 @@ def seal(checkpoint: dict[str, Any]) -> None:
 
 
 def damage(checkpoint: dict[str, Any], part: str | None = None) -> str:
-    """What of a checkpoint does not fit its digests, in one line; nothing if all does.
+    """Return what of a checkpoint does not fit its digests, in one line; nothing if all does.
 
     Args:
         checkpoint: Nested dicts, lists and tuples.
@@ -60,7 +60,7 @@ def damage(checkpoint: dict[str, Any], part: str | None = None) -> str:
 
 
 def digests(checkpoint: dict[str, Any]) -> Digests:
-    """The digests of a checkpoint as it is now, whatever digests it carries."""
+    """Return the digests of a checkpoint as it is now, whatever digests it carries."""
     tensors: dict[str, str] = {}
     values = blake2b(digest_size=16)
     for path, value in leaves({key: value for key, value in checkpoint.items() if key != KEY}):
@@ -72,7 +72,7 @@ def digests(checkpoint: dict[str, Any]) -> Digests:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The strided tensors and plain values of a nested structure with their paths, and each container's keys."""
+    """Yield the strided tensors and plain values of a nested structure with their paths, and each container's keys."""
     if isinstance(value, Tensor):
         if value.layout is torch.strided:
             yield path, value
@@ -86,7 +86,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def tensor_digest(tensor: Tensor, before: str = "") -> str:
-    """The digest of a tensor's dtype, shape and values, in hexadecimal.
+    """Return the digest of a tensor's dtype, shape and values, in hexadecimal.
 
     Args:
         tensor: Any strided tensor.

@@ -32,13 +32,13 @@ class Encoder(Protocol):
     names: list[str]
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """Inputs, float32 [B, d]."""
+        """Return inputs, float32 [B, d]."""
 
     def examples(self) -> tuple[Tensor, ...]:
         """Arguments for two rows."""
 
     def describe(self) -> dict[str, Any]:
-        """What its arguments and the labels are, as plain values."""
+        """Return what its arguments and the labels are, as plain values."""
 
 
 class Scores(nn.Module):
@@ -93,12 +93,12 @@ def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | N
 
 
 def any_batch(names: list[str]) -> tuple[tuple[dict[int, Any], ...]]:
-    """The dynamic shapes of `Scores.forward`: every input's first dimension is the batch's."""
+    """Return the dynamic shapes of `Scores.forward`: every input's first dimension is the batch's."""
     return (tuple({0: torch.export.Dim("batch")} for _ in names),)
 
 
 def write_pt2(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
-    """Writes a torch.export archive; `torch.export.load` reads it."""
+    """Write a torch.export archive; `torch.export.load` reads it."""
     program = torch.export.export(scores, inputs, dynamic_shapes=any_batch(names))
     archive = BytesIO()  # its writer goes back to where it has been
     torch.export.save(program, archive, extra_files={ABOUT: about})
@@ -106,7 +106,7 @@ def write_pt2(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], path
 
 
 def write_onnx(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
-    """Writes an ONNX file."""
+    """Write an ONNX file."""
     try:
         import onnx
         import onnxscript  # noqa: F401  torch.onnx needs it
@@ -129,7 +129,7 @@ def write_onnx(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], pat
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what exporters say of themselves."""
+    """Silence what exporters say of themselves."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():

@@ -20,7 +20,7 @@ NAMED = 3
 
 
 def save_weights(net: HierarchicalResNet, path: str | Path) -> None:
-    """Writes a network's weights to a file, which stays as it is until the new one is complete.
+    """Write a network's weights to a file, which stays as it is until the new one is complete.
 
     Args:
         net: The network.
@@ -37,7 +37,7 @@ def save_weights(net: HierarchicalResNet, path: str | Path) -> None:
 def write_weights(
     tensors: Mapping[str, Tensor], sizes: Mapping[str, int | str], path: str | Path, rounding: str | None = None
 ) -> None:
-    """Writes tensors of a network of these sizes and this rounding of features; see `save_weights`."""
+    """Write tensors of a network of these sizes and this rounding of features; see `save_weights`."""
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"weights must be a file ending in .safetensors, got {path}")
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -48,9 +48,9 @@ def write_weights(
 
 
 def load_weights(net: HierarchicalResNet, path: str | Path) -> None:
-    """Gives a network the weights in a file, to the last bit; all of them, or none if any does not fit.
+    """Give a network the weights in a file, to the last bit; all of them, or none if any does not fit.
 
-    The draws of blocks not yet trained are among them: the network goes on as the one that was saved would have.
+    The draws of blocks not yet trained are among them: the network continues as the one that was saved would have.
 
     Args:
         net: A network of the same sizes, proximity and precision.
@@ -73,7 +73,7 @@ def load_weights(net: HierarchicalResNet, path: str | Path) -> None:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors in a file of `save_weights`, and what it says about itself.
+    """Return the tensors in a file of `save_weights`, and what it says about itself.
 
     Raises:
         ValueError: If it is no such file.
@@ -101,7 +101,7 @@ def about_problems(about: Mapping[str, Any], net: HierarchicalResNet) -> list[st
 
 
 def tensor_problems(tensors: Mapping[str, Tensor], about: Mapping[str, Any], net: HierarchicalResNet) -> list[str]:
-    """Which tensors of a file do not fit a network, each with both values."""
+    """Return which tensors of a file do not fit a network, each with both values."""
     own = net.state_dict()
     problems = [f"tensor {name} is missing" for name in own if name not in tensors]
     problems += [f"tensor {name} is none of this network" for name in tensors if name not in own]
@@ -117,7 +117,7 @@ def tensor_problems(tensors: Mapping[str, Tensor], about: Mapping[str, Any], net
 
 
 def tensor_problem(there: Tensor, here: Tensor, digest: str | None) -> str:
-    """Why a tensor of a file cannot take the place of one of a network, or nothing."""
+    """Return why a tensor of a file cannot take the place of one of a network, or nothing."""
     if (there.dtype, there.shape) != (here.dtype, here.shape):
         kinds = (f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}" for tensor in (there, here))
         return "is {}, not {}".format(*kinds)
@@ -128,7 +128,7 @@ def tensor_problem(there: Tensor, here: Tensor, digest: str | None) -> str:
 
 
 def import_safetensors() -> Any:
-    """The module safetensors, with its submodule torch.
+    """Return the module safetensors, with its submodule torch.
 
     Raises:
         ImportError: With a hint, if it is not installed.

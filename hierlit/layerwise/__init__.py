@@ -2,7 +2,7 @@
 
 from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
-from hierlit.layerwise.algorithm import train
+from hierlit.layerwise.algorithm import Event, train
 from hierlit.layerwise.folds import Folds
 from hierlit.layerwise.joint import JointTraining
 from hierlit.layerwise.losses import (
@@ -30,6 +30,7 @@ __all__ = [
     "BlockReport",
     "Certificate",
     "Evaluation",
+    "Event",
     "ExactSolver",
     "Folds",
     "GradientSolver",

@@ -73,7 +73,7 @@ class SetAsideSums:
         return cls(*torch.zeros(len(fields(cls)), n_labels, dtype=torch.float64, device=device))
 
     def stack(self) -> Tensor:
-        """All sums as one tensor [10, n]."""
+        """Return all sums as one tensor [10, n]."""
         return torch.stack(list(vars(self).values()))
 
 
@@ -106,7 +106,7 @@ class Acceptance:
             raise ValueError("; ".join(problems))
 
     def __call__(self, problem: "BlockProblem", weight: Tensor) -> Tensor:
-        """The labels, boolean [n], that a weight [n, q+1] may change."""
+        """Return the labels, boolean [n], that a weight [n, q+1] may change."""
         if self.rule == "none":
             return torch.ones(problem.n_labels, dtype=torch.bool, device=weight.device)
         sums = problem.held_sums(weight)
@@ -116,19 +116,19 @@ class Acceptance:
 
 
 def gains(sums: SetAsideSums) -> Tensor:
-    """Whether the loss falls on set-aside rows, by more than the standard error of its fall over examples, [n]."""
+    """Return whether the loss falls on set-aside rows, by more than the standard error over examples, [n]."""
     mean = sums.gain / sums.examples
     variance = (sums.gain_squared / sums.examples - mean.square()).clamp(min=0)
     return mean > (variance / (sums.examples - 1).clamp(min=1)).sqrt()
 
 
 def gains_most(sums: SetAsideSums, learned: Tensor, share: float) -> Tensor:
-    """Whether a label not yet learned gains `share` of its explainable variance at once, a learned one gains, [n].
+    """Return whether a label not yet learned gains `share` of its explainable variance, a learned one gains, [n].
 
     What a constant explains counts on neither side. Labels flipped at rate p leave a squared residual of 4p(1−p) under
     the best of scores; p is estimated by the rate of wrong signs, weighted by ŷ² so that rows the block cannot decide
     do not count as noise. A quarter of the variance is taken to be explainable in any case: more noise than that
-    cannot be told from a label of which the block knows little.
+    cannot be distinguished from a label of which the block knows little.
 
     Args:
         sums: The sums.

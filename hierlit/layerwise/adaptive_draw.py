@@ -19,10 +19,10 @@ FEATURES_PER_TARGET = 32
 
 @dataclass(frozen=True)
 class AdaptiveDraw:
-    """Draws a block's W¹ several times, each time fitted to a few rows, and leans on the coordinates the fit used.
+    """Draw a block's W¹ several times, each time fitted to a few rows, and lean on the coordinates the fit used.
 
     The idea is that of recursive feature machines (Radhakrishnan et al., Science 2024): the average gradient outer
-    product (AGOP) of a fit tells what its labels depend on. Here W¹ stays random, and frozen while W² trains: only the
+    product (AGOP) of a fit shows what its labels depend on. Here W¹ stays random, and frozen while W² trains: only the
     standard deviations of its columns, coordinates of a window of [x, scores], become proportional to the diagonal of
     the AGOP, or a power of it, each coordinate in units of its root mean square. Each row of W¹ takes the diagonal of
     one label, and the labels are those that gain most on the set-aside rows.
@@ -86,7 +86,7 @@ class AdaptiveDraw:
             features.weight.copy_(net.stream_coordinates(features.weight))
 
     def targets(self, gain: Tensor, n_features: int) -> Tensor:
-        """The labels W¹ is drawn for, of the fall [n] of each label's error: the best first, none if nothing falls."""
+        """Labels that W¹ is drawn for, by the fall [n] of each label's error: the best first, none if nothing falls."""
         order = gain.argsort(descending=True)[: max(1, n_features // FEATURES_PER_TARGET)]
         return order[(gain[order] > 0) & (gain[order] >= self.threshold * gain.max())]
 
@@ -112,13 +112,13 @@ class AdaptiveDraw:
 
 
 def ridge_weights(problem: BlockProblem) -> Tensor:
-    """The ridge solutions [A, n, q+1] of a problem's moments, one for each of `ALPHAS`."""
+    """Return the ridge solutions [A, n, q+1] of a problem's moments, one for each of `ALPHAS`."""
     moments, penalty = problem.moments(), problem.penalty
     return RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[penalty.dtype]).weights.to(penalty)
 
 
 def random_features(problem: BlockProblem) -> RandomFeatures:
-    """The features of a block, of which the coordinates' weights are known."""
+    """Return the features of a block, of which the coordinates' weights are known."""
     features = problem.block.features
     if not isinstance(features, RandomFeatures):
         raise TypeError(f"adaptation redraws random features, got {type(features).__name__}")

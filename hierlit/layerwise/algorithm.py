@@ -12,11 +12,10 @@ from torch import Tensor
 from hierlit.files.digests import tensor_digest
 from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
-from hierlit.layerwise.folds import cross_fit
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solve import Pass, solve
+from hierlit.layerwise.solve import Pass, cross_fit, solve
 from hierlit.layerwise.solvers.base import Solver, State, certify
 from hierlit.layerwise.stopping import Stopping
 from hierlit.layerwise.stream import StreamCache
@@ -52,7 +51,7 @@ def train(
     Args:
         net: The network; blocks that are trained already are left as they are.
         rows: Its rows, with the stream before the first block that is not trained. If they have folds, those that are
-            fitted go on to the next block with the scores of fits that left them out (ours).
+            fitted advance to the next block with the scores of fits that left them out (ours).
         solver: Minimises each F_k.
         loss: ℓ.
         regularization: λ of F_k, for every label.
@@ -102,7 +101,7 @@ def train(
 
 
 def is_over(net: HierarchicalResNet, memory: Mapping[str, Any], stop_when_learned: bool) -> bool:
-    """Whether no block follows those trained so far."""
+    """Return whether no block follows those trained so far."""
     learned = stop_when_learned and bool(memory.get("all_have_margin"))
     return int(net.n_trained) == len(net.blocks) or learned or bool(memory.get("has_no_gain"))
 
@@ -117,7 +116,7 @@ def draw(
 
 
 def without_gain(problem: BlockProblem, stopping: Stopping) -> Pass:
-    """A block that stays at zero; the first one at each label's mean."""
+    """Return a block that stays at zero; the first one at each label's mean."""
     state = State(problem.zeros(), problem.penalty.clone())
     if problem.block.index == 0:
         state.weight[:, -1] = problem.offset.to(state.weight)
@@ -155,7 +154,7 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
 def make_report(
     last: Pass, initial_objective: float, accepted: Tensor, seconds: float, train: dict[str, Tensor]
 ) -> BlockReport:
-    """The report of a block that is frozen, of its last pass; see `BlockReport`."""
+    """Return the report of a block that is frozen, of its last pass; see `BlockReport`."""
     assert last.certificate is not None and last.reason is not None
     return BlockReport(
         block=last.block + 1,

@@ -19,7 +19,7 @@ View = Callable[["Chunk", Tensor, Tensor], Tensor]
 
 
 def first_rows(problem: BlockProblem) -> tuple[list[int], int]:
-    """The number of the first row of each chunk that this process fits, and how many rows all processes fit.
+    """Return the number of the first row of each chunk that this process fits, and how many rows all processes fit.
 
     Rows are numbered by chunks, and within a chunk from process to process: as one process would have them.
     """
@@ -30,7 +30,7 @@ def first_rows(problem: BlockProblem) -> tuple[list[int], int]:
 
 
 def gather(problem: BlockProblem, rows: Tensor, view: View) -> Tensor:
-    """What `view` sees of some fitted rows of all processes, on each of them, to the bit: [R, ...].
+    """Return what `view` sees of some fitted rows of all processes, on each of them, to the bit: [R, ...].
 
     Args:
         problem: The problem.
@@ -60,7 +60,7 @@ def drawn_windows(problem: BlockProblem, number: int) -> Tensor:
     locations = (pairs % net.n_locations).to(problem.penalty.device)
 
     def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
-        windows = problem.block.windows(net.split(chunk.stream[rows]))
+        windows: Tensor = problem.block.windows(net.split(chunk.stream[rows]))
         return windows[torch.arange(len(rows), device=windows.device), locations[places]]
 
     return gather(problem, pairs // net.n_locations, view)

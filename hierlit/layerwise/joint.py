@@ -28,7 +28,7 @@ JOINT = "joint training"
 
 @dataclass(frozen=True)
 class JointTraining:
-    """Trains all blocks at once, end to end, and then hands them over one by one (ours).
+    """Train all blocks at once, end to end, and then hand them over one by one (ours).
 
     The network is the same: W¹ random and frozen, features calibrated, here on the inputs alone, before the first step.
     The objective is the loss of the last block's scores, or the mean over all blocks' scores, plus (λ/2)‖W²_k‖² for
@@ -99,7 +99,7 @@ class JointTraining:
             yield report
 
     def _pass(self, problem: BlockProblem, memory: dict[str, Any], stopping: Stopping) -> Pass:
-        """The one pass of a block at its weight as it was trained jointly."""
+        """Return the one pass of a block at its weight as it was trained jointly."""
         index = problem.block.index
         passes, steps = (self.epochs, memory["steps"]) if index == 0 else (0, 0)
         state = State(memory["joint"][index], problem.penalty.clone(), passes, steps)
@@ -108,7 +108,7 @@ class JointTraining:
         return Pass(index, state, certificate, stopping.tolerance(problem, certificate), JOINT)
 
     def _epoch(self, problem: BlockProblem, state: State) -> None:
-        """A step of all W² after each batch."""
+        """Step all W² after each batch."""
         weights = list(state.weight)
         optimizer = self.optimizer(weights) if self.optimizer else torch.optim.AdamW(weights, 1e-3, weight_decay=0.0)
         scheduler = self.lr_scheduler(optimizer) if self.lr_scheduler else CosineAnnealingLR(optimizer, self.epochs)
@@ -134,7 +134,7 @@ class JointTraining:
 
 
 def block_scores(net: HierarchicalResNet, stream: Tensor, weights: list[Tensor]) -> Iterator[Tensor]:
-    """The scores [B, |G|, n] after each block, of Γ_0 [B, |G|, d+n], with gradients in the weights [n, q+1]."""
+    """Yield the scores [B, |G|, n] after each block, of Γ_0 [B, |G|, d+n], with gradients in the weights [n, q+1]."""
     for index, weight in enumerate(weights):
         stream = net.add_scores(stream, readout(net.features(stream, index), weight))
         yield net.scores(stream)

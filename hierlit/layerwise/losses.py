@@ -20,7 +20,7 @@ class MarginLoss(ABC):
     """A convex loss ℓ(z) of margins z = y·ŷ whose gradient is Lipschitz; immutable, and free of tensors."""
 
     def __init_subclass__(cls) -> None:
-        """Lets checkpoints, which hold a model's arguments, load with `weights_only`."""
+        """Let checkpoints, which hold a model's arguments, load with `weights_only`."""
         torch.serialization.add_safe_globals([cls])
 
     @abstractmethod
@@ -44,7 +44,7 @@ class MarginLoss(ABC):
         return False
 
     def for_data(self, n_pairs: int) -> "MarginLoss":
-        """This loss with its data-dependent constants filled in.
+        """Return this loss with its data-dependent constants filled in.
 
         Args:
             n_pairs: Number m·|G| of training examples times locations.
@@ -53,7 +53,7 @@ class MarginLoss(ABC):
 
 
 def smoothed_hinge(margins: Tensor, margin: float, smoothing: float) -> Tensor:
-    """The hinge h_η(z) = max(0, t), t = 1 − z/η, with its kink smoothed quadratically (ours).
+    """Return the hinge h_η(z) = max(0, t), t = 1 − z/η, with its kink smoothed quadratically (ours).
 
     It is 0 for t ≤ 0, t²/(2s) for 0 < t < s and t − s/2 for t ≥ s.
 
@@ -68,13 +68,13 @@ def smoothed_hinge(margins: Tensor, margin: float, smoothing: float) -> Tensor:
 
 
 def positive(name: str, value: float) -> None:
-    """Raises ValueError unless the argument `name` is positive and finite."""
+    """Raise ValueError unless the argument `name` is positive and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def in_unit_interval(name: str, value: float) -> None:
-    """Raises ValueError unless the argument `name` lies in (0, 1]."""
+    """Raise ValueError unless the argument `name` lies in (0, 1]."""
     if not 0 < value <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value}")
 
@@ -172,7 +172,7 @@ class LogisticLoss(MarginLoss):
 
 
 def check_hybrid(constants: dict[str, float]) -> None:
-    """Raises ValueError unless the constants of a `HybridMarginLoss` make a convex loss; `far_weight` may be open."""
+    """Raise ValueError unless the constants of a `HybridMarginLoss` make a convex loss; `far_weight` may be open."""
     near, far, ceiling = constants["near"], constants["far"], constants["ceiling"]
     positive("near", near)
     positive("far", far)
@@ -267,5 +267,5 @@ class HybridMarginLoss(MarginLoss):
         return max(hinges, 1.0) if ceiling < math.inf else hinges
 
     def for_data(self, n_pairs: int) -> "HybridMarginLoss":
-        """This loss with far_weight = 1/(4·n_pairs) if it is still open (paper preset), else this loss."""
+        """Return this loss with far_weight = 1/(4·n_pairs) if it is still open (paper preset), else this loss."""
         return self if self.far_weight is not None else replace(self, n_pairs=n_pairs)

@@ -46,7 +46,7 @@ class Moments:
         return float(torch.linalg.eigvalsh(self.gram)[-1])
 
     def without(self, part: Moments) -> Moments:
-        """The moments of the pairs that are not among a part of them."""
+        """Return the moments of the pairs that are not among a part of them."""
         left = self.n_pairs - part.n_pairs
 
         def rest(whole: Tensor, of_part: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Moments:
 
 @torch.no_grad()
 def take_moments(problem: BlockProblem, dtype: torch.dtype | None = None, n_folds: int = 1) -> list[Moments]:
-    """The moments of a calibrated block's rows, fold by fold, in one pass.
+    """Return the moments of a calibrated block's rows, fold by fold, in one pass.
 
     Args:
         problem: The problem.
@@ -122,7 +122,7 @@ class ProductSums:
         self.summed = 0
 
     def moments(self) -> Moments:
-        """The moments of the pairs of all processes."""
+        """Return the moments of the pairs of all processes."""
         if self.waiting:
             self._multiply()
         self._flush()
@@ -162,7 +162,7 @@ class SetAsideErrors:
 
 @torch.no_grad()
 def held_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
-    """What candidate weights [A, n, q+1] of a block leave of the residuals y − ŷ on the set-aside rows."""
+    """Return what candidate weights [A, n, q+1] of a block leave of the residuals y − ŷ on the set-aside rows."""
     flat, shape = weights.flatten(0, 1), weights.shape[:2]
     totals = torch.zeros(shape[0] + 3, shape[1], dtype=torch.float64, device=weights.device)
     for tile in problem.tiles("held"):
@@ -179,7 +179,7 @@ def held_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
 
 @torch.no_grad()
 def calibrate(problem: BlockProblem) -> None:
-    """Set the input scale and the mean of a block's features, and what else they need, from the rows of all processes."""
+    """Set input scale and mean of a block's features, and what else they need, from the rows of all processes."""
     features = problem.block.features
     if features.n_centres:
         features.place(drawn_windows(problem, features.n_centres))
@@ -203,14 +203,14 @@ def mean_features(problem: BlockProblem) -> Tensor:
 
 
 def leading_chunks(problem: BlockProblem, n_pairs: int) -> int:
-    """Number of leading chunks, each as large as the largest over all processes, that would hold `n_pairs` pairs."""
+    """Count the leading chunks, each as large as the largest over all processes, that would hold `n_pairs` pairs."""
     largest = max((chunk.n_pairs for chunk in problem.rows.chunks("fit")), default=0)
     together = problem.processes.sum(torch.tensor(largest, dtype=torch.float64, device=problem.penalty.device))
     return math.ceil(n_pairs / max(1.0, float(together)))
 
 
 def input_scale(problem: BlockProblem) -> float:
-    """The factor that gives the block's windows squared norm fan_in, as the features' `input_scale` understands it."""
+    """Factor that gives the block's windows squared norm fan_in, as the features' `input_scale` understands it."""
     kind, net = problem.block.features.input_scale, problem.rows.net
     if kind == "fan_in":
         return 1.0

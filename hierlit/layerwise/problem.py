@@ -80,25 +80,25 @@ class BlockProblem:
         return {}
 
     def keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What `make` makes, made when it is first asked for: a solver's factors, never saved."""
+        """Return what `make` makes, made when it is first asked for: a solver's factors, never saved."""
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
 
     def zeros(self) -> Tensor:
-        """A = 0, [n, q+1]."""
+        """Return A = 0, [n, q+1]."""
         return self.penalty.new_zeros(self.n_labels, self.block.features.n_features + 1)
 
     def chunks(self, split: str = "fit") -> Iterator[Chunk]:
-        """The chunks of a split that this process holds."""
+        """Return the chunks of a split that this process holds."""
         return self.rows.chunks(split, self.n_chunks if split == "fit" else None)
 
     def tiles(self, split: str = "fit") -> Iterator[Tile]:
-        """The pairs (row, location) of a split that this process holds, by tiles."""
+        """Return the pairs (row, location) of a split that this process holds, by tiles."""
         return (tile for chunk in self.chunks(split) for tile in self.rows.tiles(chunk, self.block))
 
     def batches(self, number: int) -> Iterator[Callable[[Tensor], Evaluation]]:
-        """The batches of pass `number`, in its order: each maps a weight [n, q+1] to this process's part of F_k."""
+        """Batches of pass `number`, in its order: each maps a weight [n, q+1] to this process's part of F_k."""
         return (partial(self._part, chunk) for chunk in self.rows.visit(self.block.index, number))
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class BlockProblem:
         return Evaluation(terms / self.n_pairs, gradient.div_(self.n_pairs))
 
     def evaluate(self, weight: Tensor, number: int = 0) -> Evaluation:
-        """One pass at a fixed weight [n, q+1], over the rows of all processes, in float64.
+        """Evaluate F_k in a pass at a fixed weight [n, q+1], over the rows of all processes, in float64.
 
         Args:
             weight: A.
@@ -132,7 +132,7 @@ class BlockProblem:
         return sums.evaluation()
 
     def sums(self, number: int) -> PassSums:
-        """What a solver adds the batches of pass `number` up in."""
+        """Return what a solver adds the batches of pass `number` up in."""
         return PassSums(self, number)
 
     @cached_property
@@ -169,7 +169,7 @@ class BlockProblem:
         calibrate(self)
 
     def moments(self, dtype: torch.dtype | None = None) -> Moments:
-        """The features' Gram matrix and their products with the residuals: one pass, kept; unasked, unpaid.
+        """Return the features' Gram matrix and their products with the residuals: one pass, kept; unasked, unpaid.
 
         Args:
             dtype: See `moments.take_moments`.
@@ -185,12 +185,12 @@ class BlockProblem:
         return made
 
     def held_errors(self, weights: Tensor) -> SetAsideErrors:
-        """What candidate weights [A, n, q+1] leave of the residuals on the set-aside rows."""
+        """Return what candidate weights [A, n, q+1] leave of the residuals on the set-aside rows."""
         return held_errors(self, weights)
 
     @torch.no_grad()
     def held_sums(self, weight: Tensor) -> SetAsideSums:
-        """What a weight [n, q+1] would change on the set-aside rows of all processes, for acceptance."""
+        """Return what a weight [n, q+1] would change on the set-aside rows of all processes, for acceptance."""
         totals = SetAsideSums.zeros(self.n_labels, self.penalty.device).stack()
         for chunk in self.chunks("held"):
             before = self.rows.net.scores(chunk.stream)
@@ -199,21 +199,21 @@ class BlockProblem:
         return SetAsideSums(*self.processes.sum(totals))
 
     def leading(self, n_pairs: int) -> BlockProblem:
-        """The same on as many leading chunks as hold about `n_pairs` pairs over all processes."""
+        """Return the same on as many leading chunks as hold about `n_pairs` pairs over all processes."""
         return replace(self, n_chunks=leading_chunks(self, n_pairs))
 
     def with_block(self, block: Block) -> BlockProblem:
-        """The same of another block: redrawn, wider, with other windows."""
+        """Return the same of another block: redrawn, wider, with other windows."""
         return replace(self, block=block)
 
     def with_penalty(self, penalty: Tensor) -> BlockProblem:
-        """The same under another λ [n]; its moments are the same too."""
+        """Return the same under another λ [n]; its moments are the same too."""
         changed = replace(self, penalty=penalty)
         changed._kept.update({key: value for key, value in self._kept.items() if "moments" in key})
         return changed
 
     def without(self, fold: int) -> BlockProblem:
-        """The same without the rows of a fold."""
+        """Return the same without the rows of a fold."""
         return replace(self, left_out=fold, whole=self)
 
 
@@ -238,7 +238,7 @@ class PassSums:
         self.signs.append(part.terms.sum() + part.gradient.sum())
 
     def evaluation(self) -> Evaluation:
-        """The sums over all processes.
+        """Return the sums over all processes.
 
         Raises:
             FloatingPointError: If they are not finite; one line names the first batch that is not.
@@ -255,7 +255,7 @@ class PassSums:
 
 
 def together(parts: list[Moments]) -> Moments:
-    """The moments of all pairs, of those of parts of them."""
+    """Return the moments of all pairs, from the moments of parts of them."""
     n_pairs = sum(part.n_pairs for part in parts)
     gram, cross = (
         sum((getattr(part, name) * part.n_pairs for part in parts), torch.zeros_like(getattr(parts[0], name)))

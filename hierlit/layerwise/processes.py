@@ -28,7 +28,7 @@ class Processes:
         return tensor
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The tensors [...] of all processes, exactly, as [number, ...]."""
+        """Return the tensors [...] of all processes, exactly, as [number, ...]."""
         parts = tensor.new_zeros(self.number, *tensor.shape)
         parts[self.rank] = tensor
         return self.sum(parts)

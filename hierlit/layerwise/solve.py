@@ -1,10 +1,13 @@
-"""Solving one block: passes over its rows until the gradient is within the tolerance."""
+"""Solving one block: passes over its rows until the gradient is within the tolerance; and without each fold."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
 
 from hierlit.layerwise.solvers.base import Certificate, Solver, State
 from hierlit.layerwise.stopping import Stopping
@@ -32,6 +35,13 @@ class Pass(NamedTuple):
     reason: str | None = None
     seconds: float = 0.0
 
+    def progress(self) -> dict[str, float]:
+        """Return objective, gradient norm and tolerance, sums over labels; nothing without a certificate."""
+        if self.certificate is None:
+            return {}
+        objective, norm = float(self.certificate.objective.sum()), float(self.certificate.gradient_norm.norm())
+        return {"objective": objective, "gradient_norm": norm, "gradient_tolerance": self.tolerance}
+
 
 def solve(
     problem: BlockProblem, solver: Solver, stopping: Stopping, at: Pass | None = None, start: float | None = None
@@ -43,7 +53,7 @@ def solve(
         solver: Minimises it.
         stopping: The tolerance.
         at: A pass to resume after.
-        start: Time at which the block began, as `time.perf_counter` tells it; now when None.
+        start: Time at which the block began, of `time.perf_counter`; now when None.
 
     Yields:
         Each pass, and returns the last.
@@ -67,3 +77,14 @@ def solve(
         at = Pass(at.block, state, certificate, tolerance, reason, time.perf_counter() - start)
         yield at
     return at
+
+
+def cross_fit(problem: BlockProblem, solver: Solver, state: State, stopping: Stopping) -> Tensor:
+    """Return the weights [K, n, q+1] of fits without one fold each, with the λ of the fit to all rows."""
+    assert problem.rows.folds is not None
+    whole, own = problem.with_penalty(state.penalty), solver.at_fixed_penalty()
+    weights = []
+    for fold in range(problem.rows.folds.number):
+        *_, last = solve(whole.without(fold), own, stopping)
+        weights.append(last.state.weight)
+    return torch.stack(weights)

@@ -57,7 +57,7 @@ class Stopping:
         return float(certificate.gradient_norm.norm()) * math.sqrt(target / suboptimality)
 
     def reason(self, problem: BlockProblem, certificate: Certificate, epochs: int) -> str | None:
-        """Why a block ends at a certificate after so many passes, or None if it goes on."""
+        """Return why a block ends at a certificate after so many passes, or None if it continues."""
         if float(certificate.gradient_norm.norm()) <= self.tolerance(problem, certificate):
             return "gradient norm"
         return "max epochs" if epochs >= self.max_epochs else None

@@ -50,7 +50,7 @@ class Chunk:
         return self.labels[..., 0].numel()
 
     def n_pairs_without(self, fold: int | None) -> int:
-        """Those of the rows that are not in a fold."""
+        """Count the pairs of the rows that are not in a fold."""
         rows = len(self.labels) if fold is None or self.folds is None else int((self.folds != fold).sum())
         return rows * self.labels.shape[1]
 
@@ -89,6 +89,7 @@ class StreamCache:
         self.net, self.budget, self.seed, self.folds, self.left = net, budget, seed, folds, 0.0
         self._chunks: dict[str, list[Chunk]] = {}
         self._kept_of: FirstLayer | None = None
+        self.open()
 
     @property
     def device(self) -> torch.device:
@@ -135,15 +136,15 @@ class StreamCache:
         return self._fetch(chunks[number]) if number < len(chunks) else None
 
     def chunks(self, split: str, leading: int | None = None) -> Iterator[Chunk]:
-        """The chunks of a split that this process holds, or the `leading` ones alone."""
+        """Return the chunks of a split that this process holds, or the `leading` ones alone."""
         return map(self._fetch, self._chunks.get(split, [])[:leading])
 
     def n_chunks(self, split: str = "fit") -> int:
-        """Number of chunks of a split, the same on all processes."""
+        """Return the number of chunks of a split, the same on all processes."""
         return len(self._chunks.get(split, []))
 
     def visit(self, block: int, number: int) -> Iterator[Chunk]:
-        """The chunks that are fitted in the order of a block's pass, both numbered from 0."""
+        """Return the chunks that are fitted in the order of a block's pass, both numbered from 0."""
         chunks = self._chunks.get("fit", [])
         order = Draws(self.seed, "batch order", block, number).permutation(len(chunks))
         return (self._fetch(chunks[place]) for place in self._places[order])
@@ -154,7 +155,7 @@ class StreamCache:
         return np.argsort(Draws(self.seed, "batch order", 0, 0).permutation(len(self._chunks.get("fit", []))))
 
     def sample(self, n_pairs: int, without: Tensor | None = None, share: float = 1.0) -> StreamCache:
-        """The leading rows of those fitted and of those set aside, in a cache of their own, without features.
+        """Return the leading rows of those fitted and of those set aside, in a cache of their own, without features.
 
         Where no rows are set aside, the last fifth of each chunk stands for them.
 
@@ -180,7 +181,7 @@ class StreamCache:
         return sample
 
     def _leading(self, split: str, n_pairs: int) -> Iterator[Chunk]:
-        """The leading rows of a split, until they have `n_pairs` pairs."""
+        """Yield the leading rows of a split, until they have `n_pairs` pairs."""
         left = math.ceil(n_pairs / self.net.n_locations)
         for chunk in self.chunks(split):
             if left > 0:
@@ -188,7 +189,7 @@ class StreamCache:
                 left -= len(chunk.labels)
 
     def tiles(self, chunk: Chunk, block: Block) -> Iterator[Tile]:
-        """A chunk's pairs as a block sees them, by tiles."""
+        """Yield a chunk's pairs as a block sees them, by tiles."""
         for seen, (scores, labels, folds) in zip(self._features(chunk, block), self.pairs(chunk, block), strict=True):
             yield Tile(seen.to(scores.dtype), scores, labels, folds)
 
@@ -203,7 +204,7 @@ class StreamCache:
         return ((*part, fold) for part, fold in zip(parts, folds, strict=True))
 
     def change(self, chunk: Chunk, block: Block, weight: Tensor) -> Tensor:
-        """The change [B, |G|, n] of a chunk's scores.
+        """Return the change [B, |G|, n] of a chunk's scores.
 
         Args:
             chunk: The chunk.
@@ -218,7 +219,7 @@ class StreamCache:
         return torch.cat(changes).view_as(chunk.labels)
 
     def _features(self, chunk: Chunk, block: Block) -> Iterator[Tensor]:
-        """The block's features of a chunk, by the same tiles if they are kept: sums then round alike, to the bit."""
+        """Return a block's features of a chunk, by the same tiles if kept: sums then round alike, to the bit."""
         if chunk.features is not None and block.features is self._kept_of:
             return iter(torch.split(chunk.features, block.features.rows_at_once()))
         return block.features.tiles(block.windows(chunk.stream).flatten(0, -2))
@@ -299,7 +300,7 @@ def free_memory(device: torch.device) -> int:
 
 @contextmanager
 def memory_for(what: str, size: int) -> Iterator[None]:
-    """Explains that memory ran out.
+    """Explain that memory ran out.
 
     Raises:
         MemoryError: One line, in place of torch's error.
@@ -315,7 +316,7 @@ def memory_for(what: str, size: int) -> Iterator[None]:
 
 
 def mapped(tensor: Tensor) -> Tensor:
-    """A copy of a tensor in a temporary file, on the CPU; the file has no name at any time and ends with its tensor.
+    """Copy of a tensor in a temporary file, on the CPU; the file has no name at any time and ends with its tensor.
 
     Raises:
         OSError: The temporary folder cannot take it.
@@ -339,6 +340,6 @@ def mapped(tensor: Tensor) -> Tensor:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on any device; on a CPU torch tells only by the text of a RuntimeError."""
+    """Return whether memory ran out, on any device; on a CPU torch says so in the text of a RuntimeError alone."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or (isinstance(error, RuntimeError) and "allocate memory" in str(error))

@@ -57,7 +57,7 @@ class LabelLoss:
         return rise + self.weight * unseen * (labels == 0)
 
     def targets(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the squared loss is drawn to, [..., n], and its weights [..., n], of labels [..., n]."""
+        """Return what the squared loss is drawn to, [..., n], and its weights [..., n], of labels [..., n]."""
         observed = labels != 0
         return labels.where(observed, self.target), observed.to(labels).where(observed, self.weight)
 
@@ -67,12 +67,12 @@ class LabelLoss:
         return self.margin_loss.curvature
 
     def for_data(self, n_pairs: int) -> "LabelLoss":
-        """This loss with the constants of ℓ that depend on the number m·|G| of pairs filled in."""
+        """Return this loss with the constants of ℓ that depend on the number m·|G| of pairs filled in."""
         return replace(self, margin_loss=self.margin_loss.for_data(n_pairs))
 
 
 def label_loss(loss: MarginLoss, treatment: str, weight: float | None, n_labels: int) -> LabelLoss:
-    """The loss of n labels under a treatment of those that are not observed.
+    """Return the loss of n labels under a treatment of those that are not observed.
 
     Args:
         loss: ℓ, of margins.

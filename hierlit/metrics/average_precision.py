@@ -40,12 +40,12 @@ class AveragePrecision(Metric):
         self.labels: list[Tensor]
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Adds a batch of scores and of labels in {−1, 0, 1}, of one shape."""
+        """Add a batch of scores and of labels in {−1, 0, 1}, of one shape."""
         self.scores.append(scores.flatten())
         self.labels.append(labels.flatten().to(torch.int8))
 
     def compute(self) -> Tensor:
-        """The average precision, a scalar float64."""
+        """Return the average precision, a scalar float64."""
         scores, labels = (
             torch.cat(list(parts)) if len(parts) else torch.zeros(0) for parts in (self.scores, self.labels)
         )

@@ -19,5 +19,5 @@ def label_metrics(n_labels: int, robustness: float = 1.0) -> MetricCollection:
 
 
 def compute(metrics: MetricCollection) -> dict[str, Tensor]:
-    """Every metric's values [n]; torchmetrics would make a scalar of n = 1."""
+    """Return every metric's values [n]; torchmetrics would make a scalar of n = 1."""
     return {name: value.reshape(-1) for name, value in metrics.compute().items()}

@@ -32,5 +32,5 @@ class MarginHistogram(LabelMetric):
         self.counts += torch.bincount(flat[observed], minlength=self.counts.numel()).view_as(self.counts)
 
     def compute(self) -> Tensor:
-        """Counts [n, bins]."""
+        """Return counts [n, bins]."""
         return self.counts

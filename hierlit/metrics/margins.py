@@ -1,7 +1,7 @@
 """Metrics of margins y·ŷ, one value per label, accumulated over batches and processes."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,15 +24,19 @@ class LabelMetric(Metric):
 
     full_state_update = False
     is_differentiable = False
+    counted: ClassVar[tuple[str, ...]] = ()
+    """States that count pairs of each label."""
 
     def __init__(self, n_labels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if n_labels < 1:
             raise ValueError(f"n_labels must be a positive integer, got {n_labels}")
         self.n_labels = n_labels
+        for name in self.counted:
+            self.add_state(name, torch.zeros(n_labels, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
             scores: Scores ŷ [..., n].
@@ -49,24 +53,17 @@ class LabelMetric(Metric):
             self._add(scores.reshape(labels.shape) * labels, labels != 0)
 
     def _add(self, margins: Tensor, observed: Tensor) -> None:
-        """Adds margins y·ŷ [rows, n] of which `observed` [rows, n] count."""
+        """Add margins y·ŷ [rows, n] of which `observed` [rows, n] count."""
         raise NotImplementedError
-
-    def _add_count(self, name: str) -> None:
-        self.add_state(name, torch.zeros(self.n_labels, dtype=torch.long), dist_reduce_fx="sum")
 
 
 class LabelAccuracy(LabelMetric):
     """Share of a label's observed pairs with y·ŷ > 0; `compute` gives [n] float64, NaN where never observed."""
 
     higher_is_better = True
+    counted = ("observed", "correct")
     observed: Tensor
     correct: Tensor
-
-    def __init__(self, n_labels: int, **kwargs: Any) -> None:
-        super().__init__(n_labels, **kwargs)
-        self._add_count("observed")
-        self._add_count("correct")
 
     def _add(self, margins: Tensor, observed: Tensor) -> None:
         self.observed += observed.sum(0)
@@ -96,7 +93,7 @@ class LearnedFraction(LabelAccuracy):
         self.threshold = threshold
 
     def compute(self) -> Tensor:
-        """The share, a scalar."""
+        """Return the share, a scalar."""
         learned = super().compute() >= self.threshold
         return learned.sum().double() / (self.observed > 0).sum()
 
@@ -124,12 +121,12 @@ class MeanMargin(LabelMetric):
     """A label's mean observed margin y·ŷ; `compute` gives [n] float64, NaN where never observed."""
 
     higher_is_better = True
+    counted = ("observed",)
     observed: Tensor
     margin_sum: Tensor
 
     def __init__(self, n_labels: int, **kwargs: Any) -> None:
         super().__init__(n_labels, **kwargs)
-        self._add_count("observed")
         self.add_state("margin_sum", torch.zeros(n_labels, dtype=torch.float64), dist_reduce_fx="sum")
 
     def _add(self, margins: Tensor, observed: Tensor) -> None:
@@ -156,6 +153,7 @@ class MarginError(LabelMetric):
     """
 
     higher_is_better = False
+    counted = ("observed", "below")
     observed: Tensor
     below: Tensor
     required: Tensor
@@ -164,8 +162,6 @@ class MarginError(LabelMetric):
         super().__init__(n_labels, **kwargs)
         if not 0 < robustness <= 1:
             raise ValueError(f"robustness must be in (0, 1], got {robustness}")
-        self._add_count("observed")
-        self._add_count("below")
         required = torch.tensor(1 - robustness / 2, dtype=torch.float64)
         self.add_state("required", required, dist_reduce_fx="max")  # a state, so that no other ξ shares `below`
 
@@ -179,7 +175,7 @@ class MarginError(LabelMetric):
 
 
 def by_level(values: Tensor, levels: Sequence[int] | None, reduce: Literal["mean", "min"]) -> dict[int, float]:
-    """Aggregates values per label to values per level, ignoring NaN.
+    """Aggregate values per label to values per level, ignoring NaN.
 
     Args:
         values: One value per label [n].

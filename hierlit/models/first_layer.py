@@ -16,7 +16,7 @@ ALIGNED_ROWS = 16
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
-    """A parameter that is never trained: kept in checkpoints, and not broadcast at every step as a buffer would be."""
+    """Parameter that is never trained: kept in checkpoints, and not broadcast at every step as a buffer would be."""
     return nn.Parameter(tensor, requires_grad=False)
 
 
@@ -74,11 +74,11 @@ class FirstLayer(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define place(windows), or leave n_centres at 0")
 
     def opened(self) -> "FirstLayer":
-        """The features that the weight of the block is found for, in other coordinates perhaps; these by default."""
+        """Features that the weight of the block is found for, in other coordinates perhaps; these by default."""
         return self
 
     def settled(self, weight: Tensor) -> Tensor:
-        """The weight [..., q+1] that is kept, of one for opened features; both make the same scores."""
+        """Return the weight [..., q+1] that is kept, of one for opened features; both make the same scores."""
         return weight
 
     def rows_at_once(self) -> int:
@@ -87,7 +87,7 @@ class FirstLayer(nn.Module):
         return max(ALIGNED_ROWS, rows // ALIGNED_ROWS * ALIGNED_ROWS)
 
     def tiles(self, windows: Tensor) -> Iterator[Tensor]:
-        """The features of windows [P, fan_in], a tile of rows at a time."""
+        """Return the features of windows [P, fan_in], a tile of rows at a time."""
         return map(self, torch.split(windows, self.rows_at_once()))
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:

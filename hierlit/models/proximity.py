@@ -12,12 +12,12 @@ class Proximity(ABC):
     """Which locations each location sees; immutable, and free of tensors."""
 
     def __init_subclass__(cls) -> None:
-        """Lets checkpoints, which hold a model's arguments, load with `weights_only`."""
+        """Let checkpoints, which hold a model's arguments, load with `weights_only`."""
         torch.serialization.add_safe_globals([cls])
 
     @abstractmethod
     def table(self, n_locations: int) -> Tensor:
-        """The windows of all locations.
+        """Return the windows of all locations.
 
         Args:
             n_locations: Number |G| of locations.
@@ -31,7 +31,7 @@ class Proximity(ABC):
 
 
 def check_odd(size: int) -> None:
-    """Raises ValueError unless a window's `size` is odd, so that it has a centre."""
+    """Raise ValueError unless a window's `size` is odd, so that it has a centre."""
     if size < 1 or size % 2 == 0:
         raise ValueError(f"size must be a positive odd integer, got {size}")
 
@@ -49,7 +49,7 @@ class Identity(Proximity):
     """Each location sees itself alone: w = 1."""
 
     def table(self, n_locations: int) -> Tensor:
-        """The windows [|G|, 1]."""
+        """Return the windows [|G|, 1]."""
         return torch.arange(n_locations)[:, None]
 
 
@@ -72,7 +72,7 @@ class Window1d(Proximity):
         check_odd(self.size)
 
     def table(self, n_locations: int) -> Tensor:
-        """The windows [|G|, size]; ValueError for a window wider than the ring."""
+        """Return the windows [|G|, size]; ValueError for a window wider than the ring."""
         if self.size > n_locations:
             raise ValueError(f"size must be at most n_locations = {n_locations}, got {self.size}: wider than the ring")
         return line_windows(n_locations, self.size, self.periodic)
@@ -103,7 +103,7 @@ class Window2d(Proximity):
             raise ValueError(f"size must be at most min(rows, columns) of {self.rows}×{self.columns}, got {self.size}")
 
     def table(self, n_locations: int) -> Tensor:
-        """The windows [|G|, size²], row after row; ValueError unless |G| = rows·columns."""
+        """Return the windows [|G|, size²], row after row; ValueError unless |G| = rows·columns."""
         if self.rows * self.columns != n_locations:
             raise ValueError(f"rows·columns must be n_locations = {n_locations}, got {self.rows}·{self.columns}")
         vertical = line_windows(self.rows, self.size, self.periodic)[:, None, :, None]
@@ -134,7 +134,7 @@ class IndexTable(Proximity):
             raise ValueError(f"indices must be -1 (zeros) or a location, got {smallest}")
 
     def table(self, n_locations: int) -> Tensor:
-        """The windows [|G|, w]; ValueError unless there are |G| rows of entries below |G|."""
+        """Return the windows [|G|, w]; ValueError unless there are |G| rows of entries below |G|."""
         if len(self.indices) != n_locations:
             raise ValueError(f"indices must have one row for each of {n_locations} locations, got {len(self.indices)}")
         largest = max(map(max, self.indices))
@@ -163,7 +163,7 @@ class Windows(nn.Module):
         inspect_table(self)
 
     def forward(self, stream: Tensor) -> Tensor:
-        """The windows of all locations.
+        """Return the windows of all locations.
 
         Args:
             stream: [B, |G|, C].
@@ -186,7 +186,7 @@ class Windows(nn.Module):
 
 
 def inspect_table(windows: Windows, _: object = None) -> None:
-    """Derives from a `Windows` table its flags and its flat index, in which −1 is one more location, of zeros."""
+    """Derive from a `Windows` table its flags and its flat index, in which −1 is one more location, of zeros."""
     table = windows.table
     windows.is_padded = bool((table < 0).any())
     locations = torch.arange(windows.n_locations, device=table.device)

@@ -91,7 +91,8 @@ class RadialUnits(FirstLayer):
             amplitude: a of the white features.
         """
         kernel = kernel or Kernel()
-        variance = windows.double().var(0, correction=int(len(windows) > 1)).nan_to_num(0)
+        seen = (windows if len(windows) else windows.new_zeros(1, windows.shape[1])).double()
+        variance = seen.var(0, correction=int(len(seen) > 1))
         reads = variance > 0 if reads is None else reads
         deviation = math.sqrt(float(variance[reads].sum()))
         self.read.data, self.weight.data = reads.nonzero()[:, 0], windows[:, reads].to(self.weight)
@@ -144,13 +145,14 @@ class WhiteUnits(FirstLayer):
             own.diagonal().fill_(1 + jitter)
             factor, failed = torch.linalg.cholesky_ex(own)
             if not failed:
-                return factor.to(self.weight)
+                made: Tensor = factor.to(self.weight)
+                return made
         raise FloatingPointError("the units' kernel is not finite: check the size of the inputs")
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map windows [..., fan_in] to white features [..., q]."""
         centred = self.units(windows).flatten(0, -2).T
-        white = torch.linalg.solve_triangular(self.factor, centred, upper=False).mul_(self.units.amplitude)
+        white: Tensor = torch.linalg.solve_triangular(self.factor, centred, upper=False).mul_(self.units.amplitude)
         return white.T.reshape(*windows.shape[:-1], self.n_features)
 
     def rows_at_once(self) -> int:
@@ -163,7 +165,7 @@ class WhiteUnits(FirstLayer):
         self.__dict__.pop("factor", None)
 
     def settled(self, weight: Tensor) -> Tensor:
-        """The weight [..., q+1] for the units that does what one for their white features does."""
+        """Return the weight [..., q+1] for the units that does what one for their white features does."""
         slopes = weight[..., :-1].double() * self.units.amplitude
         solved = torch.linalg.solve_triangular(self.factor.double().T, slopes.mT, upper=True).mT
         return torch.cat([solved.to(weight), weight[..., -1:]], -1)

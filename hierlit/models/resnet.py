@@ -45,11 +45,11 @@ class ResidualBlock(nn.Module):
         self.weight = frozen(torch.zeros(n_labels, features.n_features + 1))
 
     def forward(self, windows: Tensor) -> Tensor:
-        """The change of the scores [..., n] that this block makes to windows [..., fan_in]."""
+        """Return the change of the scores [..., n] that this block makes to windows [..., fan_in]."""
         return self.change(windows, self.weight)
 
     def change(self, windows: Tensor, weight: Tensor) -> Tensor:
-        """The change [..., n] that a weight [n, q+1] in this block's place would make, a tile of rows at a time."""
+        """Change [..., n] that a weight [n, q+1] in this block's place would make, a tile of rows at a time."""
         changes = [readout(features, weight) for features in self.features.tiles(windows.flatten(0, -2))]
         return torch.cat(changes).view(*windows.shape[:-1], len(weight))
 
@@ -169,7 +169,7 @@ class HierarchicalResNet(nn.Module):
             self.block(index).features.rounding = rounding
 
     def compile_features(self, compiled: bool = True) -> None:
-        """Have the features of all blocks computed by one function that torch.compile makes when it is first needed."""
+        """Compute the features of all blocks by one function that torch.compile makes when it is first needed."""
         for index in range(len(self.blocks)):
             self.block(index).features.compiled = compiled
 
@@ -188,7 +188,7 @@ class HierarchicalResNet(nn.Module):
         return inputs @ self.rotation[: self.n_inputs]
 
     def split(self, stream: Tensor) -> Tensor:
-        """The stream [B, |G|, d+n] in the coordinates [x, scores]."""
+        """Return the stream [B, |G|, d+n] in the coordinates [x, scores]."""
         return stream if self.rotation is None else stream @ self.rotation.T
 
     def scores(self, stream: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ class HierarchicalResNet(nn.Module):
         return (weight.view(len(weight), self.windows.size, -1) @ self.rotation.T).flatten(1)
 
     def stream_coordinates(self, weight: Tensor) -> Tensor:
-        """The inverse of `split_coordinates`."""
+        """Return the inverse of `split_coordinates`."""
         if self.rotation is None:
             return weight
         return (weight.view(len(weight), self.windows.size, -1) @ self.rotation).flatten(1)
@@ -213,11 +213,11 @@ class HierarchicalResNet(nn.Module):
         return features
 
     def advance(self, stream: Tensor, index: int) -> Tensor:
-        """The stream after block `index`, of the stream before it; both [B, |G|, d+n]."""
+        """Return the stream after block `index`, of the stream before it; both [B, |G|, d+n]."""
         return self.add_scores(stream, self.block(index)(self.windows(stream)))
 
     def add_scores(self, stream: Tensor, change: Tensor) -> Tensor:
-        """A stream [B, |G|, d+n] whose scores have changed by [B, |G|, n]."""
+        """Return a stream [B, |G|, d+n] whose scores have changed by [B, |G|, n]."""
         if self.rotation is None:
             return stream + F.pad(change, (self.n_inputs, 0))
         return stream + change @ self.rotation[self.n_inputs :]
@@ -231,7 +231,7 @@ class HierarchicalResNet(nn.Module):
 
     @torch.no_grad()
     def staged_scores(self, inputs: Tensor) -> Iterator[Tensor]:
-        """Yields the scores [N, |G|, n] of inputs [N, |G|, d] after each trained block, a few rows at a time."""
+        """Yield the scores [N, |G|, n] of inputs [N, |G|, d] after each trained block, a few rows at a time."""
         stream = self.embed(inputs.to(self.block(0).weight))
         width = sum(self.block(0).features.weight.shape)
         for index in range(int(self.n_trained)):
@@ -246,5 +246,5 @@ class HierarchicalResNet(nn.Module):
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a positive integer."""
+    """Return whether a value is a positive integer."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1

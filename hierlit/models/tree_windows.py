@@ -37,7 +37,7 @@ class TreeWindows(Proximity):
             raise ValueError("; ".join(problems))
 
     def table(self, n_locations: int) -> Tensor:
-        """The windows [|G|, s·L], level after level; ValueError unless |G| = s^L."""
+        """Return the windows [|G|, s·L], level after level; ValueError unless |G| = s^L."""
         leaves = self.n_children**self.n_levels
         if n_locations != leaves:
             shape = f"n_children^n_levels = {self.n_children}^{self.n_levels} = {leaves}"

@@ -1,1 +1,1 @@
-"""What a configuration alone tells of a run: its cost, and what the paper says of its hierarchy."""
+"""What follows from a configuration alone: a run's cost, and what the paper says of its hierarchy."""

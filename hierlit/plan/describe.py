@@ -82,7 +82,7 @@ class Needs(NamedTuple):
 
     @classmethod
     def of(cls, polynomial: Polynomial, kernel: KernelExpansion, window: int) -> Needs:
-        """The needs of a label's PTF."""
+        """Return the needs of a label's PTF."""
         arguments = (polynomial, kernel, window, FEATURES_ERROR)
         return cls(width_scaling(*arguments), sample_scaling(*arguments), window)
 
@@ -113,7 +113,7 @@ class Description:
 
     @classmethod
     def of(cls, run: Run, options: DescribeOptions) -> Description:
-        """Describes the hierarchy of a config; makes its tables."""
+        """Describe the hierarchy of a config; make its tables."""
         data, net = run.data, run.task.net
         data.setup()
         kernel = net.first_layers.kernel()
@@ -147,7 +147,7 @@ class LabelPtf(NamedTuple):
 
 
 def least_ptf(data: HierarchyDataModule, label: int) -> LabelPtf | None:
-    """A label's PTF; None if the label is not known as a function of a few others."""
+    """Return a label's PTF; None if the label is not known as a function of a few others."""
     function = data.label_function(label)
     if function is None:
         return None
@@ -164,7 +164,7 @@ def _least_ptf(points: tuple[tuple[float, ...], ...], values: tuple[float, ...])
 def level_constants(
     labels: Tensor, level_of: Sequence[int], found: Sequence[ThresholdConstants | None]
 ) -> list[LevelConstants]:
-    """The rows of the table, of training labels [m, |G|, n], their levels and constants."""
+    """Return the rows of the table, of training labels [m, |G|, n], their levels and constants."""
     observed = (labels != 0).double().mean((0, 1))
     ones = (labels > 0).double().mean((0, 1)) / observed
     rows = []
@@ -178,7 +178,7 @@ def level_constants(
 
 
 def hardest(constants: Sequence[ThresholdConstants]) -> ThresholdConstants | None:
-    """The worst of each constant."""
+    """Return the worst of each constant."""
     if not constants:
         return None
     return ThresholdConstants(
@@ -191,7 +191,7 @@ def hardest(constants: Sequence[ThresholdConstants]) -> ThresholdConstants | Non
 
 
 def print_description(description: Description) -> None:
-    """Prints the table and what the theory asks for."""
+    """Print the table and what the theory asks for."""
     console = Console(highlight=False)
     table = Table(title=f"{description.name}: its levels in the paper's terms", title_justify="left")
     for name in ("level", "labels", "share of 1", "observed", "K", "M", "B", "ξ"):
@@ -208,7 +208,7 @@ def print_description(description: Description) -> None:
 
 
 def constant_lines(description: Description) -> list[str]:
-    """What the columns are, and the width and rows they ask for."""
+    """Return what the columns are, and the width and rows they ask for."""
     lines = ["K, M, B, ξ: degree, coefficient norm, bound, robustness of the PTFs of least degree and norm, the worst"]
     needs = description.needs
     if all(level.constants is None for level in description.levels):
@@ -222,7 +222,7 @@ def constant_lines(description: Description) -> list[str]:
 
 
 def depth_line(description: Description) -> str:
-    """The paper's depth bound for these rows."""
+    """Return the paper's depth bound for these rows."""
     r, depth = description.n_levels, description.n_blocks + 1
     formula = "D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1)"
     if not r:

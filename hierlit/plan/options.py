@@ -86,7 +86,7 @@ class Run(NamedTuple):
 
 
 def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
-    """The sizes of a run on a number of processes.
+    """Return the sizes of a run on a number of processes.
 
     Raises:
         ValueError: If no plan is made for how it is trained; one line.
@@ -139,7 +139,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
 
 
 def unplanned(run: Run) -> str:
-    """What of a run no plan is made for; or nothing."""
+    """Return what of a run no plan is made for; or nothing."""
     if run.task.joint is not None:
         return "joint training: leave model.joint out"
     if not isinstance(run.task.solver, ExactSolver | GradientSolver) or isinstance(run.task.solver, KernelSolver):
@@ -166,7 +166,7 @@ def epochs_of(run: Run, options: PlanOptions) -> int:
 
 
 def rates_of(run: Run, options: PlanOptions) -> Rates:
-    """The rates given; those that are not, measured on the run's device."""
+    """Return the rates given; those that are not, measured on the run's device."""
     given = (options.flops, options.factor_flops, options.factor_flops, options.bandwidth)
     if None not in given:
         return Rates(*given)  # type: ignore[arg-type]

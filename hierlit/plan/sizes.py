@@ -168,7 +168,7 @@ class Sizes:
 
     @property
     def squares(self) -> float:
-        """Most [q+1, q+1] float64 matrices at a time: sums with a copy to mirror, or factors with what is factorised."""
+        """Most [q+1, q+1] float64 matrices at a time: sums and a copy to mirror, or factors and what is factorised."""
         candidates = max(self.n_candidates, self.draw_candidates)
         return max(2 + (1 if self.n_candidates else self.itemsize / 8), (candidates + 2) * (candidates > 0))
 

@@ -18,7 +18,7 @@ MIB = 2**20
 
 
 def print_plan(run: Run, options: PlanOptions) -> None:
-    """Prints sizes and memory, work and messages, what was taken for granted, and the depth bound."""
+    """Print sizes and memory, work and messages, what was taken for granted, and the depth bound."""
     sizes = [sizes_of(run, options, n_processes) for n_processes in (1, options.devices)]
     works, rates = [BlockWork(each) for each in sizes], rates_of(run, options)
     console = Console(highlight=False)
@@ -97,7 +97,7 @@ def message_table(work: BlockWork, link: float | None) -> Table:
 
 
 def depth_line(run: Run, sizes: Sizes, margin_growth: float | None) -> str:
-    """The paper's depth bound, or what it would need."""
+    """Return the paper's depth bound, or what it would need."""
     depth, formula = f"depth: the network has D = {sizes.n_blocks + 1}", "D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1)"
     n_levels, n_pairs, robustness = run.data.top_level, run.data.n_pairs, run.task.robustness
     if n_levels is None:
@@ -110,7 +110,7 @@ def depth_line(run: Run, sizes: Sizes, margin_growth: float | None) -> str:
 
 
 def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> list[str]:
-    """What the config does not tell and the plan takes for granted."""
+    """Return what the config leaves open and the plan takes for granted."""
     lines, limit = [], f"the limit is {run.layerwise.stopping.max_epochs:,}"
     if options.epochs is None and sizes.epochs == 1:
         lines.append(f"epochs: 1 a block, enough if every label is observed ({limit}); --plan.epochs")

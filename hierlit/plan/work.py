@@ -34,12 +34,12 @@ class Work(NamedTuple):
         return self.products + self.cholesky + self.eigen
 
     def times(self, number: float) -> "Work":
-        """The work of doing this several times."""
+        """Return the work of doing this several times."""
         return Work(*(number * value for value in self))
 
 
 def total(*works: Work) -> Work:
-    """The sum of works."""
+    """Return the sum of works."""
     return Work(*map(sum, zip(*works, strict=True)))
 
 
@@ -169,7 +169,7 @@ class BlockWork:
         return self._product(pairs, self.sizes.channels, self.sizes.channels) if self.sizes.rotated else Work()
 
     def _gram(self, pairs: int) -> Work:
-        """The column panels of the product that are not below the diagonal: 62.5% of it."""
+        """Return the column panels of the product that are not below the diagonal: 62.5% of it."""
         s, step = self.sizes, -(-self.sizes.n_features // PANELS)
         entries = sum(
             min(step, s.n_features - first) * (s.n_features - first) for first in range(0, s.n_features, step)
@@ -187,6 +187,6 @@ class BlockWork:
         return total(self._solve(1).times(POWER_STEPS), total(factor, score).times(n_candidates))
 
     def _errors(self, pairs: int, recomputed: int, n_candidates: int) -> Work:
-        """What candidate weights leave on set-aside pairs."""
+        """Return what candidate weights leave on set-aside pairs."""
         read = self._readout(pairs, n_candidates * self.sizes.n_labels)
         return total(self._features(recomputed), read, self._rotate(pairs))

@@ -9,7 +9,7 @@ from hierlit.theory.polynomial import Polynomial
 
 
 def depth_bound(n_levels: int, n_pairs: int, robustness: float, margin_growth: float) -> int:
-    """The least D with D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1), which the paper asks for to reach zero margin error.
+    """Return the least D with D ≥ r·(⌈log(8m|G|/ξ)/γ⌉ + 1), which the paper asks for to reach zero margin error.
 
     D counts layers: D − 1 blocks and the output layer. γ is a constant of the paper's loss; in our reading the loss of
     a label that is learned falls by e^−γ a block, so that after ⌈log(8m|G|/ξ)/γ⌉ further blocks no pair of m|G| can be
@@ -29,7 +29,7 @@ def depth_bound(n_levels: int, n_pairs: int, robustness: float, margin_growth: f
 
 
 def check_positive(**arguments: float) -> None:
-    """Raises ValueError, one line naming all, where arguments are not positive, or a robustness is above 1."""
+    """Raise ValueError, one line naming all, where arguments are not positive, or a robustness is above 1."""
     problems = [
         f"{name} must be {'in (0, 1]' if name == 'robustness' else 'positive'}, got {value}"
         for name, value in arguments.items()
@@ -40,12 +40,12 @@ def check_positive(**arguments: float) -> None:
 
 
 def meets_depth_bound(n_blocks: int, n_levels: int, n_pairs: int, robustness: float, margin_growth: float) -> bool:
-    """Whether D = n_blocks + 1 layers are as many as `depth_bound` asks for."""
+    """Return whether D = n_blocks + 1 layers are as many as `depth_bound` asks for."""
     return n_blocks + 1 >= depth_bound(n_levels, n_pairs, robustness, margin_growth)
 
 
 def margin_growth_needed(n_blocks: int, n_levels: int, n_pairs: int, robustness: float) -> float:
-    """The least γ at which D = n_blocks + 1 layers meet `depth_bound`; infinite if no γ does.
+    """Return the least γ at which D = n_blocks + 1 layers meet `depth_bound`; infinite if no γ does.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -26,7 +26,7 @@ REACH, NODES = 14.0, 600
 
 
 def checked(activation: str, beta: float = 0.0) -> str:
-    """An activation's name.
+    """Return an activation's name.
 
     Raises:
         ValueError: If it is unknown, or β is not in [0, 1).
@@ -42,7 +42,7 @@ def checked(activation: str, beta: float = 0.0) -> str:
 
 
 def read_only(array: Array) -> Array:
-    """The same array, which many callers will share."""
+    """Return the same array, which many callers will share."""
     array.setflags(write=False)
     return array
 
@@ -79,7 +79,7 @@ def hermite_coefficients(activation: str, n: int = DEGREES) -> Array:
 
 
 def quadrature_coefficients(activation: str, n: int) -> Array:
-    """Those of any activation, E[σ(t)·h_i(t)], by quadrature."""
+    """Return those of any activation, E[σ(t)·h_i(t)], by quadrature."""
     at, weights = quadrature()
     weighted = weights * activation_values(activation, at)
     previous, current = np.zeros_like(at), np.ones_like(at)
@@ -91,7 +91,7 @@ def quadrature_coefficients(activation: str, n: int) -> Array:
 
 
 def relu_coefficients(n: int) -> Array:
-    """Those of max(0, t): 1/√(2π), ½, and (−1)^{i/2−1}(i−3)!!/√(2π i!) at even i ≥ 2."""
+    """Return those of max(0, t): 1/√(2π), ½, and (−1)^{i/2−1}(i−3)!!/√(2π i!) at even i ≥ 2."""
     found = np.zeros(n + 1)
     found[0] = 1 / math.sqrt(2 * math.pi)
     if n >= 1:
@@ -104,7 +104,7 @@ def relu_coefficients(n: int) -> Array:
 
 
 def erf_coefficients(n: int) -> Array:
-    """Those of erf(t); their squares are the series of (2/π)·arcsin(2ρ/3)."""
+    """Return those of erf(t); their squares are the series of (2/π)·arcsin(2ρ/3)."""
     found = np.zeros(n + 1)
     value = 2 / math.pi * (2 / 3)  # C(2j, j)/(4^j(2j+1))·(2/3)^(2j+1)·2/π
     for half, degree in enumerate(range(1, n + 1, 2)):
@@ -141,7 +141,7 @@ class KernelExpansion:
 
 @cache
 def expansion(activation: str, beta: float, bias: str = "gaussian", n: int = DEGREES) -> KernelExpansion:
-    """The kernel by degree: Σ a_i²ρ^i with ρ = (1−β²)s + β², multiplied out.
+    """Return the kernel by degree: Σ a_i²ρ^i with ρ = (1−β²)s + β², multiplied out.
 
     Args:
         activation: σ, a key of `ACTIVATIONS`.
@@ -168,7 +168,7 @@ def expansion(activation: str, beta: float, bias: str = "gaussian", n: int = DEG
 
 
 def kernel(activation: str, beta: float, inner: ArrayLike, bias: str = "gaussian") -> Array:
-    """The kernel at s = ⟨x, y⟩/fan_in in [−1, 1]: arc-cosine and arcsine kernels for relu and erf, else the series."""
+    """Kernel at s = ⟨x, y⟩/fan_in in [−1, 1]: arc-cosine and arcsine kernels for relu and erf, else the series."""
     s = np.asarray(inner, dtype=float)
     rho = np.clip((1 - beta**2) * s + beta**2, -1, 1)
     if bias == "gaussian" and checked(activation, beta) == "relu":

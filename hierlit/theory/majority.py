@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def check_sizes(d: int, k: int) -> None:
-    """Raises ValueError unless k is odd and 1 ≤ k ≤ d."""
+    """Raise ValueError unless k is odd and 1 ≤ k ≤ d."""
     if not 1 <= k <= d or k % 2 == 0:
         raise ValueError(f"k must be odd and in 1..{d}, the number of neurons, got {k}")
 
@@ -96,7 +96,7 @@ def reconstruction_error(n: int, d: int, k: int) -> float:
 
 
 def labels_for_error(error: float, d: int, k: int) -> int:
-    """The number of majorities that brings the root mean square error down to `error` (ours).
+    """Return the number of majorities that brings the root mean square error down to `error` (ours).
 
     Raises:
         ValueError: If `error` is not positive, or k is even or not in 1..d.

@@ -14,13 +14,13 @@ NORMS = ("l2", "l1")
 
 
 def cube(k: int) -> Array:
-    """All of {−1, 1}^k, [2^k, k]: row Σ_j 2^j [coordinate j is 1]."""
+    """Return all of {−1, 1}^k, [2^k, k]: row Σ_j 2^j [coordinate j is 1]."""
     points: Array = 2 * (np.arange(2**k)[:, None] >> np.arange(k) & 1).astype(np.float64) - 1
     return points
 
 
 def monomials(k: int, degree: int) -> list[tuple[int, ...]]:
-    """The sets S of at most `degree` of k variables, by size; S stands for the monomial Π_{j∈S} z_j."""
+    """Return the sets S of at most `degree` of k variables, by size; S stands for the monomial Π_{j∈S} z_j."""
     return [chosen for size in range(min(k, degree) + 1) for chosen in combinations(range(k), size)]
 
 
@@ -52,7 +52,7 @@ class Polynomial:
         return max((len(s) for s, c in zip(self.sets, self.coefficients, strict=True) if abs(c) > least), default=0)
 
     def norm(self, kind: str = "l2") -> float:
-        """The coefficient norm M, l2 (the paper's, in our reading) or l1."""
+        """Return the coefficient norm M, l2 (the paper's, in our reading) or l1."""
         return float(np.linalg.norm(self.coefficients, 2 if checked(kind) == "l2" else 1))
 
     def scaled(self, factor: float) -> Polynomial:
@@ -61,7 +61,7 @@ class Polynomial:
 
 
 def checked(kind: str) -> str:
-    """A norm's name.
+    """Return a norm's name.
 
     Raises:
         ValueError: If it is neither.
@@ -72,7 +72,7 @@ def checked(kind: str) -> str:
 
 
 def truth_values(table: ArrayLike) -> Array:
-    """A truth table of 2^k values in {−1, 1}, checked.
+    """Return a truth table of 2^k values in {−1, 1}, checked.
 
     Raises:
         ValueError: If it is not one.
@@ -84,7 +84,7 @@ def truth_values(table: ArrayLike) -> Array:
 
 
 def multilinear_extension(table: ArrayLike) -> Polynomial:
-    """The multilinear polynomial that equals a function on {−1, 1}^k, by the fast Walsh–Hadamard transform.
+    """Return the multilinear polynomial that equals a function on {−1, 1}^k, by the fast Walsh–Hadamard transform.
 
     Its coefficients are the Fourier coefficients (O'Donnell, Analysis of Boolean Functions, 2014, chapter 1).
 
@@ -127,7 +127,7 @@ class ThresholdConstants:
 
 
 def threshold_constants(polynomial: Polynomial, points: ArrayLike, values: ArrayLike) -> ThresholdConstants:
-    """The constants of a polynomial as a PTF of a function given on a domain.
+    """Return the constants of a polynomial as a PTF of a function given on a domain.
 
     Args:
         polynomial: p.
@@ -200,7 +200,7 @@ class LeastNorm:
 def least_norm_ptf(
     table: ArrayLike, degree: int | None = None, norm: str = "l2", points: ArrayLike | None = None
 ) -> LeastNorm:
-    """The polynomial of at most a degree with least coefficient norm among those with y·p(z) ≥ 1 on the domain.
+    """Return the polynomial of at most a degree with least coefficient norm among those with y·p(z) ≥ 1 on the domain.
 
     The l2 problem is a convex quadratic program, solved as a problem of least distance by non-negative least squares
     (Lawson and Hanson 1974, chapter 23); the l1 problem is a linear program, solved by HiGHS.
@@ -236,7 +236,7 @@ def least_norm_ptf(
 
 
 def check_function(points: Array, values: Array) -> None:
-    """Raises ValueError unless values [N] in {−1, 1} are those of a function of points [N, k]."""
+    """Raise ValueError unless values [N] in {−1, 1} are those of a function of points [N, k]."""
     if points.ndim != 2 or values.shape != (len(points),) or not (np.abs(values) == 1).all():
         shapes = f"{list(values.shape)} and {list(points.shape)}"
         raise ValueError(f"table must be a value in {{-1, 1}} for each point [N, k], got arrays of shape {shapes}")
@@ -267,7 +267,7 @@ def least_l1(rows: Array) -> tuple[Array | None, Array]:
 
 
 def threshold_degree(table: ArrayLike, points: ArrayLike | None = None) -> int:
-    """The least degree of a PTF of a function, given as for `least_norm_ptf`."""
+    """Return the least degree of a PTF of a function, given as for `least_norm_ptf`."""
     k = len(truth_values(table)).bit_length() - 1 if points is None else np.shape(points)[1]
     for degree in range(k):
         try:

@@ -18,11 +18,11 @@ BALLAST = ".next.ckpt.part"
 SPARE = 16
 """Weights of a block that a checkpoint within it may hold beyond one between blocks: iterates, optimizer state."""
 SECONDS_BETWEEN_TALKS = 1.0
-"""Processes ask one another about this often whether one of them was told to stop."""
+"""Processes ask one another about this often whether one of them is to stop."""
 
 
 class BlockCheckpoint(Checkpoint):
-    """Saves the run when it starts, after each block, every few minutes within one, and when it is made to stop.
+    """Save the run when it starts, after each block, every few minutes within one, and when it is made to stop.
 
     On SIGTERM all processes save the run together after the pass under way and exit with code 143; SLURM's requeue
     signal is handled after it too. Every checkpoint resumes to the bit where the run was. Files are
@@ -52,21 +52,21 @@ class BlockCheckpoint(Checkpoint):
         self._saved: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's own checkpoints."""
+        """Return the run's own checkpoints."""
         return {"saved": list(self._saved)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores `state_dict`."""
+        """Restore `state_dict`."""
         self._saved = state_dict["saved"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Settles the folder, and has signals noted that come while a fit is under way."""
+        """Settle the folder, and note signals that come while a fit is under way."""
         self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
         if stage == "fit":
             self.signals.listen(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Saves at once, so that the newest checkpoint is this run's; removes what a killed one left half written."""
+        """Save at once, so that the newest checkpoint is this run's; remove what a killed one left half written."""
         self._saved_at = self._talked_at = time.monotonic()
         self._passes, self._passes_left, self._saved_blocks = 0, 0, pl_module.block
         for part in self.folder.glob("*.ckpt.part") if trainer.is_global_zero else ():
@@ -77,7 +77,7 @@ class BlockCheckpoint(Checkpoint):
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: int, batch_idx: int
     ) -> None:
-        """Save if the time has come; if one of the processes was told to stop, save and stop."""
+        """Save if the time has come; if one of the processes is to stop, save and stop."""
         self._passes, self._passes_left = self._passes + 1, self._passes_left - 1
         if self._passes_left > 0 or pl_module.report is not None:  # a block just frozen is not in the tables yet
             return
@@ -93,19 +93,19 @@ class BlockCheckpoint(Checkpoint):
             self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Saves a block that is finished."""
+        """Save a block that is finished."""
         if pl_module.block > self._saved_blocks:
             self.save(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Saves a block that a limit on epochs or time cut short."""
+        """Save a block that a limit on epochs or time cut short."""
         if pl_module.last is not None:
             self.save(trainer, pl_module)
         if trainer.is_global_zero:
             remove(self.folder / BALLAST)
 
     def on_exception(self, trainer: L.Trainer, pl_module: LayerwiseTask, exception: BaseException) -> None:  # type: ignore[override]
-        """Saves a block that was finished and told just before; the other processes may be gone."""
+        """Save a block that was finished and reported just before; the other processes may be gone."""
         if trainer.state.fn == "fit" and trainer.is_global_zero:
             remove(self.folder / BALLAST)
             report = pl_module.report
@@ -114,7 +114,7 @@ class BlockCheckpoint(Checkpoint):
                 trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
 
     def save(self, trainer: L.Trainer, task: LayerwiseTask) -> Path:
-        """Saves the run, on all processes, and removes the oldest of its checkpoints.
+        """Save the run, on all processes, and remove the oldest of its checkpoints.
 
         Disk space for the next checkpoint is taken at once: a full disk is met while all that is done is saved.
 
@@ -142,7 +142,7 @@ class BlockCheckpoint(Checkpoint):
         return self.folder / f"block={task.block:03d}-epoch={passes:05d}.ckpt"
 
     def _talk(self, trainer: L.Trainer) -> tuple[int, bool]:
-        """What all processes agree on: a signal that one of them got, and whether it is time to save."""
+        """Return what all processes agree on: a signal that one of them got, and whether it is time to save."""
         now = time.monotonic()
         seconds, self._talked_at = (now - self._talked_at) / self._passes, now
         is_late = self.every_minutes is not None and now - self._saved_at > 60 * self.every_minutes
@@ -156,7 +156,7 @@ class BlockCheckpoint(Checkpoint):
 
 
 def agreed(trainer: L.Trainer, values: torch.Tensor) -> torch.Tensor:
-    """The largest of each value over all processes."""
+    """Return the largest of each value over all processes."""
     largest = trainer.strategy.reduce(values.to(trainer.strategy.root_device), reduce_op="max")
     assert isinstance(largest, torch.Tensor)
     return largest

@@ -42,7 +42,7 @@ class Passes:
 
 
 class LayerwiseTraining(L.Callback):
-    """Trains block after block: unfreeze, minimise F_k to the tolerance, judge, freeze, advance (Algorithm 4.2).
+    """Train block after block: unfreeze, minimise F_k to the tolerance, judge, freeze, advance (Algorithm 4.2).
 
     Args:
         gradient_tolerance: ε on the norm of the full gradient at fixed weights. When None, the norm at which the
@@ -55,8 +55,8 @@ class LayerwiseTraining(L.Callback):
             variance that can still be explained.
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
         strict_share: See `acceptance`; in (0, 1].
-        folds: Folds of the training rows, each of which goes on to the next block with the scores of a fit to the
-            others; rows go on with the scores of the block itself when None (the paper).
+        folds: Folds of the training rows, each of which advances to the next block with the scores of a fit to the
+            others; rows advance with the scores of the block itself when None (the paper).
 
     Raises:
         ValueError: One line for each argument out of range.
@@ -91,7 +91,7 @@ class LayerwiseTraining(L.Callback):
         self._is_finished = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Have SIGTERM end any run at once; check before a fit that this callback can drive it."""
+        """Let SIGTERM end any run at once; check before a fit that this callback can drive it."""
         end_on_sigterm(trainer)
         if stage == "fit":
             data = trainer.datamodule  # type: ignore[attr-defined]
@@ -144,7 +144,7 @@ class LayerwiseTraining(L.Callback):
         """Run the blocks trained so far over all rows, once; resume the block under way, if there is one."""
         task, processes = pl_module, Processes(trainer.world_size, trainer.global_rank)
         if trainer.ckpt_path is None:
-            task.memory, task.last = {}, None
+            task.memory, task.last = task.memory if task.block else {}, None
         place = {"block": task.block, "epoch": 0 if task.last is None else task.last.state.passes}
         start = {**place, "checkpoint": task.origin, "arguments": task.config}
         remedy = ": all nodes must have the same arguments and log folder"

@@ -1,4 +1,4 @@
-"""The files of a run that goes on: its loggers' folders again, and in them as much as there was at the checkpoint."""
+"""The files of a resumed run: its loggers' folders again, and in them as much as there was at the checkpoint."""
 
 import csv
 import os
@@ -20,7 +20,7 @@ FileLogger = TensorBoardLogger | CSVLogger
 
 
 class GoingOnWriter(ExperimentWriter):
-    """Goes on with a `metrics.csv`, which Lightning's own writer would delete."""
+    """Continue a `metrics.csv`, which Lightning's own writer would delete."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -29,11 +29,11 @@ class GoingOnWriter(ExperimentWriter):
                 self.metrics_keys = next(csv.reader(file), [])
 
     def _check_log_dir_exists(self) -> None:
-        """Leaves what is there."""
+        """Leave what is there."""
 
 
 def go_on_with_logs(loggers: Iterable[Logger], versions: Sequence[int | str], folder: Path | None) -> bool:
-    """Has loggers of files go on with versions that there are, if they are those of a run.
+    """Let loggers of files continue versions that exist, if they are those of a run.
 
     Args:
         loggers: Those of this process, before any has been written to.
@@ -41,7 +41,7 @@ def go_on_with_logs(loggers: Iterable[Logger], versions: Sequence[int | str], fo
         folder: The run's own; None if it is known to be theirs.
 
     Returns:
-        Whether they go on; if not, they are as they were.
+        Whether they continue; if not, they are as they were.
     """
     ours = file_loggers(loggers)
     before: list[int | str | None] = [logger._version for logger in ours]
@@ -57,12 +57,12 @@ def go_on_with_logs(loggers: Iterable[Logger], versions: Sequence[int | str], fo
 
 
 def log_versions(loggers: Iterable[Logger]) -> list[int | str]:
-    """The version of each logger of files."""
+    """Return the version of each logger of files."""
     return [version for logger in file_loggers(loggers) if (version := logger.version) is not None]
 
 
 def log_sizes(loggers: Iterable[Logger]) -> list[dict[str, int]]:
-    """How much is in each log file by name, folder by folder, after all that was logged has been written to it."""
+    """Return how much is in each log file by name, folder by folder, after all that was logged has been written."""
     for logger in loggers:
         with suppress(OSError):  # what a logger cannot write is no reason not to write a checkpoint
             if isinstance(logger, TensorBoardLogger):
@@ -72,7 +72,7 @@ def log_sizes(loggers: Iterable[Logger]) -> list[dict[str, int]]:
 
 
 def cut_logs(loggers: Iterable[Logger], sizes: Sequence[Mapping[str, int]]) -> None:
-    """Cuts log files back to their sizes, and removes those that came later.
+    """Cut log files back to their sizes, and remove those that came later.
 
     Args:
         loggers: Those of this process, whose own event files stay.
@@ -95,7 +95,7 @@ def size_of(path: Path) -> int:
 
 
 def cut(path: Path, size: int) -> None:
-    """Cuts a log file back to a `size_of`; a shorter one stays as it is."""
+    """Cut a log file back to a `size_of`; a shorter one stays as it is."""
     if path.name != METRICS:
         os.truncate(path, min(size, path.stat().st_size))
     elif size < size_of(path):
@@ -105,7 +105,7 @@ def cut(path: Path, size: int) -> None:
 
 
 def file_loggers(loggers: Iterable[Logger]) -> list[FileLogger]:
-    """The loggers that write files a line at a time."""
+    """Return the loggers that write files a line at a time."""
     return [logger for logger in loggers if isinstance(logger, FileLogger)]
 
 
@@ -115,6 +115,6 @@ def log_folders(loggers: Iterable[Logger]) -> list[Path]:
 
 
 def log_files(folder: Path) -> list[Path]:
-    """The tables and event files in a run's folder."""
+    """Return the tables and event files in a run's folder."""
     tables = (folder / name for name in (*TABLES, METRICS))
     return sorted([*(path for path in tables if path.exists()), *folder.glob(EVENTS)])

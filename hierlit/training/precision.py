@@ -15,14 +15,14 @@ ROUNDED = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
 
 
 def check_precision(precision: str | int | None, device: torch.device) -> None:
-    """Raises a ValueError unless a network can be fitted on a device in a precision, under any of Lightning's names."""
+    """Raise a ValueError unless a network can be fitted on a device in a precision, under any of Lightning's names."""
     valid = CUDA_PRECISIONS if device.type == "cuda" else PRECISIONS
     if SHORT.get(str(precision), precision) not in valid:
         raise ValueError(f"trainer.precision must be one of {', '.join(valid)} on {device.type}, got {precision}")
 
 
 def rounding_of(precision: str | int | None, tf32: bool) -> str | None:
-    """What features are rounded to in a run of this precision, as `HierarchicalResNet.rounding` names it."""
+    """Return what features are rounded to in a run of this precision, as `HierarchicalResNet.rounding` names it."""
     name = SHORT.get(str(precision), str(precision))
     return ROUNDED.get(name, "tf32" if tf32 and name == "32-true" else None)
 
@@ -40,7 +40,7 @@ def set_rounding(net: HierarchicalResNet, rounding: str | None, is_trained: bool
 
 
 def matmul_precision() -> str:
-    """What torch may compute float32 products in; `high` if that was said of one backend alone, in newer torch."""
+    """Return what torch may compute float32 products in; `high` if set for one backend alone, in newer torch."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
@@ -63,19 +63,19 @@ class FeaturePrecision(Precision):
         self._before: str | None = None
 
     def convert_module(self, module: nn.Module) -> nn.Module:
-        """Starts a run: leaves the module, and has all its float32 products computed in float32."""
+        """Start a run: leave the module as it is, and compute all float32 products in float32."""
         self._before = matmul_precision()
         torch.set_float32_matmul_precision("highest")
         return module
 
     def teardown(self) -> None:
-        """Ends the run, also after an error."""
+        """End the run, also after an error."""
         if self._before is not None:
             torch.set_float32_matmul_precision(self._before)
             self._before = None
 
 
 def keep_precision(trainer: Trainer) -> None:
-    """Puts a `FeaturePrecision` in the place of the plugin with which Lightning would lower a run's precision."""
+    """Put a `FeaturePrecision` in the place of the plugin with which Lightning would lower a run's precision."""
     if type(trainer.precision_plugin) in (Precision, MixedPrecision):
         trainer.strategy.precision_plugin = FeaturePrecision(str(trainer.precision))

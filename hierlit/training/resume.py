@@ -43,13 +43,13 @@ def settle(loops: dict[str, Any], blocks: int, passes: int) -> None:
 
 
 def as_plain(last: Pass) -> dict[str, Any]:
-    """A pass as tensors and plain values."""
+    """Return a pass as tensors and plain values."""
     certificate = None if last.certificate is None else dict(vars(last.certificate))
     return {**last._asdict(), "state": dict(vars(last.state)), "certificate": certificate}
 
 
 def from_plain(kept: Mapping[str, Any]) -> Pass:
-    """The inverse of `as_plain`."""
+    """Return the inverse of `as_plain`."""
     certificate = None if kept["certificate"] is None else Certificate(**kept["certificate"])
     return Pass(**{**kept, "state": State(**kept["state"]), "certificate": certificate})
 
@@ -103,19 +103,19 @@ def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper
 
 
 def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between two configs, a line for each value; nothing if one of them is not known."""
+    """Return what differs between two configs, a line for each value; nothing if one of them is not known."""
     old, new = dict(leaves(before)), dict(leaves(after))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)] if before and after else []
     return [f"{name} {old.get(name)} → {new.get(name)}" for name in names]
 
 
 def decides_weights(change: str) -> bool:
-    """Whether a change of `config_changes` may decide the weights of a block under way."""
+    """Return whether a change of `config_changes` may decide the weights of a block under way."""
     return not change.startswith(HARMLESS_KEYS)
 
 
 def leaves(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a nested config by dotted names."""
+    """Yield the values of a nested config by dotted names."""
     if not isinstance(config, Mapping):
         yield name, config
         return

@@ -15,7 +15,7 @@ PREEMPTED = 143
 
 
 def end_on_sigterm(trainer: L.Trainer) -> None:
-    """Has SIGTERM end a run at once with code 143.
+    """Let SIGTERM end a run at once with code 143.
 
     Lightning's own handler ends with code 0, and talks to the other processes between any two lines of Python.
     """
@@ -28,7 +28,7 @@ def end_on_sigterm(trainer: L.Trainer) -> None:
 
 
 def preempted(trainer: L.Trainer) -> SIGTERMException:
-    """What ends this process with code 143; with 0 if rank 0 launched it, whom Lightning would else kill at once."""
+    """Return what ends this process with code 143; with 0 if rank 0 launched it, since Lightning would kill rank 0."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     is_child = trainer.local_rank > 0 and environment is not None and not environment.creates_processes_externally
     return SIGTERMException(0 if is_child else PREEMPTED)
@@ -48,7 +48,7 @@ def watch_parent(message: str = "", seconds: float = 1.0) -> None:
 
 
 class DeferredSignals:
-    """Notes SIGTERM and SLURM's request to save and requeue, instead of acting at once.
+    """Note SIGTERM and SLURM's request to save and requeue, instead of acting at once.
 
     Attributes:
         noted: The signal noted and not yet handled, SIGTERM before the other; 0 if there is none.
@@ -58,13 +58,13 @@ class DeferredSignals:
         self.noted = 0
 
     def listen(self, trainer: L.Trainer) -> None:
-        """Has a trainer note these signals from the moment it listens to any, until it restores their handlers."""
+        """Let a trainer note these signals from the moment it listens to any, until it restores their handlers."""
         self.noted = 0
         connector: Any = trainer._signal_connector
         connector._sigterm_notifier_fn = connector._slurm_sigusr_handler_fn = self._note
 
     def requeue(self, trainer: L.Trainer, signum: int) -> None:
-        """Saves the run and requeues its job, Lightning's way, as this process or another was asked to."""
+        """Save the run and requeue its job, Lightning's way, as this process or another was asked to."""
         self.noted = 0
         connector: Any = trainer._signal_connector
         type(connector)._slurm_sigusr_handler_fn(connector, signum, None)

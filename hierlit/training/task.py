@@ -15,14 +15,9 @@ from torchmetrics import MetricCollection
 from hierlit.data.base import Batch
 from hierlit.files.checkpoints import CheckpointFiles
 from hierlit.files.weights import load_weights
-from hierlit.layerwise.adaptive_draw import AdaptiveDraw
-from hierlit.layerwise.algorithm import Event
-from hierlit.layerwise.joint import JointTraining
+from hierlit.layerwise import AdaptiveDraw, BlockReport, Event, JointTraining, Pass, StreamCache
 from hierlit.layerwise.losses import MarginLoss, SquaredLoss
-from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solve import Pass
 from hierlit.layerwise.solvers import GradientSolver, Solver
-from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import label_loss
 from hierlit.metrics import AveragePrecision, MarginHistogram, compute, label_metrics
 from hierlit.models import Features, HierarchicalResNet, Proximity
@@ -66,7 +61,7 @@ class LayerwiseTask(L.LightningModule):
 
     Attributes:
         rows: The stream before the block under way, while a fit lasts.
-        progress: `objective`, `gradient_norm` and `gradient_tolerance` of the last pass that has a certificate.
+        progress: `objective`, `gradient_norm` and `gradient_tolerance` of the last pass, if it has a certificate.
         report: That of a block just frozen, until the next begins.
         results: Metrics [n] by split, as they stand.
 
@@ -129,8 +124,9 @@ class LayerwiseTask(L.LightningModule):
         self.rows = StreamCache(self.net, None if cache_budget_gib is None else cache_budget_gib * 2**30)
         # solvers step weights of their own; Lightning asks for an optimizer, and DDP for a parameter
         self.placeholder = nn.Parameter(torch.zeros(()))
-        metrics = label_metrics(n_labels, robustness)
-        self.metrics = nn.ModuleDict({f"{split}_metrics": metrics.clone() for split in ("val", "test")})
+        self.metrics = nn.ModuleDict(
+            {f"{name}_metrics": label_metrics(n_labels, robustness) for name in ("val", "test")}
+        )
         self.average_precision, self.margins = AveragePrecision(), MarginHistogram(n_labels)
         self.margin_counts: Tensor | None = None
         self.passes: Iterator[Event] | None = None
@@ -148,23 +144,22 @@ class LayerwiseTask(L.LightningModule):
         return int(self.net.n_trained)
 
     def metrics_of(self, split: str) -> MetricCollection:
-        """The metrics of `val` or `test`."""
-        metrics: MetricCollection = self.metrics[f"{split}_metrics"]  # type: ignore[assignment]
-        return metrics
+        """Return the metrics of `val` or `test`."""
+        return self.metrics[f"{split}_metrics"]  # type: ignore[return-value]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Label scores [B, |G|, n] of inputs [B, |G|, d]."""
-        scores: Tensor = self.net(inputs.to(self.dtype))
-        return scores
+        return self.net(inputs.to(self.dtype))  # type: ignore[no-any-return]
 
     def setup(self, stage: str) -> None:
-        """Take the run's precision, before a checkpoint is loaded, and have its checkpoints sealed and checked."""
+        """Take the run's precision, before a checkpoint is loaded; seal and check its checkpoints."""
+        strategy = self.trainer.strategy
         if self.trainer.precision == "64-true":
             self.double()
-        if isinstance(self.trainer.strategy, DDPStrategy):  # nothing to send before every batch
-            self.trainer.strategy._ddp_kwargs["broadcast_buffers"] = False
-        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            self.trainer.strategy.checkpoint_io = CheckpointFiles()
+        if isinstance(strategy, DDPStrategy):  # nothing to send before every batch
+            strategy._ddp_kwargs["broadcast_buffers"] = False
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:
+            strategy.checkpoint_io = CheckpointFiles()
         keep_precision(self.trainer)
 
     def on_fit_start(self) -> None:
@@ -180,7 +175,7 @@ class LayerwiseTask(L.LightningModule):
         set_rounding(self.net, rounding_of(precision, self.hparams["tf32"]), bool(self.block or self.last))
 
     def configure_optimizers(self) -> Optimizer:
-        """An optimizer that does nothing."""
+        """Return an optimizer that does nothing."""
         return torch.optim.SGD([self.placeholder], lr=0.0)
 
     def on_train_epoch_start(self) -> None:
@@ -190,9 +185,8 @@ class LayerwiseTask(L.LightningModule):
             RuntimeError: If no `LayerwiseTraining` callback has said how blocks are trained.
         """
         if self.passes is None:
-            raise RuntimeError(
-                "LayerwiseTask needs the callback LayerwiseTraining: Trainer(callbacks=[LayerwiseTraining()])"
-            )
+            needed = "Trainer(callbacks=[LayerwiseTraining()])"
+            raise RuntimeError(f"LayerwiseTask needs the callback LayerwiseTraining: {needed}")
         self.report = None
 
     def training_step(self, batch: int, batch_idx: int) -> None:
@@ -202,16 +196,10 @@ class LayerwiseTask(L.LightningModule):
         if isinstance(event, BlockReport):
             self.report, self.last, self.results["train"] = event, None, event.train
             return
-        self.last, number = event, self.memory.get("passes", 0)
+        self.last, self.progress, number = event, event.progress(), self.memory.get("passes", 0)
         self.memory["passes"] = number + 1
-        self.progress = {}
-        if event.certificate is not None:
-            objective, norm = event.certificate.objective.sum(), event.certificate.gradient_norm.norm()
-            self.progress = {"objective": float(objective), "gradient_norm": float(norm)}
-            self.progress["gradient_tolerance"] = event.tolerance
-            # straight to the loggers: log_dict takes as long as a small pass
-            for logger in self.trainer.loggers:
-                logger.log_metrics({**self.progress, "active_block": event.block + 1.0}, step=number)
+        for logger in self.trainer.loggers if self.progress else ():  # log_dict takes as long as a small pass
+            logger.log_metrics({**self.progress, "active_block": event.block + 1.0}, step=number)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the val metrics; while fitting, from the cached stream."""
@@ -249,8 +237,7 @@ class LayerwiseTask(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Label scores [B, |G|, n] of a batch."""
-        scores: Tensor = self(batch.inputs)
-        return scores
+        return self(batch.inputs)  # type: ignore[no-any-return]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the network's sizes and draw, the last pass as it is, and where the run was."""

@@ -36,7 +36,7 @@ def fit_in_memory(
     verbose: bool = False,
     **limits: Any,
 ) -> None:
-    """Fits a task on one device, writing no file.
+    """Fit a task on one device, writing no file.
 
     Args:
         task: The task.
@@ -71,7 +71,7 @@ def fit_in_memory(
 
 @contextmanager
 def threads(n_jobs: int | None) -> Iterator[None]:
-    """Has torch compute with as many threads as joblib makes of `n_jobs`, or with as many as before when None."""
+    """Let torch compute with as many threads as joblib makes of `n_jobs`, or with as many as before when None."""
     before = torch.get_num_threads()
     if n_jobs is not None:
         torch.set_num_threads(effective_n_jobs(n_jobs))
@@ -82,7 +82,7 @@ def threads(n_jobs: int | None) -> Iterator[None]:
 
 
 def check_trainer(trainer: L.Trainer) -> None:
-    """Checks that a trainer can train block after block.
+    """Check that a trainer can train block after block.
 
     Raises:
         ValueError: One line naming each argument, its value and the valid choices.
@@ -97,7 +97,7 @@ def check_trainer(trainer: L.Trainer) -> None:
 
 
 def strategy_problem(strategy: Any) -> str:
-    """Why a strategy cannot train a block; or nothing.
+    """Return why a strategy cannot train a block; or nothing.
 
     Args:
         strategy: By its name, as an object, or as a config's class path and arguments.

@@ -38,7 +38,7 @@ ALL_DRAWN, DRAWN_EVERY = 8, 8
 
 
 def is_drawn(block: int) -> bool:
-    """Whether a block has figures of its own; the last one does in any case."""
+    """Return whether a block has figures of its own; the last one does in any case."""
     return block <= ALL_DRAWN or block % DRAWN_EVERY == 0
 
 
@@ -48,7 +48,7 @@ def writers(trainer: L.Trainer) -> list[SummaryWriter]:
 
 
 def open_dashboard(trainer: L.Trainer, task: LayerwiseTask) -> None:
-    """Writes the layout and the card of a new run."""
+    """Write the layout and the card of a new run."""
     data: HierarchyDataModule = trainer.datamodule  # type: ignore[attr-defined]
     for writer in writers(trainer):
         writer.add_custom_scalars(LAYOUT)
@@ -56,7 +56,7 @@ def open_dashboard(trainer: L.Trainer, task: LayerwiseTask) -> None:
 
 
 def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
-    """The hierarchy and the config, in Markdown."""
+    """Return the hierarchy and the config, in Markdown."""
     level_of = [1] * data.n_labels if data.levels is None else data.levels
     source = getattr(data, "data", data)
     lines = [
@@ -76,11 +76,11 @@ def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
 def draw_block(
     trainer: L.Trainer, entry: Mapping[str, Any], accuracy: list[list[float]], labels: list[list[float]]
 ) -> None:
-    """Adds the figures of a block: the staircase up to it, its margins, each label's way.
+    """Add the figures of a block: the staircase up to it, its margins, each label's way.
 
     Args:
         trainer: The trainer.
-        entry: Of the block: its number, its rows by level, each label's level, and margin counts [levels][bins] or none.
+        entry: Of the block: its number, its rows by level, each label's level, margin counts [levels][bins] or none.
         accuracy: Held-out accuracy [blocks][levels].
         labels: Held-out accuracy [blocks][labels].
     """
@@ -95,7 +95,7 @@ def draw_block(
 
 
 def close_dashboard(trainer: L.Trainer, task: LayerwiseTask, metrics: Mapping[str, float]) -> None:
-    """Writes a run's arguments and what it reached, for the hparams tab."""
+    """Write a run's arguments and what it reached, for the hparams tab."""
     arguments = compared(task.config or {"model": dict(task.hparams)})
     for writer in writers(trainer):
         for summary in hparams(arguments, dict(metrics)):  # type: ignore[no-untyped-call]
@@ -105,14 +105,14 @@ def close_dashboard(trainer: L.Trainer, task: LayerwiseTask, metrics: Mapping[st
 
 
 def compared(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """What runs are compared by: the arguments of `COMPARED`, by the names that the command line has for them."""
+    """Return what runs are compared by: the arguments of `COMPARED`, by their names on the command line."""
     found = leaves({name: config[name] for name in COMPARED if name in config})
     short = {name.replace(".init_args", "").removesuffix(".class_path"): v for name, v in found if v is not None}
     return {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in short.items()}
 
 
 def final_metrics(rows: Sequence[Mapping[str, float]], blocks: int) -> dict[str, float]:
-    """What the hparams tab compares runs by, of the rows by level after the last block."""
+    """Return what the hparams tab compares runs by, of the rows by level after the last block."""
     accuracy = [row["accuracy"] for row in rows]
     return {
         "final/levels_learned": float(sum(row["learned"] == row["n_labels"] for row in rows)),

@@ -17,7 +17,7 @@ MOST_LINES = 60
 
 
 def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
-    """A heat map of held-out accuracy `[blocks][levels]`: one step up for each block that learned a level."""
+    """Return a heat map of held-out accuracy `[blocks][levels]`: one step up for each block that learned a level."""
     values = np.asarray(accuracy).T
     n_levels, n_blocks = values.shape
     size = (min(1.5 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))
@@ -35,7 +35,7 @@ def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
 
 
 def draw_margins(counts: NDArray[np.int64], edges: NDArray[np.float64], levels: Sequence[int], block: int) -> Figure:
-    """How the held-out margins of each level spread after a block, a row a level.
+    """Return how the held-out margins of each level spread after a block, a row a level.
 
     Args:
         counts: Pairs [levels, bins].
@@ -55,7 +55,7 @@ def draw_margins(counts: NDArray[np.int64], edges: NDArray[np.float64], levels: 
 
 
 def draw_labels(accuracy: NDArray[np.float64], levels: Sequence[int]) -> Figure:
-    """Each label's held-out accuracy [blocks, labels] by block, coloured by its level."""
+    """Return each label's held-out accuracy [blocks, labels] by block, coloured by its level."""
     n_blocks, n_labels = accuracy.shape
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     order = np.argsort(levels, kind="stable")
@@ -77,11 +77,11 @@ def draw_labels(accuracy: NDArray[np.float64], levels: Sequence[int]) -> Figure:
 
 
 def name_ticks(axis: Axis, names: Sequence[int]) -> None:
-    """Gives the rows or columns of a map their names, as many as there is room for."""
+    """Give the rows or columns of a map their names, as many as there is room for."""
     axis.set_major_locator(MaxNLocator(16, integer=True, min_n_ticks=1))
     axis.set_major_formatter(FuncFormatter(partial(tick_name, names)))
 
 
 def tick_name(names: Sequence[int], place: float, _: int | None) -> str:
-    """The name of the row or column at a place of the figure."""
+    """Return the name of the row or column at a place of the figure."""
     return str(names[int(place)]) if 0 <= place < len(names) and place == int(place) else ""

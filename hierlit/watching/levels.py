@@ -16,7 +16,7 @@ SHORTFALL = 1e-6
 def level_rows(
     metrics: Mapping[str, Tensor], levels: Sequence[int] | None, learned_accuracy: float
 ) -> list[dict[str, float]]:
-    """One row a level of metrics given label by label.
+    """Return one row a level of metrics given label by label.
 
     Args:
         metrics: `accuracy`, `min_margin`, `mean_margin` and `margin_error`, each [n].
@@ -64,7 +64,7 @@ def margin_growth(rows: Sequence[Sequence[Mapping[str, float]]], learned_accurac
 def margin_line(
     rows: Sequence[Sequence[Mapping[str, float]]], data: HierarchyDataModule, robustness: float, learned_accuracy: float
 ) -> str:
-    """What the paper's main result says of a finished run; nothing if a training pair is left without its margin.
+    """Return what the paper's main result says of a finished run; nothing if a training pair lacks its margin.
 
     Args:
         rows: For each block the rows by level of the training rows.

@@ -23,10 +23,10 @@ class TableFile(Protocol):
     """A table that grows by a batch at a time."""
 
     def write(self, columns: dict[str, NDArray[Any]]) -> None:
-        """Appends equally long columns."""
+        """Append equally long columns."""
 
     def close(self) -> None:
-        """Ends the file."""
+        """End the file."""
 
 
 class CsvFile:
@@ -37,12 +37,12 @@ class CsvFile:
         self._file.write(",".join(COLUMNS) + "\n")
 
     def write(self, columns: dict[str, NDArray[Any]]) -> None:
-        """Appends equally long columns."""
+        """Append equally long columns."""
         lines = zip(*(column.tolist() for column in columns.values()), strict=True)
         self._file.write(LINE * len(columns["row"]) % tuple(chain.from_iterable(lines)))
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
@@ -55,11 +55,11 @@ class ParquetFile:
         self._table, self._writer = arrow.table, parquet.ParquetWriter(path, schema)
 
     def write(self, columns: dict[str, NDArray[Any]]) -> None:
-        """Appends equally long columns."""
+        """Append equally long columns."""
         self._writer.write_table(self._table(columns))
 
     def close(self) -> None:
-        """Writes the footer and closes the file."""
+        """Write the footer and close the file."""
         self._writer.close()
 
 
@@ -67,7 +67,7 @@ FILES: dict[str, type[CsvFile] | type[ParquetFile]] = {".csv": CsvFile, ".parque
 
 
 class PredictionWriter(L.Callback):
-    """Writes what `predict` computes, a line for each row, location and label; does nothing in other runs.
+    """Write what `predict` computes, a line for each row, location and label; do nothing in other runs.
 
     The columns are `row` (in its split's table), `location`, `label` (all from 0), `score` (float32) and `sign` (−1, 1,
     or 0 where the score is exactly 0: no block has learned the label). Only a batch is held at a time; with several
@@ -95,12 +95,12 @@ class PredictionWriter(L.Callback):
         self._n_rows = self._n_lines = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Checks, before any work, that the file can be written."""
+        """Check, before any work, that the file can be written."""
         if stage == "predict" and Path(self.path).suffix == ".parquet":
             import_pyarrow()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Opens the file, on rank 0."""
+        """Open the file, on rank 0."""
         folder = trainer.log_dir or trainer.default_root_dir
         self._n_rows = self._n_lines = 0
         if trainer.is_global_zero:
@@ -118,7 +118,7 @@ class PredictionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Appends a batch: scores [B, |G|, n] of the rows `batch.index`."""
+        """Append a batch: scores [B, |G|, n] of the rows `batch.index`."""
         rows, scores = gather(batch.index.cpu(), outputs.detach().float().cpu(), trainer)
         if self._file is not None:
             columns = long_table(rows.numpy(), scores.numpy())
@@ -126,14 +126,14 @@ class PredictionWriter(L.Callback):
             self._n_rows, self._n_lines = self._n_rows + len(rows), self._n_lines + len(columns["row"])
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Closes the file, gives it its name and says where it is."""
+        """Close the file, give it its name and say where it is."""
         if self._file is not None:
             self._close()
             os.replace(self._part, self._target)
             print(f"wrote {self._n_lines:,} predictions of {self._n_rows:,} rows to {self._target}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Closes the file, which keeps its name in `.part`."""
+        """Close the file, which keeps its name in `.part`."""
         self._close()
 
     def _close(self) -> None:
@@ -143,7 +143,7 @@ class PredictionWriter(L.Callback):
 
 
 def gather(rows: Tensor, scores: Tensor, trainer: L.Trainer) -> tuple[Tensor, Tensor]:
-    """A batch's rows [B] and scores [B, |G|, n] of all processes, in the order of the rows within the batch."""
+    """Return a batch's rows [B] and scores [B, |G|, n] of all processes, in the order of the rows within the batch."""
     if trainer.world_size == 1:
         return rows, scores
     parts: list[tuple[Tensor, Tensor]] = [(rows, scores)] * trainer.world_size
@@ -154,7 +154,7 @@ def gather(rows: Tensor, scores: Tensor, trainer: L.Trainer) -> tuple[Tensor, Te
 
 
 def long_table(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """The columns of `COLUMNS`, a line for each score.
+    """Return the columns of `COLUMNS`, a line for each score.
 
     Args:
         rows: Row numbers [B].
@@ -173,7 +173,7 @@ def long_table(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> dict[str
 
 
 def import_pyarrow() -> tuple[ModuleType, ModuleType]:
-    """The modules pyarrow and pyarrow.parquet.
+    """Return the modules pyarrow and pyarrow.parquet.
 
     Raises:
         ImportError: With a hint, if they are not installed.

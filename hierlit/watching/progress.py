@@ -23,7 +23,7 @@ class TimeLeft:
         self.start, self.first_block = time.monotonic(), task.block
 
     def after(self, task: LayerwiseTask) -> str:
-        """What there is to say of it after a block."""
+        """Return what there is to say of it after a block."""
         if task.joint is not None and task.block == 1:  # all epochs but one a block are the first block's
             self.start, self.first_block = time.monotonic(), 1
             return ""
@@ -33,7 +33,7 @@ class TimeLeft:
 
 
 class BlockProgress(ProgressBar):
-    """Shows block k of D − 1, epoch, gradient norm against its tolerance, levels learned, and the time left."""
+    """Show block k of D − 1, epoch, gradient norm against its tolerance, levels learned, and the time left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,15 +44,15 @@ class BlockProgress(ProgressBar):
         self._time_left: TimeLeft | None = None
 
     def disable(self) -> None:
-        """Shows nothing (Lightning calls this on every rank but 0)."""
+        """Show nothing (Lightning calls this on every rank but 0)."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Shows progress again."""
+        """Show progress again."""
         self._enabled = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Opens the bar."""
+        """Open the bar."""
         self._time_left = TimeLeft(pl_module)
         if self._enabled and self._console.is_terminal:
             columns = (TextColumn("block"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
@@ -95,11 +95,11 @@ class BlockProgress(ProgressBar):
         return f", learned {learned}/{len(rows)} levels"
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         self._close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         self._close()
 
     def _close(self) -> None:

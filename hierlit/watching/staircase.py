@@ -35,7 +35,7 @@ TABLE_COLUMNS = ("level", "labels", "accuracy", "min margin", "mean margin", "ma
 
 
 class Staircase(L.Callback):
-    """Writes `blocks.csv`, `levels.csv` and `labels.csv`, scalars and a figure by block, and the closing table.
+    """Write `blocks.csv`, `levels.csv` and `labels.csv`, scalars and a figure by block, and the closing table.
 
     Files go to the run's log folder, none where the trainer has no logger; held-out columns are NaN without val rows.
     Scalars go to all loggers, at step = block; layout, card, figures and hparams to TensorBoard.
@@ -51,7 +51,7 @@ class Staircase(L.Callback):
         self._folder = Path()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Settles the folder: all processes must ask for it."""
+        """Settle the folder: all processes must ask for it."""
         self._folder = Path(trainer.log_dir or ".")
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,12 +60,12 @@ class Staircase(L.Callback):
         return {**by_block, "entry": self._entry, "is_pending": self._is_pending}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores `state_dict`."""
+        """Restore `state_dict`."""
         self.accuracy, self.train, self.labels = (state_dict[name] for name in ("accuracy", "train", "labels"))
         self._entry, self._is_pending = state_dict["entry"], state_dict["is_pending"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Opens the dashboard of a new run; tells what a run that goes on did not get to tell."""
+        """Open the dashboard of a new run; report what a resumed run did not get to report."""
         if trainer.is_global_zero and trainer.loggers:
             if trainer.ckpt_path is None:
                 open_dashboard(trainer, pl_module)
@@ -73,13 +73,13 @@ class Staircase(L.Callback):
                 self._write(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Notes where the run's files are and how long, or how long before a block that is to be told again."""
+        """Note where the run's files are and how long, or how long before a block that is to be reported again."""
         if trainer.is_global_zero and trainer.loggers:
             checkpoint["log_sizes"] = self._sizes if self._is_pending else log_sizes(trainer.loggers)
             checkpoint["log_versions"] = log_versions(trainer.loggers)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Cuts the files of a run that goes on back to what they were, so that no point is there twice."""
+        """Cut the files of a resumed run back to what they were, so that no point is there twice."""
         if trainer.is_global_zero and trainer.loggers:
             cut_logs(trainer.loggers, checkpoint.get("log_sizes", []))
 
@@ -121,7 +121,7 @@ class Staircase(L.Callback):
         self._is_pending = False
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Closes the dashboard; prints the closing table, and whether every training pair has its margin."""
+        """Close the dashboard; print the closing table, and whether every training pair has its margin."""
         if self._entry and trainer.is_global_zero and trainer.loggers:
             if not is_drawn(self._entry["block"]):
                 draw_block(trainer, self._entry, self.accuracy, self.labels)
@@ -143,7 +143,7 @@ class Staircase(L.Callback):
             self._report(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Prints the table of a `test` run."""
+        """Print the table of a `test` run."""
         print_table("test", pl_module)
 
 
@@ -154,7 +154,7 @@ def tables_of(
     levels: list[int] | None,
     held_out: Mapping[str, Tensor],
 ) -> dict[str, list[dict[str, Any]]]:
-    """What a block adds to each table of a run: rows by the table's name.
+    """Return what a block adds to each table of a run: rows by the table's name.
 
     Args:
         report: The block's.
@@ -192,7 +192,7 @@ def tables_of(
 
 
 def scalars_of(report: BlockReport, val: list[dict[str, float]]) -> dict[str, float]:
-    """A block's scalars by name, of its report and its rows by level of the held-out rows."""
+    """Return a block's scalars by name, of its report and its rows by level of the held-out rows."""
     scalars = {f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")}
     for row in val:
         for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
@@ -210,7 +210,7 @@ def counts_by_level(counts: Tensor | None, levels: list[int] | None) -> list[lis
 
 
 def append_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Appends rows to CSV files.
+    """Append rows to CSV files.
 
     Raises:
         OSError: If one cannot be written; some rows may have been.
@@ -224,7 +224,7 @@ def append_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> N
 
 
 def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Appends rows to a CSV file, with a header if it is new."""
+    """Append rows to a CSV file, with a header if it is new."""
     new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -235,7 +235,7 @@ def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 @rank_zero_only
 def print_table(split: str, task: LayerwiseTask) -> None:
-    """Prints one row a level of a split's metrics."""
+    """Print one row a level of a split's metrics."""
     table = Table(title=f"{split} rows after {task.block} of {len(task.net.blocks)} blocks")
     for name in TABLE_COLUMNS:
         table.add_column(name, justify="right")

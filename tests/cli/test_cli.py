@@ -1,6 +1,7 @@
 """The command line, through its one door `main`, as a person would use it."""
 
 import csv
+import re
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hierlit.cli import main
+from hierlit.models import CosineFeatures, Features, GaussianFeatures
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "tests" / "conf").glob("*.yaml"))
@@ -147,7 +149,6 @@ def test_last_skips_a_truncated_checkpoint(own_folder: Path) -> None:
             ["--model.features", "Foo"],
             ["GaussianFeatures, CosineFeatures, RadialFeatures", "Foo"],
         ),
-        (["--model.features", "RadialFeatures"], ["features", "RadialFeatures", "ExactSolver"]),
         (["--model.output", "big"], ["output", "split", "orthogonal", "big"]),
         (["--model.regularization", "0"], ["regularization", "positive", "0"]),
         (["--model.robustness", "2"], ["robustness", "(0, 1]", "2"]),
@@ -193,6 +194,65 @@ def test_bad_input_is_one_line_with_argument_value_and_choices(
     assert line.startswith("error: ")
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("args", "features"),
+    [
+        ([], GaussianFeatures()),
+        (["--model.features.beta", "0.3"], GaussianFeatures(0.3)),
+        (
+            ["--model.features.beta", "0.3", "--model.features.activation", "softplus"],
+            GaussianFeatures(0.3, "softplus"),
+        ),
+        (["--model.features", "CosineFeatures", "--model.features.beta", "0.1"], CosineFeatures(0.1)),
+        (["--config", "mine.yaml"], GaussianFeatures(0.3, "tanh")),
+    ],
+)
+def test_features_are_the_paper_s_unless_another_class_is_named(args: list[str], features: Features) -> None:
+    init_args = "init_args: {beta: 0.3, activation: tanh}"
+    Path("mine.yaml").write_text(f"model:\n  features: {{class_path: GaussianFeatures, {init_args}}}\n")
+    cli = main(["plan", "--config", SMALL, *args])
+    assert cli.planned.task.net.first_layers == features
+
+
+OWN = """
+from dataclasses import dataclass
+import torch
+from hierlit.models import Features, FirstLayer
+
+class Squares(FirstLayer):
+    def uncentred(self, windows):
+        return torch.nn.functional.linear(windows * self.scale, self.weight).square()
+
+@dataclass(frozen=True)
+class SquareFeatures(Features):
+    factor: float = 1.0
+    def first_layer(self, fan_in, n_features, generator):
+        return Squares(self.factor * torch.randn(n_features, fan_in, generator=generator) / fan_in**0.5)
+"""
+
+
+def test_features_of_one_s_own_are_trained_described_and_exported(
+    own_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("squares.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(own_folder))
+    own = ["--config", SMALL, "--model.features", "squares.SquareFeatures", "--model.features.factor", "0.5"]
+    main(["describe", *own])
+    assert re.search(r"width, rows: not known, .* kernel", capsys.readouterr().out)
+    trained = main(["fit", *own]).model.net
+    assert int(trained.n_trained) and repr(trained.first_layers) == "SquareFeatures(factor=0.5)"
+    assert "adaptation redraws " in fail(capsys, "fit", *own, "--model.adaptation.redraws", "1")
+    main(["export", "--weights", "own.safetensors"])
+    again = main(["validate", *own, "--model.weights", "own.safetensors"]).model.net
+    inputs = torch.randn(3, trained.n_locations, trained.n_inputs)
+    assert torch.equal(again(inputs), trained(inputs))
+    assert "features=SquareFeatures, not relu" in fail(
+        capsys, "validate", "--config", SMALL, "--model.weights", "own.safetensors"
+    )
+    assert "hierlit's own features, got SquareFeatures" in fail(capsys, "export", "--model", "own.pt2")
+    assert "factor=0.5" in fail(capsys, "fit", *own, "--ckpt_path", "last", "--model.features.factor", "1")
 
 
 def test_a_truncated_checkpoint_named_by_its_path_is_one_line(

@@ -62,6 +62,14 @@ def test_weights_come_back_to_the_last_bit(arguments: dict[str, object], dtype: 
     assert torch.equal(other(inputs), saved(inputs))
 
 
+def test_weights_of_version_0_1_0_are_read(path: Path) -> None:
+    saved, other = trained(), net(seed=1)
+    sizes = {name: size for name, size in saved.sizes.items() if name != "features"}
+    write_weights(saved.state_dict(), {**sizes, "activation": "relu", "input_scale": "live"}, path)
+    load_weights(other, path)
+    assert same(state(other), state(saved))
+
+
 def test_the_same_weights_are_the_same_bytes(path: Path) -> None:
     made, written = trained(), set()
     for _ in range(5):

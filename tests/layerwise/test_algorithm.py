@@ -20,6 +20,7 @@ from hierlit.layerwise import (
     GradientSolver,
     HingeLoss,
     JointTraining,
+    KernelSolver,
     LabelLoss,
     LogisticLoss,
     Pass,
@@ -31,7 +32,7 @@ from hierlit.layerwise import (
 )
 from hierlit.layerwise.algorithm import NO_GAIN
 from hierlit.layerwise.problem import Evaluation
-from hierlit.models import HierarchicalResNet
+from hierlit.models import HierarchicalResNet, RadialFeatures
 from hierlit.training import LayerwiseTask
 
 SOLVERS = {"exact": ExactSolver, "gradient": GradientSolver}
@@ -67,6 +68,7 @@ TASKS: dict[str, dict[str, object]] = {
     "exact": {"solver": ExactSolver()},
     "exact, logistic loss": {"solver": ExactSolver([0.1]), "loss": LogisticLoss()},
     "exact with adaptation": {"solver": ExactSolver(), "adaptation": AdaptiveDraw(n_pairs=100), "n_features": 64},
+    "kernel solver": {"solver": KernelSolver(), "features": RadialFeatures()},
     "joint": {"joint": JointTraining(4, every_block=True)},
 }
 MOST = 9  # passes of a block
@@ -75,7 +77,7 @@ MOST = 9  # passes of a block
 @pytest.mark.filterwarnings("ignore:block . stopped at max epochs", "ignore:acceptance none leaves")
 @pytest.mark.parametrize(
     ("name", "output", "folds"),
-    [(name, "split", None) for name in TASKS]
+    [(name, "split", 3 if name == "kernel solver" else None) for name in TASKS]
     + [("gradient", "orthogonal", 3), ("exact with adaptation", "orthogonal", 2), ("joint", "orthogonal", None)],
 )
 def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
@@ -86,9 +88,9 @@ def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
     rule = "gain" if "adaptation" in arguments else "none"
     fit(task, data, theirs, folds=folds, acceptance=rule, max_epochs_per_block=MOST)
 
-    net = HierarchicalResNet(6, 3, n_blocks=3, n_features=arguments["n_features"], output=output)
+    drawn = {"n_features": arguments["n_features"], "features": arguments.get("features")}
+    net = HierarchicalResNet(6, 3, n_blocks=3, output=output, **drawn)
     rows = StreamCache(net, seed=data.data_seed, folds=folds and Folds(folds, len(data.tables["train"])))
-    rows.open()
     rows.fill("fit", data.fit_dataloader())
     rows.fill("held", data.acceptance_dataloader())
     options = {"loss": label_loss(arguments.get("loss")), "stopping": Stopping(max_epochs=MOST)}
@@ -102,7 +104,7 @@ def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
     expected = task.net.state_dict()
     assert net.block(0).weight.any()
     assert [key for key, value in net.state_dict().items() if not torch.equal(value, expected[key])] == []
-    assert len(ours.reports) == 3
+    assert len(ours.reports) == 3 or ours.reasons[-1] == NO_GAIN
     assert_same_reports(ours.reports, theirs.seen)
 
 
@@ -162,7 +164,7 @@ def test_the_initial_objective_is_that_of_the_scores_before_the_block(
 ) -> None:
     table = xors()
     net = network(table).double()
-    trained = train_all(net, table, loss=loss, tolerance=tolerance)
+    trained = train_all(net, table, loss=loss, tolerance=tolerance, max_epochs=8)
     for index, report in enumerate(trained.reports):
         _, scores, labels = map(torch.from_numpy, pairs(net, table, index))
         expected = label_loss(loss)(scores, labels).mean(0).sum()
@@ -281,7 +283,7 @@ class Descent(Solver):
 def test_a_solver_of_ones_own_needs_a_step_alone_and_may_make_the_block_ready() -> None:
     table, solver, memory = xors(), Descent(), {}
     net, fresh = network(table).double(), network(table).double()
-    trained = train_all(net, table, solver, LabelLoss(LogisticLoss()), relative=0.1, memory=memory)
+    trained = train_all(net, table, solver, LabelLoss(LogisticLoss()), relative=0.3, memory=memory)
     assert trained.reasons == ["gradient norm"] * 2
     assert solver.closed == [(0, 0), (1, 1)], "while the rows still are before the block"
     assert memory["opened"] == [0, 1]

@@ -14,7 +14,7 @@ from hierlit.layerwise import Acceptance, ExactSolver, Folds, GradientSolver, Lo
 from hierlit.models import HierarchicalResNet
 
 SOLVERS: dict[str, Solver] = {"exact": ExactSolver([]), "gradient": GradientSolver(minibatch_epochs=2)}
-PENALTY = 2.0**-4
+PENALTY = 2.0**-3
 
 
 def scores_of(rows: StreamCache, split: str = "fit") -> Array:
@@ -59,12 +59,12 @@ def test_each_folds_rows_go_on_with_the_scores_of_a_fit_that_left_them_out(
     table = rings(missing)
     net, folds = network(table, 2, 10).double(), Folds(number, len(table.inputs), seed=3)
     rows = stream(net, table, folds=folds)
-    trained = train_all(net, rows, SOLVERS[solver], tolerance=1e-8, regularization=PENALTY)
+    trained = train_all(net, rows, SOLVERS[solver], tolerance=1e-7, regularization=PENALTY)
     assert trained.reasons == ["gradient norm"] * 2
     fitted, held = cross_fitted(net, table, folds, [np.full(2, PENALTY)] * 2)
-    # gradients of 1e-8 in a problem of this curvature, and features of the scores before
-    np.testing.assert_allclose(scores_of(rows), fitted, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(scores_of(rows, "held"), held, rtol=0, atol=1e-5)
+    # gradients of 1e-7 in a problem of this curvature, and features of the scores before
+    np.testing.assert_allclose(scores_of(rows), fitted, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(scores_of(rows, "held"), held, rtol=0, atol=5e-5)
     own = net(table.rows()[0].double()).numpy()
     assert np.abs(own - fitted).max() > 0.01, "the network's own scores are of fits to all rows"
 

@@ -73,7 +73,7 @@ def test_one_block_trained_jointly_has_the_layerwise_minimum() -> None:
     table = rings()
     joint, alone = (network(table, 1) for _ in range(2))
     rows = stream(joint, table)
-    training = JointTraining(1000, lambda weights: SGD(weights, 0.04, momentum=0.9))
+    training = JointTraining(500, lambda weights: SGD(weights, 0.08, momentum=0.9))
     gather(training.train(joint, rows, label_loss(None), regularization=0.1), rows)
     train_all(alone, table, relative=1e-6, regularization=0.1)
     torch.testing.assert_close(joint.block(0).weight, alone.block(0).weight, rtol=1e-2, atol=1e-3)

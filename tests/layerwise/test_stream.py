@@ -114,7 +114,6 @@ def ring_cache(net: HierarchicalResNet, *sizes: int, budget: float | None = None
     """Rows in batches of these sizes."""
     rows, table = StreamCache(net, budget), ring_table(*sizes)
     index = torch.arange(100, 100 + sum(sizes))
-    rows.open()
     rows.fill("fit", zip(*(part.split(list(sizes)) for part in (table.inputs, table.labels, index)), strict=True))
     return rows
 
@@ -381,7 +380,6 @@ from hierlit.models import HierarchicalResNet
 
 signs = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 1.0], (100, 1, 6))).float()
 rows = StreamCache(HierarchicalResNet(6, 2, n_blocks=1, n_features=5), budget=0.0)
-rows.open()
 rows.fill("fit", [(signs[part], signs[part, :, :2], part) for part in torch.arange(100).split(64)])
 for event in train(rows.net, rows, GradientSolver(), LabelLoss(SquaredLoss()), acceptance=Acceptance("none")):
     if event.state.passes == 2:

@@ -1,11 +1,11 @@
-"""BrainDump: a circuit whose neurons are told as random majorities, layer by layer (the paper's Theorem 3.4)."""
+"""BrainDump: a circuit whose neurons are seen as random majorities, layer by layer (the paper's Theorem 3.4)."""
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.checks import at_least, integers, loader_problems, raise_problems, set_aside_problems, within
 from hierlit.data.hierarchies.graphs import apply_table, draw_table, up_to_sign
 from hierlit.data.hierarchies.juntas import MAX_DEGREE
 from hierlit.draws import Draws, draw_rows, split_tables
@@ -98,7 +98,7 @@ class BrainDump(HierarchyDataModule):
         self.n_labels = len(self.levels)
 
     def _add_layer(self, below: Bits, width: int, fan_in: int, draws: Draws) -> Bits:
-        """Draws a layer on the probes' states [neurons, probes] of the layer below; returns its own."""
+        """Draw a layer on the probes' states [neurons, probes] of the layer below; return its own."""
         parents, tables, states = [], [], []
         seen = {up_to_sign(np.zeros_like(below[0]))}
         for _ in range(N_TRIES):
@@ -122,13 +122,8 @@ class BrainDump(HierarchyDataModule):
         """States [rows, width] in {0, 1} of every layer, of inputs [rows, n_inputs] in {0, 1}."""
         layers, states = [], inputs.T
         for parents, tables in zip(self.parents, self.truth_tables, strict=True):
-            feeding = states
-            states = np.array(
-                [
-                    apply_table(tuple(table.tolist()), list(feeding[own]))
-                    for own, table in zip(parents, tables, strict=True)
-                ]
-            )
+            neurons = zip(parents, tables, strict=True)
+            states = np.array([apply_table(table, list(states[own])) for own, table in neurons])
             layers.append(states.T)
         return layers
 
@@ -143,8 +138,8 @@ class BrainDump(HierarchyDataModule):
 
 
 def _size_problems(n_inputs: int, width: int, fan_in: int, majority_size: int) -> list[str]:
-    if at_least(2, fan_in=fan_in) or fan_in > MAX_DEGREE:
-        return [f"fan_in must be an integer in 2..{MAX_DEGREE}, got {fan_in!r}"]
+    if problems := integers(2, MAX_DEGREE, fan_in=fan_in):
+        return problems
     problems = at_least(fan_in, n_inputs=n_inputs, width=width) + at_least(1, majority_size=majority_size)
     if not problems and (majority_size % 2 == 0 or majority_size > width):
         problems = [f"majority_size must be odd and at most width = {width}, got {majority_size}"]

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems
+from hierlit.data.checks import at_least, integers, loader_problems, raise_problems, set_aside_problems
 from hierlit.draws import Draws, draw_rows, split_tables
 
 
@@ -46,9 +46,7 @@ class CellularAutomaton(HierarchyDataModule):
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
     ) -> None:
-        valid_rule = not at_least(0, rule=rule) and rule <= 255
-        problems = [] if valid_rule else [f"rule must be an integer in 0..255, got {rule!r}"]
-        problems += at_least(3, n_cells=n_cells)
+        problems = integers(0, 255, rule=rule) + at_least(3, n_cells=n_cells)
         problems += at_least(1, n_levels=n_levels, n_train=n_train, n_val=n_val, n_test=n_test)
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
@@ -60,7 +58,7 @@ class CellularAutomaton(HierarchyDataModule):
         self.sizes = (n_train, n_val, n_test)
 
     def truth_table(self, label: int) -> tuple[int, ...]:
-        """The rule, a function of the right, the own and the left cell one step before."""
+        """Return the rule, a function of the right, the own and the left cell one step before."""
         return tuple(2 * (self.rule >> neighbours & 1) - 1 for neighbours in range(8))
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -1,12 +1,14 @@
 """Random graphs of Boolean functions: who is a function of whom, and which."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, combinations
 from math import comb
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from hierlit.data.checks import one_of
 from hierlit.draws import Draws, draw_rows
 
 WIRINGS = ("random", "tree")
@@ -51,20 +53,36 @@ def draw_table(degree: int, table: str, draws: Draws) -> tuple[int, ...]:
         return tuple((2 * (codes ^ draws.bits(1, degree)).sum(1) > degree).astype(int).tolist())
     while True:
         bits = (draws.permutation(size) < size // 2).astype(int)
-        cube = bits.reshape((2,) * degree)
-        if all((np.diff(cube, axis=axis) != 0).any() for axis in range(degree)):
+        if depends_on_all(bits):
             return tuple(bits.tolist())
 
 
-def apply_table(bits: tuple[int, ...], arguments: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def depends_on_all(values: NDArray[Any]) -> bool:
+    """Return whether a function given by its truth table depends on every argument."""
+    cube = values.reshape((2,) * (len(values).bit_length() - 1))
+    return all(bool((np.diff(cube, axis=axis) != 0).any()) for axis in range(cube.ndim))
+
+
+def apply_table(bits: ArrayLike, arguments: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Look a truth table up for arguments in {0, 1}, each [rows]; return [rows]."""
     code = sum(argument.astype(np.intp) << j for j, argument in enumerate(arguments))
     values: NDArray[np.uint8] = np.array(bits, dtype=np.uint8)[code]
     return values
 
 
+def apply_graph(
+    parents: Sequence[Sequence[int]], tables: Iterable[Sequence[int]], n_first: int, inputs: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Labels [rows, n] in {0, 1} of inputs [rows, d]; truth tables are in {-1, 1}, the first labels' are of inputs."""
+    labels: list[NDArray[np.uint8]] = []
+    for own, table in zip(parents, tables, strict=True):
+        earlier = inputs.T if len(labels) < n_first else labels
+        labels.append(apply_table(np.array(table) > 0, [earlier[parent] for parent in own]))
+    return np.stack(labels, axis=1)
+
+
 class GraphDraw:
-    """Draws parents and truth tables.
+    """Draw parents and truth tables.
 
     Nodes are the inputs, then the labels, each given by its values in {0, 1} on the probes, examples of the input.
     """
@@ -168,7 +186,7 @@ def level_sizes(wiring: str, n_inputs: int, n_levels: int, labels_per_level: int
 
 
 def parents_above(parents: Sequence[Sequence[int]], levels: list[int]) -> list[list[int]]:
-    """The parents of labels above level 1, whose own parents are inputs."""
+    """Return the parents of labels above level 1, whose own parents are inputs."""
     return [list(found) if level > 1 else [] for found, level in zip(parents, levels, strict=True)]
 
 
@@ -176,8 +194,8 @@ def wiring_problems(
     wiring: str, n_inputs: int, n_levels: int, labels_per_level: int, fan_in: int, name: str
 ) -> list[str]:
     """Say which sizes do not go with the wiring; ``name`` is that of the argument ``fan_in``."""
-    if wiring not in WIRINGS:
-        return [f"wiring must be one of {', '.join(WIRINGS)}, got {wiring!r}"]
+    if problems := one_of(WIRINGS, wiring=wiring):
+        return problems
     if n_inputs < fan_in:
         return [f"n_inputs must be an integer >= {name} = {fan_in}, got {n_inputs}"]
     if wiring == "tree" and n_inputs % fan_in**n_levels:
@@ -189,7 +207,7 @@ def wiring_problems(
 
 
 def draw_tree(n_inputs: int, n_levels: int, degree: int, table: str, draws: Draws) -> list[Label]:
-    """A tree of functions: every input and label but the last level's has one child, drawn at random."""
+    """Return a tree of functions: every input and label but the last level's has one child, drawn at random."""
     labels: list[Label] = []
     n_earlier, first = n_inputs, 0
     for level in range(n_levels):

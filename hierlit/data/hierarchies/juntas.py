@@ -1,14 +1,13 @@
 """Random hierarchies of juntas: each label is a Boolean function of a few labels of earlier levels."""
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems
+from hierlit.data.checks import at_least, integers, loader_problems, one_of, raise_problems, set_aside_problems
 from hierlit.data.hierarchies.graphs import (
     GraphDraw,
-    apply_table,
+    apply_graph,
     draw_tree,
     graph_problems,
     level_sizes,
@@ -78,24 +77,17 @@ class JuntaHierarchy(HierarchyDataModule):
     ) -> None:
         problems = at_least(1, n_inputs=n_inputs, n_levels=n_levels, labels_per_level=labels_per_level)
         problems += at_least(1, n_train=n_train, n_val=n_val, n_test=n_test)
-        if at_least(2, degree=degree) or degree > MAX_DEGREE:
-            problems.append(f"degree must be an integer in 2..{MAX_DEGREE}, got {degree!r}")
-        if table not in TABLES:
-            problems.append(f"table must be one of {', '.join(TABLES)}, got {table!r}")
+        problems += integers(2, MAX_DEGREE, degree=degree) + one_of(TABLES, table=table)
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         if not problems and table == "majority" and degree % 2 == 0:
             problems = [f"degree must be odd for table='majority', got {degree}"]
         problems = problems or wiring_problems(wiring, n_inputs, n_levels, labels_per_level, degree, "degree")
         if not problems and wiring == "random":
             problems = graph_problems(n_inputs, n_levels, labels_per_level, degree, table)
-        raise_problems(problems)
-        raise_problems(set_aside_problems(n_train, acceptance_fraction))
+        raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(logger=False)
-        self.n_inputs = n_inputs
-        self.n_levels = n_levels
-        self.degree = degree
-        self.table = table
+        self.n_inputs, self.n_levels, self.degree, self.table = n_inputs, n_levels, degree, table
         self.sizes = (n_train, n_val, n_test)
         self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, degree)
         self.levels = np.repeat(np.arange(1, n_levels + 1), self.level_sizes).tolist()
@@ -109,16 +101,11 @@ class JuntaHierarchy(HierarchyDataModule):
         self.parent_labels = parents_above(self.parents, self.levels)
 
     def truth_table(self, label: int) -> tuple[int, ...]:
-        """Its entry of `truth_tables`, a function of its `parents`."""
+        """Return its entry of `truth_tables`, a function of its `parents`."""
         return self.truth_tables[label]
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw inputs [rows, 1, n_inputs] and compute labels [rows, 1, n_labels], in {-1, 1}."""
         inputs = draw_rows(sum(self.sizes), self.n_inputs, Draws(self.data_seed, "rows"))
-        labels: list[NDArray[np.uint8]] = []
-        for label, (parents, values) in enumerate(zip(self.parents, self.truth_tables, strict=True)):
-            earlier = inputs.T if label < self.level_sizes[0] else labels
-            bits = tuple((value + 1) // 2 for value in values)
-            labels.append(apply_table(bits, [earlier[parent] for parent in parents]))
-        answers = np.stack(labels, axis=1)
+        answers = apply_graph(self.parents, self.truth_tables, self.level_sizes[0], inputs)
         return split_tables(inputs[:, None], answers[:, None], self.sizes)

@@ -82,7 +82,7 @@ class LifeAutomaton(HierarchyDataModule):
         )
 
     def truth_table(self, label: int) -> tuple[int, ...]:
-        """The rule, a function of the 9 cells of a 3×3 window one step before, row after row."""
+        """Return the rule, a function of the 9 cells of a 3×3 window one step before, row after row."""
         cells = np.arange(2**9)[:, None] >> np.arange(9) & 1
         alive = self._next[cells[:, CENTRE], cells.sum(1) - cells[:, CENTRE]]
         return tuple((2 * alive.astype(int) - 1).tolist())
@@ -109,7 +109,7 @@ class LifeAutomaton(HierarchyDataModule):
         return drawn
 
     def _step(self, boards: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The next state of boards [N, rows, columns] of bits."""
+        """Return the next state of boards [N, rows, columns] of bits."""
         window = sum(np.roll(boards, shift, axis=(1, 2)) for shift in NEIGHBOURS)
         next_state: NDArray[np.uint8] = self._next[boards, window - boards]
         return next_state

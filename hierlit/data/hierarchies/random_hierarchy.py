@@ -16,7 +16,7 @@ MAX_CODES = 2**20
 """Most tuples of symbols, v^s, among which rules are drawn."""
 MAX_LEAVES = 2**16
 MAX_ARGUMENTS = 16
-"""Arguments of a label, v·s, up to which it is told as a function of them: ξ is a matter of 2^(v·s) corners."""
+"""Arguments of a label, v·s, up to which it is given as a function of them: ξ is a matter of 2^(v·s) corners."""
 
 
 class RandomHierarchyModel(HierarchyDataModule):
@@ -57,6 +57,8 @@ class RandomHierarchyModel(HierarchyDataModule):
         ValueError: If arguments are out of range; one line names them all.
     """
 
+    levels: list[int]
+
     def __init__(
         self,
         n_symbols: int = 8,
@@ -94,7 +96,7 @@ class RandomHierarchyModel(HierarchyDataModule):
         return range(self.n_levels, 0, -1)
 
     def _draw_rules(self, n_parents: int, level: int) -> Symbols:
-        """The tuples [n_parents, n_synonyms, n_children] of the symbols of a level, none of them twice."""
+        """Return the tuples [n_parents, n_synonyms, n_children] of the symbols of a level, none of them twice."""
         codes = Draws(self.data_seed, "rules", level).permutation(self.n_symbols**self.n_children)
         digits = codes[: n_parents * self.n_synonyms, None] // self.n_symbols ** np.arange(self.n_children)
         return (digits % self.n_symbols).reshape(n_parents, self.n_synonyms, self.n_children)
@@ -111,9 +113,9 @@ class RandomHierarchyModel(HierarchyDataModule):
         return int(self.n_classes * self.n_synonyms**n_nodes)
 
     def label_function(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """The symbol's tuples among those of its level, as one-hot labels of the level below, leaf by leaf.
+        """Return the symbol's tuples among those of its level, as one-hot labels of the level below, leaf by leaf.
 
-        None if a class is to be told of the leaves alone, or ``n_symbols`` · ``n_children`` is above 16.
+        None if a class is to be learned from the leaves alone, or ``n_symbols`` · ``n_children`` is above 16.
         """
         n_arguments = self.n_symbols * self.n_children
         if n_arguments > MAX_ARGUMENTS or (self.flat and self.n_levels > 1):

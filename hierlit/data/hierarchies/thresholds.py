@@ -1,14 +1,12 @@
 """Hierarchies of explicit polynomial threshold functions with a prescribed coefficient norm."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
-from hierlit.data.hierarchies.graphs import level_sizes, parents_above, wiring_problems
+from hierlit.data.checks import at_least, integers, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.hierarchies.graphs import apply_graph, depends_on_all, level_sizes, parents_above, wiring_problems
 from hierlit.draws import Draws, as_signs, draw_rows, split_tables
 from hierlit.theory import Polynomial, cube, threshold_constants
 from hierlit.theory.polynomial import monomial_values, monomials
@@ -98,7 +96,7 @@ class ThresholdHierarchy(HierarchyDataModule):
         self.parent_labels = parents_above(self.parents, self.levels)
 
     def _draw_labels(self) -> None:
-        """Draws parents and coefficients, judged by at most `N_PROBES` inputs."""
+        """Draw parents and coefficients, judged by at most `N_PROBES` inputs."""
         draws = Draws(self.data_seed, "thresholds")
         probes = draw_rows(min(2**self.n_inputs, N_PROBES), self.n_inputs, Draws(self.data_seed, "probes"))
         states: Array = as_signs(probes.T).double().numpy()
@@ -148,12 +146,7 @@ class ThresholdHierarchy(HierarchyDataModule):
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw inputs [rows, 1, n_inputs] and compute labels [rows, 1, n_labels], in {-1, 1}."""
         inputs = draw_rows(sum(self.sizes), self.n_inputs, Draws(self.data_seed, "rows"))
-        labels: list[Array] = []
-        for label, (parents, coefficients) in enumerate(zip(self.parents, self.coefficients, strict=True)):
-            earlier = as_signs(inputs.T).double().numpy() if label < self.level_sizes[0] else labels
-            arguments = np.stack([earlier[parent] for parent in parents], axis=1)
-            labels.append(np.sign(self._values(arguments) @ coefficients))
-        answers = (np.stack(labels, axis=1) > 0).astype(np.uint8)
+        answers = apply_graph(self.parents, map(self.truth_table, range(self.n_labels)), self.level_sizes[0], inputs)
         return split_tables(inputs[:, None], answers[:, None], self.sizes)
 
 
@@ -176,17 +169,18 @@ def draw_polynomial(points: Array, sets: list[tuple[int, ...]], norm: float, dra
         if own <= norm:
             worst = int(np.abs(found).argmin())
             push = np.sign(found[worst]) * values[worst]
-            return raise_norm(coefficients, push, lambda c: norm_at_margin_one(c, values), norm, values)
+            return raise_norm(coefficients, push, norm, values)
     of = f"of {N_TRIES} polynomials drawn with fan_in = {points.shape[1]}, degree = {len(sets[-1])}"
     raise ValueError(f"coefficient_norm must be larger, the least {of} has {least:.3g}, got {norm}")
 
 
-def raise_norm(start: Array, push: Array, norm_of: Callable[[Array], float], norm: float, values: Array) -> Array:
-    """The polynomial start − t·push of a given norm, at margin 1: the norm grows without limit as p nears 0."""
+def raise_norm(start: Array, push: Array, norm: float, values: Array) -> Array:
+    """Return the polynomial start − t·push of a given norm, at margin 1: the norm grows without limit as p nears 0."""
     low, high = 0.0, float(np.abs(values @ start).min()) / len(push)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        low, high = (low, middle) if norm_of(start - middle * push) > norm else (middle, high)
+        is_above = norm_at_margin_one(start - middle * push, values) > norm
+        low, high = (low, middle) if is_above else (middle, high)
     coefficients = start - low * push
     return coefficients / float(np.abs(values @ coefficients).min())
 
@@ -197,15 +191,9 @@ def norm_at_margin_one(coefficients: Array, values: Array) -> float:
     return float(np.linalg.norm(coefficients)) / margin if margin > 0 else np.inf
 
 
-def depends_on_all(signs: Array) -> bool:
-    """Whether a function given by its truth table depends on every argument."""
-    cube = signs.reshape((2,) * (len(signs).bit_length() - 1))
-    return all(bool((np.diff(cube, axis=axis) != 0).any()) for axis in range(cube.ndim))
-
-
 def _polynomial_problems(n_inputs: int, fan_in: int, degree: int, norm: float) -> list[str]:
-    if at_least(2, fan_in=fan_in) or fan_in > MAX_FAN_IN:
-        return [f"fan_in must be an integer in 2..{MAX_FAN_IN}, got {fan_in!r}"]
+    if problems := integers(2, MAX_FAN_IN, fan_in=fan_in):
+        return problems
     problems = at_least(fan_in, n_inputs=n_inputs) + within("coefficient_norm", norm, "[1, 1e9]")
     least = 2 if fan_in == 2 else 1
     if at_least(least, degree=degree) or degree > fan_in:

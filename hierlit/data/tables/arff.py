@@ -103,7 +103,7 @@ class ArffFile(TableFile):
         return lines
 
     def line(self, row: int) -> int:
-        """The line of a row counted from 0."""
+        """Return the line of a row counted from 0."""
         return next(line for number, (line, _) in enumerate(self._data()) if number == row)
 
     def chunks(self, names: Sequence[str]) -> Iterator[Mapping[str, Column]]:
@@ -148,14 +148,14 @@ class ArffFile(TableFile):
 
 
 def split_row(line: str) -> list[str]:
-    """The values of a row, without the comment that may follow them."""
+    """Return the values of a row, without the comment that may follow them."""
     if "'" in line or '"' in line:
         return split_values(line)
     return line.partition("%")[0].rstrip().split(",")
 
 
 def split_values(text: str) -> list[str]:
-    """The values of a list in which they may be quoted; what follows a `%` outside quotes is a comment."""
+    """Return the values of a list in which they may be quoted; what follows a `%` outside quotes is a comment."""
     values, place = [], 0
     while match := VALUE.match(text, place):
         single, double, plain, end = match.groups()
@@ -167,5 +167,5 @@ def split_values(text: str) -> list[str]:
 
 
 def unquoted(text: str) -> str:
-    """A name without its quotes."""
+    """Return a name without its quotes."""
     return text[1:-1] if text[0] in "'\"" else text

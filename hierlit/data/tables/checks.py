@@ -3,30 +3,12 @@
 import codecs
 from collections.abc import Mapping, Sequence
 
-from hierlit.data.tables.column_labels import ZEROS
-from hierlit.data.tables.features import IMPUTATIONS, SCALES
 from hierlit.data.tables.roles import ColumnRoles, listed
 from hierlit.data.tables.rows import TableFile
 
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "impute": IMPUTATIONS,
-    "scale": SCALES,
-    "zero_labels": ZEROS,
-    "levels": (None, "given"),
-}
-
-
-def choice_problems(**given: str | None) -> list[str]:
-    """Names the arguments whose value is none of their `CHOICES`."""
-    return [
-        f"{name} must be one of {', '.join(each or 'null' for each in CHOICES[name])}, got {value!r}"
-        for name, value in given.items()
-        if value not in CHOICES[name]
-    ]
-
 
 def text_problems(separator: str | None, path_separator: str, encoding: str) -> list[str]:
-    """Says what is wrong with the arguments about text."""
+    """Say what is wrong with the arguments about text."""
     problems = []
     if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
         problems.append(f"separator must be one character, got {separator!r}")
@@ -38,25 +20,15 @@ def text_problems(separator: str | None, path_separator: str, encoding: str) -> 
 
 
 def is_encoding(name: str) -> bool:
-    """Whether Python knows an encoding."""
+    """Return whether Python knows an encoding."""
     try:
         return bool(codecs.lookup(name))
     except LookupError:
         return False
 
 
-def source_problems(*, has_train: bool, has_columns: bool, has_test: bool, splits_test: bool) -> list[str]:
-    """Says whether it is not clear where rows to train on, or to test on, come from."""
-    problems = []
-    if has_train == has_columns:
-        problems.append("train_files must be given, or columns_file in its place, and not both")
-    if has_test and splits_test:
-        problems.append("test_files must be left out with test_fraction or n_folds")
-    return problems
-
-
 def column_problems(roles: ColumnRoles, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
-    """Says what columns of those of the first file to train on others lack, or hold other things in."""
+    """Say which columns of the first file to train on other files lack, or hold other things in."""
     first, *rest = files["train"]
     problems = [problem for file in rest for problem in roles.disagreements(file, first)]
     for split in ("val", "test", "predict"):
@@ -65,7 +37,7 @@ def column_problems(roles: ColumnRoles, files: Mapping[str, Sequence[TableFile]]
 
 
 def column_warnings(roles: ColumnRoles, takes_all: bool, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
-    """Says which columns are left out, or numbered, without having been named.
+    """Say which columns are left out, or numbered, without having been named.
 
     Args:
         roles: What the columns are.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.tables.labels import Labels, Signs, Survey
+from hierlit.data.tables.labels import Labels, Signs
 from hierlit.data.tables.rows import MISSING, Column, Rows, TableError
 
 NOTHING, OTHER = 2, 3
@@ -34,8 +34,8 @@ class Tally:
     classes: dict[str, None] = field(default_factory=dict)
 
 
-class ColumnSurvey(Survey):
-    """Labels of one column each, or of a column of classes.
+class ColumnLabels(Labels):
+    """Labels of one column each, and of columns of classes, one label a class.
 
     Args:
         columns: Their names.
@@ -44,46 +44,46 @@ class ColumnSurvey(Survey):
     """
 
     def __init__(self, columns: Sequence[str], class_columns: Sequence[str], zero: str) -> None:
-        self.columns, self._class_columns, self._zero = columns, class_columns, zero
+        super().__init__(columns)
+        self._class_columns, self._zero = class_columns, zero
         self._tallies = {name: Tally() for name in columns}
 
     def see(self, rows: Rows) -> None:
-        """Counts values."""
+        """Count values."""
         for name, tally in self._tallies.items():
             column = rows.columns[name]
             signs = as_signs(column)
             tally.counts += np.bincount(signs[np.abs(signs) < NOTHING] + 1, minlength=3)
             if name in self._class_columns:
                 tally.classes.update(dict.fromkeys(column.texts()[1]))
-            elif (signs == OTHER).any():
+            elif (others := signs == OTHER).any():
                 codes, texts = column.texts()
-                others = codes[signs == OTHER]
-                tally.classes.update((texts[place], None) for place in np.unique(others).tolist())
-                row = int((signs == OTHER).argmax())
-                tally.other = tally.other or (rows.place(row, name), texts[others[0]])
+                tally.classes.update((texts[place], None) for place in np.unique(codes[others]).tolist())
+                tally.other = tally.other or rows.first_of(others, name)
             if len(tally.classes) > MOST_CLASSES:
                 raise ValueError(f"label column {name!r} has more than {MOST_CLASSES:,} classes")
 
-    def labels(self) -> ColumnLabels:
+    def settle(self) -> None:
         """One label a column, or a class."""
-        classes = {name: self._classes(name, tally) for name, tally in self._tallies.items()}
-        binary = {name: self._tallies[name] for name, found in classes.items() if found is None}
-        return ColumnLabels(classes, self._unobserved_zeros(binary))
+        # for each column its classes, None where it is a label
+        self._classes = {name: self._classes_of(name, tally) for name, tally in self._tallies.items()}
+        binary = {name: self._tallies[name] for name, found in self._classes.items() if found is None}
+        self._unobserved_zeros = self._find_unobserved_zeros(binary)
+        for name, own in self._classes.items():
+            self.names += [name] if own is None else [f"{name}={text}" for text in own]
 
-    def _classes(self, name: str, tally: Tally) -> list[str] | None:
+    def _classes_of(self, name: str, tally: Tally) -> list[str] | None:
         if name not in self._class_columns:
             if tally.other is None:
                 return None
             if tally.counts.any():
-                place, value = tally.other
-                remedy = "name the column in class_columns if it holds classes"
-                raise TableError(f"{place}: a label must be 0, 1, -1, true, false or missing, got {value!r}; {remedy}")
+                raise not_a_label(*tally.other, "; name the column in class_columns if it holds classes")
         if not tally.classes:
             raise ValueError(f"label column {name!r} has no value in any row of train_files")
         return sorted(tally.classes, key=_class_key)
 
-    def _unobserved_zeros(self, tallies: dict[str, Tally]) -> list[str]:
-        """The columns in which a 0 means not observed.
+    def _find_unobserved_zeros(self, tallies: dict[str, Tally]) -> list[str]:
+        """Return the columns in which a 0 means not observed.
 
         Raises:
             ValueError: If one column shows that 0 is not observed, and another has 0 and 1 without −1.
@@ -100,26 +100,8 @@ class ColumnSurvey(Survey):
             )
         return signed
 
-
-class ColumnLabels(Labels):
-    """Labels of one column each, and of columns of classes, one label a class.
-
-    Args:
-        classes: For each column its classes, None where it is a label.
-        unobserved_zeros: Columns in which a 0 means not observed; in others it means −1.
-    """
-
-    def __init__(self, classes: dict[str, list[str] | None], unobserved_zeros: Sequence[str]) -> None:
-        names = [
-            label
-            for name, own in classes.items()
-            for label in ([name] if own is None else [f"{name}={c}" for c in own])
-        ]
-        super().__init__(list(classes), names)
-        self._classes, self._unobserved_zeros = classes, unobserved_zeros
-
     def read(self, rows: Rows) -> Signs:
-        """The columns' values; of a class 1 in its rows, −1 in those of others, 0 where the value is missing."""
+        """Return the columns' values; of a class 1 in its rows, −1 in those of others, 0 where the value is missing."""
         parts = [
             self._label(rows, name) if classes is None else self._group(rows, name, classes)
             for name, classes in self._classes.items()
@@ -128,11 +110,8 @@ class ColumnLabels(Labels):
 
     def _label(self, rows: Rows, name: str) -> Signs:
         signs = as_signs(rows.columns[name])
-        if (signs == OTHER).any():
-            row = int((signs == OTHER).argmax())
-            codes, texts = rows.columns[name].texts()
-            rule = f"a label must be 0, 1, -1, true, false or missing, got {texts[codes[row]]!r}"
-            raise TableError(f"{rows.place(row, name)}: {rule}")
+        if (others := signs == OTHER).any():
+            raise not_a_label(*rows.first_of(others, name))
         if name not in self._unobserved_zeros:
             signs[signs == 0] = -1
         signs[signs == NOTHING] = 0
@@ -150,6 +129,11 @@ class ColumnLabels(Labels):
         return patterns[codes]
 
 
+def not_a_label(place: str, text: str, remedy: str = "") -> TableError:
+    """Return the error of a text in a column of labels."""
+    return TableError(f"{place}: a label must be 0, 1, -1, true, false or missing, got {text!r}{remedy}")
+
+
 def as_signs(column: Column) -> Signs:
     """Values −1, 0 and 1, true and false as 1 and 0, `NOTHING` where missing, `OTHER` where none of these."""
     numbers, wrong = column.numbers()
@@ -165,6 +149,6 @@ def as_signs(column: Column) -> Signs:
 
 
 def _class_key(text: str) -> tuple[int, float, str]:
-    """Sorts classes that are integers by their value, before others."""
+    """Sort classes that are integers by their value, before others."""
     is_integer = text.isascii() and text.removeprefix("-").isdigit()
     return (0, float(text), text) if is_integer else (1, 0.0, text)

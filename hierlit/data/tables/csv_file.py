@@ -53,7 +53,7 @@ class CsvFile(TableFile):
                 line = reader.line_num + 1
 
     def line(self, row: int) -> int:
-        """The line of a row counted from 0.
+        """Return the line of a row counted from 0.
 
         Raises:
             TableError: If a quote that is never closed makes it another row than it should be.
@@ -104,7 +104,7 @@ class CsvFile(TableFile):
             yield from batches
 
     def _explain(self, error: Exception) -> TableError:
-        """The line of what Arrow, or the csv module, could not read."""
+        """Return the line of what Arrow, or the csv module, could not read."""
         encoding = self._reading.encoding
         try:
             is_ascii_like = "\n".encode(encoding) == b"\n"
@@ -119,7 +119,7 @@ class CsvFile(TableFile):
         return unreadable(self.path, error)
 
     def _check_records(self) -> None:
-        """Looks for the first row with another number of values than the header.
+        """Look for the first row with another number of values than the header.
 
         Raises:
             TableError: If there is one, or a quote is never closed.

@@ -34,7 +34,7 @@ class TableEncoder(nn.Module):
         self.names = ["numbers", "codes"][: 1 + bool(self.sizes)]
 
     def forward(self, numbers: Tensor, codes: Tensor | None = None) -> Tensor:
-        """Inputs, float32 [B, d].
+        """Return inputs, float32 [B, d].
 
         Args:
             numbers: Float64 [B, columns of numbers]; NaN where missing.
@@ -60,7 +60,7 @@ class TableEncoder(nn.Module):
         return (numbers, torch.zeros(2, len(self.sizes), dtype=torch.long)) if self.sizes else (numbers,)
 
     def describe(self) -> dict[str, Any]:
-        """What the arguments of `forward` and the labels are, as plain values."""
+        """Return what the arguments of `forward` and the labels are, as plain values."""
         features = self.table.features
         codes = {fit.name: fit.categories for fit in features.categories}
         return {"numbers": features.kinds.numbers, "codes": codes, "labels": self.table.label_names}

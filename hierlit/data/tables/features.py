@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class Tally:
 
 
 class FeatureSurvey:
-    """Looks at the rows to train on, chunk by chunk, for which input columns are numbers.
+    """Look at the rows to train on, chunk by chunk, for which input columns are numbers.
 
     Args:
         files: The files to train on.
@@ -51,17 +51,17 @@ class FeatureSurvey:
         return list(self._tallies)
 
     def see(self, rows: Rows) -> None:
-        """Counts numbers and texts."""
+        """Count numbers and texts."""
         for name, tally in self._tallies.items():
             numbers, wrong = rows.columns[name].numbers()
             n_texts = int(wrong.sum())
             tally.n_numbers += int(np.count_nonzero(~np.isnan(numbers)))
             tally.n_texts += n_texts
             if n_texts and tally.text is None:
-                tally.text = bad_value(rows, name, wrong)
+                tally.text = rows.first_of(wrong, name)
 
     def kinds(self) -> FeatureKinds:
-        """Which columns are numbers: those that are at least half of them; a column without a value is one too.
+        """Return which columns are numbers: those that are at least half of them; a column without a value is one too.
 
         Raises:
             TableError: If such a column has other texts.
@@ -84,7 +84,7 @@ class FeatureKinds:
     categories: list[str]
 
     def read(self, rows: Rows, texts: list[dict[str, int]] | None = None) -> RawFeatures:
-        """The columns' values in some rows.
+        """Return the columns' values in some rows.
 
         Args:
             rows: The rows.
@@ -99,7 +99,7 @@ class FeatureKinds:
         for place, name in enumerate(self.numbers):
             numbers[:, place], wrong = rows.columns[name].numbers()
             if wrong.any():
-                raise not_a_number(*bad_value(rows, name, wrong))
+                raise not_a_number(*rows.first_of(wrong, name))
         if (too_large := np.abs(numbers) > LARGEST).any():
             row, place = np.argwhere(too_large)[0]
             where = rows.place(int(row), self.numbers[place])
@@ -114,8 +114,9 @@ class FeatureKinds:
         declared = rows.file.types[name].categories if name in rows.file.types else None
         for place, text in enumerate(distinct):
             if declared is not None and text not in declared:
-                where = rows.place(int((own == place).argmax()), name)
-                raise TableError(f"{where}: must be one of {', '.join(declared)}, got {text!r}")
+                raise TableError(
+                    f"{rows.first_of(own == place, name)[0]}: must be one of {', '.join(declared)}, got {text!r}"
+                )
         codes = [known.setdefault(text, len(known)) for text in distinct]
         return np.array([*codes, MISSING], np.int64)[own]
 
@@ -194,7 +195,7 @@ class FittedFeatures:
         return self.kinds.numbers + [f"{fit.name}={text}" for fit in self.categories for text in fit.categories]
 
     def encode(self, raw: RawFeatures) -> NDArray[np.float32]:
-        """Inputs [rows, d] of columns as read; a category not fitted to is all zeros."""
+        """Return inputs [rows, d] of columns as read; a category not fitted to is all zeros."""
         shift, scale, fill = (
             np.array([getattr(fit, name) for fit in self.numbers]) for name in ("shift", "scale", "fill")
         )
@@ -220,19 +221,9 @@ class FittedFeatures:
             patterns[MISSING, place[fit.fill]] = 1
         return patterns[codes]
 
-    def state(self) -> dict[str, Any]:
-        """Plain values that `of_state` makes the same of."""
-        return {name: value for name, value in asdict(self).items() if name != "unseen"}
-
-    @classmethod
-    def of_state(cls, state: dict[str, Any]) -> FittedFeatures:
-        """What `state` was called of."""
-        numbers = [NumberFit(**fit) for fit in state["numbers"]]
-        return cls(numbers, [CategoryFit(**fit) for fit in state["categories"]], state["unit"])
-
 
 def fit_features(kinds: FeatureKinds, parts: Sequence[RawFeatures], impute: str, scale: str) -> FittedFeatures:
-    """Fits what fills and scales columns.
+    """Fit what fills and scales columns.
 
     Means and standard deviations are those of the values that are not missing, with as many degrees of freedom; a
     column of one value is shifted alone, and one of none becomes zeros.
@@ -282,13 +273,6 @@ def _fit_categories(name: str, codes: NDArray[np.int64], texts: list[str]) -> Ca
     return CategoryFit(name, sorted(texts[code] for code in found), frequent)
 
 
-def bad_value(rows: Rows, name: str, wrong: NDArray[np.bool_]) -> tuple[str, str]:
-    """The place and the text of a column's first value that is no number."""
-    row = int(wrong.argmax())
-    codes, texts = rows.columns[name].texts()
-    return rows.place(row, name), texts[codes[row]]
-
-
 def not_a_number(place: str, text: str, remedy: str = "") -> TableError:
-    """The error of a text in a column of numbers."""
+    """Return the error of a text in a column of numbers."""
     return TableError(f"{place}: must be a number, got {text!r}{remedy}")

@@ -7,6 +7,7 @@ from hierlit.data.tables.arff import ArffFile
 from hierlit.data.tables.csv_file import CsvFile
 from hierlit.data.tables.npz_file import NpzFile
 from hierlit.data.tables.parquet_file import ParquetFile
+from hierlit.data.tables.roles import Names, as_names
 from hierlit.data.tables.rows import Reading, TableError, TableFile
 from hierlit.data.tables.text import GZIP
 
@@ -20,16 +21,9 @@ FORMATS: dict[str, Callable[[Path, Reading], TableFile]] = {
 COMPRESSED = (CsvFile, ArffFile)
 SUFFIXES = ", ".join([*FORMATS, *(suffix + GZIP for suffix, kind in FORMATS.items() if kind in COMPRESSED)])
 
-Names = Sequence[str] | str | None
-
-
-def as_names(given: Names) -> list[str]:
-    """The names of an argument that may be one, several or None."""
-    return [] if given is None else [given] if isinstance(given, str) else list(given)
-
 
 def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str, list[TableFile]], list[str]]:
-    """Opens the files of splits, reading their headers.
+    """Open the files of splits, reading their headers.
 
     Args:
         given: The paths of each split.
@@ -55,28 +49,23 @@ def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str,
 
 
 def open_table(path: Path, reading: Reading) -> TableFile:
-    """Opens a file, reading its header.
+    """Open a file, reading its header.
 
     Raises:
         TableError: If it cannot be opened.
     """
-    if problem := path_problem(path):
-        raise TableError(problem)
-    return FORMATS[path.with_suffix("").suffix if path.suffix == GZIP else path.suffix](path, reading)
+    suffix = path.with_suffix("").suffix if path.suffix == GZIP else path.suffix
+    if path.is_dir():
+        raise TableError(f"{path} is a directory")
+    if not path.exists():
+        raise TableError(f"no such file: {path}")
+    if suffix not in FORMATS or (path.suffix == GZIP and FORMATS[suffix] not in COMPRESSED):
+        raise TableError(f"the suffix must be one of {SUFFIXES}, got {path}")
+    if not path.stat().st_size:
+        raise TableError(f"{path} is empty")
+    return FORMATS[suffix](path, reading)
 
 
 def repeated(paths: Sequence[Path]) -> list[Path]:
-    """The paths that occur more than once."""
+    """Return the paths that occur more than once."""
     return sorted({path for path in paths if paths.count(path) > 1})
-
-
-def path_problem(path: Path) -> str:
-    """What is wrong with a path before its file is opened; or nothing."""
-    if path.is_dir():
-        return f"{path} is a directory"
-    if not path.exists():
-        return f"no such file: {path}"
-    suffix = path.with_suffix("").suffix if path.suffix == GZIP else path.suffix
-    if suffix not in FORMATS or (path.suffix == GZIP and FORMATS[suffix] not in COMPRESSED):
-        return f"the suffix must be one of {SUFFIXES}, got {path}"
-    return "" if path.stat().st_size else f"{path} is empty"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hierlit.data.tables.features import FittedFeatures
+from hierlit.data.tables.features import CategoryFit, FittedFeatures, NumberFit
 from hierlit.data.tables.rows import TableError
 
 TOLERANCE = 1e-6
@@ -31,24 +31,29 @@ class FittedTable:
     depths: list[int] | None = None
 
     def to_json(self) -> str:
-        """A text that `of_json` makes the same of."""
-        return json.dumps({**vars(self), "features": self.features.state()}, ensure_ascii=False)
+        """Return a text that `of_json` makes the same of."""
+        state = asdict(self)
+        del state["features"]["unseen"]
+        return json.dumps(state, ensure_ascii=False)
 
     @classmethod
     def of_json(cls, text: str) -> FittedTable:
-        """What `to_json` was called of.
+        """Return the inverse of `to_json`.
 
         Raises:
             ValueError: If the text is no such thing.
         """
         try:
             state: dict[str, Any] = json.loads(text)
-            return cls(**{**state, "features": FittedFeatures.of_state(state["features"])})
+            features = state.pop("features")
+            numbers = [NumberFit(**fit) for fit in features["numbers"]]
+            categories = [CategoryFit(**fit) for fit in features["categories"]]
+            return cls(FittedFeatures(numbers, categories, features["unit"]), **state)
         except (KeyError, TypeError) as error:
             raise ValueError(f"no columns of a LabelTable: {error!r}") from error
 
     def difference(self, other: FittedTable) -> str:
-        """The first thing in which two differ by more than rounding; or nothing."""
+        """Return the first thing in which two differ by more than rounding; or nothing."""
         for name in ("label_names", "parents"):
             if getattr(self, name) != getattr(other, name):
                 return name
@@ -64,7 +69,7 @@ class FittedTable:
 
 
 def read_columns(path: Path) -> FittedTable:
-    """Reads what `LabelTable.write_columns` wrote.
+    """Read what `LabelTable.write_columns` wrote.
 
     Raises:
         TableError: If the file cannot be read or holds something else.

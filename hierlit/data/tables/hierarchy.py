@@ -1,9 +1,9 @@
-"""Hierarchies that come with labels: slash paths, or edges of a directed acyclic graph. No model is told them."""
+"""Hierarchies that come with labels: slash paths, or edges of a directed acyclic graph. No model reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from hierlit.data.tables.rows import TableError, TableFile
@@ -23,6 +23,8 @@ class LabelHierarchy:
     Attributes:
         names: Of the labels, in order.
         parents: Indices of each label's parents.
+        lineages: Each label with its ancestors.
+        depths: The longest way to each label from the top, whose labels have depth 1.
         is_graph: Whether labels are terms of a graph, which a row names as such, or else paths.
 
     Raises:
@@ -33,11 +35,21 @@ class LabelHierarchy:
         self.names, self.is_graph = list(parents), is_graph
         self.places = {name: place for place, name in enumerate(self.names)}
         self.parents = [[self.places[parent] for parent in parents[name]] for name in self.names]
-        self._order = self._ascending()
+        try:
+            order = list(TopologicalSorter(dict(enumerate(self.parents))).static_order())
+        except CycleError as error:
+            cycle = SLASH.join(self.names[place] for place in error.args[1])
+            raise ValueError(f"a hierarchy must have no cycle, got {cycle}") from error
+        self.lineages: list[frozenset[int]] = [frozenset()] * len(self.names)
+        self.depths = [0] * len(self.names)
+        for label in order:
+            above = self.parents[label]
+            self.lineages[label] = frozenset({label}).union(*(self.lineages[parent] for parent in above))
+            self.depths[label] = 1 + max((self.depths[parent] for parent in above), default=0)
 
     @classmethod
     def of_paths(cls, paths: Iterable[str]) -> LabelHierarchy:
-        """The hierarchy of slash paths and of all the paths that they begin with, each after its parent.
+        """Return the hierarchy of slash paths and of all the paths that they begin with, each after its parent.
 
         Raises:
             ValueError: If a path has an empty part.
@@ -52,7 +64,7 @@ class LabelHierarchy:
 
     @classmethod
     def of_edges(cls, edges: Iterable[str]) -> LabelHierarchy:
-        """The graph of parent/child edges; a term without a parent may be given by itself.
+        """Return the graph of parent/child edges; a term without a parent may be given by itself.
 
         Raises:
             ValueError: If an edge is not two terms, or edges go in a circle.
@@ -71,7 +83,7 @@ class LabelHierarchy:
 
     @classmethod
     def of_entries(cls, entries: Sequence[str]) -> LabelHierarchy:
-        """The hierarchy of an ARFF header.
+        """Return the hierarchy of an ARFF header.
 
         It lists edges if every entry has two parts, no part is its own parent, and a parent is a root or has a parent.
         """
@@ -82,49 +94,8 @@ class LabelHierarchy:
                 return cls.of_edges(entries)
         return cls.of_paths(entries)
 
-    def _ascending(self) -> list[int]:
-        """All labels, each after its parents (Kahn's algorithm)."""
-        left = [len(parents) for parents in self.parents]
-        children: list[list[int]] = [[] for _ in self.names]
-        for child, parents in enumerate(self.parents):
-            for parent in parents:
-                children[parent].append(child)
-        order = [label for label, count in enumerate(left) if not count]
-        for label in order:
-            for child in children[label]:
-                left[child] -= 1
-                if not left[child]:
-                    order.append(child)
-        if len(order) < len(self.names):
-            raise ValueError(f"a hierarchy must have no cycle, got {self._cycle(left)}")
-        return order
-
-    def _cycle(self, left: list[int]) -> str:
-        """A cycle, each term after its parent, where `left` counts the parents of each that are on one or below one."""
-        way = [next(label for label, count in enumerate(left) if count)]
-        while way.count(way[-1]) < 2:
-            way.append(next(parent for parent in self.parents[way[-1]] if left[parent]))
-        circle = way[way.index(way[-1]) :]
-        return SLASH.join(self.names[place] for place in reversed(circle))
-
-    @cached_property
-    def lineages(self) -> list[frozenset[int]]:
-        """Each label with its ancestors."""
-        found: dict[int, frozenset[int]] = {}
-        for label in self._order:
-            found[label] = frozenset({label}).union(*(found[parent] for parent in self.parents[label]))
-        return [found[label] for label in range(len(self.names))]
-
-    @cached_property
-    def depths(self) -> list[int]:
-        """The longest way to each label from the top, whose labels have depth 1."""
-        found: dict[int, int] = {}
-        for label in self._order:
-            found[label] = 1 + max((found[parent] for parent in self.parents[label]), default=0)
-        return [found[label] for label in range(len(self.names))]
-
     def lineage(self, label: str) -> tuple[frozenset[int], bool]:
-        """The indices of a row's label and its ancestors, and whether it is known; a root has none.
+        """Return the indices of a row's label and its ancestors, and whether it is known; a root has none.
 
         Of a path that is not known, those ancestors that are.
 
@@ -143,7 +114,7 @@ class LabelHierarchy:
 
 
 def path_parts(path: str) -> list[str]:
-    """The parts of a slash path, without a root that it begins with.
+    """Return the parts of a slash path, without a root that it begins with.
 
     Raises:
         ValueError: If one is empty.
@@ -155,7 +126,7 @@ def path_parts(path: str) -> list[str]:
 
 
 def read_edges(path: Path, encoding: str) -> LabelHierarchy:
-    """Reads the graph of a text file with an edge parent/child in each line; blank lines and those of a `#` count not.
+    """Read the graph of a text file with an edge parent/child in each line; ignore blank lines and those of a `#`.
 
     Raises:
         ValueError: If the file cannot be read, or is no such graph; one line names the file and the line.
@@ -183,7 +154,7 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
 def find_hierarchy(
     edges_file: str | None, encoding: str, column: str, files: Sequence[TableFile]
 ) -> LabelHierarchy | None:
-    """The hierarchy of a column of labels that a file of edges lists, or the headers of files; None if none does.
+    """Hierarchy of a column of labels that a file of edges lists, or the headers of files; None if none does.
 
     Raises:
         TableError: If it is no hierarchy; one line names the file.

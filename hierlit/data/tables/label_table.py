@@ -12,21 +12,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
-from hierlit.data.checks import loader_problems, raise_problems
-from hierlit.data.tables.checks import (
-    choice_problems,
-    column_problems,
-    column_warnings,
-    is_encoding,
-    source_problems,
-    text_problems,
-)
-from hierlit.data.tables.column_labels import ColumnSurvey
-from hierlit.data.tables.files import as_names, open_tables
+from hierlit.data.checks import loader_problems, one_of, raise_problems
+from hierlit.data.tables.checks import column_problems, column_warnings, is_encoding, text_problems
+from hierlit.data.tables.column_labels import ZEROS, ColumnLabels
+from hierlit.data.tables.features import IMPUTATIONS, SCALES
+from hierlit.data.tables.files import open_tables
 from hierlit.data.tables.fitted import FittedTable, read_columns
 from hierlit.data.tables.hierarchy import LabelHierarchy, find_hierarchy
-from hierlit.data.tables.labels import Labels, Survey
-from hierlit.data.tables.path_labels import PathSurvey
+from hierlit.data.tables.labels import Labels
+from hierlit.data.tables.path_labels import PathLabels
 from hierlit.data.tables.reading import TrainingFiles, read_fitted, read_training, training_warnings, unknown_warnings
 from hierlit.data.tables.roles import ColumnRoles, Roles
 from hierlit.data.tables.rows import MISSING_TEXTS, Reading
@@ -124,16 +118,15 @@ class LabelTable(HierarchyDataModule):
         data_seed: int = 0,
     ) -> None:
         self._splits = Splits(0.0 if val_files else val_fraction, test_fraction, n_folds, fold, data_seed)
-        problems = choice_problems(impute=impute, scale=scale, zero_labels=zero_labels, levels=levels)
+        problems = one_of(IMPUTATIONS, impute=impute) + one_of(SCALES, scale=scale)
+        problems += one_of(ZEROS, zero_labels=zero_labels) + one_of((None, "given"), levels=levels)
         problems += text_problems(separator, path_separator, encoding) + self._splits.problems()
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         given = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
-        problems += source_problems(
-            has_train=bool(train_files),
-            has_columns=columns_file is not None,
-            has_test=bool(test_files),
-            splits_test=bool(test_fraction or n_folds),
-        )
+        if bool(train_files) == (columns_file is not None):
+            problems.append("train_files must be given, or columns_file in its place, and not both")
+        if test_files and (test_fraction or n_folds):
+            problems.append("test_files must be left out with test_fraction or n_folds")
         reading = Reading(separator, frozenset(MISSING_TEXTS if missing is None else missing), encoding)
         self._files, unopened = open_tables(given if is_encoding(encoding) else {}, reading)
         raise_problems(problems + unopened)
@@ -149,18 +142,12 @@ class LabelTable(HierarchyDataModule):
             inputs, files = ColumnRoles(self._restored.features.columns, []), self._files.values()
             raise_problems([problem for file in chain(*files) for problem in inputs.missing(file)])
         else:
-            roles = Roles(
-                labels=as_names(label_columns),
-                classes=as_names(class_columns),
-                ignored=as_names(ignore_columns),
-                categorical=as_names(categorical_columns),
-                path=path_column,
-                features=None if feature_columns is None else as_names(feature_columns),
-            )
+            named = (label_columns, class_columns, ignore_columns, categorical_columns, path_column, feature_columns)
+            roles = Roles(*named)
             self._find_columns(roles, hierarchy_file, encoding)
 
     def _find_columns(self, roles: Roles, hierarchy_file: str | None, encoding: str) -> None:
-        """Finds which columns of the files are what, and the hierarchy that a file or a header lists."""
+        """Find which columns of the files are what, and the hierarchy that a file or a header lists."""
         first = self._files["train"][0]
         self._roles = roles.of(first)
         problems = column_problems(self._roles, self._files)
@@ -178,13 +165,13 @@ class LabelTable(HierarchyDataModule):
         roles = self._roles
         if roles is None:
             raise ValueError("train_files must be given for anything but predict, got columns_file")
-        survey: Survey
+        labels: Labels
         if roles.path is None:
-            survey = ColumnSurvey(roles.labels, roles.classes, self._zero)
+            labels = ColumnLabels(roles.labels, roles.classes, self._zero)
         else:
-            survey = PathSurvey(roles.path, self._separator, self._hierarchy)
+            labels = PathLabels(roles.path, self._separator, self._hierarchy)
         files, split = self._files["train"], self._splits.rows
-        training = read_training(files, roles, survey, split, self._impute, self._scale)
+        training = read_training(files, roles, labels, split, self._impute, self._scale)
         for problem in training_warnings(training):
             rank_zero_warn(problem)
         return training
@@ -209,28 +196,28 @@ class LabelTable(HierarchyDataModule):
         """Indices of each label's parents; None if no hierarchy was given. For reports: no model is told them."""
         return self.fitted.parents
 
-    @cached_property
-    def parent_labels(self) -> list[list[int]] | None:
+    @property
+    def parent_labels(self) -> list[list[int]] | None:  # type: ignore[override]
         """`parents`."""
         return self.parents
 
-    @cached_property
-    def n_inputs(self) -> int:
+    @property
+    def n_inputs(self) -> int:  # type: ignore[override]
         """Numbers, and categories of the training rows."""
         return len(self.input_names)
 
-    @cached_property
-    def n_labels(self) -> int:
+    @property
+    def n_labels(self) -> int:  # type: ignore[override]
         """Labels of the files to train on, of their headers if these list them."""
         return len(self.label_names)
 
-    @cached_property
-    def levels(self) -> list[int] | None:
+    @property
+    def levels(self) -> list[int] | None:  # type: ignore[override]
         """Depths in the hierarchy that was given, if they are asked for; else None, unknown."""
         return self.fitted.depths if self._has_levels else None
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Inputs [rows, 1, d] and labels [rows, 1, n] of the splits.
+        """Return inputs [rows, 1, d] and labels [rows, 1, n] of the splits.
 
         Raises:
             ValueError: If a value cannot be read; one line names the file, the line and the column.
@@ -258,7 +245,7 @@ class LabelTable(HierarchyDataModule):
         return bool(self._files["predict"] or self._files["test"])
 
     def setup(self, stage: str | None = None) -> None:
-        """Makes the tables, once; to predict the rows of files, finds no more than how their inputs are made.
+        """Make the tables, once; to predict the rows of files, find no more than how their inputs are made.
 
         Args:
             stage: What is to be run.
@@ -286,7 +273,7 @@ class LabelTable(HierarchyDataModule):
         return DataLoader(rows, batch_size=None)
 
     def write_columns(self, path: str) -> None:
-        """Writes what predictions need of the training rows, for `columns_file`.
+        """Write what predictions need of the training rows, for `columns_file`.
 
         Raises:
             OSError: If the file cannot be written.
@@ -296,11 +283,11 @@ class LabelTable(HierarchyDataModule):
         part.replace(path)
 
     def state_dict(self) -> dict[str, Any]:
-        """What predictions need of the training rows, for checkpoints."""
+        """Return what predictions need of the training rows, for checkpoints."""
         return {"columns": self.fitted.to_json()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it from a checkpoint.
+        """Take it from a checkpoint.
 
         Raises:
             ValueError: If the training rows are not those of the checkpoint.
@@ -314,5 +301,5 @@ class LabelTable(HierarchyDataModule):
 
 
 def tensor(table: NDArray[Any]) -> Tensor:
-    """A table [rows, channels] as float32 [rows, 1, channels]."""
+    """Return a table [rows, channels] as float32 [rows, 1, channels]."""
     return torch.from_numpy(table).float()[:, None]

@@ -99,7 +99,7 @@ class NpzFile(TableFile):
 
 
 def read_header(file: IO[bytes]) -> Shape:
-    """Reads an array's header and leaves the file where its values begin.
+    """Read an array's header and leave the file where its values begin.
 
     Raises:
         ValueError: If it is no array, or one of a version that has no use for numbers.
@@ -111,7 +111,7 @@ def read_header(file: IO[bytes]) -> Shape:
 
 
 def read_rows(file: IO[bytes], n_rows: int) -> Iterator[NDArray[np.float64]]:
-    """The rows of a two-dimensional array, `n_rows` at a time; all at once where it is stored by columns."""
+    """Yield the rows of a two-dimensional array, `n_rows` at a time; all at once where it is stored by columns."""
     (total, n_columns), by_columns, dtype = read_header(file)
     for first in range(0, total, total if by_columns else n_rows):
         count = total if by_columns else min(n_rows, total - first)

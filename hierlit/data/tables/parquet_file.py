@@ -72,7 +72,7 @@ class ParquetFile(TableFile):
 
 
 def column_type(given: Any) -> ColumnType:
-    """What one of Arrow's types is to us."""
+    """Return what one of Arrow's types is to us."""
     types = import_arrow()[0].types
     if types.is_dictionary(given):
         return column_type(given.value_type)

@@ -5,26 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from hierlit.data.tables.hierarchy import LabelHierarchy
-from hierlit.data.tables.labels import Labels, Signs, Survey
+from hierlit.data.tables.labels import Labels, Signs
 from hierlit.data.tables.rows import MISSING, Rows, TableError
 
 
-class PathSurvey(Survey):
-    """Labels of a column of slash paths, or of a graph's terms.
+class PathLabels(Labels):
+    """Labels of a column of slash paths, or of a graph's terms: a row has those that it names, and all above them.
 
     Args:
         column: Its name.
-        separator: Between the paths of a row.
-        declared: The hierarchy where a header or a file lists it; None for paths found in the rows.
+        separator: Between the paths, or terms, of a row.
+        declared: The hierarchy where a header or a file lists it, so that a label that is neither in it nor in the
+            header of the row's own file is an error; None for paths found in the rows.
     """
 
     def __init__(self, column: str, separator: str, declared: LabelHierarchy | None) -> None:
-        self.columns, self._separator, self._declared = [column], separator, declared
+        super().__init__([column], declared)
+        self._separator, self._is_declared = separator, declared is not None
         self._found: set[str] = set()
+        self._listed: tuple[object, LabelHierarchy] | None = None
 
     def see(self, rows: Rows) -> None:
-        """Collects paths, unless they are listed."""
-        if self._declared is not None:
+        """Collect paths, unless they are listed."""
+        if self._is_declared:
             return
         codes, texts = rows.columns[self.columns[0]].texts()
         for place, text in enumerate(texts):
@@ -33,34 +36,15 @@ class PathSurvey(Survey):
                 if not self._found.issuperset(labels):
                     LabelHierarchy.of_paths(labels)
             except ValueError as error:
-                row = (codes == place).argmax()
-                raise TableError(f"{rows.place(int(row), self.columns[0])}: {error}") from error
+                raise TableError(f"{rows.first_of(codes == place, self.columns[0])[0]}: {error}") from error
             self._found.update(labels)
 
-    def labels(self) -> PathLabels:
-        """The paths and all that they begin with, sorted; or the hierarchy's labels in its order."""
-        hierarchy = self._declared
-        if hierarchy is None:
-            hierarchy = LabelHierarchy.of_paths(sorted(self._found))
-        if not hierarchy.names:
+    def settle(self) -> None:
+        """Return the paths and all that they begin with, sorted; or the hierarchy's labels in its order."""
+        self.hierarchy = self.hierarchy or LabelHierarchy.of_paths(sorted(self._found))
+        self.names = self.hierarchy.names
+        if not self.names:
             raise ValueError(f"path_column {self.columns[0]!r} holds no path in any row of train_files")
-        return PathLabels(self.columns[0], self._separator, hierarchy, self._declared is not None)
-
-
-class PathLabels(Labels):
-    """Labels that a row has if its column names them, or a label below them.
-
-    Args:
-        column: The column's name.
-        separator: Between the paths, or terms, of a row.
-        hierarchy: The labels'.
-        is_declared: Whether a label that is not in the hierarchy, nor in the header of the row's own file, is an error.
-    """
-
-    def __init__(self, column: str, separator: str, hierarchy: LabelHierarchy, is_declared: bool) -> None:
-        super().__init__([column], hierarchy.names, hierarchy)
-        self._separator, self._is_declared = separator, is_declared
-        self._listed: tuple[object, LabelHierarchy] | None = None
 
     def read(self, rows: Rows) -> Signs:
         """1 for a row's labels and their ancestors, −1 for all others; 0 where the row's value is missing."""
@@ -71,8 +55,7 @@ class PathLabels(Labels):
             try:
                 patterns[place, self._places(text, rows)] = 1
             except ValueError as error:
-                row = int((codes == place).argmax())
-                raise TableError(f"{rows.place(row, self.columns[0])}: {error}") from error
+                raise TableError(f"{rows.first_of(codes == place, self.columns[0])[0]}: {error}") from error
         return patterns[codes]
 
     def _places(self, text: str, rows: Rows) -> list[int]:
@@ -88,14 +71,14 @@ class PathLabels(Labels):
         return list(found)
 
     def _lists(self, rows: Rows, label: str) -> bool:
-        """Whether the header of the rows' own file has a label."""
+        """Return whether the header of the rows' own file has a label."""
         if self._listed is None or self._listed[0] is not rows.file:
             self._listed = rows.file, LabelHierarchy.of_entries(rows.file.classes)
         return self._listed[1].lineage(label)[1]
 
 
 def split_labels(text: str, separator: str) -> list[str]:
-    """The paths, or terms, of a row; a separator may follow the last.
+    """Return the paths, or terms, of a row; a separator may follow the last.
 
     Raises:
         ValueError: If one is empty.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hierlit.data.tables.features import FeatureSurvey, FittedFeatures, RawFeatures, fit_features
 from hierlit.data.tables.fitted import FittedTable
-from hierlit.data.tables.labels import Labels, Signs, Survey
+from hierlit.data.tables.labels import Labels, Signs
 from hierlit.data.tables.roles import ColumnRoles, listed
 from hierlit.data.tables.rows import TableFile
 
@@ -39,19 +39,19 @@ class TrainingFiles:
 def read_training(
     files: Sequence[TableFile],
     roles: ColumnRoles,
-    survey: Survey,
+    labels: Labels,
     split: Callable[[int], dict[str, NDArray[np.int64]]],
     impute: str,
     scale: str,
 ) -> TrainingFiles:
-    """Reads the files to train on, and fits inputs to the rows for training alone.
+    """Read the files to train on, and fit inputs to the rows for training alone.
 
     Numbers are kept in double precision until they are scaled: 12 bytes each at most.
 
     Args:
         files: The files.
         roles: Their columns by what they are.
-        survey: Looks for what their labels are.
+        labels: What their labels are is found.
         split: Gives the rows of each split by their number.
         impute: How missing numbers are filled.
         scale: How inputs are scaled.
@@ -62,10 +62,11 @@ def read_training(
     features = FeatureSurvey(files, roles.features, roles.categorical)
     columns = roles.features + roles.label_columns
     for file in files:
-        for rows in file.rows(features.columns + list(survey.columns)):
+        for rows in file.rows(features.columns + labels.columns):
             features.see(rows)
-            survey.see(rows)
-    kinds, labels = features.kinds(), survey.labels()
+            labels.see(rows)
+    kinds = features.kinds()
+    labels.settle()
     texts: list[dict[str, int]] = [{} for _ in kinds.categories]
     parts: list[RawFeatures] = []
     signs: list[Signs] = []
@@ -86,14 +87,14 @@ def read_training(
 
 
 def _chosen(parts: list[RawFeatures], rows: NDArray[np.bool_]) -> list[RawFeatures]:
-    """The chosen ones of all rows, part by part; views where a part's are all chosen."""
+    """Return the chosen ones of all rows, part by part; views where a part's are all chosen."""
     bounds = np.cumsum([0, *map(len, parts)])
     masks = [rows[first:last] for first, last in pairwise(bounds.tolist())]
     return [part if mask.all() else part[mask] for part, mask in zip(parts, masks, strict=True)]
 
 
 def _encode_all(fitted: FittedFeatures, parts: list[RawFeatures]) -> Inputs:
-    """The inputs of all parts, each of which is let go once it is encoded."""
+    """Return the inputs of all parts, each of which is let go once it is encoded."""
     inputs = np.empty((sum(map(len, parts)), len(fitted.input_names)), np.float32)
     first = 0
     while parts:
@@ -104,7 +105,7 @@ def _encode_all(fitted: FittedFeatures, parts: list[RawFeatures]) -> Inputs:
 
 
 def read_fitted(files: Sequence[TableFile], features: FittedFeatures, labels: Labels) -> Table:
-    """Reads files of the columns that inputs were fitted to.
+    """Read files of the columns that inputs were fitted to.
 
     Returns:
         Inputs [rows, d] and labels [rows, n].
@@ -143,7 +144,7 @@ def unknown_warnings(source: str, features: FittedFeatures, labels: Labels | Non
 
 
 def training_warnings(training: TrainingFiles) -> list[str]:
-    """What a person may not know of the rows for training: what has one value alone, and what has one a row."""
+    """Return what a person may not know of the rows for training: what has one value alone, and what has one a row."""
     inputs, signs = training.tables["train"]
     same = inputs.min(axis=0) == inputs.max(axis=0)
     constant = [name for name, is_same in zip(training.fitted.features.input_names, same, strict=True) if is_same]

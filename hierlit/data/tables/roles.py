@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -12,6 +12,12 @@ from hierlit.data.tables.rows import TableFile
 PREFIX = "*"
 NAMED = 10
 """Names that a message lists before it counts the rest."""
+Names = Sequence[str] | str | None
+
+
+def as_names(given: Names) -> list[str]:
+    """Return the names of an argument that may be one, several or None."""
+    return [] if given is None else [given] if isinstance(given, str) else list(given)
 
 
 @dataclass(frozen=True)
@@ -27,15 +33,15 @@ class Roles:
         features: Inputs; all others when None.
     """
 
-    labels: Sequence[str] = ()
-    classes: Sequence[str] = ()
-    ignored: Sequence[str] = ()
-    categorical: Sequence[str] = ()
+    labels: Names = None
+    classes: Names = None
+    ignored: Names = None
+    categorical: Names = None
     path: str | None = None
-    features: Sequence[str] | None = None
+    features: Names = None
 
     def of(self, file: TableFile) -> ColumnRoles:
-        """The names of a file's columns by what they are.
+        """Return the names of a file's columns by what they are.
 
         Raises:
             ValueError: If a name is no column's, a column is two things, or there are no labels or no inputs.
@@ -44,7 +50,7 @@ class Roles:
         classes = find("class_columns", self.classes, file, problems)
         named = find("label_columns", self.labels, file, problems)
         labels = [name for name in file.names if name in (*named, *classes)]
-        path = find("path_column", [self.path] if self.path else [], file, problems)
+        path = find("path_column", self.path or None, file, problems)
         if not labels and not path and not problems:
             labels, path = file.label_names, [file.path_column] if file.path_column else []
             if not labels and not path:
@@ -86,7 +92,7 @@ class ColumnRoles:
         return self.labels if self.path is None else [self.path]
 
     def problems(self, file: TableFile) -> list[str]:
-        """What is wrong with these roles for the columns of a file."""
+        """Return what is wrong with these roles for the columns of a file."""
         problems = []
         if self.labels and self.path:
             problems.append("label_columns and path_column exclude each other, got both")
@@ -107,7 +113,7 @@ class ColumnRoles:
         return problems
 
     def missing(self, file: TableFile, needs_labels: bool = True) -> list[str]:
-        """What a further file lacks."""
+        """Return what a further file lacks."""
         columns = self.features + (self.label_columns if needs_labels else [])
         lacking = [name for name in columns if name not in file.names]
         return [f"{file.path} lacks the columns {listed(lacking)}"] if lacking else []
@@ -117,7 +123,7 @@ class ColumnRoles:
         return [name for name in file.names if name not in first.names and name not in file.nameless]
 
     def disagreements(self, file: TableFile, first: TableFile) -> list[str]:
-        """How a further file to train on differs from the first one."""
+        """Return how a further file to train on differs from the first one."""
         problems = self.missing(file)
         if extra := self.others(file, first):
             problems.append(f"{file.path} has columns that {first.path} has not: {listed(extra)}")
@@ -130,10 +136,10 @@ class ColumnRoles:
         return problems
 
 
-def find(argument: str, wanted: Iterable[str], file: TableFile, problems: list[str]) -> list[str]:
-    """The names of a file's columns that names or prefixes mean, in the file's order; adds to the problems."""
+def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> list[str]:
+    """Return the names of a file's columns that names or prefixes mean, in the file's order; adds to the problems."""
     found: set[str] = set()
-    for name in wanted:
+    for name in as_names(wanted):
         own = {name} & set(file.names)
         if not own and name.endswith(PREFIX):
             own = {each for each in file.names if each.startswith(name[:-1])}
@@ -146,6 +152,6 @@ def find(argument: str, wanted: Iterable[str], file: TableFile, problems: list[s
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Return the first of some names, and how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

@@ -26,10 +26,10 @@ class Column(Protocol):
     def __len__(self) -> int: ...
 
     def numbers(self) -> tuple[Floats, NDArray[np.bool_]]:
-        """Its values [rows], NaN where missing, and where [rows] it holds neither a number nor nothing."""
+        """Return its values [rows], NaN where missing, and where [rows] it holds neither a number nor nothing."""
 
     def texts(self) -> tuple[NDArray[np.int64], list[str]]:
-        """Each row's place [rows] in a list of distinct texts, `MISSING` where there is none, and that list."""
+        """Return each row's place [rows] in a list of distinct texts, `MISSING` where there is none, and that list."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class NumberColumn:
         return len(self.values)
 
     def numbers(self) -> tuple[Floats, NDArray[np.bool_]]:
-        """The values, all of them numbers or missing."""
+        """Return the values, all of them numbers or missing."""
         return self.values, np.zeros(len(self.values), bool)
 
     def texts(self) -> tuple[NDArray[np.int64], list[str]]:
-        """The values as a person writes them: 3, not 3.0."""
+        """Return the values as a person writes them: 3, not 3.0."""
         distinct, codes = np.unique(self.values, return_inverse=True)
         codes = np.where(np.isnan(self.values), MISSING, codes)
         return codes, [str(int(v)) if v.is_integer() else repr(v) for v in distinct.tolist() if v == v]
@@ -72,7 +72,7 @@ class TextColumn:
         return len(self.values)
 
     def numbers(self) -> tuple[Floats, NDArray[np.bool_]]:
-        """The values read as numbers: all at once, or where that fails each distinct text."""
+        """Return the values read as numbers: all at once, or where that fails each distinct text."""
         arrow, compute = import_arrow()
         try:
             parsed = compute.cast(self.values, arrow.float64()).to_numpy(zero_copy_only=False)
@@ -84,7 +84,7 @@ class TextColumn:
         return values[codes], np.array([number is None for number in read] + [False])[codes]
 
     def texts(self) -> tuple[NDArray[np.int64], list[str]]:
-        """The distinct texts, without the space around them."""
+        """Return the distinct texts, without the space around them."""
         encoded = self.values.dictionary_encode()
         codes = encoded.indices.fill_null(MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
         place: dict[str, int] = {}
@@ -96,7 +96,7 @@ class TextColumn:
 
 
 def as_number(text: str) -> float | None:
-    """A text's number; None if it is none."""
+    """Return a text's number; None if it is none."""
     try:
         return None if "_" in text else float(text)
     except ValueError:
@@ -169,7 +169,7 @@ class TableFile(ABC):
         self.classes_line = 0
 
     def take_names(self, names: Sequence[str]) -> None:
-        """Takes the header's names and makes them distinct."""
+        """Take the header's names and make them distinct."""
         seen: dict[str, int] = {}
         for number, name in enumerate(names, start=1):
             count = seen[name] = seen.get(name, 0) + 1
@@ -181,23 +181,23 @@ class TableFile(ABC):
 
     @abstractmethod
     def chunks(self, names: Sequence[str]) -> Iterator[Mapping[str, Column]]:
-        """The columns `names` of some rows after the others.
+        """Return the columns `names` of some rows after the others.
 
         Raises:
             TableError: If a row cannot be read.
         """
 
     def line(self, row: int) -> int:
-        """The number, from 1, of a row counted from 0, in the file's own unit."""
+        """Return the number, from 1, of a row counted from 0, in the file's own unit."""
         return row + 1
 
     def place(self, row: int, column: str | None = None) -> str:
-        """Where a person finds a row, counted from 0, and a column of it."""
+        """Return where a person finds a row, counted from 0, and a column of it."""
         where = f"{self.path}, {self.unit} {self.line(row)}"
         return where if column is None else f"{where}, column {column!r}"
 
     def rows(self, names: Sequence[str]) -> Iterator["Rows"]:
-        """What `chunks` gives, with the number of each chunk's first row.
+        """Yield what `chunks` gives, with the number of each chunk's first row.
 
         Raises:
             TableError: If a row cannot be read, or there are none.
@@ -229,12 +229,18 @@ class Rows:
         return len(next(iter(self.columns.values())))
 
     def place(self, row: int, column: str | None = None) -> str:
-        """Where a person finds one of these rows, counted from 0."""
+        """Return where a person finds one of these rows, counted from 0."""
         return self.file.place(self.first + int(row), column)
+
+    def first_of(self, chosen: NDArray[np.bool_], column: str) -> tuple[str, str]:
+        """Return the place of the first of some rows, and the text of a column there."""
+        row = int(chosen.argmax())
+        codes, texts = self.columns[column].texts()
+        return self.place(row, column), texts[codes[row]]
 
 
 def import_arrow() -> tuple[ModuleType, ModuleType]:
-    """The modules pyarrow and pyarrow.compute.
+    """Return the modules pyarrow and pyarrow.compute.
 
     Raises:
         ImportError: With a hint, if they are not installed.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.checks import at_least, within
+from hierlit.data.checks import at_least, integers, n_set_aside, within
 from hierlit.draws import Draws
 
 
@@ -28,20 +28,19 @@ class Splits:
     seed: int
 
     def problems(self) -> list[str]:
-        """What is wrong with the values."""
+        """Return what is wrong with the values."""
         problems = within("val_fraction", self.val_fraction, "[0, 1)")
         problems += within("test_fraction", self.test_fraction, "[0, 1)")
         if self.n_folds is None:
             return problems if self.fold == 0 else [*problems, f"fold must be 0 without n_folds, got {self.fold!r}"]
         problems += at_least(2, n_folds=self.n_folds) or at_least(0, fold=self.fold)
-        if not problems and self.fold >= self.n_folds:
-            problems.append(f"fold must be an integer in 0..{self.n_folds - 1}, got {self.fold}")
+        problems = problems or integers(0, self.n_folds - 1, fold=self.fold)
         if self.test_fraction:
             problems.append(f"test_fraction must be 0 with n_folds, got {self.test_fraction!r}")
         return problems
 
     def rows(self, n_rows: int) -> dict[str, NDArray[np.int64]]:
-        """The rows of "train", "val" and "test", each ascending.
+        """Return the rows of "train", "val" and "test", each ascending.
 
         Raises:
             ValueError: If there are too few rows.
@@ -49,29 +48,24 @@ class Splits:
         if self.n_folds is not None and self.n_folds > n_rows:
             raise ValueError(f"n_folds must be at most the {n_rows} rows of train_files, got {self.n_folds}")
         order = Draws(self.seed, "test rows").permutation(n_rows)
-        n_test = count(self.test_fraction, n_rows)
+        n_test = n_set_aside(n_rows, self.test_fraction)
         test = order[:n_test] if self.n_folds is None else order[self.fold :: self.n_folds]
         rest = np.setdiff1d(np.arange(n_rows), test)
         order = rest[Draws(self.seed, "validation").permutation(len(rest))]
-        n_val = count(self.val_fraction, n_rows)
+        n_val = n_set_aside(n_rows, self.val_fraction)
         if n_val >= len(rest):
             shares = f"val_fraction {self.val_fraction} and {len(test)} rows to test on"
             raise ValueError(f"{shares} leave none of the {n_rows} rows of train_files to train on")
         return {"train": np.sort(order[n_val:]), "val": np.sort(order[:n_val]), "test": np.sort(test)}
 
 
-def count(fraction: float, n_rows: int) -> int:
-    """The rows of a share: rounded, and at least one unless it is 0."""
-    return max(1, round(fraction * n_rows)) if fraction > 0 else 0
-
-
 def n_repeated(inputs: NDArray[np.float32], known: NDArray[np.float32]) -> int:
-    """How many rows [rows, d] are among the known ones, by a 64-bit sum of their bits."""
+    """Return how many rows [rows, d] are among the known ones, by a 64-bit sum of their bits."""
     return int(np.isin(row_sums(inputs), row_sums(known)).sum())
 
 
 def row_sums(inputs: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """A sum of each row's bits [rows], with random odd factors and modulo 2⁶⁴."""
+    """Return a sum of each row's bits [rows], with random odd factors and modulo 2⁶⁴."""
     factors = Draws(0, "row sums").words(inputs.shape[1]) | np.uint64(1)
     sums = np.empty(len(inputs), np.uint64)
     for first in range(0, len(inputs), 4096):

@@ -42,7 +42,7 @@ class StreamedRows(IterableDataset[Batch]):
         self._at_end = at_end
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields this process's part of each batch.
+        """Yield this process's part of each batch.
 
         Raises:
             TableError: If a row cannot be read; batches before it have been yielded.

@@ -7,7 +7,6 @@ from typing import IO, TextIO, cast
 from hierlit.data.tables.rows import TableError
 
 GZIP = ".gz"
-BYTES_AT_ONCE = 2**20
 KINDS = {
     b"PK\x03\x04": "a zip archive (a workbook?)",
     b"PAR1": "a Parquet file",
@@ -19,12 +18,12 @@ KINDS = {
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Opens a file, or what is compressed in it."""
+    """Open a file, or what is compressed in it."""
     return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == GZIP else path.open("rb")
 
 
 def open_text(path: Path, encoding: str) -> TextIO:
-    """Opens a text file without its byte order mark, line ends as they are."""
+    """Open a text file without its byte order mark, line ends as they are."""
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
         encoding = "utf-8-sig"
     if path.suffix == GZIP:
@@ -33,7 +32,7 @@ def open_text(path: Path, encoding: str) -> TextIO:
 
 
 def check_start(path: Path, encoding: str) -> None:
-    """Looks at a file's first bytes.
+    """Look at a file's first bytes.
 
     Raises:
         TableError: If it is empty, or not text.
@@ -53,13 +52,13 @@ def check_start(path: Path, encoding: str) -> None:
 
 
 def unreadable(path: Path, error: Exception) -> TableError:
-    """What a person reads of an error of the operating system or of the decompression."""
+    """Return what a person reads of an error of the operating system or of the decompression."""
     reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
     return TableError(f"cannot read {path}: {reason}")
 
 
 def undecodable(path: Path, encoding: str) -> TableError | None:
-    """The first line that is not text in an encoding whose line ends are those of ASCII; None if all is."""
+    """Return the first line that is not text in an encoding whose line ends are those of ASCII; None if all is."""
     with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             try:

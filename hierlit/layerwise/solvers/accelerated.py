@@ -43,5 +43,5 @@ def accelerate(
 
 
 def full_gradient(state: State, gradient: Tensor) -> Tensor:
-    """The gradient of F_k [n, q+1] in the weights' precision, of that of its data terms."""
+    """Return the gradient of F_k [n, q+1] in the weights' precision, of that of its data terms."""
     return gradient.to(state.weight) + state.penalty[:, None] * state.weight

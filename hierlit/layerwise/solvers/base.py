@@ -56,7 +56,7 @@ class State:
 
 
 class Solver(ABC):
-    """Minimises F_k, one pass over the rows at a time, and certifies how far it has come. Holds options only.
+    """Minimise F_k, one pass over the rows at a time, and certify how far it has come. Holds options only.
 
     In each pass `visit` goes over the rows; `certify` then says what is known of the weight, and unless that is enough,
     `step` moves it. A subclass needs `step` alone; what it derives from a problem once, it keeps by `problem.keep`.
@@ -69,7 +69,7 @@ class Solver(ABC):
     """Whether it chooses something on the rows set aside."""
 
     def problems(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
-        """What about a network, a loss and folds of the rows it cannot work with, a line each, before any work."""
+        """Say what about a network, a loss and folds of the rows it cannot work with, a line each, before any work."""
         return []
 
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
@@ -86,7 +86,7 @@ class Solver(ABC):
         return problem
 
     def close(self, problem: BlockProblem, by_fold: Tensor | None, memory: dict[str, Any]) -> None:  # noqa: B027
-        """Take leave of a block that is frozen, while the rows still are before it.
+        """Finish a block that is frozen, while the rows are still before it.
 
         Args:
             problem: The problem.
@@ -95,7 +95,7 @@ class Solver(ABC):
         """
 
     def start(self, problem: BlockProblem) -> State:
-        """The state before the first pass: A = 0."""
+        """Return the state before the first pass: A = 0."""
         return State(problem.zeros(), problem.penalty.clone())
 
     def visit(self, problem: BlockProblem, state: State) -> Evaluation:
@@ -108,7 +108,7 @@ class Solver(ABC):
         return problem.evaluate(state.weight, state.passes)
 
     def certify(self, problem: BlockProblem, state: State, at: Evaluation) -> Certificate | None:
-        """The certificate of the weight, or None if the pass moved it.
+        """Return the certificate of the weight, or None if the pass moved it.
 
         Args:
             problem: The problem.
@@ -128,12 +128,12 @@ class Solver(ABC):
         """
 
     def at_fixed_penalty(self) -> Solver:
-        """This solver with the problem's own λ, whatever it would choose."""
+        """Return this solver with the problem's own λ, whatever it would choose."""
         return self
 
 
 def certify(state: State, at: Evaluation) -> Certificate:
-    """The certificate of a weight from the data terms of F_k at it, and their gradient."""
+    """Return the certificate of a weight from the data terms of F_k at it, and their gradient."""
     weight, penalty = state.weight.double(), state.penalty.double()
     norm = (at.gradient + penalty[:, None] * weight).norm(dim=1)
     return Certificate(at.terms + penalty / 2 * weight.square().sum(1), norm, penalty)

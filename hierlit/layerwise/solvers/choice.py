@@ -55,7 +55,7 @@ class JudgedRows(NamedTuple):
     folds: Tensor
 
     def leading(self, n_pairs: int) -> JudgedRows:
-        """The leading pairs."""
+        """Return the leading pairs."""
         return JudgedRows(*(part[:n_pairs] for part in self))
 
 
@@ -90,7 +90,7 @@ class Trials:
         self._last: tuple[Kernel | None, Tensor] = (None, rows.residual)
 
     def gram(self, kernel: Kernel) -> Tensor:
-        """The Gram matrix, kept until another kernel's is asked for."""
+        """Return the Gram matrix, kept until another kernel's is asked for."""
         if self._last[0] != kernel:
             self._last = kernel, self._make(kernel)
         return self._last[1]
@@ -117,7 +117,7 @@ class Trials:
         return self._tried[kernel, alpha]
 
     def search(self, among: Candidates) -> tuple[Kernel, float]:
-        """The best kernel and alpha that climbs from one candidate to the next find."""
+        """Return the best kernel and alpha that climbs from one candidate to the next find."""
 
         def height(power: float, bandwidth: float) -> float:
             start = max(self._tried, key=self._tried.__getitem__)[1] if self._tried else middle(among.alphas)
@@ -159,7 +159,7 @@ class Trials:
 
 
 def choose(judged: Trials, few: Trials, among: Candidates) -> Choice | None:
-    """The best kernel and λs, None if they are not worth a block.
+    """Return the best kernel and λs, None if they are not worth a block.
 
     Args:
         judged: Trials of all rows that judge; the kernel, once chosen, has its λ from these.
@@ -180,12 +180,12 @@ def upper_mean(values: Tensor, counted: Tensor) -> Tensor:
 
 
 def middle(values: Sequence[float]) -> float:
-    """The candidate to start from."""
+    """Return the candidate to start from."""
     return values[len(values) // 2]
 
 
 def climb(values: Sequence[float], start: float, height: Callable[[float], float]) -> tuple[float, float]:
-    """The height and the value where it is highest: up from `start` to one side, or else to the other.
+    """Return the height and the value where it is highest: up from `start` to one side, or else to the other.
 
     Args:
         values: Candidates, ascending.

@@ -19,7 +19,7 @@ CHOICES = ("set_aside", "gcv")
 
 
 class ExactSolver(Solver):
-    """Solves F_k from sums taken in one pass over the rows, then certifies it in another.
+    """Solve F_k from sums taken in one pass over the rows, then certify it in another.
 
     For the squared loss with every label observed the ridge solution is the minimum, and the first pass shows it.
     For other losses, and where labels are missing, it is where the block starts, and ℓ''·G + λ, with G the Gram matrix
@@ -45,7 +45,7 @@ class ExactSolver(Solver):
         self.choice, self.reads_held_rows = choice, choice == "set_aside" and bool(self.alphas)
 
     def start(self, problem: BlockProblem) -> State:
-        """The ridge solution, of each label with the λ chosen for it."""
+        """Return the ridge solution, of each label with the λ chosen for it."""
         path = self._path(problem)
         chosen = self._choose(problem, path)
         weight = path.weights[chosen, torch.arange(len(chosen), device=chosen.device)].to(problem.penalty)
@@ -60,7 +60,7 @@ class ExactSolver(Solver):
         accelerate(state, gradient, 1.0, direction=direction)
 
     def at_fixed_penalty(self) -> ExactSolver:
-        """This solver without candidates."""
+        """Return this solver without candidates."""
         return ExactSolver([], self.choice)
 
     def _path(self, problem: BlockProblem) -> RidgePath:
@@ -75,7 +75,7 @@ class ExactSolver(Solver):
         return path
 
     def _choose(self, problem: BlockProblem, path: RidgePath) -> Tensor:
-        """Each label's candidate [n]."""
+        """Return each label's candidate [n]."""
         if not self.alphas:
             wanted = problem.penalty.double() / problem.loss.curvature
             return (path.penalties[:, None] - wanted).abs().argmin(0)

@@ -67,7 +67,7 @@ class GradientSolver(Solver):
         return at
 
     def certify(self, problem: BlockProblem, state: State, at: Evaluation) -> Certificate | None:
-        """The certificate, once the steps are full-batch."""
+        """Return the certificate, once the steps are full-batch."""
         return None if self._in_minibatches(state) else super().certify(problem, state, at)
 
     def step(self, problem: BlockProblem, state: State, at: Evaluation) -> None:
@@ -79,7 +79,7 @@ class GradientSolver(Solver):
         return state.passes < self.minibatch_epochs
 
     def _optimizers(self, problem: BlockProblem, state: State) -> tuple[Optimizer, LRScheduler | None]:
-        """The mini-batch optimizer of the weight and its scheduler, as the last pass left them."""
+        """Return the mini-batch optimizer of the weight and its scheduler, as the last pass left them."""
         weights, scheduler = [state.weight], None
         if self.optimizer is not None:
             optimizer = self.optimizer(weights)

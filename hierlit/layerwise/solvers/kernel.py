@@ -1,4 +1,4 @@
-"""Kernel machines as blocks, for tables: kernel, bandwidth and λ chosen on rows left out, then solved exactly (ours)."""
+"""Kernel machines as blocks, for tables: kernel, bandwidth and λ chosen on rows left out, solved exactly (ours)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather
 from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
 from hierlit.layerwise.solvers.exact import ExactSolver
+from hierlit.layerwise.solvers.ridge import largest_eigenvalue
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits
 from hierlit.models.resnet import is_count
 
@@ -28,14 +29,14 @@ POWERS = (2.0, 1.0)
 ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 SHRINKAGE = 1e-4
 """Of the intercept, at most: it is penalised like any weight, which a kernel machine's is not."""
-PAYS = 0.05
-"""Share of the least λ below which what further units would add to the kernel of a row is not worth having them."""
+PAYS = 0.1
+"""Share of its size that a function may keep at the least λ, so that the units that make it are left out."""
 
 
 class KernelSolver(ExactSolver):
-    """Solves F_k of radial units exactly, and chooses what else would have to be set by hand (ours).
+    """Solve F_k of radial units exactly, and choose what else would have to be set by hand (ours).
 
-    A block's kernel has a power and a bandwidth. The first block reads the inputs, later ones the scores. Each label has
+    A block's kernel has a power and a bandwidth. Block 1 reads the inputs, later ones the scores. Each label has
     its own λ, measured in the norm of the function that it adds to the scores. They are those of the highest average
     precision on rows left out: on every fold of the rows in turn in the first block, on fold 0 in later ones, where no
     fit that is judged, nor any before it, has seen that fold (see `choice`). A block that does not raise the average
@@ -81,7 +82,7 @@ class KernelSolver(ExactSolver):
         self.choice_rows = choice_rows
 
     def problems(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
-        """Whether the features are radial, the loss squared, and the rows in folds."""
+        """Return whether the features are radial, the loss squared, and the rows in folds."""
         problems = []
         if not isinstance(net.block(0).features, RadialUnits):
             problems.append(f"KernelSolver needs RadialFeatures, got {net.first_layers}")
@@ -103,7 +104,7 @@ class KernelSolver(ExactSolver):
                 warnings.warn(text, stacklevel=2)
             return None
         memory["judged"] = {"scores": sample.rows.scores, "change": chosen.change}
-        n_units = sample.units_worth_having(chosen)
+        n_units = sample.units_worth_having(chosen, problem.n_pairs)
         shrinkage = chosen.penalties / problem.n_pairs
         amplitude = min(1.0, math.sqrt(SHRINKAGE / float(shrinkage.max())))
         sample.features.place(drawn_windows(problem, n_units), chosen.kernel, sample.reads, amplitude)
@@ -117,7 +118,7 @@ class KernelSolver(ExactSolver):
             judged["scores"] = judged["scores"] + change * (by_fold != 0).any(2).any(0)
 
     def at_fixed_penalty(self) -> ExactSolver:
-        """The exact solver without candidates."""
+        """Return the exact solver without candidates."""
         return ExactSolver([], self.choice)
 
 
@@ -137,8 +138,9 @@ class Sample:
     """
 
     def __init__(self, problem: BlockProblem, n_pairs: int, memory: Mapping[str, Any]) -> None:
-        net, block, self.features = problem.rows.net, problem.block, problem.block.features
-        assert isinstance(self.features, WhiteUnits) and problem.rows.folds is not None
+        net, block, features = problem.rows.net, problem.block, problem.block.features
+        assert isinstance(features, WhiteUnits) and problem.rows.folds is not None
+        self.features: WhiteUnits = features
         n_rows = max(problem.rows.folds.number, n_pairs // net.n_locations)
         chosen = drawn(problem.seed, "choice rows", 0, n_rows, first_rows(problem)[1])
         stream, labels, folds = (gather(problem, chosen, view) for view in (stream_of(net), labels_of, folds_of))
@@ -147,17 +149,15 @@ class Sample:
         targets, weights = problem.loss.targets(labels)
         scores = stream[..., net.n_inputs :]
         parts = (scores, targets.sign() * (weights > 0), (targets - scores) * weights)
-        self.rows = JudgedRows(*(part.flatten(0, 1) for part in parts), folds.repeat_interleave(net.n_locations))
-        self.windows, self.n_locations, self.is_first = (
-            block.windows(stream).flatten(0, 1),
-            net.n_locations,
-            block.index == 0,
-        )
+        judged, truth, residual = (part.flatten(0, 1) for part in parts)
+        self.rows = JudgedRows(judged, truth, residual, folds.repeat_interleave(net.n_locations))
+        self.windows: Tensor = block.windows(stream).flatten(0, 1)
+        self.n_locations, self.is_first = net.n_locations, block.index == 0
         channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
         self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
 
     def choose(self, among: Candidates) -> Choice | None:
-        """The best kernel and λs; None if they are not worth a block."""
+        """Return the best kernel and λs; None if they are not worth a block."""
         half = max(1, len(self.windows) // self.n_locations // 2) * self.n_locations
         return choose(self.trials(len(self.windows)), self.trials(half), among)
 
@@ -166,27 +166,34 @@ class Sample:
         return Trials(self.rows.leading(n_pairs), self.is_first, partial(self.gram, self.windows[:n_pairs]))
 
     def gram(self, windows: Tensor, kernel: Kernel) -> Tensor:
-        """The Gram matrix [P, P] of the centred features of windows [P, fan_in], as many units among them as may be."""
+        """Gram matrix [P, P] of the centred features of windows [P, fan_in], as many units among them as may be."""
         self.features.place(windows[: self.features.n_centres], kernel, self.reads)
         if len(windows) <= self.features.n_centres:  # white features of all units have the kernel's own products
-            table = self.features.units(windows)
+            table: Tensor = self.features.units(windows)
             return table - table.mean(1, keepdim=True)
-        white = self.features(windows)
+        white: Tensor = self.features(windows)
         return white @ white.T
 
-    def units_worth_having(self, chosen: Choice) -> int:
-        """So many that on average further ones add less than `PAYS`·λ to the kernel of a row with itself."""
+    def units_worth_having(self, chosen: Choice, n_pairs: int) -> int:
+        """So few that no function of the kernel that they leave out could keep more than `PAYS` of its size at λ.
+
+        Args:
+            chosen: Kernel and λs.
+            n_pairs: Pairs that are fitted.
+        """
         self.features.place(self.windows[: self.features.n_centres], chosen.kernel, self.reads)
-        n_units = len(self.features.factor)
-        # k(z, z) less what the leading units explain of it, for rows beyond them
-        left = (1 - self.features.factor.square().cumsum(1)).tril(-1).sum(0)
-        beyond = torch.arange(n_units, 0, -1, device=left.device) - 1
-        enough = (left <= PAYS * float(chosen.penalties.min()) * beyond)[: n_units // 2].nonzero()
-        return int(enough[0]) + 1 if len(enough) else self.features.n_centres
+        factor, most = self.features.factor, self.features.n_centres
+        least = PAYS * float(chosen.penalties.min())
+        for n_units in (len(factor) // parts for parts in (32, 16, 8, 4, 2)):
+            # the units' own kernel is LLᵀ, of which the leading ones explain the leading columns
+            left = factor[n_units:, n_units:]
+            if n_units and largest_eigenvalue(left @ left.T) * n_pairs / len(left) <= least:
+                return min(n_units, most)
+        return most
 
 
 def stream_of(net: HierarchicalResNet) -> View:
-    """Views [B, |G|, d+n] of the stream as [x, scores]."""
+    """View the stream as [x, scores], [B, |G|, d+n]."""
     return lambda chunk, rows, places: net.split(chunk.stream[rows])
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 class LeftOut:
-    """Fits of R [m, n] by K = ΦΦᵀ with the penalty λ‖A‖², and what they predict of rows that they leave out.
+    """Fit of R [m, n] by K = ΦΦᵀ with the penalty λ‖A‖², and what they predict of rows that they leave out.
 
     Each prediction is what a fit without those rows gives, not an approximation: with C = (K + λ)⁻¹, E the rows left
     out and a = CR, it is R_E − (C_EE)⁻¹ a_E.
@@ -22,7 +22,7 @@ class LeftOut:
         self.root = torch.linalg.solve_triangular(factor, eye, upper=False)
 
     def __call__(self, residual: Tensor, folds: Tensor, without: int | None = None) -> Tensor:
-        """What fits to the other folds predict of each row, [m, n].
+        """Return what fits to the other folds predict of each row, [m, n].
 
         Args:
             residual: R.
@@ -44,13 +44,13 @@ class LeftOut:
 
 
 def held_out(gram: Tensor, residual: Tensor, held: Tensor, penalty: float) -> Tensor:
-    """What a fit to the other rows predicts of those held [m], [h, n]; see `LeftOut`."""
+    """Return what a fit to the other rows predicts of those held [m], [h, n]; see `LeftOut`."""
     factor = factorise(gram[~held][:, ~held], penalty)
     return gram[held][:, ~held] @ torch.cholesky_solve(residual[~held], factor)
 
 
 def factorise(gram: Tensor, penalty: float) -> Tensor:
-    """The Cholesky factor of K + λ, of ten times λ while rounding leaves that indefinite."""
+    """Return the Cholesky factor of K + λ, of ten times λ while rounding leaves that indefinite."""
     shifted = gram.clone()
     shifted.diagonal().add_(penalty)
     factor, failed = torch.linalg.cholesky_ex(shifted)

@@ -36,7 +36,7 @@ class RidgePath:
 
     @classmethod
     def of_alphas(cls, gram: Tensor, cross: Tensor, alphas: Sequence[float], resolution: float) -> "RidgePath":
-        """The path of λ that are multiples of the mean diagonal of G without the constant.
+        """Return the path of λ that are multiples of the mean diagonal of G without the constant.
 
         Args:
             gram: G.
@@ -95,7 +95,7 @@ class RidgePath:
 
 
 def largest_eigenvalue(gram: Tensor) -> float:
-    """The largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector."""
+    """Return the largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector."""
     vector = torch.randn(len(gram), generator=torch.Generator().manual_seed(0), dtype=gram.dtype).to(gram.device)
     for _ in range(POWER_STEPS):
         vector = gram @ (vector / vector.norm().clamp(min=torch.finfo(gram.dtype).tiny))

@@ -1,4 +1,4 @@
-"""Diagnostics: plain functions that tell of a run what fails and why, and name the setting to change."""
+"""Diagnostics: plain functions that find what fails in a run and why, and name the setting to change."""
 
 from hierlit.watching.diagnostics.callback import Diagnostics
 from hierlit.watching.diagnostics.causes import Settings, Unlearned, count_causes, explain

@@ -42,7 +42,7 @@ class Diagnostics(L.Callback):
 
     Warnings are `DiagnosticWarning`s, from rank 0. `unlearned.csv` goes to the run's log folder, none where the trainer
     has no logger. What a further block would do is tried at most twice a run, on a few thousand pairs; it is thrown
-    away, and training continues to the bit as without. Nothing is looked at where the features tell of no kernel.
+    away, and training continues to the bit as without. Nothing is looked at where the features' kernel is unknown.
 
     Attributes:
         findings: What was warned of.
@@ -159,14 +159,14 @@ class Diagnostics(L.Callback):
 
 
 def last_problem(trainer: L.Trainer, task: LayerwiseTask) -> BlockProblem:
-    """The block that was trained last, with the rows as they stand after it."""
+    """Return the block that was trained last, with the rows as they stand after it."""
     block, processes = task.net.frozen_block(task.block - 1), Processes(trainer.world_size, trainer.global_rank)
     penalty = torch.full((task.net.n_labels,), task.regularization).to(task.net.block(0).weight)
     return BlockProblem(block, task.rows, task.loss, penalty, int(task.net.draw["weight_seed"]), processes)
 
 
 def reported_accuracy(task: LayerwiseTask) -> Tensor:
-    """Each label's accuracy on held-out rows, where it has none there on training rows, [n]."""
+    """Return each label's accuracy on held-out rows, where it has none there on training rows, [n]."""
     train = task.results["train"]["accuracy"].double().cpu()
     if "val" not in task.results:
         return train
@@ -175,12 +175,12 @@ def reported_accuracy(task: LayerwiseTask) -> Tensor:
 
 
 def first_learned(accuracy: list[Tensor], label: int, threshold: float) -> int | None:
-    """The block, from 1, after which a label was learned for the first time."""
+    """Return the block, from 1, after which a label was learned for the first time."""
     return next((block for block, values in enumerate(accuracy, 1) if float(values[label]) >= threshold), None)
 
 
 def chance_of(trainer: L.Trainer) -> Tensor:
-    """The share of the more frequent value of each label in the training table, [n]."""
+    """Return the share of the more frequent value of each label in the training table, [n]."""
     labels = trainer.datamodule.tables["train"].labels  # type: ignore[attr-defined]
     ones = (labels > 0).double().sum((0, 1)) / (labels != 0).double().sum((0, 1)).clamp(min=1)
     return torch.maximum(ones, 1 - ones)
@@ -188,7 +188,7 @@ def chance_of(trainer: L.Trainer) -> Tensor:
 
 @torch.no_grad()
 def judged_losses(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor]:
-    """Each label's loss of scores 0, and of its scores, summed over the rows of a split, [n] both."""
+    """Return each label's loss of scores 0, and of its scores, summed over the rows of a split, [n] both."""
     totals = torch.zeros(2, problem.n_labels, dtype=torch.float64, device=problem.penalty.device)
     for chunk in problem.chunks(split):
         scores = problem.rows.net.scores(chunk.stream)
@@ -199,7 +199,7 @@ def judged_losses(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor]:
 
 
 def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> Settings:
-    """What of a run may be changed."""
+    """Return what of a run may be changed."""
     data = trainer.datamodule  # type: ignore[attr-defined]
     labels = data.tables["train"].labels
     return Settings(
@@ -214,7 +214,7 @@ def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> Settings:
 
 
 def penalty_of(task: LayerwiseTask) -> str:
-    """What to raise for smaller weights."""
+    """Return what to raise for smaller weights."""
     alphas: list[float] = getattr(task.solver, "alphas", [])
     if alphas:
         return f"raise model.solver.alphas, the least of them {min(alphas):g}"

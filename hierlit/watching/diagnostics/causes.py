@@ -82,7 +82,7 @@ def explain(
     learned_by: Sequence[int | None],
     lacking: Sequence[Finding | None],
 ) -> list[Unlearned]:
-    """One row for each label not learned.
+    """Return one row for each label not learned.
 
     Args:
         evidence: What is known.
@@ -129,7 +129,7 @@ def unseen(evidence: Evidence, settings: Settings, label: int) -> Found | None:
 
 
 def noise(evidence: Evidence, label: int, is_coin: bool) -> Found | None:
-    """The label explains what its flips leave explainable, and nothing would help much; or it has no level."""
+    """Return whether the label explains what its flips leave explainable and nothing helps much, or has no level."""
     if is_coin:
         return NOISE, "of level 0: no function of the input", "leave it out"
     trials = evidence.trials
@@ -172,7 +172,7 @@ def out_of_blocks(late: Sequence[int], settings: Settings, is_cut_short: bool) -
 
 
 def tried(trials: Trials, settings: Settings, label: int, was_refused: bool) -> Found:
-    """What would lower its error on set-aside rows most."""
+    """Return what would lower its error on set-aside rows most."""
     gains = changes(trials, label)
     shown = "its error would fall by " + ", ".join(
         f"{gain:.0%} {NAMES[cause].format(t=trials)}" for cause, gain in gains.items()

@@ -1,4 +1,4 @@
-"""What the data tells of its labels: their polynomials, and which labels they depend on."""
+"""What is known of the data's labels: their polynomials, and which labels they depend on."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ PRODUCT = Polynomial([(0, 1)], torch.ones(1).numpy())
 
 
 def polynomials(data: HierarchyDataModule) -> list[Polynomial | None]:
-    """Each label's polynomial threshold function of least degree and norm; None where it is not known or not found.
+    """Return each label's threshold polynomial of least degree and norm; None where it is not known or not found.
 
     None of the rest once the first have taken `SECONDS`.
     """
@@ -39,7 +39,7 @@ def polynomials(data: HierarchyDataModule) -> list[Polynomial | None]:
 
 @cache
 def least_norm(points: tuple[tuple[float, ...], ...], values: tuple[float, ...]) -> Polynomial:
-    """The polynomial threshold function of least degree and, at that degree, least norm of a function's values."""
+    """Polynomial threshold function of least degree and, at that degree, least norm of a function's values."""
     return least_norm_ptf(values, threshold_degree(values, points), points=points).polynomial
 
 
@@ -58,7 +58,7 @@ def needed_square(polynomial: Polynomial | None, kernel: KernelExpansion, live: 
 
 
 def parents_of(data: HierarchyDataModule) -> list[list[int]]:
-    """The labels that each label depends on: as the data tells, else all of the level before, if levels are known."""
+    """Labels that each label depends on: as the data tells, else all of the level before, if levels are known."""
     levels, inner = data.levels, data.data if isinstance(data, Supervision) else data
     if levels is None:
         return [[] for _ in range(data.n_labels)]

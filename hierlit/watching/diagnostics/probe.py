@@ -82,7 +82,7 @@ def probe(
 
 
 def another_block(problem: BlockProblem, n_features: int, windows: Tensor | None = None) -> Block:
-    """One more block of a problem's network, drawn of this width for windows [|G|, w]; its own windows when None."""
+    """Return one more block of a problem's network, drawn of this width for windows [|G|, w]; its own when None."""
     net = problem.rows.net
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([problem.seed, PROBE]).generate_state(1)[0]))
     seen = net.windows if windows is None else Windows(windows).to(problem.penalty.device)
@@ -105,7 +105,7 @@ def padded(weights: Tensor, size: int) -> Tensor:
 
 
 def widened(proximity: Proximity, n_locations: int) -> Tensor | None:
-    """The windows [|G|, w'] of the next wider proximity: one location more on every side, or two steps and not one.
+    """Windows [|G|, w'] of the next wider proximity: one location more on every side, or two steps and not one.
 
     Where each location sees itself alone, locations are taken to lie on a ring. None if nothing more can be seen.
     """

@@ -67,7 +67,7 @@ def single_label(labels: Tensor) -> Finding | None:
 
 
 def missing_degree(degree: int, activation: str, beta: float, bias: str) -> Finding | None:
-    """Whether the kernel all but lacks a degree, because β is too small, or whatever β is.
+    """Return whether the kernel all but lacks a degree, because β is too small, or whatever β is.
 
     Args:
         degree: K of a label's polynomial threshold function.
@@ -92,7 +92,7 @@ def missing_degree(degree: int, activation: str, beta: float, bias: str) -> Find
 
 
 def share_of(degree: int, activation: str, beta: float, bias: str) -> float:
-    """The share of a degree in the kernel."""
+    """Return the share of a degree in the kernel."""
     return float(expansion(activation, beta, bias).shares[degree])
 
 

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
-
 from hierlit.layerwise.solvers.fold_ridge import FoldRidge, held_out, penalty_of
+from sklearn.linear_model import Ridge
 
 
 def table(n_rows: int = 30, n_features: int = 50) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

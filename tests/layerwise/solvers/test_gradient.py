@@ -73,10 +73,10 @@ def passes(net: HierarchicalResNet, table: Table, solver: GradientSolver) -> Ite
 def test_the_certificate_has_autograds_gradient_and_objective_on_all_rows_at_once(name: str, missing: float) -> None:
     table = xors(missing=missing, batch_size=100)
     net = network(table).double()
-    trained = train_all(net, table, loss=LOSSES[name][0], regularization=PENALTY, tolerance=0.02)
+    trained = train_all(net, table, loss=LOSSES[name][0], regularization=PENALTY, tolerance=0.05)
     assert len(table.rows()[0]) % table.batch_size, "the last batch should be smaller"
     assert trained.reasons == ["gradient norm"] * 2
-    assert all(report.gradient_norm <= 0.02 for report in trained.reports)
+    assert all(report.gradient_norm <= 0.05 for report in trained.reports)
     for index, last in enumerate(trained.last):
         rows, weight = pairs(net, table, index), net.block(index).weight
         expected = gradient(name, rows, weight).norm(dim=1)

@@ -1,0 +1,111 @@
+"""How a `HierarchicalClassifier` trains a network: its options checked, made into a task, and fitted in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Real
+from typing import Any
+
+import lightning as L
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from hierlit.data.arrays import ArrayHierarchy
+from hierlit.data.checks import at_least, within
+from hierlit.estimator.targets import ZERO_LABELS
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.losses import MarginLoss
+from hierlit.layerwise.report import BlockReport
+from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver, Solver
+from hierlit.layerwise.unobserved import TREATMENTS
+from hierlit.models import Features, HierarchicalResNet, Proximity, RadialFeatures
+from hierlit.training import LayerwiseTask, LayerwiseTraining
+from hierlit.training.trainer import fit_in_memory
+from hierlit.watching import BlockProgress
+from hierlit.watching.levels import level_rows
+
+CROSS_FITTED = "cross_fitted"
+SOLVERS: dict[str, type[Solver]] = {"exact": ExactSolver, "gradient": GradientSolver, CROSS_FITTED: KernelSolver}
+FOLDS = 5
+"""Folds of a cross-fitted run."""
+
+
+def is_cross_fitted(options: BaseEstimator) -> bool:
+    """Whether a classifier chooses by rows left out what else would have to be set."""
+    return isinstance(options.solver, KernelSolver) or options.solver == CROSS_FITTED
+
+
+def option_problems(options: BaseEstimator) -> list[str]:
+    """Return what is wrong with the arguments of a classifier, a line each."""
+    problems = at_least(1, n_blocks=options.n_blocks, n_features=options.n_features, batch_size=options.batch_size)
+    problems += at_least(1, max_epochs_per_block=options.max_epochs_per_block, n_draws=options.n_draws)
+    if isinstance(options.random_state, Real):
+        problems += at_least(0, random_state=options.random_state)
+    problems += within("acceptance_fraction", options.acceptance_fraction, "[0, 1)")
+    for name, valid in (("unobserved", tuple(TREATMENTS)), ("zero_labels", ZERO_LABELS)):
+        if getattr(options, name) not in valid:
+            problems.append(f"{name} must be one of {', '.join(valid)}, got {getattr(options, name)!r}")
+    if not isinstance(options.solver, Solver) and options.solver not in tuple(SOLVERS):
+        problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {options.solver!r}")
+    kinds = {"loss": MarginLoss, "proximity": Proximity, "adaptation": AdaptiveDraw, "features": Features}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(options, name), kind | None):
+            problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(options, name)!r}")
+    if options.adaptation is not None and options.acceptance_fraction == 0:
+        problems.append("acceptance_fraction must be positive for an adaptation, got 0")
+    if options.acceptance != "none" and options.acceptance_fraction == 0 and not is_cross_fitted(options):
+        problems.append(f"acceptance_fraction must be positive unless acceptance is none, got {options.acceptance!r}")
+    if options.n_jobs is not None and (at_least(-1, n_jobs=options.n_jobs) or options.n_jobs == 0):
+        problems.append(f"n_jobs must be an integer >= 1, -1 or None, got {options.n_jobs!r}")
+    return problems
+
+
+def train(options: BaseEstimator, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
+    """Train a network of this seed; return it on the CPU in float64, and what is known of its blocks."""
+    folded = is_cross_fitted(options)
+    if folded:  # with units for all training rows, if they pay
+        features: dict[str, Any] = {"features": RadialFeatures(), "n_features": data.n_rows["train"] * data.n_locations}
+    else:
+        features = {name: getattr(options, name) for name in ("features", "n_features", "adaptation")}
+    kept: dict[str, Any] = {
+        name: getattr(options, name) for name in ("n_blocks", "loss", "unobserved", "regularization", "proximity")
+    }
+    kept |= {name: getattr(data, name) for name in ("n_inputs", "n_labels", "n_locations", "levels")}
+    solver = options.solver if isinstance(options.solver, Solver) else SOLVERS[options.solver]()
+    task, record = LayerwiseTask(solver=solver, weight_seed=seed, **kept, **features), BlockRecord()
+    training = LayerwiseTraining(
+        max_epochs_per_block=options.max_epochs_per_block,
+        acceptance="none" if folded else options.acceptance,
+        stop_when_learned=options.stop_when_learned,
+        folds=FOLDS if folded else None,
+    )
+    callbacks = [training, *([BlockProgress()] if options.verbose else []), record]
+    fit_in_memory(task, data, callbacks, options.accelerator, options.verbose)
+    return task.net.cpu().double(), record
+
+
+def check_observed(labels: NDArray[np.int8], names: NDArray[Any]) -> None:
+    """Raise a ValueError that names the labels [..., n] without an observed entry, if there are any."""
+    absent = ~labels.reshape(-1, labels.shape[-1]).any(0)
+    if absent.any():
+        named = ", ".join(map(str, names[absent][:5])) + (", ..." if absent.sum() > 5 else "")
+        raise ValueError(f"each label of y must have an observed entry, got none for {named}")
+
+
+class BlockRecord(L.Callback):
+    """Keep each block's report and the accuracy of each level after it."""
+
+    def __init__(self) -> None:
+        self.blocks: list[BlockReport] = []
+        self.levels: list[int] = []
+        self.accuracy: list[list[float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """After a block and its validation, keep what is known of both."""
+        report = pl_module.report
+        if report is not None:
+            rows = level_rows(pl_module.results["val"], pl_module.levels, pl_module.learned_accuracy)
+            self.blocks.append(replace(report, train={name: value.cpu() for name, value in report.train.items()}))
+            self.levels = [int(row["level"]) for row in rows]
+            self.accuracy.append([row["accuracy"] for row in rows])
