@@ -1,8 +1,8 @@
 """A full-batch gradient epoch under the Trainer against its bare matrix products, and where the rest goes.
 
-An epoch of the gradient solver, a pass over the rows, is what Lightning's loop takes for a batch. Between any two of one
-fit everything else is timed on the same tensors: the products alone, batch by batch into memory that is there already;
-the same passes without the Trainer; the windows; the features; the loss.
+An epoch of the gradient solver, a pass over the rows, is what Lightning's loop takes for a batch. Between any two of
+one fit everything else is timed on the same tensors: the products alone, batch by batch into memory that is there
+already; the same passes without the Trainer; the windows; the features; the loss.
 """
 
 import statistics
