@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 class LeftOut:
-    """Fit of R [m, n] by K = ΦΦᵀ with the penalty λ‖A‖², and what they predict of rows that they leave out.
+    """Fits of R [m, n] by K = ΦΦᵀ with the penalty λ‖A‖², and what they predict of rows that they leave out.
 
     Each prediction is what a fit without those rows gives, not an approximation: with C = (K + λ)⁻¹, E the rows left
     out and a = CR, it is R_E − (C_EE)⁻¹ a_E.
@@ -31,11 +31,8 @@ class LeftOut:
         """
         duals, predicted = self.root.T @ (self.root @ residual), torch.zeros_like(residual)
         for fold in folds.unique().tolist():  # type: ignore[no-untyped-call]
-            rows = (
-                ((folds == fold) | (folds == without)).nonzero()[:, 0]
-                if without is not None
-                else (folds == fold).nonzero()[:, 0]
-            )
+            out = folds == fold if without is None else (folds == fold) | (folds == without)
+            rows = out.nonzero()[:, 0]
             own = self.root[:, rows]
             inner = torch.linalg.solve(own.T @ own, duals[rows])
             of_fold = folds[rows] == fold
