@@ -6,6 +6,7 @@ computes each batch's stream from its inputs, through all frozen blocks, and kee
 
 import statistics
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning as L
@@ -14,9 +15,8 @@ import matplotlib.pyplot as plt
 from benchmarks.runs import MINIMAL, fixed_epochs
 from benchmarks.table import Row, now, write
 from hierlit.data import CellularAutomaton
-from hierlit.data.base import Batch
-from hierlit.layerwise.solvers import GradientSolver
-from hierlit.layerwise.stream import Chunk, StreamCache
+from hierlit.layerwise import GradientSolver, StreamCache
+from hierlit.layerwise.stream import Chunk
 from hierlit.models import Window1d
 from hierlit.training import LayerwiseTask
 
@@ -25,42 +25,44 @@ KINDS = {False: "stream kept", True: "stream recomputed"}
 
 
 class Recomputable(StreamCache):
-    """A stream cache that may be told to compute every training batch from its inputs."""
+    """Rows whose batches may each be computed anew from their inputs when they are visited."""
 
     recompute = False
 
-    def get(self, split: str, batch: Batch) -> Chunk:
-        """A batch's chunk; without features, through every trained block, while `recompute` is set."""
-        return self.chunk(batch) if self.recompute else super().get(split, batch)
+    def visit(self, block: int, number: int) -> Iterator[Chunk]:
+        """The batches of a pass; without features, through every trained block, while `recompute` is set."""
+        for chunk in super().visit(block, number):
+            inputs = self.net.split(chunk.stream)[..., : self.net.n_inputs]
+            yield Chunk(self.net.stream(inputs), chunk.labels) if self.recompute else chunk
 
 
 class EpochTimes(L.Callback):
-    """Times epochs, from after a block's start to the end of the last batch. Comes after `LayerwiseTraining`.
+    """Times epochs, passes over the rows, which Lightning takes for batches. Comes after `LayerwiseTraining`.
 
     Args:
         recomputed: Blocks, from 1, where every other epoch recomputes.
         first: First epoch, from 0, where they may.
 
     Attributes:
-        times: Seconds of epochs by block and kind; a block's last epoch, which also ends it, is left out.
+        times: Seconds of epochs by block and kind; a block's first, which also opens it, and its last are left out.
     """
 
     def __init__(self, recomputed: list[int], first: int) -> None:
         self.recomputed, self.first = recomputed, first
         self.times: dict[tuple[int, bool], list[float]] = defaultdict(list)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Chooses the kind of epoch and starts the clock."""
-        assert isinstance(pl_module, LayerwiseTask) and isinstance(pl_module.streams, Recomputable)
-        number, epoch = pl_module.block + 1, pl_module.block_epoch
-        pl_module.streams.recompute = number in self.recomputed and epoch >= self.first and epoch % 2 == 0
-        self.epoch = (number, pl_module.streams.recompute)
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+        """Choose the kind of epoch and start the clock."""
+        assert isinstance(pl_module, LayerwiseTask) and isinstance(pl_module.rows, Recomputable)
+        number, self.done = pl_module.block + 1, 0 if pl_module.last is None else pl_module.last.state.passes
+        pl_module.rows.recompute = number in self.recomputed and self.done >= self.first and self.done % 2 == 0
+        self.epoch = (number, pl_module.rows.recompute)
         self.start = now()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-        """Stops the clock at the last batch."""
+        """Stop the clock."""
         assert isinstance(pl_module, LayerwiseTask)
-        if trainer.is_last_batch and pl_module.stop_reason is None:
+        if self.done and pl_module.last is not None and pl_module.last.reason is None:
             self.times[self.epoch].append(now() - self.start)
 
 
@@ -86,7 +88,7 @@ def run(
     solver = GradientSolver(minibatch_epochs=0)
     sizes = {"n_blocks": n_blocks, "n_features": n_features}
     task = LayerwiseTask(1, n_blocks, data.n_cells, data.levels, Window1d(3), solver=solver, **sizes)
-    task.streams = Recomputable(task.net)
+    task.rows = Recomputable(task.net)
     timer = EpochTimes(recomputed, 2 * epochs // 3)
     L.Trainer(max_epochs=-1, callbacks=[fixed_epochs(epochs), timer], **MINIMAL).fit(task, datamodule=data)
     medians = {epoch: statistics.median(spent) for epoch, spent in timer.times.items()}

@@ -45,26 +45,8 @@ class MappedRings(HierarchyDataModule):
     def __init__(self, folder: Path, batch_size: int = 256) -> None:
         super().__init__(batch_size, ACCEPTANCE)
         self.folder = folder
-
-    @property
-    def n_inputs(self) -> int:
-        """One channel a cell."""
-        return 1
-
-    @property
-    def n_labels(self) -> int:
-        """One label a level."""
-        return N_LEVELS
-
-    @property
-    def n_locations(self) -> int:
-        """Cells on the ring."""
-        return N_CELLS
-
-    @property
-    def levels(self) -> list[int]:
-        """1, ..., 8."""
-        return list(range(1, N_LEVELS + 1))
+        self.n_inputs, self.n_labels, self.n_locations = 1, N_LEVELS, N_CELLS
+        self.levels = list(range(1, N_LEVELS + 1))
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """The files as tensors."""

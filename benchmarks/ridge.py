@@ -75,7 +75,7 @@ def fit(features: NDArray[np.float32], targets: NDArray[np.float32], choice: str
     gram, cross, power = gram / n, cross / n, power / n
     gram[-1, -1] = 1.0
     gram = gram.triu() + gram.triu(1).T
-    path = RidgePath(gram, cross, ALPHAS, RESOLUTION[rows.dtype])
+    path = RidgePath.of_alphas(gram, cross, ALPHAS, RESOLUTION[rows.dtype])
     if choice == "gcv":
         errors = path.gcv(power, n)
     else:

@@ -79,7 +79,7 @@ def train(
             drawn = draw(problem, solver, adaptation, memory)
             if drawn is None:
                 yield (at := without_gain(problem, stopping))
-            problem, drawn = drawn or problem, None  # the last block's sums and factors go before the next one's come
+            problem, drawn = drawn or problem, None
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, at, start)
         at, accepted, initial = None, acceptance(problem, last.state.weight), float(problem.initial_objective.sum())
@@ -90,6 +90,7 @@ def train(
             by_fold = fitted * accepted[:, None]
         solver.close(problem, by_fold, memory)
         by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
+        del problem  # its sums and factors go before others come
         if by_fold is not None:
             memory["by_fold"] = [*memory.get("by_fold", []), by_fold]
         train_rows = train_metrics(rows, robustness)
