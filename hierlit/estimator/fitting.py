@@ -1,14 +1,15 @@
-"""How a classifier's network is trained: its options checked, made into a task, and fitted in memory."""
+"""How a `HierarchicalClassifier` trains a network: its options checked, made into a task, and fitted in memory."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.data.checks import at_least, within
@@ -24,21 +25,18 @@ from hierlit.training.trainer import fit_in_memory
 from hierlit.watching import BlockProgress
 from hierlit.watching.levels import level_rows
 
-if TYPE_CHECKING:
-    from hierlit.estimator.classifier import HierarchicalClassifier
-
 CROSS_FITTED = "cross_fitted"
 SOLVERS: dict[str, type[Solver]] = {"exact": ExactSolver, "gradient": GradientSolver, CROSS_FITTED: KernelSolver}
 FOLDS = 5
 """Folds of a cross-fitted run."""
 
 
-def is_cross_fitted(options: HierarchicalClassifier) -> bool:
+def is_cross_fitted(options: BaseEstimator) -> bool:
     """Whether a classifier chooses by rows left out what else would have to be set."""
     return isinstance(options.solver, KernelSolver) or options.solver == CROSS_FITTED
 
 
-def option_problems(options: HierarchicalClassifier) -> list[str]:
+def option_problems(options: BaseEstimator) -> list[str]:
     """Return what is wrong with the arguments of a classifier, a line each."""
     problems = at_least(1, n_blocks=options.n_blocks, n_features=options.n_features, batch_size=options.batch_size)
     problems += at_least(1, max_epochs_per_block=options.max_epochs_per_block, n_draws=options.n_draws)
@@ -63,7 +61,7 @@ def option_problems(options: HierarchicalClassifier) -> list[str]:
     return problems
 
 
-def train(options: HierarchicalClassifier, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
+def train(options: BaseEstimator, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
     """Train a network of this seed; return it on the CPU in float64, and what is known of its blocks."""
     folded = is_cross_fitted(options)
     if folded:  # with units for all training rows, if they pay

@@ -60,7 +60,7 @@ def drawn_windows(problem: BlockProblem, number: int) -> Tensor:
     locations = (pairs % net.n_locations).to(problem.penalty.device)
 
     def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
-        windows = problem.block.windows(net.split(chunk.stream[rows]))
+        windows: Tensor = problem.block.windows(net.split(chunk.stream[rows]))
         return windows[torch.arange(len(rows), device=windows.device), locations[places]]
 
     return gather(problem, pairs // net.n_locations, view)

@@ -145,13 +145,14 @@ class WhiteUnits(FirstLayer):
             own.diagonal().fill_(1 + jitter)
             factor, failed = torch.linalg.cholesky_ex(own)
             if not failed:
-                return factor.to(self.weight)
+                made: Tensor = factor.to(self.weight)
+                return made
         raise FloatingPointError("the units' kernel is not finite: check the size of the inputs")
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map windows [..., fan_in] to white features [..., q]."""
         centred = self.units(windows).flatten(0, -2).T
-        white = torch.linalg.solve_triangular(self.factor, centred, upper=False).mul_(self.units.amplitude)
+        white: Tensor = torch.linalg.solve_triangular(self.factor, centred, upper=False).mul_(self.units.amplitude)
         return white.T.reshape(*windows.shape[:-1], self.n_features)
 
     def rows_at_once(self) -> int:

@@ -124,8 +124,9 @@ class LayerwiseTask(L.LightningModule):
         self.rows = StreamCache(self.net, None if cache_budget_gib is None else cache_budget_gib * 2**30)
         # solvers step weights of their own; Lightning asks for an optimizer, and DDP for a parameter
         self.placeholder = nn.Parameter(torch.zeros(()))
-        splits = ("val", "test")
-        self.metrics = nn.ModuleDict({f"{split}_metrics": label_metrics(n_labels, robustness) for split in splits})
+        self.metrics = nn.ModuleDict(
+            {f"{name}_metrics": label_metrics(n_labels, robustness) for name in ("val", "test")}
+        )
         self.average_precision, self.margins = AveragePrecision(), MarginHistogram(n_labels)
         self.margin_counts: Tensor | None = None
         self.passes: Iterator[Event] | None = None

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-import hierlit.estimator.classifier
+import hierlit.estimator.fitting
 from hierlit.data import CellularAutomaton
 from hierlit.estimator import HierarchicalClassifier
 from hierlit.layerwise.losses import SquaredHingeLoss
@@ -205,7 +205,7 @@ def test_must_be_fitted_first(method) -> None:
     ],
 )
 def test_arguments_are_checked_by_fit(arguments, message, monkeypatch) -> None:
-    monkeypatch.setattr(hierlit.estimator.classifier.L, "Trainer", None)
+    monkeypatch.setattr(hierlit.estimator.fitting.L, "Trainer", None)
     classifier = HierarchicalClassifier(**arguments)
     with pytest.raises(ValueError, match=message) as caught:
         classifier.fit(*parities(40))

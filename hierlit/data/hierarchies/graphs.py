@@ -58,7 +58,7 @@ def draw_table(degree: int, table: str, draws: Draws) -> tuple[int, ...]:
 
 
 def depends_on_all(values: NDArray[Any]) -> bool:
-    """Whether a function given by its truth table depends on every argument."""
+    """Return whether a function given by its truth table depends on every argument."""
     cube = values.reshape((2,) * (len(values).bit_length() - 1))
     return all(bool((np.diff(cube, axis=axis) != 0).any()) for axis in range(cube.ndim))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierlit.layerwise.solvers.left_out import LeftOut, held_out
+from hierlit.layerwise.solvers.left_out import LeftOut
 from hierlit.metrics.average_precision import average_precision
 from hierlit.models.radial_units import Kernel
 
@@ -80,34 +80,34 @@ class Trials:
 
     def __init__(self, rows: JudgedRows, is_first: bool, gram: Callable[[Kernel], Tensor]) -> None:
         self.rows, self._is_first, self._make = rows, is_first, gram
-        self._sizes = rows.folds.bincount(minlength=HELD + 1).tolist()  # type: ignore[no-untyped-call]
+        self._sizes = rows.folds.bincount(minlength=HELD + 1).tolist()
         self._held, self._fitted = slice(0, self._sizes[HELD]), slice(self._sizes[HELD], None)
         self._judged = slice(None) if is_first else self._held
         self._tried: dict[tuple[Kernel, float], float] = {}
         self._last: tuple[Kernel | None, Tensor] = (None, rows.residual)
 
     def gram(self, kernel: Kernel) -> Tensor:
-        """The Gram matrix, kept until another kernel's is asked for."""
+        """Return the Gram matrix, kept until another kernel's is asked for."""
         if self._last[0] != kernel:
             self._last = kernel, self._make(kernel)
         return self._last[1]
 
     def penalty(self, kernel: Kernel, alpha: float) -> float:
-        """λ of an alpha."""
+        """Return λ of an alpha."""
         return alpha * max(float(self.gram(kernel).diagonal().mean()), LEAST_DIAGONAL)
 
     def fit(self, kernel: Kernel, alpha: float, rows: slice) -> tuple[LeftOut, Tensor]:
-        """The fit to some rows, and the intercept that comes to it."""
+        """Return the fit to some rows, and the intercept that comes to it."""
         residual = self.rows.residual[rows]
         offset = residual.mean(0)
         return LeftOut(self.gram(kernel)[rows, rows], self.penalty(kernel, alpha), residual - offset), offset
 
     def start(self) -> float:
-        """Average precision without the block."""
+        """Return the average precision without the block."""
         return average_precision(self.rows.scores[self._judged], self.rows.labels[self._judged])
 
     def precision(self, kernel: Kernel, alpha: float) -> float:
-        """Average precision with one λ for all labels."""
+        """Return the average precision with one λ for all labels."""
         if (kernel, alpha) not in self._tried:
             fit, offset = self.fit(kernel, alpha, slice(None) if self._is_first else self._fitted)
             if self._is_first:
@@ -119,7 +119,7 @@ class Trials:
         return self._tried[kernel, alpha]
 
     def search(self, among: Candidates) -> tuple[Kernel, float]:
-        """The best kernel and alpha that climbs from one candidate to the next find."""
+        """Return the best kernel and alpha that climbs from one candidate to the next find."""
 
         def height(power: float, bandwidth: float) -> float:
             start = max(self._tried, key=self._tried.__getitem__)[1] if self._tried else middle(among.alphas)
@@ -130,7 +130,7 @@ class Trials:
         return max(self._tried, key=self._tried.__getitem__)
 
     def change(self, kernel: Kernel, alpha: float) -> Tensor:
-        """What fits without the rows' own fold and `HELD` predict, [P, n]."""
+        """Predict each row by fits without its own fold and `HELD`, [P, n]."""
         fit, offset = self.fit(kernel, alpha, self._fitted)
         held = fit.others(self.gram(kernel)[self._held, self._fitted])
         return torch.cat([held, fit.by_fold(self._sizes[HELD + 1 :])]) + offset
@@ -172,7 +172,7 @@ def choose(judged: Trials, few: Trials, among: Candidates) -> Choice | None:
 
 
 def upper_mean(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean and standard error [n] of those values [P, n] that are counted, added."""
+    """Mean plus standard error [n] of those values [P, n] that are counted."""
     counts = counted.sum(0).clamp(min=2)
     mean = (values * counted).sum(0) / counts
     variance = ((values - mean) * counted).square().sum(0) / (counts - 1)

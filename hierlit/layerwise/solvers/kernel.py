@@ -139,8 +139,9 @@ class Sample:
     """
 
     def __init__(self, problem: BlockProblem, n_pairs: int, memory: Mapping[str, Any]) -> None:
-        net, self.features, self.is_first = problem.rows.net, problem.block.features, problem.block.index == 0
-        assert isinstance(self.features, WhiteUnits) and problem.rows.folds is not None
+        net, features = problem.rows.net, problem.block.features
+        assert isinstance(features, WhiteUnits) and problem.rows.folds is not None
+        self.features, self.is_first = features, problem.block.index == 0
         n_rows = max(problem.rows.folds.number, n_pairs // net.n_locations)
         chosen = drawn(problem.seed, "choice rows", 0, n_rows, first_rows(problem)[1])
         folds, order = gather(problem, chosen, folds_of).sort(stable=True)
@@ -158,26 +159,27 @@ class Sample:
         self.windows = problem.block.windows(stream).flatten(0, 1)
 
     def choose(self, among: Candidates) -> Choice | None:
-        """The best kernel and λs; None if they are not worth a block."""
-        few = self.drawn < max(self.rows.folds.unique().numel(), len(self.drawn) // 2)
+        """Return the best kernel and λs; None if they are not worth a block."""
+        few = self.drawn < max(int(self.rows.folds.max()) + 1, len(self.drawn) // 2)
         return choose(self.trials(torch.ones_like(few)), self.trials(few), among)
 
     def trials(self, of: Tensor) -> Trials:
         """Trials on some of the pairs, boolean [P]."""
         rows, windows = JudgedRows(*(part[of] for part in self.rows)), self.windows[of]
         n_units = self.features.n_centres
-        if len(windows) > n_units:  # units are those that were drawn first
-            return Trials(rows, self.is_first, partial(self._gram_of_units, windows, windows[self.drawn[of].argsort()[:n_units]]))
-        points = windows[:, self.reads]
-        return Trials(rows, self.is_first, partial(gram_of_points, squared_distances(points, points)))
+        if len(windows) <= n_units:
+            points = windows[:, self.reads]
+            return Trials(rows, self.is_first, partial(gram_of_points, squared_distances(points, points)))
+        units = windows[self.drawn[of].argsort()[:n_units]]
+        return Trials(rows, self.is_first, partial(self._gram_of_units, windows, units))
 
     def _gram_of_units(self, windows: Tensor, units: Tensor, kernel: Kernel) -> Tensor:
         self.features.place(units, kernel, self.reads)
-        white = self.features(windows)
+        white: Tensor = self.features(windows)
         return white @ white.T
 
     def units_worth_having(self, chosen: Choice, n_pairs: int) -> int:
-        """So few that no function of the kernel that they leave out could keep more than `PAYS` of its size at λ.
+        """Return how many units leave out no function of the kernel that could keep more than `PAYS` of its size at λ.
 
         Args:
             chosen: Kernel and λs.
@@ -195,7 +197,7 @@ class Sample:
 
 
 def gram_of_points(squared: Tensor, kernel: Kernel) -> Tensor:
-    """The centred kernel [P, P] of points at such squared distances."""
+    """Centred kernel [P, P] of points at such squared distances."""
     # half of their mean is the variance
     variance = float(squared.double().mean()) / 2 * len(squared) / max(1, len(squared) - 1)
     scale = 1 / (kernel.bandwidth**2 * variance) if variance > 0 else 1.0

@@ -18,17 +18,17 @@ class LeftOut:
         self.duals = torch.cholesky_solve(residual, self.factor)
 
     def others(self, gram: Tensor) -> Tensor:
-        """What the fit predicts of other rows, by their products [h, m] with those fitted: [h, n]."""
+        """Predict other rows [h, n] by their products [h, m] with those fitted."""
         return gram @ self.duals
 
     def by_fold(self, sizes: list[int]) -> Tensor:
-        """What fits to the other folds predict of each row, [m, n], where folds are so many rows one after another.
+        """Predict each row by a fit to the other folds, [m, n], where folds are so many rows one after another.
 
         Each is what a fit without the fold gives, not an approximation: with C = (K + λ)⁻¹, E the rows of the fold and
         a = CR, it is R_E − (C_EE)⁻¹ a_E.
         """
         predicted, first = [], 0
-        for residual, duals in zip(self.residual.split(sizes), self.duals.split(sizes), strict=True):
+        for residual, duals in zip(torch.split(self.residual, sizes), torch.split(self.duals, sizes), strict=True):
             # C_EE = XᵀX, X the columns of the inverse factor, which is 0 above them
             below = self.factor[first:, first:]
             columns = torch.eye(len(below), len(residual), dtype=below.dtype, device=below.device)
@@ -39,7 +39,7 @@ class LeftOut:
 
 
 def factorise(gram: Tensor, penalty: float) -> Tensor:
-    """The Cholesky factor of K + λ, of ten times λ while rounding leaves that indefinite.
+    """Return the Cholesky factor of K + λ, of ten times λ while rounding leaves that indefinite.
 
     Raises:
         FloatingPointError: If K is not finite.
