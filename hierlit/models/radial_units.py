@@ -37,10 +37,9 @@ def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
     return squares.sub_(exact @ others.T, alpha=2).clamp_(min=0).to(points)
 
 
-def radial(points: Tensor, centres: Tensor, scale: Tensor, power: Tensor) -> Tensor:
-    """exp(−r^p / p) [P, q] of points [P, d] and centres [q, d] at distances r / scale, p 1 or 2."""
-    squared = squared_distances(points, centres).mul_(scale.square())
-    return torch.where(power == 2, squared / 2, squared.sqrt()).neg_().exp_()
+def profile(squared: Tensor, power: Tensor | float) -> Tensor:
+    """exp(−r^p / p) of squared distances r², p 1 or 2."""
+    return torch.where(torch.as_tensor(power) == 2, squared / 2, squared.sqrt()).neg_().exp_()
 
 
 class RadialUnits(FirstLayer):
@@ -76,7 +75,8 @@ class RadialUnits(FirstLayer):
     def uncentred(self, windows: Tensor) -> Tensor:
         """exp(−r^p / p) [..., q] of windows z [..., fan_in]."""
         points = windows.index_select(-1, self.read).flatten(0, -2)
-        return radial(points, self.weight, self.scale, self.power).view(*windows.shape[:-1], self.n_features)
+        squared = squared_distances(points, self.weight).mul_(self.scale.square())
+        return profile(squared, self.power).view(*windows.shape[:-1], self.n_features)
 
     @torch.no_grad()
     def place(
@@ -140,7 +140,7 @@ class WhiteUnits(FirstLayer):
     def factor(self) -> Tensor:
         """L [q, q], computed in float64."""
         centres = self.weight.double()
-        own = radial(centres, centres, self.scale.double(), self.units.power)
+        own = profile(squared_distances(centres, centres) * self.scale.double().square(), self.units.power)
         for jitter in (JITTER[self.weight.dtype] * len(own) * 10**step for step in range(4)):
             own.diagonal().fill_(1 + jitter)
             factor, failed = torch.linalg.cholesky_ex(own)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierlit.layerwise.solvers.left_out import LeftOut, held_out
+from hierlit.layerwise.solvers.left_out import LeftOut
 from hierlit.metrics.average_precision import average_precision
 from hierlit.models.radial_units import Kernel
 
@@ -40,23 +40,19 @@ class Candidates:
 
 
 class JudgedRows(NamedTuple):
-    """Rows that choices are judged on, P pairs (row, location) of them.
+    """Rows that choices are judged on, P pairs (row, location) of them, fold after fold.
 
     Attributes:
+        folds: The fold of each pair, [P], ascending.
         scores: Their scores before the block, of fits that left out their fold and `HELD`, [P, n].
         labels: What scores are judged by, in {−1, 0, 1}, [P, n].
         residual: What the block is fitted to, [P, n]; 0 where a label is not observed: it keeps its score.
-        folds: The fold of each pair, [P].
     """
 
+    folds: Tensor
     scores: Tensor
     labels: Tensor
     residual: Tensor
-    folds: Tensor
-
-    def leading(self, n_pairs: int) -> JudgedRows:
-        """Return the leading pairs."""
-        return JudgedRows(*(part[:n_pairs] for part in self))
 
 
 class Choice(NamedTuple):
@@ -84,8 +80,9 @@ class Trials:
 
     def __init__(self, rows: JudgedRows, is_first: bool, gram: Callable[[Kernel], Tensor]) -> None:
         self.rows, self._is_first, self._make = rows, is_first, gram
-        self._held = rows.folds == HELD
-        self._judged = torch.ones_like(self._held) if is_first else self._held
+        self._sizes = rows.folds.bincount(minlength=HELD + 1).tolist()
+        self._held, self._fitted = slice(0, self._sizes[HELD]), slice(self._sizes[HELD], None)
+        self._judged = slice(None) if is_first else self._held
         self._tried: dict[tuple[Kernel, float], float] = {}
         self._last: tuple[Kernel | None, Tensor] = (None, rows.residual)
 
@@ -96,22 +93,27 @@ class Trials:
         return self._last[1]
 
     def penalty(self, kernel: Kernel, alpha: float) -> float:
-        """λ of an alpha."""
+        """Return λ of an alpha."""
         return alpha * max(float(self.gram(kernel).diagonal().mean()), LEAST_DIAGONAL)
 
+    def fit(self, kernel: Kernel, alpha: float, rows: slice) -> tuple[LeftOut, Tensor]:
+        """Return the fit to some rows, and the intercept that comes to it."""
+        residual = self.rows.residual[rows]
+        offset = residual.mean(0)
+        return LeftOut(self.gram(kernel)[rows, rows], self.penalty(kernel, alpha), residual - offset), offset
+
     def start(self) -> float:
-        """Average precision without the block."""
+        """Return the average precision without the block."""
         return average_precision(self.rows.scores[self._judged], self.rows.labels[self._judged])
 
     def precision(self, kernel: Kernel, alpha: float) -> float:
-        """Average precision with one λ for all labels."""
+        """Return the average precision with one λ for all labels."""
         if (kernel, alpha) not in self._tried:
-            offset = self.rows.residual[self._judged if self._is_first else ~self._held].mean(0)
-            gram, residual, penalty = self.gram(kernel), self.rows.residual - offset, self.penalty(kernel, alpha)
+            fit, offset = self.fit(kernel, alpha, slice(None) if self._is_first else self._fitted)
             if self._is_first:
-                change = LeftOut(gram, penalty)(residual, self.rows.folds)
+                change = fit.by_fold(self._sizes)
             else:
-                change = held_out(gram, residual, self._held, penalty)
+                change = fit.others(self.gram(kernel)[self._held, self._fitted])
             scores = self.rows.scores[self._judged] + change + offset
             self._tried[kernel, alpha] = average_precision(scores, self.rows.labels[self._judged])
         return self._tried[kernel, alpha]
@@ -127,33 +129,31 @@ class Trials:
             climb(among.bandwidths, middle(among.bandwidths), partial(height, power))
         return max(self._tried, key=self._tried.__getitem__)
 
+    def change(self, kernel: Kernel, alpha: float) -> Tensor:
+        """Predict each row by fits without its own fold and `HELD`, [P, n]."""
+        fit, offset = self.fit(kernel, alpha, self._fitted)
+        held = fit.others(self.gram(kernel)[self._held, self._fitted])
+        return torch.cat([held, fit.by_fold(self._sizes[HELD + 1 :])]) + offset
+
     def by_label(self, kernel: Kernel, common: float, alphas: Sequence[float]) -> Choice:
         """Choose each label's λ.
 
         A label has another λ than the others where its squared error on the folds beside `HELD` is smaller by more than
         its standard error. All have the common one unless these add `WORTH` to the average precision on `HELD`.
         """
-        rows, held = self.rows, self._held
-        offset = rows.residual[~held].mean(0)
-
-        def change_of(alpha: float) -> Tensor:
-            fits = LeftOut(self.gram(kernel), self.penalty(kernel, alpha))
-            return fits(rows.residual - offset, rows.folds, HELD) + offset
-
-        def judge(change: Tensor) -> float:
-            return average_precision((rows.scores + change)[held], rows.labels[held])
-
-        shared = change_of(common)
-        counted = ~held[:, None] & (rows.labels != 0)
-        chosen, own = shared.clone(), torch.full_like(offset, common)
-        least, place = torch.zeros_like(offset), alphas.index(common)
+        rows, held, fitted = self.rows, self._held, self._fitted
+        shared, seen = self.change(kernel, common), rows.labels[fitted] != 0
+        chosen, own = shared.clone(), torch.full_like(shared[0], common)
+        least, place = torch.zeros_like(own), alphas.index(common)
         for alpha in (*alphas[max(0, place - SMALLER) : place], *alphas[place + 1 : place + 1 + LARGER]):
-            change = change_of(alpha)
+            change = self.change(kernel, alpha)
             more = (change - rows.residual).square() - (shared - rows.residual).square()
-            highest = upper_mean(more, counted)
+            highest = upper_mean(more[fitted], seen)
             better = highest < least
             least[better], own[better], chosen[:, better] = highest[better], alpha, change[:, better]
-        if not judge(chosen) > judge(shared) + WORTH:
+        labels = rows.labels[held]
+        alone, together = (average_precision(rows.scores[held] + change[held], labels) for change in (chosen, shared))
+        if not alone > together + WORTH:
             own, chosen = torch.full_like(own, common), shared
         return Choice(kernel, own * self.penalty(kernel, 1.0), chosen)
 
@@ -172,7 +172,7 @@ def choose(judged: Trials, few: Trials, among: Candidates) -> Choice | None:
 
 
 def upper_mean(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean and standard error [n] of those values [P, n] that are counted, added."""
+    """Mean plus standard error [n] of those values [P, n] that are counted."""
     counts = counted.sum(0).clamp(min=2)
     mean = (values * counted).sum(0) / counts
     variance = ((values - mean) * counted).square().sum(0) / (counts - 1)

@@ -48,9 +48,12 @@ class ExactSolver(Solver):
         """Return the ridge solution, of each label with the λ chosen for it."""
         path = self._path(problem)
         chosen = self._choose(problem, path)
-        weight = path.weights[chosen, torch.arange(len(chosen), device=chosen.device)].to(problem.penalty)
-        penalty = (problem.loss.curvature * path.penalties[chosen]).to(problem.penalty)
-        return State(weight, penalty if self.alphas else problem.penalty.clone(), extra={"chosen": chosen})
+        if self.alphas:
+            weight = path.weights[chosen, torch.arange(len(chosen), device=chosen.device)]
+            penalty = (problem.loss.curvature * path.penalties[chosen]).to(problem.penalty)
+        else:
+            weight, penalty = path.solve(path.cross, chosen), problem.penalty.clone()
+        return State(weight.to(problem.penalty), penalty, extra={"chosen": chosen})
 
     def step(self, problem: BlockProblem, state: State, at: Evaluation) -> None:
         """Take an accelerated step with the full gradient, in the metric ℓ''·G + λ."""

@@ -15,7 +15,7 @@ from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gat
 from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
 from hierlit.layerwise.solvers.exact import ExactSolver
 from hierlit.layerwise.solvers.ridge import largest_eigenvalue
-from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits
+from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, profile, squared_distances
 from hierlit.models.resnet import is_count
 
 if TYPE_CHECKING:
@@ -133,63 +133,77 @@ class Sample:
     Attributes:
         features: The features of the block, which trials place anew.
         reads: The coordinates of a window that the block reads, boolean [fan_in].
-        windows: The windows of the pairs, [P, fan_in].
+        windows: The windows of the pairs, [P, fan_in], fold after fold.
+        drawn: The place of each pair in the order in which rows were drawn, [P].
         rows: What else there is of the pairs.
     """
 
     def __init__(self, problem: BlockProblem, n_pairs: int, memory: Mapping[str, Any]) -> None:
-        net, block, features = problem.rows.net, problem.block, problem.block.features
+        net, features = problem.rows.net, problem.block.features
         assert isinstance(features, WhiteUnits) and problem.rows.folds is not None
-        self.features: WhiteUnits = features
+        self.features, self.is_first = features, problem.block.index == 0
         n_rows = max(problem.rows.folds.number, n_pairs // net.n_locations)
         chosen = drawn(problem.seed, "choice rows", 0, n_rows, first_rows(problem)[1])
-        stream, labels, folds = (gather(problem, chosen, view) for view in (stream_of(net), labels_of, folds_of))
+        folds, order = gather(problem, chosen, folds_of).sort(stable=True)
+        stream, labels = (gather(problem, chosen[order.cpu()], view) for view in (stream_of(net), labels_of))
         if "judged" in memory:
             stream[..., net.n_inputs :] = memory["judged"]["scores"].view_as(labels)
         targets, weights = problem.loss.targets(labels)
         scores = stream[..., net.n_inputs :]
         parts = (scores, targets.sign() * (weights > 0), (targets - scores) * weights)
-        judged, truth, residual = (part.flatten(0, 1) for part in parts)
-        self.rows = JudgedRows(judged, truth, residual, folds.repeat_interleave(net.n_locations))
-        self.windows: Tensor = block.windows(stream).flatten(0, 1)
-        self.n_locations, self.is_first = net.n_locations, block.index == 0
+        self.rows = JudgedRows(folds.repeat_interleave(net.n_locations), *(part.flatten(0, 1) for part in parts))
+        locations = torch.arange(net.n_locations, device=order.device)
+        self.drawn = (order[:, None] * net.n_locations + locations).flatten()
         channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
         self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
+        self.windows = problem.block.windows(stream).flatten(0, 1)
 
     def choose(self, among: Candidates) -> Choice | None:
         """Return the best kernel and λs; None if they are not worth a block."""
-        half = max(1, len(self.windows) // self.n_locations // 2) * self.n_locations
-        return choose(self.trials(len(self.windows)), self.trials(half), among)
+        few = self.drawn < max(int(self.rows.folds.max()) + 1, len(self.drawn) // 2)
+        return choose(self.trials(torch.ones_like(few)), self.trials(few), among)
 
-    def trials(self, n_pairs: int) -> Trials:
-        """Trials on leading pairs."""
-        return Trials(self.rows.leading(n_pairs), self.is_first, partial(self.gram, self.windows[:n_pairs]))
+    def trials(self, of: Tensor) -> Trials:
+        """Trials on some of the pairs, boolean [P]."""
+        rows, windows = JudgedRows(*(part[of] for part in self.rows)), self.windows[of]
+        n_units = self.features.n_centres
+        if len(windows) <= n_units:
+            points = windows[:, self.reads]
+            return Trials(rows, self.is_first, partial(gram_of_points, squared_distances(points, points)))
+        units = windows[self.drawn[of].argsort()[:n_units]]
+        return Trials(rows, self.is_first, partial(self._gram_of_units, windows, units))
 
-    def gram(self, windows: Tensor, kernel: Kernel) -> Tensor:
-        """Gram matrix [P, P] of the centred features of windows [P, fan_in], as many units among them as may be."""
-        self.features.place(windows[: self.features.n_centres], kernel, self.reads)
-        if len(windows) <= self.features.n_centres:  # white features of all units have the kernel's own products
-            table: Tensor = self.features.units(windows)
-            return table - table.mean(1, keepdim=True)
+    def _gram_of_units(self, windows: Tensor, units: Tensor, kernel: Kernel) -> Tensor:
+        self.features.place(units, kernel, self.reads)
         white: Tensor = self.features(windows)
         return white @ white.T
 
     def units_worth_having(self, chosen: Choice, n_pairs: int) -> int:
-        """So few that no function of the kernel that they leave out could keep more than `PAYS` of its size at λ.
+        """Return how many units leave out no function of the kernel that could keep more than `PAYS` of its size at λ.
 
         Args:
             chosen: Kernel and λs.
             n_pairs: Pairs that are fitted.
         """
-        self.features.place(self.windows[: self.features.n_centres], chosen.kernel, self.reads)
-        factor, most = self.features.factor, self.features.n_centres
-        least = PAYS * float(chosen.penalties.min())
+        most = self.features.n_centres
+        self.features.place(self.windows[self.drawn.argsort()[:most]], chosen.kernel, self.reads)
+        factor, least = self.features.factor, PAYS * float(chosen.penalties.min())
         for n_units in (len(factor) // parts for parts in (32, 16, 8, 4, 2)):
             # the units' own kernel is LLᵀ, of which the leading ones explain the leading columns
             left = factor[n_units:, n_units:]
-            if n_units and largest_eigenvalue(left @ left.T) * n_pairs / len(left) <= least:
-                return min(n_units, most)
+            if n_units and largest_eigenvalue(left) * n_pairs / len(left) <= least:
+                return n_units
         return most
+
+
+def gram_of_points(squared: Tensor, kernel: Kernel) -> Tensor:
+    """Centred kernel [P, P] of points at such squared distances."""
+    # half of their mean is the variance
+    variance = float(squared.double().mean()) / 2 * len(squared) / max(1, len(squared) - 1)
+    scale = 1 / (kernel.bandwidth**2 * variance) if variance > 0 else 1.0
+    gram = profile(squared * scale, kernel.power)
+    gram -= gram.mean(0)
+    return gram.sub_(gram.mean(1, keepdim=True))
 
 
 def stream_of(net: HierarchicalResNet) -> View:

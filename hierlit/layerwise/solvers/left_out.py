@@ -5,49 +5,45 @@ from torch import Tensor
 
 
 class LeftOut:
-    """Fits of R [m, n] by K = ΦΦᵀ with the penalty λ‖A‖², and what they predict of rows that they leave out.
-
-    Each prediction is what a fit without those rows gives, not an approximation: with C = (K + λ)⁻¹, E the rows left
-    out and a = CR, it is R_E − (C_EE)⁻¹ a_E.
+    """A fit of R [m, n] by K = ΦΦᵀ with the penalty λ‖A‖², and what fits to a part of its rows predict of the others.
 
     Args:
         gram: K [m, m].
         penalty: λ; ten times as much while rounding leaves K + λ indefinite.
+        residual: R.
     """
 
-    def __init__(self, gram: Tensor, penalty: float) -> None:
-        factor = factorise(gram, penalty)
-        eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        # C = BᵀB; only blocks of C are needed
-        self.root = torch.linalg.solve_triangular(factor, eye, upper=False)
+    def __init__(self, gram: Tensor, penalty: float, residual: Tensor) -> None:
+        self.factor, self.residual = factorise(gram, penalty), residual
+        self.duals = torch.cholesky_solve(residual, self.factor)
 
-    def __call__(self, residual: Tensor, folds: Tensor, without: int | None = None) -> Tensor:
-        """Return what fits to the other folds predict of each row, [m, n].
+    def others(self, gram: Tensor) -> Tensor:
+        """Predict other rows [h, n] by their products [h, m] with those fitted."""
+        return gram @ self.duals
 
-        Args:
-            residual: R.
-            folds: The fold of each row, [m].
-            without: A fold that no fit may use either.
+    def by_fold(self, sizes: list[int]) -> Tensor:
+        """Predict each row by a fit to the other folds, [m, n], where folds are so many rows one after another.
+
+        Each is what a fit without the fold gives, not an approximation: with C = (K + λ)⁻¹, E the rows of the fold and
+        a = CR, it is R_E − (C_EE)⁻¹ a_E.
         """
-        duals, predicted = self.root.T @ (self.root @ residual), torch.zeros_like(residual)
-        for fold in folds.unique().tolist():  # type: ignore[no-untyped-call]
-            out = folds == fold if without is None else (folds == fold) | (folds == without)
-            rows = out.nonzero()[:, 0]
-            own = self.root[:, rows]
-            inner = torch.linalg.solve(own.T @ own, duals[rows])
-            of_fold = folds[rows] == fold
-            predicted[rows[of_fold]] = (residual[rows] - inner)[of_fold]
-        return predicted
-
-
-def held_out(gram: Tensor, residual: Tensor, held: Tensor, penalty: float) -> Tensor:
-    """Return what a fit to the other rows predicts of those held [m], [h, n]; see `LeftOut`."""
-    factor = factorise(gram[~held][:, ~held], penalty)
-    return gram[held][:, ~held] @ torch.cholesky_solve(residual[~held], factor)
+        predicted, first = [], 0
+        for residual, duals in zip(torch.split(self.residual, sizes), torch.split(self.duals, sizes), strict=True):
+            # C_EE = XᵀX, X the columns of the inverse factor, which is 0 above them
+            below = self.factor[first:, first:]
+            columns = torch.eye(len(below), len(residual), dtype=below.dtype, device=below.device)
+            columns = torch.linalg.solve_triangular(below, columns, upper=False)
+            predicted.append(residual - torch.linalg.solve(columns.T @ columns, duals))
+            first += len(residual)
+        return torch.cat(predicted)
 
 
 def factorise(gram: Tensor, penalty: float) -> Tensor:
-    """Return the Cholesky factor of K + λ, of ten times λ while rounding leaves that indefinite."""
+    """Return the Cholesky factor of K + λ, of ten times λ while rounding leaves that indefinite.
+
+    Raises:
+        FloatingPointError: If K is not finite.
+    """
     shifted = gram.clone()
     shifted.diagonal().add_(penalty)
     factor, failed = torch.linalg.cholesky_ex(shifted)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,7 +24,6 @@ class RidgePath:
 
     Attributes:
         penalties: λ [A], in descending order; ten times what was asked for where rounding left G + λ indefinite.
-        weights: The minimisers [A, n, p], float64.
     """
 
     def __init__(self, gram: Tensor, cross: Tensor, penalties: Sequence[float]) -> None:
@@ -32,7 +32,11 @@ class RidgePath:
         shifted = gram.clone()
         made = [self._factorise(penalty, shifted) for penalty in sorted(set(penalties), reverse=True)]
         self.penalties = torch.tensor(made, dtype=gram.dtype, device=gram.device)
-        self.weights = torch.stack([torch.cholesky_solve(cross.T, factor).T for factor in self.factors])
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """The minimisers [A, n, p], float64."""
+        return torch.stack([torch.cholesky_solve(self.cross.T, factor).T for factor in self.factors])
 
     @classmethod
     def of_alphas(cls, gram: Tensor, cross: Tensor, alphas: Sequence[float], resolution: float) -> "RidgePath":
@@ -94,9 +98,16 @@ class RidgePath:
         return solved
 
 
-def largest_eigenvalue(gram: Tensor) -> float:
-    """Return the largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector."""
-    vector = torch.randn(len(gram), generator=torch.Generator().manual_seed(0), dtype=gram.dtype).to(gram.device)
+def largest_eigenvalue(*factors: Tensor) -> float:
+    """Return the largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector.
+
+    Args:
+        *factors: Matrices whose product it is.
+    """
+    first = factors[0]
+    vector = torch.randn(len(first), generator=torch.Generator().manual_seed(0), dtype=first.dtype).to(first.device)
     for _ in range(POWER_STEPS):
-        vector = gram @ (vector / vector.norm().clamp(min=torch.finfo(gram.dtype).tiny))
+        vector /= vector.norm().clamp(min=torch.finfo(first.dtype).tiny)
+        for factor in reversed(factors):
+            vector = factor @ vector
     return float(vector.norm())

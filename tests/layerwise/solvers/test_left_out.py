@@ -3,37 +3,38 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from hierlit.layerwise.solvers.left_out import LeftOut, factorise, held_out
+from hierlit.layerwise.solvers.left_out import LeftOut, factorise
 
-PENALTY = 3.0
+PENALTY, SIZES = 3.0, [7, 9, 8, 6]
 
 
-def table(n_rows: int = 30, n_features: int = 50) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def table(n_features: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(n_rows, n_features, generator=generator, dtype=torch.float64) + 1
-    residual = torch.randn(n_rows, 3, generator=generator, dtype=torch.float64)
-    return features, residual, torch.arange(n_rows) % 4
+    features = torch.randn(sum(SIZES), n_features, generator=generator, dtype=torch.float64) + 1
+    return features, torch.randn(sum(SIZES), 3, generator=generator, dtype=torch.float64)
+
+
+def ridge(features: torch.Tensor, residual: torch.Tensor) -> Ridge:
+    return Ridge(alpha=PENALTY, fit_intercept=False).fit(features.numpy(), residual.numpy())
 
 
 @pytest.mark.parametrize("n_features", [7, 50])
-@pytest.mark.parametrize("without", [None, 0, 2])
-def test_left_out_is_what_fits_to_the_other_folds_predict(n_features: int, without: int | None) -> None:
-    features, residual, folds = table(n_features=n_features)
-    found = LeftOut(features @ features.T, PENALTY)(residual, folds, without)
+def test_a_fold_is_predicted_by_a_fit_to_the_others(n_features: int) -> None:
+    features, residual = table(n_features)
+    found = LeftOut(features @ features.T, PENALTY, residual).by_fold(SIZES)
+    folds = torch.arange(4).repeat_interleave(torch.tensor(SIZES))
     for fold in range(4):
-        kept = ((folds != fold) & (folds != (fold if without is None else without))).numpy()
-        fit = Ridge(alpha=PENALTY, fit_intercept=False).fit(features.numpy()[kept], residual.numpy()[kept])
-        rows = (folds == fold).numpy()
-        np.testing.assert_allclose(found[rows].numpy(), fit.predict(features.numpy()[rows]), rtol=1e-8, atol=1e-10)
+        kept = folds != fold
+        expected = ridge(features[kept], residual[kept]).predict(features[~kept].numpy())
+        np.testing.assert_allclose(found[~kept].numpy(), expected, rtol=1e-8, atol=1e-10)
 
 
-def test_held_out_is_what_a_fit_to_the_other_rows_predicts() -> None:
-    features, residual, folds = table()
-    held, gram = folds == 1, features @ features.T
-    kept = (~held).numpy()
-    fit = Ridge(alpha=PENALTY, fit_intercept=False).fit(features.numpy()[kept], residual.numpy()[kept])
-    expected = fit.predict(features.numpy()[held.numpy()])
-    np.testing.assert_allclose(held_out(gram, residual, held, PENALTY).numpy(), expected, rtol=1e-8, atol=1e-10)
+def test_other_rows_are_predicted_by_the_fit() -> None:
+    features, residual = table()
+    fitted, others = features[9:], features[:9]
+    found = LeftOut(fitted @ fitted.T, PENALTY, residual[9:]).others(others @ fitted.T)
+    expected = ridge(fitted, residual[9:]).predict(others.numpy())
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8, atol=1e-10)
 
 
 def test_a_gram_matrix_that_rounding_leaves_indefinite_gets_more() -> None:
@@ -49,4 +50,4 @@ def test_a_gram_matrix_that_rounding_leaves_indefinite_gets_more() -> None:
 
 def test_features_that_are_not_finite() -> None:
     with pytest.raises(FloatingPointError, match="the features are not finite"):
-        LeftOut(torch.full((3, 3), torch.nan), 1.0)
+        LeftOut(torch.full((3, 3), torch.nan), 1.0, torch.ones(3, 1))
