@@ -257,7 +257,8 @@ def test_weights_exported_on_the_command_line_are_evaluated_as_the_checkpoint_is
     assert table(capsys.readouterr().out) == of_checkpoint
     own = read_checkpoint(fitted)["state_dict"]
     assert same(
-        {f"net.{name}": tensor for name, tensor in state(cli.model.net).items()} | {"active": own["active"]}, own
+        {f"net.{name}": tensor for name, tensor in state(cli.model.net).items()} | {"placeholder": own["placeholder"]},
+        own,
     )
     main(["predict", "--config", SMALL, "--model.weights", "net.safetensors"])
     main(["plan", "--config", SMALL, "--model.weights", "net.safetensors"])

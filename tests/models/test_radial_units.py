@@ -1,30 +1,38 @@
 import pytest
 import torch
+from torch import Tensor
 
-from hierlit.models.radial_units import RadialUnits
+from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits
 
 
-def drawn(power: float) -> RadialUnits:
-    features, generator = RadialUnits(5, 7), torch.Generator().manual_seed(0)
-    features.weight.copy_(torch.randn(7, 5, generator=generator))
-    features.mean.copy_(torch.rand(7, generator=generator))
-    features.coordinates.copy_(torch.tensor([1.0, 0.0, 1.0, 2.0, 0.0]))
-    features.power.fill_(power)
-    features.scale.fill_(0.6)
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+READS = torch.tensor([True, False, True, True, False])
+
+
+def placed(power: float = 2.0, bandwidth: float = 0.6, reads: Tensor | None = READS) -> RadialUnits:
+    features = RadialUnits(5, 7)
+    features.place(normal(7, 5), Kernel(power, bandwidth), reads)
     return features
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
 @pytest.mark.parametrize("shape", [(4, 5), (3, 2, 5), (0, 5)])
 def test_values(power: float, shape: tuple[int, ...]) -> None:
-    features, windows = drawn(power), torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    difference = (windows[..., None, :] - features.weight) * features.coordinates * 0.6
-    expected = torch.exp(-(difference.norm(dim=-1) ** power) / power) - features.mean
-    torch.testing.assert_close(features(windows), expected)
+    units, windows = normal(7, 5), normal(*shape, seed=1)
+    radius = 0.6 * units[:, READS].var(0).sum().sqrt()
+
+    def kernel(points: Tensor) -> Tensor:
+        distances = ((points[..., None, :] - units) * READS).norm(dim=-1) / radius
+        return torch.exp(-(distances**power) / power)
+
+    torch.testing.assert_close(placed(power)(windows), kernel(windows) - kernel(units).mean(0), rtol=1e-4, atol=1e-6)
 
 
 def test_a_coordinate_that_is_not_read() -> None:
-    features, windows = drawn(2.0), torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    features, windows = placed(), normal(4, 5, seed=1)
     changed = windows.clone()
     changed[:, 1] += 1
     assert torch.equal(features(windows), features(changed))
@@ -32,22 +40,46 @@ def test_a_coordinate_that_is_not_read() -> None:
     assert not torch.equal(features(windows), features(changed))
 
 
+def test_coordinates_that_do_not_vary_are_not_read_unless_it_is_said() -> None:
+    windows = normal(7, 5)
+    windows[:, 2] = 3.0
+    features = RadialUnits(5, 7)
+    features.place(windows)
+    assert features.read.tolist() == [0, 1, 3, 4]
+
+
 def test_a_unit_at_its_own_place_is_1() -> None:
-    features = drawn(2.0)
-    torch.testing.assert_close((features(features.weight) + features.mean).diagonal(), torch.ones(7))
+    features = placed()
+    torch.testing.assert_close((features(normal(7, 5)) + features.mean).diagonal(), torch.ones(7))
 
 
-def test_units_out_of_use_are_zero_until_all_are_loaded() -> None:
-    features, windows = drawn(2.0), torch.ones(3, 5)
-    whole = features(windows)
-    features.mean[4:], features.n_used = 0, 4
-    assert torch.equal(features(windows)[:, :4], whole[:, :4])
-    assert not features(windows)[:, 4:].any()
-    features.load_state_dict(drawn(2.0).state_dict())
-    assert torch.equal(features(windows), whole)
+def test_there_are_no_units_until_some_are_placed_or_loaded() -> None:
+    empty, features, windows = RadialUnits(5, 7), placed(), normal(3, 5, seed=1)
+    assert (empty.n_features, empty(windows).shape) == (0, (3, 0))
+    empty.load_state_dict(features.state_dict())
+    assert torch.equal(empty(windows), features(windows))
 
 
-def test_features_are_rounded() -> None:
-    features = drawn(2.0)
+def test_they_are_never_rounded() -> None:
+    features = placed()
     features.rounding = "bfloat16"
-    assert features(torch.ones(2, 5)).dtype == torch.bfloat16
+    assert features(torch.ones(2, 5)).dtype == torch.float32
+
+
+def test_products_of_white_features_are_the_kernels_own() -> None:
+    units = RadialUnits(5, 40).double()
+    units.place(normal(40, 5).double())
+    white, windows = WhiteUnits(units), normal(40, 5).double()
+    table = units(windows)
+    torch.testing.assert_close(
+        white(windows) @ white(windows).T, table - table.mean(1, keepdim=True), rtol=0, atol=1e-6
+    )
+
+
+def test_a_settled_weight_does_for_the_units_what_one_does_for_their_white_features() -> None:
+    units = RadialUnits(5, 40).double()
+    units.place(normal(40, 5).double(), amplitude=0.3)
+    white, windows, weight = WhiteUnits(units), normal(20, 5, seed=1).double(), normal(2, 41, seed=2).double()
+    expected = white(windows) @ weight[:, :-1].T + weight[:, -1]
+    settled = white.settled(weight)
+    torch.testing.assert_close(units(windows) @ settled[:, :-1].T + settled[:, -1], expected, rtol=1e-6, atol=1e-6)

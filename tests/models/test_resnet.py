@@ -14,6 +14,7 @@ from hierlit.models import (
     Identity,
     Proximity,
     RadialFeatures,
+    RadialUnits,
     Window1d,
 )
 
@@ -32,6 +33,10 @@ def trained(net: HierarchicalResNet) -> HierarchicalResNet:
     """The network with weights as if its blocks had been trained."""
     generator = torch.Generator().manual_seed(5)
     for block in net.blocks:
+        if isinstance(block.features, RadialUnits):  # which has no units before
+            width = net.sizes["n_features"]
+            block.features.place(torch.randn(width, net.windows.size * (D + N), generator=generator))
+            block.set_weight(torch.zeros(N, width + 1))
         block.weight.copy_(torch.randn(block.weight.shape, generator=generator) / 3)
     net.n_trained.fill_(len(net.blocks))
     return net
