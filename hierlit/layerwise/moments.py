@@ -28,7 +28,9 @@ PANELS = 4
 
 @dataclass(frozen=True)
 class Moments:
-    """Means over the pairs (row, location) of all processes; features end in the constant one. All in float64.
+    """Means over the pairs (row, location) of all processes; features end in the constant one.
+
+    They are in float64; with folds, products of features are in what they were summed in.
 
     Attributes:
         n_pairs: Number of pairs.
@@ -50,7 +52,7 @@ class Moments:
         left = self.n_pairs - part.n_pairs
 
         def rest(whole: Tensor, of_part: Tensor) -> Tensor:
-            return (whole * self.n_pairs - of_part * part.n_pairs) / left
+            return (whole * (self.n_pairs / left)).sub_(of_part, alpha=part.n_pairs / left)
 
         return Moments(left, rest(self.gram, part.gram), rest(self.cross, part.cross))
 
@@ -68,7 +70,7 @@ def take_moments(problem: BlockProblem, dtype: torch.dtype | None = None, n_fold
     Raises:
         FloatingPointError: If a feature is not finite.
     """
-    sums = [ProductSums(problem, dtype, FOLD_PAIRS if n_folds > 1 else 1) for _ in range(n_folds)]
+    sums = [ProductSums(problem, dtype, n_folds > 1) for _ in range(n_folds)]
     for tile in problem.tiles():
         targets, weights = problem.loss.targets(tile.labels)
         residual = (targets - tile.scores) * weights
@@ -87,16 +89,16 @@ class ProductSums:
     Args:
         problem: Whose pairs they are.
         dtype: See `take_moments`.
-        at_least: Pairs that are multiplied at a time, at least.
+        is_fold: Whether memory is dear, and many pairs are multiplied at a time, of which one tile has few.
     """
 
-    def __init__(self, problem: BlockProblem, dtype: torch.dtype | None, at_least: int = 1) -> None:
-        self.problem, self.at_least, self.n_pairs, self.summed = problem, at_least, 0, 0
+    def __init__(self, problem: BlockProblem, dtype: torch.dtype | None, is_fold: bool = False) -> None:
+        self.problem, self.at_least, self.n_pairs, self.summed = problem, FOLD_PAIRS if is_fold else 1, 0, 0
         self.waiting: list[tuple[Tensor, Tensor]] = []
         width = problem.block.features.n_features + 1
-        self.gram = torch.zeros(width, width, dtype=torch.float64, device=problem.penalty.device)
-        self.cross = self.gram.new_zeros(problem.n_labels, width)
-        self.partial = torch.zeros_like(self.gram, dtype=dtype or problem.penalty.dtype)
+        self.partial = problem.penalty.new_zeros(width, width, dtype=dtype)
+        self.gram = self.partial if is_fold else torch.zeros_like(self.partial, dtype=torch.float64)
+        self.cross = problem.penalty.new_zeros(problem.n_labels, width, dtype=torch.float64)
 
     def add(self, features: Tensor, residual: Tensor) -> None:
         """Add pairs: features [P, q] and residuals [P, n]."""
@@ -117,8 +119,9 @@ class ProductSums:
         self.summed, self.n_pairs = self.summed + len(seen), self.n_pairs + len(seen)
 
     def _flush(self) -> None:
-        self.gram += self.partial
-        self.partial.zero_()
+        if self.gram is not self.partial:
+            self.gram += self.partial
+            self.partial.zero_()
         self.summed = 0
 
     def moments(self) -> Moments:

@@ -257,8 +257,8 @@ class PassSums:
 def together(parts: list[Moments]) -> Moments:
     """Return the moments of all pairs, from the moments of parts of them."""
     n_pairs = sum(part.n_pairs for part in parts)
-    gram, cross = (
-        sum((getattr(part, name) * part.n_pairs for part in parts), torch.zeros_like(getattr(parts[0], name)))
-        for name in ("gram", "cross")
-    )
-    return Moments(n_pairs, gram / n_pairs, cross / n_pairs)
+    gram, cross = torch.zeros_like(parts[0].gram), torch.zeros_like(parts[0].cross)
+    for part in parts:
+        gram.add_(part.gram, alpha=part.n_pairs / n_pairs)
+        cross.add_(part.cross, alpha=part.n_pairs / n_pairs)
+    return Moments(n_pairs, gram, cross)

@@ -32,6 +32,9 @@ class ExactSolver(Solver):
         choice: `set_aside` takes the candidate of least squared error on the set-aside rows (of least GCV score for a
             label that none of them observes), `gcv` that of least generalised cross-validation score.
 
+    Attributes:
+        dtype: What sums over rows and factors are computed in; the weights' own when None.
+
     Raises:
         ValueError: If an alpha is not positive, or `choice` is not one of those.
     """
@@ -42,6 +45,7 @@ class ExactSolver(Solver):
             raise ValueError(f"alphas must all be positive, got {self.alphas}")
         if choice not in CHOICES:
             raise ValueError(f"choice must be one of {', '.join(CHOICES)}, got {choice!r}")
+        self.dtype: torch.dtype | None = torch.float64
         self.choice, self.reads_held_rows = choice, choice == "set_aside" and bool(self.alphas)
 
     def start(self, problem: BlockProblem) -> State:
@@ -64,15 +68,18 @@ class ExactSolver(Solver):
 
     def at_fixed_penalty(self) -> ExactSolver:
         """Return this solver without candidates."""
-        return ExactSolver([], self.choice)
+        plain = ExactSolver([], self.choice)
+        plain.dtype = self.dtype
+        return plain
 
     def _path(self, problem: BlockProblem) -> RidgePath:
         def make() -> RidgePath:
-            moments = problem.moments(torch.float64)
+            moments = problem.moments(self.dtype)
+            gram = moments.gram.to(self.dtype or problem.penalty.dtype)
             if self.alphas:
-                return RidgePath.of_alphas(moments.gram, moments.cross, self.alphas, RESOLUTION[problem.penalty.dtype])
+                return RidgePath.of_alphas(gram, moments.cross, self.alphas, RESOLUTION[problem.penalty.dtype])
             penalties: Sequence[float] = (problem.penalty.double() / problem.loss.curvature).unique().tolist()  # type: ignore[no-untyped-call]
-            return RidgePath(moments.gram, moments.cross, penalties)
+            return RidgePath(gram, moments.cross, penalties)
 
         path: RidgePath = problem.keep((type(self), tuple(self.alphas)), make)
         return path

@@ -14,7 +14,6 @@ from torch import Tensor
 from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather
 from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
 from hierlit.layerwise.solvers.exact import ExactSolver
-from hierlit.layerwise.solvers.ridge import largest_eigenvalue
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, profile, squared_distances
 from hierlit.models.resnet import is_count
 
@@ -29,8 +28,6 @@ POWERS = (2.0, 1.0)
 ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 SHRINKAGE = 1e-4
 """Of the intercept, at most: it is penalised like any weight, which a kernel machine's is not."""
-PAYS = 0.1
-"""Share of its size that a function may keep at the least λ, so that the units that make it are left out."""
 
 
 class KernelSolver(ExactSolver):
@@ -67,6 +64,7 @@ class KernelSolver(ExactSolver):
         choice_rows: int = 2500,
     ) -> None:
         super().__init__([])
+        self.dtype = None  # λ of a kernel machine is far above what float32 sums resolve
         self.among = Candidates(powers or POWERS, sorted(bandwidths or BANDWIDTHS), sorted(alphas or ALPHAS))
         problems = [
             f"{name} must all be positive, got {values}"
@@ -104,10 +102,10 @@ class KernelSolver(ExactSolver):
                 warnings.warn(text, stacklevel=2)
             return None
         memory["judged"] = {"scores": sample.rows.scores, "change": chosen.change}
-        n_units = sample.units_worth_having(chosen, problem.n_pairs)
         shrinkage = chosen.penalties / problem.n_pairs
         amplitude = min(1.0, math.sqrt(SHRINKAGE / float(shrinkage.max())))
-        sample.features.place(drawn_windows(problem, n_units), chosen.kernel, sample.reads, amplitude)
+        units = drawn_windows(problem, sample.features.n_centres)
+        sample.features.place(units, chosen.kernel, sample.reads, amplitude)
         return problem.with_penalty(problem.loss.curvature * amplitude**2 * shrinkage)
 
     def close(self, problem: BlockProblem, by_fold: Tensor | None, memory: dict[str, Any]) -> None:
@@ -116,10 +114,6 @@ class KernelSolver(ExactSolver):
         change = judged.pop("change", None)
         if change is not None and by_fold is not None:
             judged["scores"] = judged["scores"] + change * (by_fold != 0).any(2).any(0)
-
-    def at_fixed_penalty(self) -> ExactSolver:
-        """Return the exact solver without candidates."""
-        return ExactSolver([], self.choice)
 
 
 class Sample:
@@ -177,23 +171,6 @@ class Sample:
         self.features.place(units, kernel, self.reads)
         white: Tensor = self.features(windows)
         return white @ white.T
-
-    def units_worth_having(self, chosen: Choice, n_pairs: int) -> int:
-        """Return how many units leave out no function of the kernel that could keep more than `PAYS` of its size at λ.
-
-        Args:
-            chosen: Kernel and λs.
-            n_pairs: Pairs that are fitted.
-        """
-        most = self.features.n_centres
-        self.features.place(self.windows[self.drawn.argsort()[:most]], chosen.kernel, self.reads)
-        factor, least = self.features.factor, PAYS * float(chosen.penalties.min())
-        for n_units in (len(factor) // parts for parts in (32, 16, 8, 4, 2)):
-            # the units' own kernel is LLᵀ, of which the leading ones explain the leading columns
-            left = factor[n_units:, n_units:]
-            if n_units and largest_eigenvalue(left) * n_pairs / len(left) <= least:
-                return n_units
-        return most
 
 
 def gram_of_points(squared: Tensor, kernel: Kernel) -> Tensor:

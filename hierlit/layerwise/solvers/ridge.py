@@ -18,8 +18,8 @@ class RidgePath:
     """Minimisers of ½A G Aᵀ − A Cᵀ + (λ/2)‖A‖² for several λ, row by row.
 
     Args:
-        gram: G [p, p], float64, a Gram matrix whose last feature is the constant.
-        cross: C [n, p], float64.
+        gram: G [p, p], a Gram matrix whose last feature is the constant, in the precision of all that follows.
+        cross: C [n, p].
         penalties: Candidates for λ.
 
     Attributes:
@@ -27,7 +27,7 @@ class RidgePath:
     """
 
     def __init__(self, gram: Tensor, cross: Tensor, penalties: Sequence[float]) -> None:
-        self.gram, self.cross = gram, cross
+        self.gram, self.cross = gram, cross.to(gram)
         self.factors: list[Tensor] = []
         shifted = gram.clone()
         made = [self._factorise(penalty, shifted) for penalty in sorted(set(penalties), reverse=True)]
@@ -35,7 +35,7 @@ class RidgePath:
 
     @cached_property
     def weights(self) -> Tensor:
-        """The minimisers [A, n, p], float64."""
+        """The minimisers [A, n, p]."""
         return torch.stack([torch.cholesky_solve(self.cross.T, factor).T for factor in self.factors])
 
     @classmethod
@@ -91,23 +91,16 @@ class RidgePath:
 
     def solve(self, gradient: Tensor, index: Tensor) -> Tensor:
         """g(G + λ)⁻¹ [n, p] of gradients g [n, p], row j with the penalty number `index[j]`."""
-        solved = torch.empty_like(gradient, dtype=torch.float64)
+        solved = torch.empty_like(gradient, dtype=self.gram.dtype)
         for number in sorted(set(index.tolist())):
             rows = index == number
-            solved[rows] = torch.cholesky_solve(gradient[rows].double().T, self.factors[number]).T
+            solved[rows] = torch.cholesky_solve(gradient[rows].to(self.gram).T, self.factors[number]).T
         return solved
 
 
-def largest_eigenvalue(*factors: Tensor) -> float:
-    """Return the largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector.
-
-    Args:
-        *factors: Matrices whose product it is.
-    """
-    first = factors[0]
-    vector = torch.randn(len(first), generator=torch.Generator().manual_seed(0), dtype=first.dtype).to(first.device)
+def largest_eigenvalue(gram: Tensor) -> float:
+    """Return the largest eigenvalue of a Gram matrix to a few per cent, by power steps from a fixed random vector."""
+    vector = torch.randn(len(gram), generator=torch.Generator().manual_seed(0), dtype=gram.dtype).to(gram.device)
     for _ in range(POWER_STEPS):
-        vector /= vector.norm().clamp(min=torch.finfo(first.dtype).tiny)
-        for factor in reversed(factors):
-            vector = factor @ vector
+        vector = gram @ (vector / vector.norm().clamp(min=torch.finfo(gram.dtype).tiny))
     return float(vector.norm())
