@@ -207,7 +207,7 @@ def mean_features(problem: BlockProblem) -> Tensor:
 
 def leading_chunks(problem: BlockProblem, n_pairs: int) -> int:
     """Count the leading chunks, each as large as the largest over all processes, that would hold `n_pairs` pairs."""
-    largest = max((chunk.n_pairs for chunk in problem.rows.chunks("fit")), default=0)
+    largest = max(problem.rows.n_pairs(), default=0)
     together = problem.processes.sum(torch.tensor(largest, dtype=torch.float64, device=problem.penalty.device))
     return math.ceil(n_pairs / max(1.0, float(together)))
 

@@ -67,7 +67,7 @@ class BlockProblem:
     @cached_property
     def n_pairs(self) -> int:
         """m|G|, rows times locations over all processes, whatever is observed."""
-        pairs = sum(chunk.n_pairs_without(self.left_out) for chunk in self.chunks())
+        pairs = sum(self.rows.n_pairs(self.n_chunks, self.left_out))
         return int(self.processes.sum(torch.tensor(pairs, dtype=torch.float64, device=self.penalty.device)))
 
     @cached_property

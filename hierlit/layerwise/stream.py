@@ -143,6 +143,10 @@ class StreamCache:
         """Return the number of chunks of a split, the same on all processes."""
         return len(self._chunks.get(split, []))
 
+    def n_pairs(self, leading: int | None = None, left_out: int | None = None) -> list[int]:
+        """Return the pairs of each chunk that is fitted, or of the `leading` ones, without the rows of a fold."""
+        return [chunk.n_pairs_without(left_out) for chunk in self._chunks.get("fit", [])[:leading]]
+
     def visit(self, block: int, number: int) -> Iterator[Chunk]:
         """Return the chunks that are fitted in the order of a block's pass, both numbered from 0."""
         chunks = self._chunks.get("fit", [])
