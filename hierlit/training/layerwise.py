@@ -88,7 +88,7 @@ class LayerwiseTraining(L.Callback):
         self.stop_when_learned, self.folds = stop_when_learned, folds
         self.passes = Passes()
         self._limit: float = 1.0
-        self._is_finished = False
+        self._is_over = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let SIGTERM end any run at once; check before a fit that this callback can drive it."""
@@ -153,11 +153,11 @@ class LayerwiseTraining(L.Callback):
         if self.folds is not None:
             task.rows.folds = Folds(self.folds, data.n_rows["train"], int(task.net.draw["weight_seed"]))
         self._fill(trainer, task)
-        self._is_finished = is_over(task.net, task.memory, self.stop_when_learned)
-        if self._is_finished:
+        self._is_over = is_over(task.net, task.memory, self.stop_when_learned)
+        if self._is_over:
             trained = f"{task.block} of {len(task.net.blocks)} blocks"
             rank_zero_warn(f"{trained} are trained already and no more are needed: nothing to do")
-        trainer.should_stop = self._is_finished
+        trainer.should_stop = self._is_over
         self.passes.is_over = task.last is not None and task.last.reason is not None
         task.passes = self._train(task, processes)
 
@@ -215,12 +215,12 @@ class LayerwiseTraining(L.Callback):
                 f"block {report.block} stopped at {report.stop_reason}: "
                 f"its gradient norm {norm:.3g} is above {tolerance:.3g}"
             )
-        self._is_finished = trainer.should_stop = report.is_last
+        self._is_over = trainer.should_stop = report.is_last
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Forget the streams, and say so if the run ended early."""
         self._forget(trainer, pl_module)
-        if not self._is_finished and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not self._is_over and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
             rank_zero_warn(f"training ended after {done}: raise trainer.max_epochs (-1 for no limit) or max_time")
 

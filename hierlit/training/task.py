@@ -124,9 +124,7 @@ class LayerwiseTask(L.LightningModule):
         self.rows = StreamCache(self.net, None if cache_budget_gib is None else cache_budget_gib * 2**30)
         # solvers step weights of their own; Lightning asks for an optimizer, and DDP for a parameter
         self.placeholder = nn.Parameter(torch.zeros(()))
-        self.metrics = nn.ModuleDict(
-            {f"{name}_metrics": label_metrics(n_labels, robustness) for name in ("val", "test")}
-        )
+        self.val_metrics, self.test_metrics = (label_metrics(n_labels, robustness) for _ in range(2))
         self.average_precision, self.margins = AveragePrecision(), MarginHistogram(n_labels)
         self.margin_counts: Tensor | None = None
         self.passes: Iterator[Event] | None = None
@@ -142,10 +140,6 @@ class LayerwiseTask(L.LightningModule):
     def block(self) -> int:
         """Index of the block under way, from 0: the number of blocks trained."""
         return int(self.net.n_trained)
-
-    def metrics_of(self, split: str) -> MetricCollection:
-        """Return the metrics of `val` or `test`."""
-        return self.metrics[f"{split}_metrics"]  # type: ignore[return-value]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Label scores [B, |G|, n] of inputs [B, |G|, d]."""
@@ -205,29 +199,28 @@ class LayerwiseTask(L.LightningModule):
         """Update the val metrics; while fitting, from the cached stream."""
         seen = self.rows.get("val", batch_idx) if self.trainer.state.fn == "fit" else None
         scores = self(batch.inputs) if seen is None else self.net.scores(seen.stream)
-        self.metrics_of("val").update(scores, batch.labels)
+        self.val_metrics.update(scores, batch.labels)
         self.margins.update(scores, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the val metrics and keep them, and how the margins spread, for tables and figures."""
         self.margin_counts = self.margins.compute()
         self.margins.reset()
-        self._log_results("val")
+        self._log_results("val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the test metrics."""
         scores = self(batch.inputs)
-        self.metrics_of("test").update(scores, batch.labels)
+        self.test_metrics.update(scores, batch.labels)
         self.average_precision.update(scores, batch.labels)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics and keep them for the tables."""
-        self._log_results("test")
+        self._log_results("test", self.test_metrics)
         self.log("test/average_precision", self.average_precision.compute())
         self.average_precision.reset()
 
-    def _log_results(self, split: str) -> None:
-        metrics = self.metrics_of(split)
+    def _log_results(self, split: str, metrics: MetricCollection) -> None:
         values = compute(metrics)
         metrics.reset()
         self.results[split] = values
