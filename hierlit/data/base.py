@@ -139,7 +139,7 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.batch_size = batch_size
         self.acceptance_fraction = acceptance_fraction
         self.data_seed = data_seed
-        self.passes: Iterable[int] | None = None
+        self.pass_numbers: Iterable[int] | None = None
         self.tables: dict[str, ArrayDataset] = {}
         self.fit_rows = torch.empty(0, dtype=torch.long)
         self.held_rows = torch.empty(0, dtype=torch.long)
@@ -207,8 +207,8 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
 
     def train_dataloader(self) -> Iterable[Any]:
         """Batches of the rows to fit, for any loop over batches; while a layerwise loop lasts, what it goes through."""
-        if self.passes is not None:
-            return self.passes
+        if self.pass_numbers is not None:
+            return self.pass_numbers
         return self.fit_dataloader(self.trainer.limit_train_batches if self.trainer else 1.0)
 
     def fit_dataloader(self, limit: float = 1.0) -> BatchLoader:

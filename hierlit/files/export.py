@@ -53,7 +53,7 @@ class Scores(nn.Module):
         net, given = self.net, inputs[0] if self.encoder is None else self.encoder(*inputs)[:, None]
         stream = net.embed(given)
         for index in range(self.n_trained):
-            stream = net.add_scores(stream, readout(net.features(stream, index), net.block(index).weight))
+            stream = net.add_scores(stream, readout(net.features_of(stream, index), net.block(index).weight))
         scores = net.scores(stream)
         return scores if self.encoder is None else scores[:, 0]
 

@@ -1,4 +1,4 @@
-"""Algorithm 4.2, the paper's outer loop: open a block, draw its features, solve it, judge, freeze, advance."""
+"""Algorithm 4.2, the paper's outer loop: open a block, solve it, judge, freeze, advance."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ NO_GAIN = "no gain"
 
 
 Event = Pass | BlockReport
+"""What `train` yields."""
 
 
 def train(
@@ -44,13 +45,13 @@ def train(
     robustness: float = 1.0,
     stop_when_learned: bool = False,
     memory: dict[str, Any] | None = None,
-    at: Pass | None = None,
+    resume_after: Pass | None = None,
 ) -> Iterator[Event]:
     """Train block after block: minimise F_k over W²_k to the tolerance, then freeze it (Algorithm 4.2).
 
     Args:
         net: The network; blocks that are trained already are left as they are.
-        rows: Its rows, with the stream before the first block that is not trained. If they have folds, those that are
+        rows: Its rows, at the first block that is not trained. If they have folds, those that are
             fitted advance to the next block with the scores of fits that left them out (ours).
         solver: Minimises each F_k.
         loss: ℓ.
@@ -61,8 +62,9 @@ def train(
         processes: Those that share the rows.
         robustness: ξ, of the margins that are reported.
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
-        memory: What is remembered from block to block, tensors and plain values; changed in place.
-        at: A pass to resume after; its block is then opened as it was, and neither drawn nor calibrated again.
+        memory: What is remembered from block to block, tensors and plain values, changed in place: `all_have_margin`,
+            `has_no_gain`, `by_fold` (the folds' weights of each block), and what a solver adds.
+        resume_after: The pass that was made last; its block is open already, neither drawn nor calibrated again.
 
     Yields:
         Each pass, and after the passes of a block its report. What is yielded last is all that a run needs to resume,
@@ -72,17 +74,18 @@ def train(
     memory = {} if memory is None else memory
     penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
     while not is_over(net, memory, stop_when_learned):
-        start = time.perf_counter() - (0.0 if at is None else at.seconds)
+        start = time.perf_counter() - (0.0 if resume_after is None else resume_after.seconds)
         block, seed = net.frozen_block(int(net.n_trained)), int(net.draw["weight_seed"])
         problem = BlockProblem(block, rows, loss, penalty, seed, processes)
-        if at is None:
-            drawn = draw(problem, solver, adaptation, memory)
-            if drawn is None:
-                yield (at := without_gain(problem, stopping))
-            problem, drawn = drawn or problem, None
+        if resume_after is None:
+            opened = open_block(problem, solver, adaptation, memory)
+            if opened is None:
+                yield (resume_after := without_gain(problem, stopping))
+            problem, opened = opened or problem, None
         rows.keep_features(problem.block)
-        last = yield from solve(problem, solver, stopping, at, start)
-        at, accepted, initial = None, acceptance(problem, last.state.weight), float(problem.initial_objective.sum())
+        last = yield from solve(problem, solver, stopping, resume_after, start)
+        resume_after, accepted = None, acceptance(problem, last.state.weight)
+        initial = float(problem.initial_objective.sum())
         by_fold = None
         if rows.folds is not None:
             whole = last.state.weight.expand(rows.folds.number, -1, -1)
@@ -107,17 +110,17 @@ def is_over(net: HierarchicalResNet, memory: Mapping[str, Any], stop_when_learne
     return int(net.n_trained) == len(net.blocks) or learned or bool(memory.get("has_no_gain"))
 
 
-def draw(
+def open_block(
     problem: BlockProblem, solver: Solver, adaptation: AdaptiveDraw | None, memory: dict[str, Any]
 ) -> BlockProblem | None:
-    """Draw and calibrate a block's features; None if the solver sees no gain in another block."""
+    """Redraw W¹ if asked for, then let the solver open the block; None if it sees no gain in another block."""
     if adaptation is not None:
         adaptation(problem)
     return solver.open(problem, memory)
 
 
 def without_gain(problem: BlockProblem, stopping: Stopping) -> Pass:
-    """Return a block that stays at zero; the first one at each label's mean."""
+    """Return the only pass of a block that stays at zero, or, if it is the first, at each label's mean."""
     state = State(problem.zeros(), problem.penalty.clone())
     if problem.block.index == 0:
         state.weight[:, -1] = problem.offset.to(state.weight)
@@ -128,17 +131,21 @@ def without_gain(problem: BlockProblem, stopping: Stopping) -> Pass:
 
 @torch.no_grad()
 def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None) -> Tensor | None:
-    """Move a weight into its block, and the rows past it; return what the weights of the folds are there.
+    """Write the solved weight into the network, advance all rows past the block, and count it as trained.
 
     Args:
         problem: The block.
         weight: [n, q+1], with rows of zeros for labels that are not accepted.
-        by_fold: What the rows that are fitted pass through it with, by their fold, [K, n, q+1]; `weight` when None.
+        by_fold: What fitted rows advance with, by their fold, [K, n, q+1]; `weight` when None.
+
+    Returns:
+        `by_fold` in the coordinates of the features that the network keeps.
 
     Raises:
         RuntimeError: If processes do not agree to the bit; one line names the ranks and tensors that differ.
     """
     net, block, opened = problem.rows.net, problem.block, problem.block.features
+    # solved in the coordinates of `opened` features, kept in those of the network's own
     weight, by_fold = opened.settled(weight), None if by_fold is None else opened.settled(by_fold)
     block = block._replace(features=net.block(block.index).features)
     net.block(block.index).set_weight(weight)

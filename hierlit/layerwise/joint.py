@@ -66,36 +66,37 @@ class JointTraining:
         processes: Processes = ALONE,
         robustness: float = 1.0,
         memory: dict[str, Any] | None = None,
-        at: Pass | None = None,
+        resume_after: Pass | None = None,
     ) -> Iterator[Event]:
         """Train all blocks; arguments and what is yielded are those of `algorithm.train`."""
         stopping, memory = stopping or Stopping(), {} if memory is None else memory
-        start = time.perf_counter() - (0.0 if at is None else at.seconds)
+        start = time.perf_counter() - (0.0 if resume_after is None else resume_after.seconds)
         penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
         blocks = [net.frozen_block(index) for index in range(len(net.blocks))]
         problems = [BlockProblem(block, rows, loss, penalty, processes=processes) for block in blocks]
-        if at is None and "joint" not in memory:
+        last = resume_after
+        if last is None and "joint" not in memory:
             for problem in problems:
                 problem.calibrate()
         if "joint" not in memory:
             weights = torch.stack([problem.zeros() for problem in problems])
-            state = State(weights, penalty.clone()) if at is None else at.state
+            state = State(weights, penalty.clone()) if last is None else last.state
             while state.passes < self.epochs:
                 self._epoch(problems[0], state)
                 state.passes += 1
                 yield Pass(0, state, seconds=time.perf_counter() - start)
-            memory["joint"], memory["steps"], at = state.weight, state.steps, None
+            memory["joint"], memory["steps"], last = state.weight, state.steps, None
         for index in range(int(net.n_trained), len(blocks)):
             problem, start = problems[index], start if index == 0 else time.perf_counter()
             rows.keep_features(problem.block)
-            if at is None:
-                at = self._pass(problem, memory, stopping)._replace(seconds=time.perf_counter() - start)
-                yield at
+            if last is None:
+                last = self._pass(problem, memory, stopping)._replace(seconds=time.perf_counter() - start)
+                yield last
             accepted = torch.ones(problem.n_labels, dtype=torch.bool, device=penalty.device)
             initial = float(problem.initial_objective.sum())
-            freeze(problem, at.state.weight)
-            report = make_report(at, initial, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
-            report.is_last, at = index + 1 == len(blocks), None
+            freeze(problem, last.state.weight)
+            report = make_report(last, initial, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
+            report.is_last, last = index + 1 == len(blocks), None
             yield report
 
     def _pass(self, problem: BlockProblem, memory: dict[str, Any], stopping: Stopping) -> Pass:
@@ -136,5 +137,5 @@ class JointTraining:
 def block_scores(net: HierarchicalResNet, stream: Tensor, weights: list[Tensor]) -> Iterator[Tensor]:
     """Yield the scores [B, |G|, n] after each block, of Γ_0 [B, |G|, d+n], with gradients in the weights [n, q+1]."""
     for index, weight in enumerate(weights):
-        stream = net.add_scores(stream, readout(net.features(stream, index), weight))
+        stream = net.add_scores(stream, readout(net.features_of(stream, index), weight))
         yield net.scores(stream)

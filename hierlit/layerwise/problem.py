@@ -46,7 +46,7 @@ class BlockProblem:
         processes: Those that share the rows.
         n_chunks: Only so many leading chunks of the rows count; all when None.
         left_out: Number of a fold of the rows that does not count; none when None.
-        whole: The problem that it was left out of.
+        whole: The same problem with that fold; None if none is left out.
     """
 
     block: Block

@@ -1,4 +1,4 @@
-"""Solving one block: passes over its rows until the gradient is within the tolerance; and without each fold."""
+"""Solve one block: passes over its rows until the gradient is within the tolerance; and again without each fold."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ class Pass(NamedTuple):
 
 
 def solve(
-    problem: BlockProblem, solver: Solver, stopping: Stopping, at: Pass | None = None, start: float | None = None
+    problem: BlockProblem,
+    solver: Solver,
+    stopping: Stopping,
+    resume_after: Pass | None = None,
+    start: float | None = None,
 ) -> Generator[Pass, None, Pass]:
     """Minimise F_k until the norm of its full gradient is within the tolerance.
 
@@ -52,19 +56,18 @@ def solve(
         problem: The block.
         solver: Minimises it.
         stopping: The tolerance.
-        at: A pass to resume after.
+        resume_after: A pass of this block; None to start.
         start: Time at which the block began, of `time.perf_counter`; now when None.
 
     Yields:
         Each pass, and returns the last.
     """
     start = time.perf_counter() if start is None else start
-    if at is None:
-        at = Pass(problem.block.index, solver.start(problem))
-    else:
-        problem = problem.with_penalty(at.state.penalty)
-    state = at.state
-    while at.reason is None:
+    if resume_after is not None:
+        problem = problem.with_penalty(resume_after.state.penalty)
+    last = resume_after or Pass(problem.block.index, solver.start(problem))
+    state = last.state
+    while last.reason is None:
         evaluation = solver.visit(problem, state)
         certificate = solver.certify(problem, state, evaluation)
         tolerance, reason = float("nan"), None
@@ -74,13 +77,13 @@ def solve(
         if reason is None:
             solver.step(problem, state, evaluation)
         state.passes += 1
-        at = Pass(at.block, state, certificate, tolerance, reason, time.perf_counter() - start)
-        yield at
-    return at
+        last = Pass(last.block, state, certificate, tolerance, reason, time.perf_counter() - start)
+        yield last
+    return last
 
 
 def cross_fit(problem: BlockProblem, solver: Solver, state: State, stopping: Stopping) -> Tensor:
-    """Return the weights [K, n, q+1] of fits without one fold each, with the λ of the fit to all rows."""
+    """Return weights [K, n, q+1]: number k is fitted without fold k, with the λ of the fit to all rows."""
     assert problem.rows.folds is not None
     whole, own = problem.with_penalty(state.penalty), solver.at_fixed_penalty()
     weights = []

@@ -52,7 +52,8 @@ class GaussianFeatures(Features):
     input of squared norm fan_in gives pre-activations of unit variance.
 
     Args:
-        beta: β in [0, 1), the share of the pre-activation's standard deviation that comes from the bias.
+        beta: β in [0, 1), the standard deviation of a Gaussian bias, whose share of the pre-activation's variance is
+            then β². With `uniform_phase` it sets the spread of W¹ alone.
         activation: σ: relu, gelu, tanh, erf, sigmoid, softplus or cos.
         bias: `gaussian`, or `uniform_phase`, uniform on [0, 2π); see `CosineFeatures` (ours).
         input_scale: What gives a window squared norm fan_in: `fan_in` leaves it alone (the letter), `live` counts the

@@ -105,15 +105,15 @@ class HierarchicalResNet(nn.Module):
         problems = [
             f"{name} must be a positive integer, got {size}" for name, size in sizes.items() if not is_count(size)
         ]
-        self.first_layers = features or GaussianFeatures()
+        self.features = features or GaussianFeatures()
         if output not in OUTPUTS:
             problems.append(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
-        elif not self.first_layers.is_drawn and output != "split":
-            problems.append(f"output must be split with {type(self.first_layers).__name__}, got {output!r}")
+        elif not self.features.is_drawn and output != "split":
+            problems.append(f"output must be split with {type(self.features).__name__}, got {output!r}")
         if problems:
             raise ValueError("; ".join(problems))
         self.n_inputs, self.n_labels, self.n_locations, self.n_features = n_inputs, n_labels, n_locations, n_features
-        self.draw: dict[str, int | str] = {"first_layers": repr(self.first_layers), "weight_seed": weight_seed}
+        self.draw: dict[str, int | str] = {"first_layers": repr(self.features), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()
         self.windows = Windows(self.proximity.table(n_locations))
         generator = torch.Generator().manual_seed(weight_seed)
@@ -122,7 +122,7 @@ class HierarchicalResNet(nn.Module):
         if output == "orthogonal":
             self.rotation = frozen(torch.linalg.qr(torch.randn(width, width, generator=generator))[0])
         first_layers = (
-            self.first_layers.first_layer(self.windows.size * width, n_features, generator) for _ in range(n_blocks)
+            self.features.first_layer(self.windows.size * width, n_features, generator) for _ in range(n_blocks)
         )
         self.blocks = nn.ModuleList(ResidualBlock(first_layer, n_labels) for first_layer in first_layers)
         self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
@@ -138,7 +138,7 @@ class HierarchicalResNet(nn.Module):
             "window": self.windows.size,
             "n_blocks": len(self.blocks),
             "n_features": self.n_features,
-            "features": self.first_layers.kind,
+            "features": self.features.kind,
             "output": "split" if self.rotation is None else "orthogonal",
         }
 
@@ -207,7 +207,7 @@ class HierarchicalResNet(nn.Module):
             return weight
         return (weight.view(len(weight), self.windows.size, -1) @ self.rotation).flatten(1)
 
-    def features(self, stream: Tensor, index: int) -> Tensor:
+    def features_of(self, stream: Tensor, index: int) -> Tensor:
         """Features [B, |G|, q] that block `index` computes of a stream [B, |G|, d+n]."""
         features: Tensor = self.block(index).features(self.windows(stream))
         return features

@@ -116,7 +116,7 @@ class Description:
         """Describe the hierarchy of a config; make its tables."""
         data, net = run.data, run.task.net
         data.setup()
-        kernel = net.first_layers.kernel()
+        kernel = net.features.kernel()
         found = [least_ptf(data, label) for label in range(data.n_labels)]
         level_of = data.levels or [1] * data.n_labels
         levels = level_constants(data.tables["train"].labels, level_of, [ptf and ptf.constants for ptf in found])

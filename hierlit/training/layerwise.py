@@ -1,4 +1,4 @@
-"""LayerwiseTraining: the callback that unfreezes one block at a time."""
+"""LayerwiseTraining: the callback that runs Algorithm 4.2 in Lightning's loop, one block an epoch."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +23,7 @@ from hierlit.training.task import LayerwiseTask
 from hierlit.training.trainer import check_trainer
 
 
-class Passes:
+class PassNumbers:
     """What Lightning's training loop goes through: numbers of passes, until the block under way is over.
 
     Lightning fetches one number ahead. So the pass that ends a block is followed by one more step, in which the block
@@ -42,7 +42,9 @@ class Passes:
 
 
 class LayerwiseTraining(L.Callback):
-    """Train block after block: unfreeze, minimise F_k to the tolerance, judge, freeze, advance (Algorithm 4.2).
+    """Train block after block: open, minimise F_k to the tolerance, judge, freeze, advance (Algorithm 4.2).
+
+    An epoch of the arguments below is a pass over the rows; Lightning's own epoch is a block.
 
     Args:
         gradient_tolerance: ε on the norm of the full gradient at fixed weights. When None, the norm at which the
@@ -55,8 +57,8 @@ class LayerwiseTraining(L.Callback):
             variance that can still be explained.
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
         strict_share: See `acceptance`; in (0, 1].
-        folds: Folds of the training rows, each of which advances to the next block with the scores of a fit to the
-            others; rows advance with the scores of the block itself when None (the paper).
+        folds: Number K of folds of the training rows: a row advances to the next block with the scores of a fit that
+            has not seen its fold. None: with the scores of the block itself (the paper).
 
     Raises:
         ValueError: One line for each argument out of range.
@@ -86,7 +88,7 @@ class LayerwiseTraining(L.Callback):
         if problems:
             raise ValueError("; ".join(problems))
         self.stop_when_learned, self.folds = stop_when_learned, folds
-        self.passes = Passes()
+        self.pass_numbers = PassNumbers()
         self._limit: float = 1.0
         self._is_over = False
 
@@ -98,9 +100,12 @@ class LayerwiseTraining(L.Callback):
             self.check(pl_module, data)
             check_trainer(trainer)
             check_precision(trainer.precision, trainer.strategy.root_device)
-            self._limit = trainer.limit_train_batches  # of rows: Lightning would take it for one of passes
-            trainer.limit_train_batches = float(self._limit > 0)
-            data.passes = self.passes
+            # Lightning's batches are passes here, so that `_fill` applies the limit, to batches of rows
+            self._limit, trainer.limit_train_batches = (
+                trainer.limit_train_batches,
+                float(trainer.limit_train_batches > 0),
+            )
+            data.pass_numbers = self.pass_numbers
 
     def check(self, task: L.LightningModule, data: L.LightningDataModule | None) -> None:
         """Check what can be checked before any work.
@@ -116,7 +121,7 @@ class LayerwiseTraining(L.Callback):
         problems, has_held = [], data.acceptance_fraction > 0
         if task.joint is None:
             least, name = task.solver.min_epochs, type(task.solver).__name__
-            problems += task.solver.problems(task.net, task.loss, self.folds)
+            problems += task.solver.refusals(task.net, task.loss, self.folds)
         else:
             least, name = task.joint.epochs + 1, "joint training"
         most, rule = self.stopping.max_epochs, self.acceptance.rule
@@ -128,7 +133,7 @@ class LayerwiseTraining(L.Callback):
         if task.adaptation is not None and not has_held:
             problems.append("adaptation needs acceptance_fraction above 0 in the data, got 0; or leave it out")
         if task.adaptation is not None and not isinstance(task.net.block(0).features, RandomFeatures):
-            problems.append(f"adaptation redraws random features, got {task.net.first_layers}: leave it out")
+            problems.append(f"adaptation redraws random features, got {task.net.features}: leave it out")
         if task.adaptation is not None and task.joint is not None:
             problems.append(
                 "adaptation redraws a block after those before it are trained: leave it out of joint training"
@@ -158,8 +163,8 @@ class LayerwiseTraining(L.Callback):
             trained = f"{task.block} of {len(task.net.blocks)} blocks"
             rank_zero_warn(f"{trained} are trained already and no more are needed: nothing to do")
         trainer.should_stop = self._is_over
-        self.passes.is_over = task.last is not None and task.last.reason is not None
-        task.passes = self._train(task, processes)
+        self.pass_numbers.is_over = task.last is not None and task.last.reason is not None
+        task.events = self._train(task, processes)
 
     def _fill(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -182,7 +187,7 @@ class LayerwiseTraining(L.Callback):
             "processes": processes,
             "robustness": task.robustness,
             "memory": task.memory,
-            "at": task.last,
+            "resume_after": task.last,
         }
         if task.joint is not None:
             return task.joint.train(task.net, task.rows, task.loss, **shared)
@@ -199,13 +204,13 @@ class LayerwiseTraining(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Begin a block."""
-        self.passes.is_over = False
+        self.pass_numbers.is_over = False
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: int, batch_idx: int
     ) -> None:
         """After the pass that ends a block, let one step follow; after the last block, stop."""
-        self.passes.is_over = pl_module.last is not None and pl_module.last.reason is not None
+        self.pass_numbers.is_over = pl_module.last is not None and pl_module.last.reason is not None
         report = pl_module.report
         if report is None:
             return
@@ -231,6 +236,6 @@ class LayerwiseTraining(L.Callback):
 
     def _forget(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         task.rows.clear()
-        task.passes = None
-        if isinstance(data := trainer.datamodule, HierarchyDataModule) and data.passes is not None:  # type: ignore[attr-defined]
-            data.passes, trainer.limit_train_batches = None, self._limit
+        task.events = None
+        if isinstance(data := trainer.datamodule, HierarchyDataModule) and data.pass_numbers is not None:  # type: ignore[attr-defined]
+            data.pass_numbers, trainer.limit_train_batches = None, self._limit

@@ -28,8 +28,9 @@ from hierlit.training.resume import restore_place, save_place
 class LayerwiseTask(L.LightningModule):
     """The paper's network and how its blocks are trained, driven by the `LayerwiseTraining` callback.
 
-    Lightning's epoch is a block, and its batch a pass over the rows. Each training step makes one pass of
-    `layerwise.train`; the last of an epoch judges and freezes the block.
+    Lightning's epoch is a block, and its batch the number of a pass over the rows, which the callback has put into a
+    `StreamCache`. Each training step makes one pass of `layerwise.train`; the last of an epoch judges and freezes the
+    block.
 
     Args:
         n_inputs: Input channels d per location (linked to the data on the command line).
@@ -43,13 +44,14 @@ class LayerwiseTask(L.LightningModule):
         output: split or orthogonal.
         loss: ℓ, of margins; SquaredLoss when None.
         solver: Minimises each F_k; GradientSolver when None.
-        joint: Trains all blocks at once in its place.
+        joint: Trains all blocks at once, instead of `solver` block by block.
         unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
             maximize_entropy; see `LabelLoss`.
-        unobserved_weight: What a label that is not observed counts for, in (0, 1]; the treatment's own when None.
+        unobserved_weight: What a label that is not observed counts for, in (0, 1]; what `unobserved`
+            has by default when None.
         regularization: λ of F_k, for every label.
         robustness: ξ in (0, 1]; a label–location pair has its margin when y·ŷ ≥ 1 − ξ/2.
-        learned_accuracy: Held-out accuracy from which a label counts as learned.
+        learned_accuracy: Validation accuracy from which a label counts as learned.
         adaptation: Redraws each block's W¹ along the coordinates its labels depend on; the paper's draw when None.
         cache_budget_gib: Memory of the training device that each process may take for streams and for the active
             block's features, in GiB; a quarter of what is free when None. Streams beyond it are memory-mapped to
@@ -127,7 +129,7 @@ class LayerwiseTask(L.LightningModule):
         self.val_metrics, self.test_metrics = (label_metrics(n_labels, robustness) for _ in range(2))
         self.average_precision, self.margins = AveragePrecision(), MarginHistogram(n_labels)
         self.margin_counts: Tensor | None = None
-        self.passes: Iterator[Event] | None = None
+        self.events: Iterator[Event] | None = None
         self.memory: dict[str, Any] = {}
         self.last: Pass | None = None
         self.report: BlockReport | None = None
@@ -178,15 +180,15 @@ class LayerwiseTask(L.LightningModule):
         Raises:
             RuntimeError: If no `LayerwiseTraining` callback has said how blocks are trained.
         """
-        if self.passes is None:
+        if self.events is None:
             needed = "Trainer(callbacks=[LayerwiseTraining()])"
             raise RuntimeError(f"LayerwiseTask needs the callback LayerwiseTraining: {needed}")
         self.report = None
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Make a pass, or freeze the block after its last one."""
-        assert self.passes is not None
-        event, self.has_begun = next(self.passes), True
+        assert self.events is not None
+        event, self.has_begun = next(self.events), True
         if isinstance(event, BlockReport):
             self.report, self.last, self.results["train"] = event, None, event.train
             return

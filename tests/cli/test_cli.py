@@ -213,7 +213,7 @@ def test_features_are_the_paper_s_unless_another_class_is_named(args: list[str],
     init_args = "init_args: {beta: 0.3, activation: tanh}"
     Path("mine.yaml").write_text(f"model:\n  features: {{class_path: GaussianFeatures, {init_args}}}\n")
     cli = main(["plan", "--config", SMALL, *args])
-    assert cli.planned.task.net.first_layers == features
+    assert cli.planned.task.net.features == features
 
 
 OWN = """
@@ -242,7 +242,7 @@ def test_features_of_one_s_own_are_trained_described_and_exported(
     main(["describe", *own])
     assert re.search(r"width, rows: not known, .* kernel", capsys.readouterr().out)
     trained = main(["fit", *own]).model.net
-    assert int(trained.n_trained) and repr(trained.first_layers) == "SquareFeatures(factor=0.5)"
+    assert int(trained.n_trained) and repr(trained.features) == "SquareFeatures(factor=0.5)"
     assert "adaptation redraws " in fail(capsys, "fit", *own, "--model.adaptation.redraws", "1")
     main(["export", "--weights", "own.safetensors"])
     again = main(["validate", *own, "--model.weights", "own.safetensors"]).model.net

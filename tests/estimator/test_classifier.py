@@ -72,7 +72,7 @@ def test_a_cross_fitted_solver_sets_what_a_person_would_have_to() -> None:
         average_precision_score(expected, model.predict_proba(at), average="micro") for model in (chosen, default)
     )
     assert by_choice > by_default + 0.05
-    assert chosen.net_.first_layers == RadialFeatures() and chosen.net_.block(0).features.n_features == 450
+    assert chosen.net_.features == RadialFeatures() and chosen.net_.block(0).features.n_features == 450
 
 
 def test_scores_of_several_draws_are_averaged() -> None:

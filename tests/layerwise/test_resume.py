@@ -140,7 +140,7 @@ def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str) -> None
         again, at = made(), None if loaded["pass"] is None else from_plain(loaded["pass"])
         again.load_state_dict(loaded["net"])
         fresh = rows_of(again, table, folds, loaded["memory"])
-        done = gather(start(again, fresh, memory=loaded["memory"], at=at), fresh)
+        done = gather(start(again, fresh, memory=loaded["memory"], resume_after=at), fresh)
         where = f"after event {number}, {event}"
         different = [key for key, value in net.state_dict().items() if not torch.equal(value, again.state_dict()[key])]
         assert different == [], where
@@ -157,7 +157,7 @@ def test_seconds_go_on_from_where_a_block_was() -> None:
     net = network(table, 1, 5)
     events = train(net, stream(net, table), GradientSolver(), label_loss(None), acceptance=ALL)
     at = next(events)._replace(seconds=1000.0)
-    resumed = train(net, stream(net, table), GradientSolver(), label_loss(None), acceptance=ALL, at=at)
+    resumed = train(net, stream(net, table), GradientSolver(), label_loss(None), acceptance=ALL, resume_after=at)
     assert 1000 < next(resumed).seconds < 1060
 
 

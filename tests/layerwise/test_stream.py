@@ -232,7 +232,7 @@ def test_chunks_go_through_the_blocks_as_the_network_does(features: str, output:
             assert (chunk.features is not None) == (features == "kept")
             assert len(tiles) == -(-len(labels) * 5 // 16)
             seen, scores, truth, folds = zip(*tiles, strict=True)
-            torch.testing.assert_close(torch.cat(seen), net.features(at, index).flatten(0, 1))
+            torch.testing.assert_close(torch.cat(seen), net.features_of(at, index).flatten(0, 1))
             torch.testing.assert_close(torch.cat(scores), net.scores(at).flatten(0, 1))
             assert torch.equal(torch.cat(truth), labels.flatten(0, 1))
             assert set(folds) == {None}

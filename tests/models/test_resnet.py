@@ -170,7 +170,7 @@ def test_sizes_and_draw_say_what_the_features_are() -> None:
     assert (net.sizes["features"], net.sizes["n_features"]) == ("tanh", 11)
     drawn = "GaussianFeatures(beta=0.3, activation='tanh', bias='gaussian', input_scale='live')"
     assert net.draw == {"first_layers": drawn, "weight_seed": 4}
-    assert network().first_layers == GaussianFeatures()
+    assert network().features == GaussianFeatures()
 
 
 @both_outputs
@@ -181,7 +181,7 @@ def test_a_frozen_block_has_the_features_and_windows_of_the_network(
     net, stream = network(output, proximity, n_locations), normal(6, n_locations, D + N)
     features, windows, index = net.frozen_block(1)
     assert index == 1
-    assert torch.equal(features(windows(stream)), net.features(stream, 1))
+    assert torch.equal(features(windows(stream)), net.features_of(stream, 1))
 
 
 def test_a_blocks_weight_can_be_of_another_width() -> None:

@@ -138,7 +138,7 @@ def test_gram_matrices_are_sums_of_exact_products(dtype: torch.dtype | None, tol
     data, task, watch = xors(1000), xor_task(n_blocks=1), Watch(dtype)
     fit(task, data, watch, precision="bf16-mixed")
     inputs = data.tables["train"].inputs[data.fit_rows]
-    features = task.net.features(task.net.embed(inputs), 0).flatten(0, 1)
+    features = task.net.features_of(task.net.embed(inputs), 0).flatten(0, 1)
     assert features.dtype == torch.bfloat16
     gram = features.double().T @ features.double() / len(features)
     error = (watch.moments.gram[:-1, :-1] - gram).abs().max() / gram.diagonal().max()
@@ -347,7 +347,7 @@ def test_compiled_features_are_those_that_are_not(precision: str, fit, xors, tmp
     assert (task.results["val"]["accuracy"] == 1).all()
     again = LayerwiseTask.load_from_checkpoint(tmp_path / "compiled.ckpt", compile=False)
     inputs = data.tables["test"].inputs
-    features = task.net.features(task.net.embed(inputs), 0), again.net.features(again.net.embed(inputs), 0)
+    features = task.net.features_of(task.net.embed(inputs), 0), again.net.features_of(again.net.embed(inputs), 0)
     if precision == "bf16-mixed":
         assert float((features[0] != features[1]).double().mean()) < 1e-3
     else:

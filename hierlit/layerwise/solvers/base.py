@@ -32,7 +32,7 @@ class Certificate:
 
     @property
     def suboptimality(self) -> Tensor:
-        """F_k − min F_k ≤ ‖∇F_k‖²/(2λ_j) (the paper)."""
+        """Upper bound ‖∇F_k‖²/(2λ_j) on F_k − min F_k (the paper)."""
         return self.gradient_norm.square() / (2 * self.modulus)
 
 
@@ -58,18 +58,19 @@ class State:
 class Solver(ABC):
     """Minimise F_k, one pass over the rows at a time, and certify how far it has come. Holds options only.
 
-    In each pass `visit` goes over the rows; `certify` then says what is known of the weight, and unless that is enough,
-    `step` moves it. A subclass needs `step` alone; what it derives from a problem once, it keeps by `problem.keep`.
+    In each pass `visit` evaluates F_k over all rows, or takes steps on the way; `certify` bounds the distance to the
+    minimum; where that is above the tolerance, `step` moves the weight. A subclass must define `step` only. What it
+    derives from a problem once, it keeps by `problem.keep`.
     """
 
     min_epochs: int = 1
-    """Passes over the rows that a block needs before it can have a certificate."""
+    """Epochs, that is passes over the rows, that a block needs before it can have a certificate."""
 
     reads_held_rows: bool = False
     """Whether it chooses something on the rows set aside."""
 
-    def problems(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
-        """Say what about a network, a loss and folds of the rows it cannot work with, a line each, before any work."""
+    def refusals(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
+        """Return a line for each thing it cannot work with: the network, the loss, the folds of the rows."""
         return []
 
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
@@ -86,11 +87,12 @@ class Solver(ABC):
         return problem
 
     def close(self, problem: BlockProblem, by_fold: Tensor | None, memory: dict[str, Any]) -> None:  # noqa: B027
-        """Finish a block that is frozen, while the rows are still before it.
+        """Finish a block that is solved and judged, just before it is frozen and the rows advance.
 
         Args:
             problem: The problem.
-            by_fold: The weights [K, n, q+1] of fits without one fold each, if rows have folds.
+            by_fold: Weights [K, n, q+1], number k of the fit without fold k, zeros for labels that are not accepted;
+                None if the rows have no folds.
             memory: See `open`.
         """
 
@@ -119,12 +121,13 @@ class Solver(ABC):
 
     @abstractmethod
     def step(self, problem: BlockProblem, state: State, at: Evaluation) -> None:
-        """Move the weight.
+        """Move `state.weight`.
 
         Args:
             problem: The problem.
             state: Changed in place.
-            at: What `visit` returned: data terms, and their gradient without the penalty's.
+            at: What `visit` returned. Its gradient is that of the data terms alone: the penalty adds
+                `state.penalty[:, None] * state.weight`.
         """
 
     def at_fixed_penalty(self) -> Solver:

@@ -79,11 +79,11 @@ class KernelSolver(ExactSolver):
             raise ValueError("; ".join(problems))
         self.choice_rows = choice_rows
 
-    def problems(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
+    def refusals(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
         """Return whether the features are radial, the loss squared, and the rows in folds."""
         problems = []
         if not isinstance(net.block(0).features, RadialUnits):
-            problems.append(f"KernelSolver needs RadialFeatures, got {net.first_layers}")
+            problems.append(f"KernelSolver needs RadialFeatures, got {net.features}")
         if not loss.margin_loss.is_squared:
             problems.append(f"KernelSolver needs SquaredLoss, got {type(loss.margin_loss).__name__}")
         if folds is None:

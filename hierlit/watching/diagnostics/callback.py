@@ -77,7 +77,7 @@ class Diagnostics(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Look at the labels and at the kernel before any block is trained."""
-        data, kernel = trainer.datamodule, pl_module.net.first_layers.kernel()  # type: ignore[attr-defined]
+        data, kernel = trainer.datamodule, pl_module.net.features.kernel()  # type: ignore[attr-defined]
         if not trainer.is_global_zero or kernel is None:
             return
         self._raise(single_label(data.tables["train"].labels))
@@ -87,7 +87,7 @@ class Diagnostics(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """After a block, look at its norms and at labels that stay at chance; after the last, at all not learned."""
-        task, kernel = pl_module, pl_module.net.first_layers.kernel()
+        task, kernel = pl_module, pl_module.net.features.kernel()
         if task.report is None or kernel is None:
             return
         self._accuracy.append(reported_accuracy(task))

@@ -66,10 +66,10 @@ def test_kernel_and_penalties_are_among_the_candidates_and_worth_the_block() -> 
 
 def test_what_it_cannot_work_with_is_a_line_each() -> None:
     net = network(table(), 1, 10, features=GaussianFeatures())
-    problems = KernelSolver().problems(net, LabelLoss(HingeLoss()), None)
+    problems = KernelSolver().refusals(net, LabelLoss(HingeLoss()), None)
     assert len(problems) == 3
     assert (
-        KernelSolver().problems(network(table(), 1, 10, features=RadialFeatures()), LabelLoss(SquaredLoss()), 5) == []
+        KernelSolver().refusals(network(table(), 1, 10, features=RadialFeatures()), LabelLoss(SquaredLoss()), 5) == []
     )
 
 
