@@ -213,8 +213,15 @@ class BlockProblem:
         return changed
 
     def without(self, fold: int) -> BlockProblem:
-        """Return the same without the rows of a fold."""
-        return replace(self, left_out=fold, whole=self)
+        """Return the same without the rows of a fold.
+
+        Raises:
+            ValueError: If no row is left.
+        """
+        others = replace(self, left_out=fold, whole=self)
+        if not others.n_pairs:
+            raise ValueError(f"fold {fold + 1} holds all rows that are fitted: there must be more of them for folds")
+        return others
 
 
 class PassSums:

@@ -92,6 +92,16 @@ def test_a_problem_without_a_fold_is_that_of_the_other_rows() -> None:
         assert part.n_pairs == int(kept.sum())
 
 
+def test_a_fold_that_holds_all_fitted_rows_is_refused() -> None:
+    table, folds = replace(rings(), n_held=29), Folds(2, 30)
+    net, _ = second(table)
+    own = int(folds.of(torch.tensor(0)))
+    block = block_of(net, table, folds=folds)
+    with pytest.raises(ValueError, match=f"fold {own + 1} holds all rows that are fitted"):
+        block.without(own)
+    assert block.without(1 - own).n_pairs == 5
+
+
 def test_what_is_known_before_a_block_needs_no_feature() -> None:
     table = rings()
     net, _ = second(table)
