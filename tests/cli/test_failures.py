@@ -114,7 +114,7 @@ def test_a_truncated_newest_checkpoint_is_skipped_for_the_one_before(tmp_path: P
     run(tmp_path, *RUN)
     before, newest = checkpoints(tmp_path)
     newest.write_bytes(newest.read_bytes()[:-100])
-    printed = run(tmp_path, *RUN, *LAST)
+    printed = run(tmp_path, *RUN, *LAST, apart=True)
     assert f"skipping the checkpoint lightning_logs/version_0/checkpoints/{newest.name}" in printed
     assert before.name in printed
     assert [row["block"] for row in rows(tmp_path, "blocks.csv")] == ["1", "2", "3"]
@@ -122,7 +122,9 @@ def test_a_truncated_newest_checkpoint_is_skipped_for_the_one_before(tmp_path: P
 
 def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> None:
     run(tmp_path, *RUN, *fault("SignalAtPass", at=60, signum=15), expect=143)
-    printed = run(tmp_path, *RUN, *LAST, "--model.regularization", "0.01", "--layerwise.acceptance", "strict")
+    printed = run(
+        tmp_path, *RUN, *LAST, "--model.regularization", "0.01", "--layerwise.acceptance", "strict", apart=True
+    )
     assert "values that differ from the checkpoint's: " in printed
     assert "model.regularization 0.001 → 0.01" in printed
     assert "layerwise.acceptance gain → strict" in printed
