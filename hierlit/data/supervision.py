@@ -78,7 +78,7 @@ class Supervision(HierarchyDataModule):
         self._repeated = Draws(data.data_seed, "redundant labels").integers(n_redundant, data.n_labels)
         chosen = sorted(set(of_level) - {NO_LEVEL})
         # of balanced labels, so many conjoined are as rare as that
-        enough = [level for level in chosen if 2 * rare_share * 2.0 ** sum(0 < own <= level for own in of_level) >= 1]
+        enough = [level for level in chosen if 0.5 ** sum(0 < own <= level for own in of_level) <= 2 * rare_share]
         candidates = enough or chosen[-1:]
         picks = Draws(data.data_seed, "rare levels").integers(n_rare, len(candidates))
         self._rare_levels = [candidates[pick] for pick in picks]

@@ -164,6 +164,12 @@ def test_the_seed_decides() -> None:
     assert torch.equal(drawn(3), drawn(3)) and not torch.equal(drawn(3), drawn(4))
 
 
+def test_thousands_of_labels_are_no_more_than_a_float_can_count() -> None:
+    data = Supervision(ArrayHierarchy(torch.randn(20, 2), torch.ones(20, 1100)), n_rare=1, rare_share=0.25)
+    data.setup()
+    assert data.n_labels == 1101
+
+
 def test_data_of_unknown_levels_can_be_supervised_too() -> None:
     inputs = torch.randn(40, 3)
     data = ArrayHierarchy(inputs, inputs[:, :2].sign(), levels=None)
