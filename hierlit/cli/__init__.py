@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from hierlit.cli.failures import explain_threads, failure_line, watch_launcher
 from hierlit.cli.fit import run
+from hierlit.cli.terminal import keep_quiet
 
 COMMANDS = {
     "plan": "dry.PlanCLI",
@@ -31,6 +32,7 @@ def main(args: Sequence[str] | None = None) -> LightningCLI | None:
     given = sys.argv[1:] if args is None else list(args)
     watch_launcher()
     explain_threads()
+    keep_quiet()
     try:
         if given and given[0] in COMMANDS:
             module, _, name = COMMANDS[given[0]].partition(".")

@@ -30,6 +30,10 @@ class HierlitParser(LightningArgumentParser):
 
     sections: dict[str, type] = SECTIONS
 
+    def print_usage(self, file: Any = None) -> None:
+        """Print one line, not the names of all arguments."""
+        print(f"usage: {self.prog.replace(' [options]', '')} [--config FILE] [--SECTION.ARGUMENT VALUE ...]", file=file)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the usage and one line, and exit with code 2."""
         super().error(explain(message, self.sections), ex)

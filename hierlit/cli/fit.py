@@ -24,6 +24,7 @@ from hierlit.training.task import LayerwiseTask
 from hierlit.training.trainer import check_trainer, strategy_problem
 from hierlit.watching import BlockProgress, Diagnostics, PredictionWriter, Staircase
 
+DESCRIPTION = "Train networks on data whose many labels form an unknown hierarchy, one block at a time."
 EPILOG = (
     "And plan, which takes the arguments of fit and prints what it would cost; describe, which takes them and prints "
     "what the paper says of their hierarchy; discover, which takes them and looks for levels and parents of labels; "
@@ -161,8 +162,9 @@ def run(args: Sequence[str] | None) -> LightningCLI:
             "max_epochs": -1,
             "log_every_n_steps": 1,
             "num_sanity_val_steps": 0,
+            "enable_model_summary": False,
             "callbacks": [Staircase(), Diagnostics()],
         },
-        parser_kwargs={"epilog": EPILOG},
+        parser_kwargs={"prog": "python -m hierlit", "description": DESCRIPTION, "epilog": EPILOG},
         args=args,  # type: ignore[arg-type]
     )

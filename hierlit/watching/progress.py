@@ -29,7 +29,7 @@ class TimeLeft:
             return ""
         a_block = (time.monotonic() - self.start) / (task.block - self.first_block)
         minutes, seconds = divmod(round(a_block * (len(task.net.blocks) - task.block)), 60)
-        return f", at most {minutes}:{seconds:02d} left" if minutes or seconds else ""
+        return f", about {minutes}:{seconds:02d} left" if minutes or seconds else ""
 
 
 class BlockProgress(ProgressBar):

@@ -13,8 +13,8 @@ from hierlit.watching.progress import TimeLeft
 @pytest.mark.parametrize(
     ("joint", "said"),
     [
-        (True, ["", ", at most 0:08 left", ", at most 0:07 left"]),
-        (False, [", at most 15:00 left", ", at most 6:44 left"]),
+        (True, ["", ", about 0:08 left", ", about 0:07 left"]),
+        (False, [", about 15:00 left", ", about 6:44 left"]),
     ],
     ids=["joint", "layerwise"],
 )
