@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Mapping, Sequence
 
 from hierlit.data.tables.roles import ColumnRoles, listed
-from hierlit.data.tables.rows import TableFile
+from hierlit.data.tables.table_file import TableFile
 
 
 def text_problems(separator: str | None, path_separator: str, encoding: str) -> list[str]:
@@ -12,7 +12,7 @@ def text_problems(separator: str | None, path_separator: str, encoding: str) -> 
     problems = []
     if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
         problems.append(f"separator must be one character, got {separator!r}")
-    if not path_separator.strip() or "/" in path_separator:
+    if not path_separator or "/" in path_separator:
         problems.append(f"path_separator must be a text without a slash, got {path_separator!r}")
     if not is_encoding(encoding):
         problems.append(f"encoding must be one that Python knows, such as utf-8 or latin-1, got {encoding!r}")

@@ -8,8 +8,7 @@ from hierlit.data.tables.csv_file import CsvFile
 from hierlit.data.tables.npz_file import NpzFile
 from hierlit.data.tables.parquet_file import ParquetFile
 from hierlit.data.tables.roles import Names, as_names
-from hierlit.data.tables.rows import Reading, TableError, TableFile
-from hierlit.data.tables.text import GZIP
+from hierlit.data.tables.table_file import Reading, TableError, TableFile
 
 FORMATS: dict[str, Callable[[Path, Reading], TableFile]] = {
     ".csv": CsvFile,
@@ -18,8 +17,10 @@ FORMATS: dict[str, Callable[[Path, Reading], TableFile]] = {
     ".parquet": ParquetFile,
     ".npz": NpzFile,
 }
+OTHERS = {".pq": ".parquet", ".parq": ".parquet"}
 COMPRESSED = (CsvFile, ArffFile)
-SUFFIXES = ", ".join([*FORMATS, *(suffix + GZIP for suffix, kind in FORMATS.items() if kind in COMPRESSED)])
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip")
+SUFFIXES = ", ".join([*FORMATS, *(f"{suffix}.gz" for suffix, kind in FORMATS.items() if kind in COMPRESSED)])
 
 
 def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str, list[TableFile]], list[str]]:
@@ -54,12 +55,14 @@ def open_table(path: Path, reading: Reading) -> TableFile:
     Raises:
         TableError: If it cannot be opened.
     """
-    suffix = path.with_suffix("").suffix if path.suffix == GZIP else path.suffix
+    is_compressed = path.suffix.lower() in COMPRESSIONS
+    suffix = (path.with_suffix("") if is_compressed else path).suffix.lower()
+    suffix = OTHERS.get(suffix, suffix)
     if path.is_dir():
         raise TableError(f"{path} is a directory")
     if not path.exists():
         raise TableError(f"no such file: {path}")
-    if suffix not in FORMATS or (path.suffix == GZIP and FORMATS[suffix] not in COMPRESSED):
+    if suffix not in FORMATS or (is_compressed and FORMATS[suffix] not in COMPRESSED):
         raise TableError(f"the suffix must be one of {SUFFIXES}, got {path}")
     if not path.stat().st_size:
         raise TableError(f"{path} is empty")

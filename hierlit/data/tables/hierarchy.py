@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from hierlit.data.tables.rows import TableError, TableFile
-from hierlit.data.tables.text import open_text, unreadable
+from hierlit.data.tables.table_file import TableError, TableFile
+from hierlit.data.tables.text_file import ERRORS, open_text, unreadable
 
 SLASH = "/"
 ROOTS = frozenset({"root", *(f"GO{mark}{term}" for mark in ("", ":") for term in ("0003674", "0005575", "0008150"))})
@@ -141,7 +141,7 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
                     if len(terms) > 2 or not all(term.strip() for term in terms):
                         raise TableError(f"{path}, line {number}: an edge must be parent/child, got {edge!r}")
                     edges.append(edge)
-    except (OSError, EOFError, UnicodeError) as error:
+    except ERRORS as error:
         raise unreadable(path, error) from error
     if not edges:
         raise TableError(f"{path} is empty")

@@ -1,18 +1,22 @@
 """NumPy archives, whose arrays are read row after row out of the archive."""
 
+from __future__ import annotations
+
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hierlit.data.tables.rows import Column, ColumnType, NumberColumn, Reading, TableError, TableFile
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile
 
-CELLS_AT_ONCE = 2**17
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 ARRAYS = ("inputs", "labels")
 NAMES = {"inputs": "input_names", "labels": "label_names"}
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -57,7 +61,7 @@ class NpzFile(TableFile):
         self.take_names([column for names in self._names.values() for column in names])
         if self.repeated:
             raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
-        self.types = dict.fromkeys(self.names, ColumnType(is_number=True))
+        self.is_number = dict.fromkeys(self.names, True)
         self.label_names = self._names.get("labels", [])
 
     def _shape(self, name: str) -> Shape:
@@ -79,23 +83,25 @@ class NpzFile(TableFile):
             raise TableError(f"{self.path}: {NAMES[name]} must be {n_columns} names, got shape {list(given.shape)}")
         return [str(each) for each in given.tolist()]
 
-    def chunks(self, names: Sequence[str]) -> Iterator[Mapping[str, Column]]:
-        """Columns of numbers."""
+    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
+        """Yield numbers of the arrays' own types."""
+        from pandas import DataFrame, concat
+
         needed = [array for array in self._arrays if not set(names).isdisjoint(self._names[array])]
-        n_rows = max(1, CELLS_AT_ONCE // sum(len(self._names[array]) for array in needed))
-        with ExitStack() as stack:
-            archive = stack.enter_context(zipfile.ZipFile(self.path))
-            files = [stack.enter_context(archive.open(f"{array}.npy")) for array in needed]
-            try:
+        n_rows, first = max(1, CELLS_AT_ONCE // sum(len(self._names[array]) for array in needed)), 1
+        try:
+            with ExitStack() as stack:
+                archive = stack.enter_context(zipfile.ZipFile(self.path))
+                files = [stack.enter_context(archive.open(f"{array}.npy")) for array in needed]
                 for parts in zip(*(read_rows(file, n_rows) for file in files), strict=True):
-                    columns = {
-                        name: NumberColumn(part[:, place])
-                        for array, part in zip(needed, parts, strict=True)
-                        for place, name in enumerate(self._names[array])
-                    }
-                    yield {name: columns[name] for name in names}
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-                raise TableError(f"cannot read {self.path}: {str(error).partition(chr(10))[0]}") from error
+                    index = range(first, first + len(parts[0]))
+                    first = index.stop
+                    own = zip(needed, parts, strict=True)
+                    yield concat([DataFrame(part, index, self._names[array]) for array, part in own], axis=1)[
+                        list(names)
+                    ]
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise TableError(f"cannot read {self.path}: {str(error).partition(chr(10))[0]}") from error
 
 
 def read_header(file: IO[bytes]) -> Shape:
@@ -110,11 +116,11 @@ def read_header(file: IO[bytes]) -> Shape:
     return Shape(*HEADERS[version](file))
 
 
-def read_rows(file: IO[bytes], n_rows: int) -> Iterator[NDArray[np.float64]]:
+def read_rows(file: IO[bytes], n_rows: int) -> Iterator[NDArray[Any]]:
     """Yield the rows of a two-dimensional array, `n_rows` at a time; all at once where it is stored by columns."""
     (total, n_columns), by_columns, dtype = read_header(file)
     for first in range(0, total, total if by_columns else n_rows):
         count = total if by_columns else min(n_rows, total - first)
         data = file.read(count * n_columns * dtype.itemsize)
         order = "F" if by_columns else "C"
-        yield np.frombuffer(data, dtype).reshape((count, n_columns), order=order).astype(np.float64)  # type: ignore[call-overload]
+        yield np.frombuffer(data, dtype).reshape((count, n_columns), order=order)  # type: ignore[call-overload]

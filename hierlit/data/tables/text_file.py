@@ -1,0 +1,153 @@
+"""Text files: compressed or not, in an encoding, what is wrong with their bytes, and their rows as data frames."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from hierlit.data.tables.cells import import_pandas
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ERRORS = (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""What reading a file can raise, compressed or not."""
+KINDS = {
+    b"PK\x03\x04": "a zip archive (a workbook?)",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "compressed: its name should end in .gz",
+    b"\xff\xfe": "text in UTF-16: set encoding to utf-16",
+    b"\xfe\xff": "text in UTF-16: set encoding to utf-16",
+}
+"""First bytes of files that are no text in UTF-8, and what those are."""
+
+
+class TextFile(TableFile):
+    """A file whose rows are lines, or records that begin in a line.
+
+    Args:
+        path: The file; its name may end in that of a compression.
+        reading: How it is read.
+    """
+
+    unit = "line"
+    mark = "separator"
+    """What messages call that which stands between values."""
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        super().__init__(path)
+        import_pandas()
+        self.encoding, self._missing = reading.encoding, reading.missing
+        try:
+            check_start(path, reading.encoding)
+            self.take_header()
+        except ERRORS as error:
+            raise self._explain(error) from error
+
+    @abstractmethod
+    def take_header(self) -> None:
+        """Read the names of the columns, and what else the header tells.
+
+        Raises:
+            TableError: If it is no header.
+        """
+
+    @abstractmethod
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line and the values of each row.
+
+        Raises:
+            TableError: If there is no telling where a row ends.
+        """
+
+    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
+        """Yield texts without the space around them; None where missing."""
+        from pandas import DataFrame
+
+        places, missing = [self.names.index(name) for name in names], self._missing
+        records, n_rows = self._complete(), max(1, CELLS_AT_ONCE // len(self.names))
+        try:
+            while rows := list(islice(records, n_rows)):
+                cells = [
+                    [None if (text := values[place].strip()) in missing else text for place in places]
+                    for _, values in rows
+                ]
+                yield DataFrame(cells, [line for line, _ in rows], names, dtype=object)
+        except ERRORS as error:
+            raise self._explain(error) from error
+
+    def _complete(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the records, which must have as many values as there are columns."""
+        n_columns = len(self.names)
+        for line, values in self.records():
+            if len(values) != n_columns:
+                ends = f" (a {self.mark} at its end?)" if not values[-1] and len(values) == n_columns + 1 else ""
+                raise TableError(f"{self.path}, line {line}: {n_columns} values expected, got {len(values)}{ends}")
+            yield line, values
+
+    def _explain(self, error: Exception) -> TableError:
+        """Return the line that cannot be decoded, or what else is wrong."""
+        is_ascii_like = isinstance(error, UnicodeError) and "\n".encode(self.encoding) == b"\n"
+        if is_ascii_like and (found := undecodable(self.path, self.encoding)):
+            return found
+        return error if isinstance(error, TableError) else unreadable(self.path, error)
+
+
+def open_file(path: Path) -> Any:
+    """Open a file, or what is compressed in it, to read bytes."""
+    return LocalFileSystem().open(str(path), "rb", compression="infer")
+
+
+def open_text(path: Path, encoding: str) -> Any:
+    """Open a text file without its byte order mark, line ends as they are."""
+    if is_utf(encoding, 8):
+        encoding = "utf-8-sig"
+    return LocalFileSystem().open(str(path), "r", compression="infer", encoding=encoding, newline="")
+
+
+def is_utf(encoding: str, bits: int) -> bool:
+    """Return whether an encoding is UTF-8 or one of UTF-16."""
+    return encoding.lower().replace("_", "-").replace("-", "").startswith(f"utf{bits}")
+
+
+def check_start(path: Path, encoding: str) -> None:
+    """Look at a file's first bytes.
+
+    Raises:
+        TableError: If it is empty, or not text.
+    """
+    with open_file(path) as file:
+        start = file.read(4)
+    if not start:
+        raise TableError(f"{path} is empty")
+    for first, kind in KINDS.items():
+        if start.startswith(first) and not (len(first) == 2 and is_utf(encoding, 16)):
+            raise TableError(f"{path} is not a text file of its suffix, but {kind}")
+
+
+def unreadable(path: Path, error: Exception) -> TableError:
+    """Return what a person reads of an error of the operating system or of the decompression."""
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return TableError(f"cannot read {path}: {reason}")
+
+
+def undecodable(path: Path, encoding: str) -> TableError | None:
+    """Return the first line that is not text in an encoding whose line ends are those of ASCII; None if all is."""
+    with open_file(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError as error:
+                byte = f"byte 0x{line[error.start]:02x}"
+                where = f"{path}, line {number}"
+                return TableError(f"{where}: {byte} is not {encoding}: set encoding, for example to latin-1")
+    return None
