@@ -106,13 +106,12 @@ class ArffFile(TextFile):
                     )
                 yield number, split_row(line)
 
-    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
+    def chunks(self, names: Sequence[str]) -> Iterator[DataFrame]:
         """Yield texts, where the header lists them those that it does."""
         listed = {name: self._listed[name] for name in names if name in self._listed}
-        for frame in super().frames(names):
+        for frame in super().chunks(names):
             for name, valid in listed.items():
                 if (others := ~frame[name].isin([*valid, None]).to_numpy()).any():
-                    frame.index = [f"{self.path}, line {number}" for number in frame.index]
                     raise refusal(frame, others, name, f"must be one of {', '.join(valid)}")
             yield frame
 

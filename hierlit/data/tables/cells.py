@@ -41,10 +41,16 @@ def numbers(column: Series) -> tuple[Floats, Bools]:
         The values [rows], true and false as 1 and 0, NaN where missing; and where [rows] there is neither a number nor
         nothing.
     """
-    import pandas
-
     if column.dtype.kind in "biuf":
         return column.to_numpy(np.float64), np.zeros(len(column), bool)
+    import pandas
+    import pyarrow
+
+    try:
+        cast = pyarrow.array(column.array, from_pandas=True).cast(pyarrow.float64())
+        return cast.to_numpy(zero_copy_only=False), np.zeros(len(column), bool)
+    except pyarrow.ArrowException:  # something is no number, or written as Arrow does not read it
+        pass
     cells = column.to_numpy(object)
     values = np.array(pandas.to_numeric(cells, errors="coerce"), np.float64)
     wrong = np.isnan(values) & pandas.notna(cells)

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.tables.cells import MISSING, numbers, refusal, texts
+from hierlit.data.tables.cells import MISSING, Bools, Floats, numbers, refusal, texts
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 Signs = NDArray[np.int8]
-NOTHING, OTHER = 2, 3
-"""What stands for a missing value and for one that is none of −1, 0, 1, true, false."""
 RULE = "a label must be 0, 1, -1, true, false or missing"
 MOST_CLASSES = 10_000
 ZEROS = ("auto", "negative", "not_observed")
@@ -52,16 +50,17 @@ class ColumnLabels:
         # for each column its classes, None where it is a label
         self._classes = {name: self._classes_of(frame, name) for name in self.columns}
         binary = [name for name, found in self._classes.items() if found is None]
-        self._unobserved_zeros = self._find_unobserved_zeros({name: set(as_signs(frame[name])) for name in binary})
+        held = {name: set(as_signs(frame[name])[0]) for name in binary}
+        self._unobserved_zeros = self._find_unobserved_zeros(held)
         for name, own in self._classes.items():
             self.names += [name] if own is None else [f"{name}={text}" for text in own]
 
     def _classes_of(self, frame: DataFrame, name: str) -> list[str] | None:
         if name not in self._class_columns:
-            signs = as_signs(frame[name])
-            if not (others := signs == OTHER).any():
+            signs, others = as_signs(frame[name])
+            if not others.any():
                 return None
-            if (signs < NOTHING).any():
+            if not (others | np.isnan(signs)).all():
                 remedy = "; name the column in class_columns if it holds classes"
                 raise refusal(frame, others, name, RULE, remedy)
         found = texts(frame[name])[1]
@@ -71,7 +70,7 @@ class ColumnLabels:
             raise ValueError(f"label column {name!r} has more than {MOST_CLASSES:,} classes")
         return sorted(found, key=_class_key)
 
-    def _find_unobserved_zeros(self, held: dict[str, set[int]]) -> list[str]:
+    def _find_unobserved_zeros(self, held: dict[str, set[float]]) -> list[str]:
         """Return the columns in which a 0 means not observed.
 
         Raises:
@@ -105,13 +104,12 @@ class ColumnLabels:
         return np.concatenate(parts, axis=1)
 
     def _label(self, frame: DataFrame, name: str) -> Signs:
-        signs = as_signs(frame[name])
-        if (others := signs == OTHER).any():
+        signs, others = as_signs(frame[name])
+        if others.any():
             raise refusal(frame, others, name, RULE)
         if name not in self._unobserved_zeros:
-            signs[signs == 0] = -1
-        signs[signs == NOTHING] = 0
-        return signs[:, None]
+            signs = np.where(signs == 0, -1, signs)
+        return np.nan_to_num(signs).astype(np.int8)[:, None]
 
     def _group(self, frame: DataFrame, name: str, classes: list[str]) -> Signs:
         codes, found = texts(frame[name])
@@ -125,14 +123,10 @@ class ColumnLabels:
         return patterns[codes]
 
 
-def as_signs(column: Series) -> Signs:
-    """Values −1, 0 and 1, true and false as 1 and 0, `NOTHING` where missing, `OTHER` where none of these."""
+def as_signs(column: Series) -> tuple[Floats, Bools]:
+    """Return −1, 0 and 1 [rows], true and false as 1 and 0, NaN where missing; and where [rows] there are others."""
     values, wrong = numbers(column)
-    signs = np.full(len(values), OTHER, np.int8)
-    is_sign = np.isin(values, (-1, 0, 1))
-    signs[is_sign] = values[is_sign]
-    signs[np.isnan(values) & ~wrong] = NOTHING
-    return signs
+    return values, wrong | ~(np.isnan(values) | np.isin(values, (-1, 0, 1)))
 
 
 def _class_key(text: str) -> tuple[int, float, str]:

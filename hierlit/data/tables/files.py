@@ -1,5 +1,6 @@
-"""Opening tables: which suffixes there are, and what is wrong with a list of paths."""
+"""Opening tables: which suffixes there are, and what is wrong with a list of paths or with how they are read."""
 
+import codecs
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -72,3 +73,23 @@ def open_table(path: Path, reading: Reading) -> TableFile:
 def repeated(paths: Sequence[Path]) -> list[Path]:
     """Return the paths that occur more than once."""
     return sorted({path for path in paths if paths.count(path) > 1})
+
+
+def text_problems(separator: str | None, path_separator: str, encoding: str) -> list[str]:
+    """Say what is wrong with the arguments about text."""
+    problems = []
+    if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
+        problems.append(f"separator must be one character, got {separator!r}")
+    if not path_separator or "/" in path_separator:
+        problems.append(f"path_separator must be a text without a slash, got {path_separator!r}")
+    if not is_encoding(encoding):
+        problems.append(f"encoding must be one that Python knows, such as utf-8 or latin-1, got {encoding!r}")
+    return problems
+
+
+def is_encoding(name: str) -> bool:
+    """Return whether Python knows an encoding."""
+    try:
+        return bool(codecs.lookup(name))
+    except LookupError:
+        return False

@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems, one_of, raise_problems
-from hierlit.data.tables.checks import column_problems, column_warnings, is_encoding, text_problems
 from hierlit.data.tables.column_labels import ZEROS, ColumnLabels
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES
-from hierlit.data.tables.files import open_tables
+from hierlit.data.tables.files import is_encoding, open_tables, text_problems
 from hierlit.data.tables.fitted import FittedTable, read_columns
 from hierlit.data.tables.hierarchy import LabelHierarchy, find_hierarchy
 from hierlit.data.tables.path_labels import PathLabels
@@ -30,7 +29,7 @@ from hierlit.data.tables.reading import (
     training_warnings,
     unknown_warnings,
 )
-from hierlit.data.tables.roles import ColumnRoles
+from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
 from hierlit.data.tables.table_file import MISSING_TEXTS, Reading
@@ -214,10 +213,7 @@ class LabelTable(HierarchyDataModule):
         """Indices of each label's parents; None if no hierarchy was given. For reports: no model is told them."""
         return self.fitted.parents
 
-    @property
-    def parent_labels(self) -> list[list[int]] | None:  # type: ignore[override]
-        """`parents`."""
-        return self.parents
+    parent_labels = parents
 
     @property
     def n_inputs(self) -> int:  # type: ignore[override]

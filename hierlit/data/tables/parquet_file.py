@@ -66,13 +66,10 @@ class ParquetFile(TableFile):
         """Yield numbers and texts as they are stored."""
         import pyarrow
 
-        n_rows, first = max(1, CELLS_AT_ONCE // len(names)), 1
+        n_rows = max(1, CELLS_AT_ONCE // len(names))
         try:
             with self._open() as file:
                 for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
-                    frame = batch.to_pandas(ignore_metadata=True, integer_object_nulls=True, use_threads=False)
-                    frame.index += first
-                    first += len(frame)
-                    yield frame[list(names)]
+                    yield batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)[list(names)]
         except (pyarrow.ArrowException, OSError) as error:
             raise TableError(f"cannot read {self.path}: {str(error).partition(chr(10))[0]}") from error

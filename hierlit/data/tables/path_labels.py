@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hierlit.data.tables.cells import place, texts
 from hierlit.data.tables.column_labels import Signs
-from hierlit.data.tables.hierarchy import LabelHierarchy
+from hierlit.data.tables.hierarchy import LabelHierarchy, beginnings
 from hierlit.data.tables.table_file import TableError
 
 if TYPE_CHECKING:
@@ -47,12 +47,7 @@ class PathLabels:
         """
         if self._declared is None:
             found: set[str] = set()
-
-            def collect(labels: list[str]) -> None:
-                if not found.issuperset(labels):
-                    found.update(LabelHierarchy.of_paths(labels).names)
-
-            self._each(frame, collect)
+            self._each(frame, lambda labels: found.update(*map(beginnings, labels)))
             self.hierarchy = LabelHierarchy.of_paths(sorted(found))
         self.names = self.hierarchy.names
         if not self.names:

@@ -100,21 +100,43 @@ class ColumnRoles:
         lacking = [name for name in columns if name not in file.names]
         return [f"{file.path} lacks the columns {listed(lacking)}"] if lacking else []
 
-    def others(self, file: TableFile, first: TableFile) -> list[str]:
-        """Names of a further file's columns that the first one has not got."""
-        return [name for name in file.names if name not in first.names and name not in file.nameless]
 
-    def disagreements(self, file: TableFile, first: TableFile) -> list[str]:
-        """Return how a further file to train on differs from the first one."""
-        problems = self.missing(file)
-        if extra := self.others(file, first):
+def column_problems(roles: ColumnRoles, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
+    """Say which columns of the first file to train on others lack, and which more there are in others to train on."""
+    first, *rest = files["train"]
+    problems = []
+    for file in rest:
+        problems += roles.missing(file)
+        if extra := others(file, first):
             problems.append(f"{file.path} has columns that {first.path} has not: {listed(extra)}")
-        for name in self.features:
-            if {first.is_number.get(name), file.is_number.get(name)} == {True, False}:
-                problems.append(
-                    f"{file.path}: column {name!r} holds numbers in one of it and {first.path}, texts in the other"
-                )
-        return problems
+    for split in ("val", "test", "predict"):
+        problems += [problem for file in files[split] for problem in roles.missing(file, split != "predict")]
+    return problems
+
+
+def column_warnings(roles: ColumnRoles, takes_all: bool, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
+    """Say which columns are left out, or numbered, without having been named.
+
+    Args:
+        roles: What the columns are.
+        takes_all: Whether all columns are inputs that are nothing else.
+        files: Of each split.
+    """
+    first = files["train"][0]
+    warnings = []
+    if takes_all and first.nameless:
+        warnings.append(f"{first.path}: columns without a name are left out: {listed(first.nameless)}")
+    if repeated := [name for name in roles.features if name in first.repeated]:
+        warnings.append(f"{first.path}: columns of the same name are numbered: {listed(repeated)}")
+    for file in (*files["val"], *files["test"], *files["predict"]) if takes_all else ():
+        if extra := [name for name in others(file, first) if name != file.path_column]:
+            warnings.append(f"{file.path}: columns that {first.path} has not are left out: {listed(extra)}")
+    return warnings
+
+
+def others(file: TableFile, first: TableFile) -> list[str]:
+    """Return the names of a further file's columns that the first one has not got."""
+    return [name for name in file.names if name not in first.names and name not in file.nameless]
 
 
 def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> list[str]:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 MISSING_TEXTS = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 CELLS_AT_ONCE = 2**17
-COMPACT = "string[pyarrow]"
 
 
 class TableError(ValueError):
@@ -58,8 +57,8 @@ class TableFile(ABC):
         TableError: If the header cannot be read.
     """
 
-    unit = "row"
-    """What a person counts, from 1, to find a row."""
+    has_lines = False
+    """Whether a person finds a row by its line, or else by its number from 1."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -86,7 +85,7 @@ class TableFile(ABC):
 
     @abstractmethod
     def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
-        """Yield the columns `names` of some rows after the others, under the number of each row in `unit`.
+        """Yield the columns `names` of some rows after the others; an index is the line of each row, or of no meaning.
 
         Raises:
             TableError: If a row cannot be read.
@@ -98,23 +97,20 @@ class TableFile(ABC):
         Raises:
             TableError: If a row cannot be read, or there are none.
         """
-        frame = None
+        n_rows = 0
         for frame in self.frames(names):
-            frame.index = [f"{self.path}, {self.unit} {number}" for number in frame.index]
-            yield frame
-        if frame is None:
+            lines = frame.index if self.has_lines else range(n_rows + 1, n_rows + len(frame) + 1)
+            n_rows += len(frame)
+            yield frame.set_axis([f"{self.path}, {'line' if self.has_lines else 'row'} {line}" for line in lines])
+        if not n_rows:
             raise TableError(f"{self.path} has a header but no rows")
 
     def read(self, names: Sequence[str]) -> DataFrame:
-        """Return the columns of all rows, in little memory.
+        """Return the columns of all rows.
 
         Raises:
             TableError: If a row cannot be read, or there are none.
         """
         from pandas import concat
 
-        parts = []
-        for frame in self.chunks(names):
-            texts = [name for name, dtype in frame.dtypes.items() if dtype.kind == "O"]
-            parts.append(frame.astype(dict.fromkeys(texts, COMPACT)))
-        return concat(parts)
+        return concat(list(self.chunks(names)))

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from hierlit.data.tables.cells import import_pandas
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile
+from hierlit.data.tables.table_file import Reading, TableError, TableFile
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 ERRORS = (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file can raise, compressed or not."""
+CELLS_AT_ONCE, MIN_ROWS = 2**15, 2**8
+"""Values read at once, so that they stay in the processor's cache; of wide tables more, as each column has its costs."""
 KINDS = {
     b"PK\x03\x04": "a zip archive (a workbook?)",
     b"PAR1": "a Parquet file",
@@ -39,7 +41,7 @@ class TextFile(TableFile):
         reading: How it is read.
     """
 
-    unit = "line"
+    has_lines = True
     mark = "separator"
     """What messages call that which stands between values."""
 
@@ -70,18 +72,22 @@ class TextFile(TableFile):
         """
 
     def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
-        """Yield texts without the space around them; None where missing."""
-        from pandas import DataFrame
+        """Yield texts without the space around them; none where missing."""
+        import pandas
+        import pyarrow
+        from pyarrow import compute
 
-        places, missing = [self.names.index(name) for name in names], self._missing
-        records, n_rows = self._complete(), max(1, CELLS_AT_ONCE // len(self.names))
+        places, missing = [self.names.index(name) for name in names], pyarrow.array(sorted(self._missing))
+        records, n_rows = self._complete(), max(MIN_ROWS, CELLS_AT_ONCE // len(self.names))
         try:
             while rows := list(islice(records, n_rows)):
-                cells = [
-                    [None if (text := values[place].strip()) in missing else text for place in places]
-                    for _, values in rows
+                cells = list(zip(*(values for _, values in rows), strict=True))
+                texts = [
+                    compute.utf8_trim_whitespace(pyarrow.array(cells[place], pyarrow.string())) for place in places
                 ]
-                yield DataFrame(cells, [line for line, _ in rows], names, dtype=object)
+                known = [compute.if_else(compute.is_in(each, missing), None, each) for each in texts]
+                frame = pyarrow.table(known, names).to_pandas(types_mapper=pandas.ArrowDtype)
+                yield frame.set_axis([line for line, _ in rows])
         except ERRORS as error:
             raise self._explain(error) from error
 
