@@ -1,7 +1,7 @@
 """Opening tables: which suffixes there are, and what is wrong with a list of paths or with how they are read."""
 
 import codecs
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hierlit.data.tables.arff import ArffFile
@@ -41,7 +41,8 @@ def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str,
     problems = []
     for split, names in given.items():
         paths, files[split] = [Path(name) for name in as_names(names)], []
-        problems += [f"{split}_files must not name a file twice, got {path}" for path in repeated(paths)]
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        problems += [f"{split}_files must not name a file twice, got {path}" for path in twice]
         for path in paths:
             try:
                 files[split].append(open_table(path, reading))
@@ -68,11 +69,6 @@ def open_table(path: Path, reading: Reading) -> TableFile:
     if not path.stat().st_size:
         raise TableError(f"{path} is empty")
     return FORMATS[suffix](path, reading)
-
-
-def repeated(paths: Sequence[Path]) -> list[Path]:
-    """Return the paths that occur more than once."""
-    return sorted({path for path in paths if paths.count(path) > 1})
 
 
 def text_problems(separator: str | None, path_separator: str, encoding: str) -> list[str]:

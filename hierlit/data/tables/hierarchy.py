@@ -7,8 +7,8 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate
 from pathlib import Path
 
-from hierlit.data.tables.table_file import TableError, TableFile
-from hierlit.data.tables.text_file import ERRORS, open_text, unreadable
+from hierlit.data.tables.table_file import TableError, TableFile, unreadable
+from hierlit.data.tables.text_file import ERRORS, open_text
 
 SLASH = "/"
 ROOTS = frozenset({"root", *(f"GO{mark}{term}" for mark in ("", ":") for term in ("0003674", "0005575", "0008150"))})

@@ -21,14 +21,7 @@ from hierlit.data.tables.files import is_encoding, open_tables, text_problems
 from hierlit.data.tables.fitted import FittedTable, read_columns
 from hierlit.data.tables.hierarchy import LabelHierarchy, find_hierarchy
 from hierlit.data.tables.path_labels import PathLabels
-from hierlit.data.tables.reading import (
-    Labels,
-    Table,
-    read_fitted,
-    read_training,
-    training_warnings,
-    unknown_warnings,
-)
+from hierlit.data.tables.reading import Labels, Table, read_fitted, read_training, warn_of_unknown
 from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
@@ -183,10 +176,7 @@ class LabelTable(HierarchyDataModule):
         """How inputs are made of columns, and the splits of the files to train on, read when first asked for."""
         labels, files = self._labels, self._files["train"]
         assert self._roles is not None
-        encoder, tables = read_training(files, self._roles, labels, self._splits.rows, self._impute, self._scale)
-        for problem in training_warnings(encoder, labels, tables["train"]):
-            rank_zero_warn(problem)
-        return encoder, tables
+        return read_training(files, self._roles, labels, self._splits.rows, self._impute, self._scale)
 
     @property
     def encoder(self) -> TableEncoder:
@@ -240,7 +230,7 @@ class LabelTable(HierarchyDataModule):
         for split in ("val", "test"):
             if self._files[split]:
                 tables[split] = read_fitted(self._files[split], self.encoder, labels)
-                self._warn_of_unknown(f"{split}_files", labels)
+                warn_of_unknown(f"{split}_files", self.encoder, labels)
         for split in ("val", "test"):
             if n_rows := n_repeated(tables[split][0], tables["train"][0]):
                 total = len(tables[split][0])
@@ -248,10 +238,6 @@ class LabelTable(HierarchyDataModule):
         if not len(tables["test"][0]):
             tables["test"] = tables["val"]
         return {split: (tensor(inputs), tensor(labels)) for split, (inputs, labels) in tables.items()}
-
-    def _warn_of_unknown(self, argument: str, labels: Labels | None = None) -> None:
-        for problem in unknown_warnings(argument, self.encoder, labels):
-            rank_zero_warn(problem)
 
     @property
     def streams_predictions(self) -> bool:
@@ -281,7 +267,7 @@ class LabelTable(HierarchyDataModule):
             return super().predict_dataloader()
         source = "predict" if self._files["predict"] else "test"
         processes = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        at_end = partial(self._warn_of_unknown, f"{source}_files")
+        at_end = partial(warn_of_unknown, f"{source}_files", self.encoder)
         rows = StreamedRows(self._files[source], self.encoder, self.batch_size, *processes, at_end)
         return DataLoader(rows, batch_size=None)
 

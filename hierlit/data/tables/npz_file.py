@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, unreadable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,7 +41,7 @@ class NpzFile(TableFile):
         except TableError:
             raise
         except (*ERRORS, AttributeError) as error:
-            raise TableError(f"{path} is not an archive of np.savez: {str(error).partition(chr(10))[0]}") from error
+            raise TableError(f"{path} is not an archive of np.savez: {first_line(error)}") from error
         if "inputs" not in shapes:
             held = ", ".join(held) or "nothing"
             raise TableError(f"{path} must hold the array inputs, and labels to train on; it holds {held}")
@@ -60,8 +60,6 @@ class NpzFile(TableFile):
             shape, _, dtype = read_header(file)
         if len(shape) != 2 or dtype.kind not in "biuf":
             raise TableError(f"{self.path}: {name} must be numbers [rows, columns], got {dtype} {list(shape)}")
-        if not shape[0]:
-            raise TableError(f"{self.path} has a header but no rows")
         return shape
 
     def _column_names(self, name: str, n_columns: int, given: NDArray[Any] | None) -> list[str]:
@@ -85,7 +83,7 @@ class NpzFile(TableFile):
                     frames = (DataFrame(part, columns=own) for part, own in zip(parts, needed.values(), strict=True))
                     yield concat(frames, axis=1)[list(names)]
         except ERRORS as error:
-            raise TableError(f"cannot read {self.path}: {str(error).partition(chr(10))[0]}") from error
+            raise unreadable(self.path, error) from error
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -103,7 +101,7 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def read_rows(file: IO[bytes], n_rows: int) -> Iterator[NDArray[Any]]:
     """Yield the rows of a two-dimensional array, `n_rows` at a time; all at once where it is stored by columns."""
     (total, n_columns), by_columns, dtype = read_header(file)
-    for first in range(0, total, total if by_columns else n_rows):
+    for first in range(0, total, total or 1 if by_columns else n_rows):
         count = total if by_columns else min(n_rows, total - first)
         data = file.read(count * n_columns * dtype.itemsize)
         order = "F" if by_columns else "C"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierlit.data.tables.cells import import_pandas
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, unreadable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,11 +34,9 @@ class ParquetFile(TableFile):
 
         try:
             with self._open() as file:
-                schema, n_rows = file.schema_arrow, file.metadata.num_rows
+                schema = file.schema_arrow
         except (pyarrow.ArrowException, OSError) as error:
-            raise TableError(f"{path} is not a Parquet file: {str(error).partition(chr(10))[0]}") from error
-        if not n_rows:
-            raise TableError(f"{path} has a header but no rows")
+            raise TableError(f"{path} is not a Parquet file: {first_line(error)}") from error
         self.take_names(schema.names)
         if self.repeated:
             raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
@@ -72,4 +70,4 @@ class ParquetFile(TableFile):
                 for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
                     yield batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)[list(names)]
         except (pyarrow.ArrowException, OSError) as error:
-            raise TableError(f"cannot read {self.path}: {str(error).partition(chr(10))[0]}") from error
+            raise unreadable(self.path, error) from error

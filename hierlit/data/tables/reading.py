@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from hierlit.data.tables.column_labels import ColumnLabels, Signs
@@ -47,7 +48,8 @@ def read_training(
     """
     from pandas import concat
 
-    frame = concat([file.read(roles.features + roles.label_columns) for file in files])
+    columns = roles.features + roles.label_columns
+    frame = concat([frame for file in files for frame in file.chunks(columns)])
     numbers = take_numbers(frame, roles, files)
     labels.find(frame)
     answers = labels.read(frame, [entry for file in files for entry in file.classes])
@@ -59,7 +61,10 @@ def read_training(
     fits = fit_numbers(train[numbers], impute, scale)
     encoder = TableEncoder(FittedTable(fits, categories, scale == "unit", labels.names, *given))
     inputs = encoder.encode(frame)
-    return encoder, {name: (inputs[rows], answers[rows]) for name, rows in rows_of.items()}
+    tables = {name: (inputs[rows], answers[rows]) for name, rows in rows_of.items()}
+    warn_of_unknown("train_files, in rows set apart", encoder, labels)
+    warn_of_training(encoder.table, *tables["train"])
+    return encoder, tables
 
 
 def read_fitted(files: Sequence[TableFile], encoder: TableEncoder, labels: Labels) -> Table:
@@ -80,43 +85,37 @@ def read_fitted(files: Sequence[TableFile], encoder: TableEncoder, labels: Label
     return np.concatenate(inputs), np.concatenate(signs)
 
 
-def unknown_warnings(source: str, encoder: TableEncoder, labels: Labels | None) -> list[str]:
-    """Names the categories and labels of rows just read that are not among those fitted to, and forgets them.
+def warn_of_unknown(source: str, encoder: TableEncoder, labels: Labels | None = None) -> None:
+    """Name the categories and labels of rows just read that are not among those fitted to, and forget them.
 
     Args:
         source: Where the rows came from.
         encoder: What made their inputs.
         labels: How their labels were, if they were read.
     """
-    warnings = []
     if encoder.unseen:
         unseen = listed(list(encoder.unseen))
-        warnings.append(f"{source}: categories that no training row has become zeros: {unseen}")
+        rank_zero_warn(f"{source}: categories that no training row has become zeros: {unseen}")
         encoder.unseen.clear()
     if labels is not None and labels.unknown:
         unknown = listed(list(labels.unknown))
-        warnings.append(f"{source}: labels that train_files do not have are left out: {unknown}")
+        rank_zero_warn(f"{source}: labels that train_files do not have are left out: {unknown}")
         labels.unknown.clear()
-    return warnings
 
 
-def training_warnings(encoder: TableEncoder, labels: Labels, train: Table) -> list[str]:
-    """Return what a person may not know of the rows for training: what has one value alone, and what has one a row."""
-    (inputs, signs), table = train, encoder.table
-    same = inputs.min(axis=0) == inputs.max(axis=0)
+def warn_of_training(table: FittedTable, inputs: NDArray[np.float32], signs: Signs) -> None:
+    """Say what a person may not know of the rows for training: what has one value alone, and what has one a row."""
+    same, n_labels = inputs.min(axis=0) == inputs.max(axis=0), signs.shape[1]
     constant = [name for name, is_same in zip(table.input_names, same, strict=True) if is_same]
-    warnings = unknown_warnings("train_files, in rows set apart", encoder, labels)
     if constant:
-        warnings.append(f"{len(constant)} of {len(same)} inputs are the same in all training rows: {listed(constant)}")
+        rank_zero_warn(f"{len(constant)} of {len(same)} inputs are the same in all training rows: {listed(constant)}")
     unique = [fit.name for fit in table.categories if len(fit.categories) > max(FEW_CATEGORIES, len(inputs) / 2)]
     if unique:
-        warnings.append(
+        rank_zero_warn(
             f"most training rows have a text of their own in {listed(unique)}, each an input: name what is no input in "
             "ignore_columns, and write numbers with a point"
         )
-    names, n_labels = np.array(labels.names), signs.shape[1]
     for has_one, is_it in (("never", ~(signs == 1).any(0)), ("always", ~(signs == -1).any(0) & (signs == 1).any(0))):
         if is_it.any():
-            chosen = listed(names[is_it].tolist())
-            warnings.append(f"{is_it.sum()} of {n_labels} labels are {has_one} positive in the training rows: {chosen}")
-    return warnings
+            chosen = listed([name for name, is_one in zip(table.label_names, is_it, strict=True) if is_one])
+            rank_zero_warn(f"{is_it.sum()} of {n_labels} labels are {has_one} positive in the training rows: {chosen}")

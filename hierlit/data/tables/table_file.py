@@ -105,12 +105,12 @@ class TableFile(ABC):
         if not n_rows:
             raise TableError(f"{self.path} has a header but no rows")
 
-    def read(self, names: Sequence[str]) -> DataFrame:
-        """Return the columns of all rows.
 
-        Raises:
-            TableError: If a row cannot be read, or there are none.
-        """
-        from pandas import concat
+def unreadable(path: Path, error: Exception) -> TableError:
+    """Return what a person reads of an error of the operating system or of the decompression."""
+    return TableError(f"cannot read {path}: {getattr(error, 'strerror', None) or first_line(error)}")
 
-        return concat(list(self.chunks(names)))
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    return str(error).partition("\n")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import lzma
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from hierlit.data.tables.cells import import_pandas
-from hierlit.data.tables.table_file import Reading, TableError, TableFile
+from hierlit.data.tables.table_file import Reading, TableError, TableFile, unreadable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 ERRORS = (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file can raise, compressed or not."""
 CELLS_AT_ONCE, MIN_ROWS = 2**15, 2**8
-"""Values read at once, so that they stay in the processor's cache; of wide tables more, as each column has its costs."""
+"""Values read at once, which stay in the processor's cache; and rows at least, as each column has its costs."""
 KINDS = {
     b"PK\x03\x04": "a zip archive (a workbook?)",
     b"PAR1": "a Parquet file",
@@ -77,14 +78,13 @@ class TextFile(TableFile):
         import pyarrow
         from pyarrow import compute
 
-        places, missing = [self.names.index(name) for name in names], pyarrow.array(sorted(self._missing))
+        places = [self.names.index(name) for name in names]
+        missing = pyarrow.array(sorted(self._missing), pyarrow.string())
         records, n_rows = self._complete(), max(MIN_ROWS, CELLS_AT_ONCE // len(self.names))
         try:
             while rows := list(islice(records, n_rows)):
                 cells = list(zip(*(values for _, values in rows), strict=True))
-                texts = [
-                    compute.utf8_trim_whitespace(pyarrow.array(cells[place], pyarrow.string())) for place in places
-                ]
+                texts = [compute.utf8_trim_whitespace(pyarrow.array(cells[place])) for place in places]
                 known = [compute.if_else(compute.is_in(each, missing), None, each) for each in texts]
                 frame = pyarrow.table(known, names).to_pandas(types_mapper=pandas.ArrowDtype)
                 yield frame.set_axis([line for line, _ in rows])
@@ -105,7 +105,7 @@ class TextFile(TableFile):
         is_ascii_like = isinstance(error, UnicodeError) and "\n".encode(self.encoding) == b"\n"
         if is_ascii_like and (found := undecodable(self.path, self.encoding)):
             return found
-        return error if isinstance(error, TableError) else unreadable(self.path, error)
+        return unreadable(self.path, error)
 
 
 def open_file(path: Path) -> Any:
@@ -115,14 +115,9 @@ def open_file(path: Path) -> Any:
 
 def open_text(path: Path, encoding: str) -> Any:
     """Open a text file without its byte order mark, line ends as they are."""
-    if is_utf(encoding, 8):
+    if codecs.lookup(encoding).name == "utf-8":
         encoding = "utf-8-sig"
     return LocalFileSystem().open(str(path), "r", compression="infer", encoding=encoding, newline="")
-
-
-def is_utf(encoding: str, bits: int) -> bool:
-    """Return whether an encoding is UTF-8 or one of UTF-16."""
-    return encoding.lower().replace("_", "-").replace("-", "").startswith(f"utf{bits}")
 
 
 def check_start(path: Path, encoding: str) -> None:
@@ -136,14 +131,8 @@ def check_start(path: Path, encoding: str) -> None:
     if not start:
         raise TableError(f"{path} is empty")
     for first, kind in KINDS.items():
-        if start.startswith(first) and not (len(first) == 2 and is_utf(encoding, 16)):
+        if start.startswith(first) and not (len(first) == 2 and codecs.lookup(encoding).name.startswith("utf-16")):
             raise TableError(f"{path} is not a text file of its suffix, but {kind}")
-
-
-def unreadable(path: Path, error: Exception) -> TableError:
-    """Return what a person reads of an error of the operating system or of the decompression."""
-    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-    return TableError(f"cannot read {path}: {reason}")
 
 
 def undecodable(path: Path, encoding: str) -> TableError | None:
