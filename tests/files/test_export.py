@@ -110,7 +110,7 @@ def test_the_columns_of_a_table_are_its_inputs(suffix: str, checkpoint: Path, tm
     table = FittedTable.of_json(contents["Supervision"]["columns"])
     numbers = np.array([[0.01, 1e6 + 0.3], [np.nan, 1e6], [-0.02, np.nan], [0.0, 0.0]])
     texts = {"colour": ["red", None, "blue", "pink"], "size": ["S", "L", None, "L"]}
-    places = {fit.name: {text: place for place, text in enumerate(fit.categories)} for fit in table.categories}
+    places = {name: {text: place for place, text in enumerate(found)} for name, found in table.categories.items()}
     codes = np.array([[-1 if t is None else places[name].get(t, 99) for t in texts[name]] for name in places]).T
     found, about = run(path, numbers=numbers, codes=codes)
 

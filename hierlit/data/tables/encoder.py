@@ -35,12 +35,14 @@ class TableEncoder(nn.Module):
     def __init__(self, table: FittedTable) -> None:
         super().__init__()
         self.table = table
-        for name in ("fill", "shift", "scale"):
-            values = [getattr(fit, name) for fit in table.numbers]
+        for name, values in (("fill", table.fills), ("shift", table.shifts), ("scale", table.scales)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
         self.unit = table.unit
-        self.sizes = [len(fit.categories) for fit in table.categories]
-        self.fills = [-1 if fit.fill is None else fit.categories.index(fit.fill) for fit in table.categories]
+        self.sizes = [len(found) for found in table.categories.values()]
+        self.fills = [
+            -1 if text is None else found.index(text)
+            for found, text in zip(table.categories.values(), table.frequent.values(), strict=True)
+        ]
         self.names = ["numbers", "codes"][: 1 + bool(self.sizes)]
         self.unseen: dict[str, None] = {}
 
@@ -72,14 +74,14 @@ class TableEncoder(nn.Module):
             TableError: If a column of numbers has something else, or an infinite one.
         """
         values = np.empty((len(frame), len(self.fill)))
-        for column, number in enumerate(self.table.numbers):
-            values[:, column], wrong = numbers(frame[number.name])
-            check_numbers(frame, number.name, values[:, column], wrong)
+        for column, name in enumerate(self.table.numbers):
+            values[:, column], wrong = numbers(frame[name])
+            check_numbers(frame, name, values[:, column], wrong)
         codes = np.empty((len(frame), len(self.sizes)), np.int64)
-        for column, fit in enumerate(self.table.categories):
-            own, found = texts(frame[fit.name])
-            places = {text: code for code, text in enumerate(fit.categories)}
-            self.unseen.update({f"{fit.name}={text}": None for text in found if text not in places})
+        for column, (name, categories) in enumerate(self.table.categories.items()):
+            own, found = texts(frame[name])
+            places = {text: code for code, text in enumerate(categories)}
+            self.unseen.update({f"{name}={text}": None for text in found if text not in places})
             codes[:, column] = np.array([*(places.get(text, len(places)) for text in found), -1])[own]
         inputs: NDArray[np.float32] = self(torch.from_numpy(values), torch.from_numpy(codes)).numpy()
         return inputs
@@ -91,6 +93,5 @@ class TableEncoder(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Return what the arguments of `forward` and the labels are, as plain values."""
-        codes = {fit.name: fit.categories for fit in self.table.categories}
-        numbers = [fit.name for fit in self.table.numbers]
-        return {"numbers": numbers, "codes": codes, "labels": self.table.label_names}
+        table = self.table
+        return {"numbers": table.numbers, "codes": table.categories, "labels": table.label_names}

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hierlit.data.tables.cells import MISSING, Bools, Floats, numbers, place, refusal, texts
-from hierlit.data.tables.fitted import CategoryFit, NumberFit
 from hierlit.data.tables.roles import ColumnRoles
 from hierlit.data.tables.table_file import TableError, TableFile
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 IMPUTATIONS = ("mean", "most_frequent")
 SCALES = ("standard", "unit", "none")
@@ -61,7 +60,7 @@ def check_numbers(frame: DataFrame, name: str, values: Floats, wrong: Bools, rem
         raise TableError(f"{place(frame, too_large, name)}: a number must be finite and below 3.4e38, got {found}")
 
 
-def fit_numbers(frame: DataFrame, impute: str, scale: str) -> list[NumberFit]:
+def fit_numbers(frame: DataFrame, impute: str, scale: str) -> dict[str, list[float]]:
     """Fit what fills and scales columns of numbers.
 
     Means and standard deviations are those of the values that are not missing; a column of one value is shifted alone,
@@ -71,31 +70,36 @@ def fit_numbers(frame: DataFrame, impute: str, scale: str) -> list[NumberFit]:
         frame: The columns' rows to fit to.
         impute: One of `IMPUTATIONS`.
         scale: One of `SCALES`.
+
+    Returns:
+        The attributes `fills`, `shifts` and `scales` of a `FittedTable`.
     """
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
-    if not len(frame.columns):
-        return []
-    values = frame.to_numpy(np.float64)
-    fills = SimpleImputer(strategy=impute, keep_empty_features=True).fit(values).statistics_.tolist()
-    if scale == "none":
-        return [NumberFit(name, fill) for name, fill in zip(frame, fills, strict=True)]
-    with np.errstate(invalid="ignore"):  # a column of no value
-        scaler = StandardScaler().fit(values)
-    shifts, scales = np.nan_to_num(scaler.mean_).tolist(), np.nan_to_num(scaler.scale_, nan=1.0).tolist()
-    return [NumberFit(*fit) for fit in zip(frame, fills, shifts, scales, strict=True)]
+    n_columns = len(frame.columns)
+    fit = {"fills": [0.0] * n_columns, "shifts": [0.0] * n_columns, "scales": [1.0] * n_columns}
+    if n_columns:
+        values = frame.to_numpy(np.float64)
+        fit["fills"] = SimpleImputer(strategy=impute, keep_empty_features=True).fit(values).statistics_.tolist()
+    if n_columns and scale != "none":
+        with np.errstate(invalid="ignore"):  # a column of no value
+            scaler = StandardScaler().fit(values)
+        fit["shifts"] = np.nan_to_num(scaler.mean_).tolist()
+        fit["scales"] = np.nan_to_num(scaler.scale_, nan=1.0).tolist()
+    return fit
 
 
-def fit_categories(frame: DataFrame, name: str) -> CategoryFit:
-    """Find a column's categories, and the most frequent one.
+def fit_categories(column: Series) -> tuple[list[str], str | None]:
+    """Return a column's categories, and the most frequent one.
 
     Raises:
         ValueError: If there are too many.
     """
-    codes, found = texts(frame[name])
+    codes, found = texts(column)
     if len(found) > MOST_CATEGORIES:
         remedy = "name it in ignore_columns if it identifies rows"
-        raise ValueError(f"column {name!r} has {len(found):,} categories, more than {MOST_CATEGORIES:,}: {remedy}")
-    frequent = found[np.bincount(codes[codes != MISSING]).argmax()] if found else None
-    return CategoryFit(name, sorted(found), frequent)
+        raise ValueError(
+            f"column {column.name!r} has {len(found):,} categories, more than {MOST_CATEGORIES:,}: {remedy}"
+        )
+    return sorted(found), found[np.bincount(codes[codes != MISSING]).argmax()] if found else None

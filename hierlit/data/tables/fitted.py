@@ -5,31 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from hierlit.data.tables.table_file import TableError
 
 TOLERANCE = 1e-6
 """Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
-
-
-@dataclass(frozen=True)
-class NumberFit:
-    """What a column of numbers becomes: (x − shift) / scale, and `fill` where x is missing."""
-
-    name: str
-    fill: float
-    shift: float = 0.0
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class CategoryFit:
-    """What a column of categories becomes: a 1 at its place among them, that of `fill` where it is missing."""
-
-    name: str
-    categories: list[str]
-    fill: str | None
 
 
 @dataclass(frozen=True)
@@ -39,16 +19,24 @@ class FittedTable:
     Inputs are the numbers, in the order of their columns, and then the categories', one-hot and not scaled.
 
     Attributes:
-        numbers: Columns of numbers.
-        categories: Columns of categories.
+        numbers: Columns of numbers, of which x becomes (x − shift) / scale.
+        fills: What x is where it is missing.
+        shifts: Of each.
+        scales: Of each.
+        categories: Those of each column of categories.
+        frequent: The one of each column that stands for a missing one; None if it has none.
         unit: Whether each row is at last scaled to a mean square of 1.
         label_names: Of the labels.
         parents: Indices of each label's parents; None if no hierarchy was given.
         depths: Of the labels in it.
     """
 
-    numbers: list[NumberFit]
-    categories: list[CategoryFit]
+    numbers: list[str]
+    fills: list[float]
+    shifts: list[float]
+    scales: list[float]
+    categories: dict[str, list[str]]
+    frequent: dict[str, str | None]
     unit: bool
     label_names: list[str]
     parents: list[list[int]] | None = None
@@ -57,13 +45,12 @@ class FittedTable:
     @property
     def columns(self) -> list[str]:
         """The columns that inputs are made of."""
-        return [fit.name for fit in self.numbers] + [fit.name for fit in self.categories]
+        return [*self.numbers, *self.categories]
 
     @property
     def input_names(self) -> list[str]:
         """Of the inputs: `column`, or `column=category`."""
-        names = [fit.name for fit in self.numbers]
-        return names + [f"{fit.name}={text}" for fit in self.categories for text in fit.categories]
+        return self.numbers + [f"{name}={text}" for name, found in self.categories.items() for text in found]
 
     def to_json(self) -> str:
         """Return a text that `of_json` makes the same of."""
@@ -77,10 +64,8 @@ class FittedTable:
             ValueError: If the text is no such thing.
         """
         try:
-            state: dict[str, Any] = json.loads(text)
-            numbers = [NumberFit(**fit) for fit in state.pop("numbers")]
-            return cls(numbers, [CategoryFit(**fit) for fit in state.pop("categories")], **state)
-        except (KeyError, TypeError, AttributeError) as error:
+            return cls(**json.loads(text))
+        except TypeError as error:
             raise ValueError(f"no columns of a LabelTable: {error!r}") from error
 
     def difference(self, other: FittedTable) -> str:
@@ -88,12 +73,13 @@ class FittedTable:
         for name in ("label_names", "parents", "input_names"):
             if getattr(self, name) != getattr(other, name):
                 return name
-        for fit, its in zip(self.numbers, other.numbers, strict=True):
-            for name in ("fill", "shift", "scale"):
-                here, there = getattr(fit, name), getattr(its, name)
-                if abs(here - there) > TOLERANCE * max(abs(here), abs(there), fit.scale):
-                    return f"the {name} of column {fit.name!r}, {here:.9g} and {there:.9g}"
-        return "" if (self.categories, self.unit) == (other.categories, other.unit) else "categories or scale"
+        for name in ("fills", "shifts", "scales"):
+            for column, here, there, scale in zip(
+                self.numbers, getattr(self, name), getattr(other, name), self.scales, strict=True
+            ):
+                if abs(here - there) > TOLERANCE * max(abs(here), abs(there), scale):
+                    return f"the {name[:-1]} of column {column!r}, {here:.9g} and {there:.9g}"
+        return "" if (self.frequent, self.unit) == (other.frequent, other.unit) else "categories or scale"
 
 
 def read_columns(path: Path) -> FittedTable:

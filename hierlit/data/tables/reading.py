@@ -55,11 +55,19 @@ def read_training(
     answers = labels.read(frame, [entry for file in files for entry in file.classes])
     rows_of = split(len(frame))
     train = frame.iloc[rows_of["train"]]
-    categories = [fit_categories(train, name) for name in roles.features if name not in numbers]
+    found = {name: fit_categories(train[name]) for name in roles.features if name not in numbers}
     hierarchy = labels.hierarchy
-    given = (None, None) if hierarchy is None else (hierarchy.parents, hierarchy.depths)
-    fits = fit_numbers(train[numbers], impute, scale)
-    encoder = TableEncoder(FittedTable(fits, categories, scale == "unit", labels.names, *given))
+    table = FittedTable(
+        numbers,
+        **fit_numbers(train[numbers], impute, scale),
+        categories={name: categories for name, (categories, _) in found.items()},
+        frequent={name: text for name, (_, text) in found.items()},
+        unit=scale == "unit",
+        label_names=labels.names,
+        parents=None if hierarchy is None else hierarchy.parents,
+        depths=None if hierarchy is None else hierarchy.depths,
+    )
+    encoder = TableEncoder(table)
     inputs = encoder.encode(frame)
     tables = {name: (inputs[rows], answers[rows]) for name, rows in rows_of.items()}
     warn_of_unknown("train_files, in rows set apart", encoder, labels)
@@ -109,7 +117,8 @@ def warn_of_training(table: FittedTable, inputs: NDArray[np.float32], signs: Sig
     constant = [name for name, is_same in zip(table.input_names, same, strict=True) if is_same]
     if constant:
         rank_zero_warn(f"{len(constant)} of {len(same)} inputs are the same in all training rows: {listed(constant)}")
-    unique = [fit.name for fit in table.categories if len(fit.categories) > max(FEW_CATEGORIES, len(inputs) / 2)]
+    few = max(FEW_CATEGORIES, len(inputs) / 2)
+    unique = [name for name, found in table.categories.items() if len(found) > few]
     if unique:
         rank_zero_warn(
             f"most training rows have a text of their own in {listed(unique)}, each an input: name what is no input in "
