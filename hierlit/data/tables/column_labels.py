@@ -50,7 +50,7 @@ class ColumnLabels:
         # for each column its classes, None where it is a label
         self._classes = {name: self._classes_of(frame, name) for name in self.columns}
         binary = [name for name, found in self._classes.items() if found is None]
-        held = {name: set(as_signs(frame[name])[0]) for name in binary}
+        held = {name: set(np.unique(as_signs(frame[name])[0]).tolist()) for name in binary}
         self._unobserved_zeros = self._find_unobserved_zeros(held)
         for name, own in self._classes.items():
             self.names += [name] if own is None else [f"{name}={text}" for text in own]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import lzma
 import zipfile
 import zlib
@@ -20,7 +21,7 @@ from hierlit.data.tables.table_file import Reading, TableError, TableFile, unrea
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-ERRORS = (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+ERRORS = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file can raise, compressed or not."""
 CELLS_AT_ONCE, MIN_ROWS = 2**15, 2**8
 """Values read at once, which stay in the processor's cache; and rows at least, as each column has its costs."""
