@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 ERRORS = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file can raise, compressed or not."""
-CELLS_AT_ONCE, MIN_ROWS = 2**15, 2**8
-"""Values read at once, which stay in the processor's cache; and rows at least, as each column has its costs."""
+CELLS_IN_CACHE, MIN_ROWS = 2**12, 2**6
+PARTS_AT_ONCE = 2**4
 KINDS = {
     b"PK\x03\x04": "a zip archive (a workbook?)",
     b"PAR1": "a Parquet file",
@@ -79,18 +79,26 @@ class TextFile(TableFile):
         import pyarrow
         from pyarrow import compute
 
-        places = [self.names.index(name) for name in names]
         missing = pyarrow.array(sorted(self._missing), pyarrow.string())
-        records, n_rows = self._complete(), max(MIN_ROWS, CELLS_AT_ONCE // len(self.names))
+        parts = self._parts([self.names.index(name) for name in names])
         try:
-            while rows := list(islice(records, n_rows)):
-                cells = list(zip(*(values for _, values in rows), strict=True))
-                texts = [compute.utf8_trim_whitespace(pyarrow.array(cells[place])) for place in places]
-                known = [compute.if_else(compute.is_in(each, missing), None, each) for each in texts]
+            while some := list(islice(parts, PARTS_AT_ONCE)):
+                pieces = zip(*(columns for _, columns in some), strict=True)
+                texts = [compute.utf8_trim_whitespace(pyarrow.concat_arrays(column)) for column in pieces]
+                known = [compute.if_else(compute.is_in(column, missing), None, column) for column in texts]
                 frame = pyarrow.table(known, names).to_pandas(types_mapper=pandas.ArrowDtype)
-                yield frame.set_axis([line for line, _ in rows])
+                yield frame.set_axis([line for lines, _ in some for line in lines])
         except ERRORS as error:
             raise self._explain(error) from error
+
+    def _parts(self, places: Sequence[int]) -> Iterator[tuple[list[int], list[Any]]]:
+        """Yield lines, and the columns at some places, of rows so few that they stay in the processor's cache."""
+        from pyarrow import array
+
+        records, n_rows = self._complete(), max(MIN_ROWS, CELLS_IN_CACHE // len(self.names))
+        while rows := list(islice(records, n_rows)):
+            cells = list(zip(*(values for _, values in rows), strict=True))
+            yield [line for line, _ in rows], [array(cells[place]) for place in places]
 
     def _complete(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the records, which must have as many values as there are columns."""
