@@ -34,12 +34,15 @@ def import_pandas() -> None:
         raise ImportError(f"reading tables needs {error.name}: pip install hierlit[tables]") from error
 
 
-def numbers(column: Series) -> tuple[Floats, Bools]:
+def numbers(column: Series, has_words: bool = True) -> tuple[Floats, Bools]:
     """Return a column's values as numbers.
 
+    Args:
+        column: The values.
+        has_words: Whether true and false are 1 and 0.
+
     Returns:
-        The values [rows], true and false as 1 and 0, NaN where missing; and where [rows] there is neither a number nor
-        nothing.
+        The values [rows], NaN where missing; and where [rows] there is neither a number nor nothing.
     """
     if column.dtype.kind in "biuf":
         return column.to_numpy(np.float64), np.zeros(len(column), bool)
@@ -54,10 +57,10 @@ def numbers(column: Series) -> tuple[Floats, Bools]:
     cells = column.to_numpy(object)
     values = np.array(pandas.to_numeric(cells, errors="coerce"), np.float64)
     wrong = np.isnan(values) & pandas.notna(cells)
+    words = {"nan": np.nan} | (WORDS if has_words else {})
     for row in np.flatnonzero(wrong):
         text = str(cells[row]).lower()
-        values[row] = WORDS.get(text, np.nan)
-        wrong[row] = text not in WORDS and text != "nan"
+        values[row], wrong[row] = words.get(text, np.nan), text not in words
     return values, wrong
 
 

@@ -40,6 +40,8 @@ def take_numbers(frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile
         if name in roles.categorical or False in declared:
             continue
         values, wrong = numbers(frame[name])
+        if wrong.any():  # true and false are texts as well then
+            values, wrong = numbers(frame[name], has_words=False)
         if declared or np.count_nonzero(~np.isnan(values)) >= np.count_nonzero(wrong):
             check_numbers(frame, name, values, wrong, "; name the column in categorical_columns if it holds categories")
             frame[name] = values

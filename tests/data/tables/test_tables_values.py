@@ -89,6 +89,11 @@ def test_whole_numbers_are_the_same_code_however_written() -> None:
         assert torch.equal(getattr(data.tables["train"], part), getattr(data.tables["test"], part))
 
 
+def test_true_and_false_among_other_texts_are_texts() -> None:
+    Path("t.csv").write_text("a,b,y\n1,true,0\n2,false,1\n3,maybe,0\n4,True,1\n")
+    assert table("t.csv", label_columns="y").input_names == ["a", "b=True", "b=false", "b=maybe", "b=true"]
+
+
 def test_a_path_that_looks_like_a_number_stays_what_it_is() -> None:
     Path("t.csv").write_text("a,p\n1,2.0\n2,2.0@1.1\n")
     assert table("t.csv", path_column="p").label_names == ["1.1", "2.0"]
