@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,17 +22,17 @@ WORDS = {"true": 1.0, "false": 0.0}
 WHOLE = re.compile(r"([+-]?\d+)\.0*")
 
 
-def import_pandas() -> None:
+def require(*packages: str) -> None:
     """Import what reads tables.
 
     Raises:
         ImportError: With a hint, if it is not installed.
     """
     try:
-        import pandas  # noqa: F401
-        import pyarrow  # noqa: F401
+        for name in packages:
+            import_module(name)
     except ImportError as error:
-        raise ImportError(f"reading tables needs {error.name}: pip install hierlit[tables]") from error
+        raise ImportError(f"reading tables needs {name}: pip install hierlit[tables]") from error
 
 
 def numbers(column: Series, has_words: bool = True) -> tuple[Floats, Bools]:

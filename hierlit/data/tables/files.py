@@ -35,7 +35,7 @@ def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str,
         For each split those that can be opened, and one line for each that cannot.
 
     Raises:
-        ImportError: If pyarrow is needed and not installed.
+        ImportError: If pandas or pyarrow is needed and not installed.
     """
     files: dict[str, list[TableFile]] = {}
     problems = []

@@ -35,7 +35,8 @@ class LabelTable(HierarchyDataModule):
 
     Which columns are what, how missing values are filled and how inputs are scaled is found in the training rows. An
     ARFF file with a hierarchical attribute, and an archive of `inputs` and `labels`, need no more than their paths. A
-    hierarchy that comes with the labels is kept for reports: neither batches nor the model have any of it.
+    hierarchy that comes with the labels is kept for reports: neither batches nor the model have any of it. A whole
+    number is the same class or category however it is written, as 2 or 2.0.
 
     Validation rows are those of `val_files`, or else `val_fraction` of the rows of `train_files`. Test rows are those
     of `test_files`, or `test_fraction` of the rows of `train_files`, or one of `n_folds` parts of them; without any of
@@ -84,7 +85,7 @@ class LabelTable(HierarchyDataModule):
         ValueError: If arguments are out of range, or files cannot be opened or have other columns than they should; one
             line names them all. When `n_inputs` or rows are first asked for: the first value that cannot be read, by
             file, line and column.
-        ImportError: If pyarrow is needed and not installed.
+        ImportError: If pandas or pyarrow is needed and not installed.
     """
 
     def __init__(

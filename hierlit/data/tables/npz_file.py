@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from hierlit.data.tables.cells import require
 from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, unreadable
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class NpzFile(TableFile):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path)
+        require("pandas")
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in ARRAYS.values() if name in archive.files}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierlit.data.tables.cells import import_pandas
+from hierlit.data.tables.cells import require
 from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, unreadable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ParquetFile(TableFile):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path)
-        import_pandas()
+        require("pandas", "pyarrow")
         import pyarrow
 
         try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from hierlit.data.tables.cells import import_pandas
+from hierlit.data.tables.cells import require
 from hierlit.data.tables.table_file import Reading, TableError, TableFile, unreadable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TextFile(TableFile):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path)
-        import_pandas()
+        require("pandas", "pyarrow")
         self.encoding, self._missing = reading.encoding, reading.missing
         try:
             check_start(path, reading.encoding)
