@@ -77,7 +77,7 @@ def export_graph(checkpoint: Path, path: str) -> str:
     net = network_of(contents)
     columns = contents.get(Supervision.__name__, contents.get(LabelTable.__name__, {})).get("columns")
     table = FittedTable.of_json(columns) if columns else None
-    export_model(net, path, TableEncoder(table) if table and table.features.columns else None)
+    export_model(net, path, TableEncoder(table) if table and table.columns else None)
     return f"wrote {int(net.n_trained)} trained blocks of {checkpoint} to {path}"
 
 

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from hierlit import CosineFeatures, GaussianFeatures, HierarchicalResNet, Window1d
 from hierlit.cli import main
 from hierlit.cli.export import network_of
-from hierlit.data.tables.features import RawFeatures
+from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.files.export import ABOUT, export_model
@@ -106,16 +107,14 @@ def test_the_columns_of_a_table_are_its_inputs(suffix: str, checkpoint: Path, tm
     assert capsys.readouterr().out == f"wrote 2 trained blocks of {checkpoint} to {path}\n"
 
     contents = read_checkpoint(checkpoint)
-    features = FittedTable.of_json(contents["Supervision"]["columns"]).features
+    table = FittedTable.of_json(contents["Supervision"]["columns"])
     numbers = np.array([[0.01, 1e6 + 0.3], [np.nan, 1e6], [-0.02, np.nan], [0.0, 0.0]])
     texts = {"colour": ["red", None, "blue", "pink"], "size": ["S", "L", None, "L"]}
-    places = {fit.name: {text: place for place, text in enumerate(fit.categories)} for fit in features.categories}
+    places = {name: {text: place for place, text in enumerate(found)} for name, found in table.categories.items()}
     codes = np.array([[-1 if t is None else places[name].get(t, 99) for t in texts[name]] for name in places]).T
     found, about = run(path, numbers=numbers, codes=codes)
 
-    known = [{text: code for code, text in enumerate(dict.fromkeys(filter(None, texts[name])))} for name in places]
-    raw = [[-1 if t is None else known[j][t] for t in texts[name]] for j, name in enumerate(places)]
-    inputs = features.encode(RawFeatures(numbers, np.array(raw).T, known))
+    inputs = TableEncoder(table).encode(pd.DataFrame({"small": numbers[:, 0], "large": numbers[:, 1], **texts}))
     expected = network_of(contents)(torch.from_numpy(inputs)[:, None])[:, 0].detach().numpy()
     assert_close(found, expected)
     assert about == {

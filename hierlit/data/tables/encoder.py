@@ -1,21 +1,31 @@
-"""How inputs are made of a table's columns, as a module: for models that run outside hierlit."""
+"""How inputs are made of a table's columns, as a module: for training, and for models that run outside hierlit."""
 
-from typing import Any
+from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hierlit.data.tables.cells import numbers, texts
+from hierlit.data.tables.features import check_numbers
 from hierlit.data.tables.fitted import FittedTable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class TableEncoder(nn.Module):
-    """`FittedFeatures.encode` as a module: columns filled, scaled and one-hot, as in training.
+    """Columns filled, scaled and one-hot, as fitted to the rows to train on.
 
     Args:
         table: As found in the rows to train on; it has columns.
 
     Attributes:
         names: Of the arguments of `forward`.
+        unseen: Categories of frames encoded that were not among those to train on, as `column=category`.
     """
 
     fill: Tensor
@@ -24,14 +34,17 @@ class TableEncoder(nn.Module):
 
     def __init__(self, table: FittedTable) -> None:
         super().__init__()
-        self.table, features = table, table.features
-        for name in ("fill", "shift", "scale"):
-            values = [getattr(fit, name) for fit in features.numbers]
+        self.table = table
+        for name, values in (("fill", table.fills), ("shift", table.shifts), ("scale", table.scales)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
-        self.unit = features.unit
-        self.sizes = [len(fit.categories) for fit in features.categories]
-        self.fills = [-1 if fit.fill is None else fit.categories.index(fit.fill) for fit in features.categories]
+        self.unit = table.unit
+        self.sizes = [len(found) for found in table.categories.values()]
+        self.fills = [
+            -1 if text is None else found.index(text)
+            for found, text in zip(table.categories.values(), table.frequent.values(), strict=True)
+        ]
         self.names = ["numbers", "codes"][: 1 + bool(self.sizes)]
+        self.unseen: dict[str, None] = {}
 
     def forward(self, numbers: Tensor, codes: Tensor | None = None) -> Tensor:
         """Return inputs, float32 [B, d].
@@ -54,6 +67,25 @@ class TableEncoder(nn.Module):
             inputs = (inputs / torch.where(norms > 0, norms, 1.0)).float()
         return inputs
 
+    def encode(self, frame: DataFrame) -> NDArray[np.float32]:
+        """Return inputs [rows, d] of the columns as read; a category not fitted to is all zeros.
+
+        Raises:
+            TableError: If a column of numbers has something else, or an infinite one.
+        """
+        values = np.empty((len(frame), len(self.fill)))
+        for column, name in enumerate(self.table.numbers):
+            values[:, column], wrong = numbers(frame[name])
+            check_numbers(frame, name, values[:, column], wrong)
+        codes = np.empty((len(frame), len(self.sizes)), np.int64)
+        for column, (name, categories) in enumerate(self.table.categories.items()):
+            own, found = texts(frame[name])
+            places = {text: code for code, text in enumerate(categories)}
+            self.unseen.update({f"{name}={text}": None for text in found if text not in places})
+            codes[:, column] = np.array([*(places.get(text, len(places)) for text in found), -1])[own]
+        inputs: NDArray[np.float32] = self(torch.from_numpy(values), torch.from_numpy(codes)).numpy()
+        return inputs
+
     def examples(self) -> tuple[Tensor, ...]:
         """Arguments of `forward` for two rows."""
         numbers = torch.zeros(2, len(self.fill), dtype=torch.float64)
@@ -61,6 +93,5 @@ class TableEncoder(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Return what the arguments of `forward` and the labels are, as plain values."""
-        features = self.table.features
-        codes = {fit.name: fit.categories for fit in features.categories}
-        return {"numbers": features.kinds.numbers, "codes": codes, "labels": self.table.label_names}
+        table = self.table
+        return {"numbers": table.numbers, "codes": table.categories, "labels": table.label_names}

@@ -1,6 +1,7 @@
-"""Opening tables: which suffixes there are, and what is wrong with a list of paths."""
+"""Opening tables: which suffixes there are, and what is wrong with a list of paths or with how they are read."""
 
-from collections.abc import Callable, Mapping, Sequence
+import codecs
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hierlit.data.tables.arff import ArffFile
@@ -8,8 +9,7 @@ from hierlit.data.tables.csv_file import CsvFile
 from hierlit.data.tables.npz_file import NpzFile
 from hierlit.data.tables.parquet_file import ParquetFile
 from hierlit.data.tables.roles import Names, as_names
-from hierlit.data.tables.rows import Reading, TableError, TableFile
-from hierlit.data.tables.text import GZIP
+from hierlit.data.tables.table_file import Reading, TableError, TableFile
 
 FORMATS: dict[str, Callable[[Path, Reading], TableFile]] = {
     ".csv": CsvFile,
@@ -18,8 +18,10 @@ FORMATS: dict[str, Callable[[Path, Reading], TableFile]] = {
     ".parquet": ParquetFile,
     ".npz": NpzFile,
 }
+OTHERS = {".pq": ".parquet", ".parq": ".parquet"}
 COMPRESSED = (CsvFile, ArffFile)
-SUFFIXES = ", ".join([*FORMATS, *(suffix + GZIP for suffix, kind in FORMATS.items() if kind in COMPRESSED)])
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip")
+SUFFIXES = ", ".join([*FORMATS, *(f"{suffix}.gz" for suffix, kind in FORMATS.items() if kind in COMPRESSED)])
 
 
 def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str, list[TableFile]], list[str]]:
@@ -33,13 +35,14 @@ def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str,
         For each split those that can be opened, and one line for each that cannot.
 
     Raises:
-        ImportError: If pyarrow is needed and not installed.
+        ImportError: If pandas or pyarrow is needed and not installed.
     """
     files: dict[str, list[TableFile]] = {}
     problems = []
     for split, names in given.items():
         paths, files[split] = [Path(name) for name in as_names(names)], []
-        problems += [f"{split}_files must not name a file twice, got {path}" for path in repeated(paths)]
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        problems += [f"{split}_files must not name a file twice, got {path}" for path in twice]
         for path in paths:
             try:
                 files[split].append(open_table(path, reading))
@@ -54,18 +57,35 @@ def open_table(path: Path, reading: Reading) -> TableFile:
     Raises:
         TableError: If it cannot be opened.
     """
-    suffix = path.with_suffix("").suffix if path.suffix == GZIP else path.suffix
+    is_compressed = path.suffix.lower() in COMPRESSIONS
+    suffix = (path.with_suffix("") if is_compressed else path).suffix.lower()
+    suffix = OTHERS.get(suffix, suffix)
     if path.is_dir():
         raise TableError(f"{path} is a directory")
     if not path.exists():
         raise TableError(f"no such file: {path}")
-    if suffix not in FORMATS or (path.suffix == GZIP and FORMATS[suffix] not in COMPRESSED):
+    if suffix not in FORMATS or (is_compressed and FORMATS[suffix] not in COMPRESSED):
         raise TableError(f"the suffix must be one of {SUFFIXES}, got {path}")
     if not path.stat().st_size:
         raise TableError(f"{path} is empty")
     return FORMATS[suffix](path, reading)
 
 
-def repeated(paths: Sequence[Path]) -> list[Path]:
-    """Return the paths that occur more than once."""
-    return sorted({path for path in paths if paths.count(path) > 1})
+def text_problems(separator: str | None, path_separator: str, encoding: str) -> list[str]:
+    """Say what is wrong with the arguments about text."""
+    problems = []
+    if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
+        problems.append(f"separator must be one character, got {separator!r}")
+    if not path_separator or "/" in path_separator:
+        problems.append(f"path_separator must be a text without a slash, got {path_separator!r}")
+    if not is_encoding(encoding):
+        problems.append(f"encoding must be one that Python knows, such as utf-8 or latin-1, got {encoding!r}")
+    return problems
+
+
+def is_encoding(name: str) -> bool:
+    """Return whether Python knows an encoding."""
+    try:
+        return bool(codecs.lookup(name))
+    except LookupError:
+        return False

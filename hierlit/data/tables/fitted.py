@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from hierlit.data.tables.features import CategoryFit, FittedFeatures, NumberFit
-from hierlit.data.tables.rows import TableError
+from hierlit.data.tables.table_file import TableError
 
 TOLERANCE = 1e-6
 """Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
@@ -18,23 +16,45 @@ TOLERANCE = 1e-6
 class FittedTable:
     """Inputs and labels as found in the rows to train on.
 
+    Inputs are the numbers, in the order of their columns, and then the categories', one-hot and not scaled.
+
     Attributes:
-        features: How inputs are made of columns.
+        numbers: Columns of numbers, of which x becomes (x − shift) / scale.
+        fills: What x is where it is missing.
+        shifts: Of each.
+        scales: Of each.
+        categories: Those of each column of categories.
+        frequent: The one of each column that stands for a missing one; None if it has none.
+        unit: Whether each row is at last scaled to a mean square of 1.
         label_names: Of the labels.
         parents: Indices of each label's parents; None if no hierarchy was given.
         depths: Of the labels in it.
     """
 
-    features: FittedFeatures
+    numbers: list[str]
+    fills: list[float]
+    shifts: list[float]
+    scales: list[float]
+    categories: dict[str, list[str]]
+    frequent: dict[str, str | None]
+    unit: bool
     label_names: list[str]
     parents: list[list[int]] | None = None
     depths: list[int] | None = None
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that inputs are made of."""
+        return [*self.numbers, *self.categories]
+
+    @property
+    def input_names(self) -> list[str]:
+        """Of the inputs: `column`, or `column=category`."""
+        return self.numbers + [f"{name}={text}" for name, found in self.categories.items() for text in found]
+
     def to_json(self) -> str:
         """Return a text that `of_json` makes the same of."""
-        state = asdict(self)
-        del state["features"]["unseen"]
-        return json.dumps(state, ensure_ascii=False)
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def of_json(cls, text: str) -> FittedTable:
@@ -44,28 +64,22 @@ class FittedTable:
             ValueError: If the text is no such thing.
         """
         try:
-            state: dict[str, Any] = json.loads(text)
-            features = state.pop("features")
-            numbers = [NumberFit(**fit) for fit in features["numbers"]]
-            categories = [CategoryFit(**fit) for fit in features["categories"]]
-            return cls(FittedFeatures(numbers, categories, features["unit"]), **state)
-        except (KeyError, TypeError) as error:
+            return cls(**json.loads(text))
+        except TypeError as error:
             raise ValueError(f"no columns of a LabelTable: {error!r}") from error
 
     def difference(self, other: FittedTable) -> str:
         """Return the first thing in which two differ by more than rounding; or nothing."""
-        for name in ("label_names", "parents"):
+        for name in ("label_names", "parents", "input_names"):
             if getattr(self, name) != getattr(other, name):
                 return name
-        mine, others = self.features, other.features
-        if mine.input_names != others.input_names:
-            return "input_names"
-        for fit, its in zip(mine.numbers, others.numbers, strict=True):
-            for name in ("fill", "shift", "scale"):
-                here, there = getattr(fit, name), getattr(its, name)
-                if abs(here - there) > TOLERANCE * max(abs(here), abs(there), fit.scale):
-                    return f"the {name} of column {fit.name!r}, {here:.9g} and {there:.9g}"
-        return "" if (mine.categories, mine.unit) == (others.categories, others.unit) else "categories or scale"
+        for name in ("fills", "shifts", "scales"):
+            for column, here, there, scale in zip(
+                self.numbers, getattr(self, name), getattr(other, name), self.scales, strict=True
+            ):
+                if abs(here - there) > TOLERANCE * max(abs(here), abs(there), scale):
+                    return f"the {name[:-1]} of column {column!r}, {here:.9g} and {there:.9g}"
+        return "" if (self.frequent, self.unit) == (other.frequent, other.unit) else "categories or scale"
 
 
 def read_columns(path: Path) -> FittedTable:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import accumulate
 from pathlib import Path
 
-from hierlit.data.tables.rows import TableError, TableFile
-from hierlit.data.tables.text import open_text, unreadable
+from hierlit.data.tables.table_file import TableError, TableFile, unreadable
+from hierlit.data.tables.text_file import ERRORS, open_text
 
 SLASH = "/"
 ROOTS = frozenset({"root", *(f"GO{mark}{term}" for mark in ("", ":") for term in ("0003674", "0005575", "0008150"))})
@@ -56,10 +57,9 @@ class LabelHierarchy:
         """
         parents: dict[str, list[str]] = {}
         for path in paths:
-            parts = path_parts(path)
-            for depth in range(1, len(parts) + 1):
-                above = [SLASH.join(parts[: depth - 1])] if depth > 1 else []
-                parents.setdefault(SLASH.join(parts[:depth]), above)
+            names = beginnings(path)
+            for above, name in zip(["", *names], names, strict=False):
+                parents.setdefault(name, [above] if above else [])
         return cls(parents, is_graph=False)
 
     @classmethod
@@ -71,9 +71,7 @@ class LabelHierarchy:
         """
         parents: dict[str, list[str]] = {}
         for edge in edges:
-            terms = [term.strip() for term in edge.split(SLASH)]
-            if len(terms) > 2 or not all(terms):
-                raise ValueError(f"an edge must be parent/child, got {edge!r}")
+            terms = edge_terms(edge)
             kept = [term for term in terms if term not in ROOTS]
             for term in kept:
                 parents.setdefault(term, [])
@@ -105,24 +103,33 @@ class LabelHierarchy:
         if self.is_graph:
             known = self.places.get(label)
             return (frozenset(), label in ROOTS) if known is None else (self.lineages[known], True)
-        parts = path_parts(label)
-        for depth in range(len(parts), 0, -1):
-            place = self.places.get(SLASH.join(parts[:depth]))
-            if place is not None:
-                return self.lineages[place], depth == len(parts)
-        return frozenset(), not parts
+        names = beginnings(label)
+        places = [self.places[name] for name in names if name in self.places]
+        return frozenset(places), len(places) == len(names)
 
 
-def path_parts(path: str) -> list[str]:
-    """Return the parts of a slash path, without a root that it begins with.
+def beginnings(path: str) -> list[str]:
+    """Return the slash paths that one begins with, and itself, without a root.
 
     Raises:
-        ValueError: If one is empty.
+        ValueError: If it has an empty part.
     """
     parts = [part.strip() for part in path.split(SLASH)]
     if not all(parts):
         raise ValueError(f"a path must have no empty part, got {path!r}")
-    return parts[1:] if parts[0] in ROOTS else parts
+    return list(accumulate(parts[1:] if parts[0] in ROOTS else parts, lambda above, part: f"{above}{SLASH}{part}"))
+
+
+def edge_terms(edge: str) -> list[str]:
+    """Return the terms of an edge, a parent and its child, or one term.
+
+    Raises:
+        ValueError: If there are more, or one is empty.
+    """
+    terms = [term.strip() for term in edge.split(SLASH)]
+    if len(terms) > 2 or not all(terms):
+        raise ValueError(f"an edge must be parent/child, got {edge!r}")
+    return terms
 
 
 def read_edges(path: Path, encoding: str) -> LabelHierarchy:
@@ -131,24 +138,22 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
     Raises:
         ValueError: If the file cannot be read, or is no such graph; one line names the file and the line.
     """
-    edges = []
+    edges, where = [], str(path)
     try:
         with open_text(path, encoding) as file:
             for number, line in enumerate(file, start=1):
-                edge = line.strip()
+                edge, where = line.strip(), f"{path}, line {number}"
                 if edge and edge[0] != "#":
-                    terms = edge.split(SLASH)
-                    if len(terms) > 2 or not all(term.strip() for term in terms):
-                        raise TableError(f"{path}, line {number}: an edge must be parent/child, got {edge!r}")
+                    edge_terms(edge)
                     edges.append(edge)
-    except (OSError, EOFError, UnicodeError) as error:
+        where = str(path)
+        if edges:
+            return LabelHierarchy.of_edges(edges)
+    except ERRORS as error:
         raise unreadable(path, error) from error
-    if not edges:
-        raise TableError(f"{path} is empty")
-    try:
-        return LabelHierarchy.of_edges(edges)
     except ValueError as error:
-        raise TableError(f"{path}: {error}") from error
+        raise TableError(f"{where}: {error}") from error
+    raise TableError(f"{path} is empty")
 
 
 def find_hierarchy(

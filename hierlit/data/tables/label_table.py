@@ -1,5 +1,6 @@
 """LabelTable: a person's own tables as a data module."""
 
+from collections.abc import Mapping
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -13,19 +14,18 @@ from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems, one_of, raise_problems
-from hierlit.data.tables.checks import column_problems, column_warnings, is_encoding, text_problems
 from hierlit.data.tables.column_labels import ZEROS, ColumnLabels
+from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES
-from hierlit.data.tables.files import open_tables
+from hierlit.data.tables.files import is_encoding, open_tables, text_problems
 from hierlit.data.tables.fitted import FittedTable, read_columns
 from hierlit.data.tables.hierarchy import LabelHierarchy, find_hierarchy
-from hierlit.data.tables.labels import Labels
 from hierlit.data.tables.path_labels import PathLabels
-from hierlit.data.tables.reading import TrainingFiles, read_fitted, read_training, training_warnings, unknown_warnings
-from hierlit.data.tables.roles import ColumnRoles, Roles
-from hierlit.data.tables.rows import MISSING_TEXTS, Reading
+from hierlit.data.tables.reading import Labels, Table, read_fitted, read_training, warn_of_unknown
+from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows
+from hierlit.data.tables.table_file import MISSING_TEXTS, Reading
 
 Names = list[str] | str | None
 
@@ -35,7 +35,8 @@ class LabelTable(HierarchyDataModule):
 
     Which columns are what, how missing values are filled and how inputs are scaled is found in the training rows. An
     ARFF file with a hierarchical attribute, and an archive of `inputs` and `labels`, need no more than their paths. A
-    hierarchy that comes with the labels is kept for reports: neither batches nor the model have any of it.
+    hierarchy that comes with the labels is kept for reports: neither batches nor the model have any of it. A whole
+    number is the same class or category however it is written, as 2 or 2.0.
 
     Validation rows are those of `val_files`, or else `val_fraction` of the rows of `train_files`. Test rows are those
     of `test_files`, or `test_fraction` of the rows of `train_files`, or one of `n_folds` parts of them; without any of
@@ -84,7 +85,7 @@ class LabelTable(HierarchyDataModule):
         ValueError: If arguments are out of range, or files cannot be opened or have other columns than they should; one
             line names them all. When `n_inputs` or rows are first asked for: the first value that cannot be read, by
             file, line and column.
-        ImportError: If pyarrow is needed and not installed.
+        ImportError: If pandas or pyarrow is needed and not installed.
     """
 
     def __init__(
@@ -136,50 +137,57 @@ class LabelTable(HierarchyDataModule):
         self._has_levels = levels is not None
         self._roles: ColumnRoles | None = None
         self._hierarchy: LabelHierarchy | None = None
-        self._restored: FittedTable | None = None
+        self._restored: TableEncoder | None = None
         if columns_file is not None:
-            self._restored = read_columns(Path(columns_file))
-            inputs, files = ColumnRoles(self._restored.features.columns, []), self._files.values()
+            self._restored = TableEncoder(read_columns(Path(columns_file)))
+            inputs, files = ColumnRoles(self.fitted.columns, []), self._files.values()
             raise_problems([problem for file in chain(*files) for problem in inputs.missing(file)])
         else:
-            named = (label_columns, class_columns, ignore_columns, categorical_columns, path_column, feature_columns)
-            roles = Roles(*named)
-            self._find_columns(roles, hierarchy_file, encoding)
+            wanted = {
+                "class_columns": class_columns,
+                "label_columns": label_columns,
+                "path_column": path_column or None,
+            }
+            wanted |= {"ignore_columns": ignore_columns, "feature_columns": feature_columns}
+            self._find_columns(wanted | {"categorical_columns": categorical_columns}, hierarchy_file, encoding)
 
-    def _find_columns(self, roles: Roles, hierarchy_file: str | None, encoding: str) -> None:
+    def _find_columns(self, wanted: Mapping[str, Names], hierarchy_file: str | None, encoding: str) -> None:
         """Find which columns of the files are what, and the hierarchy that a file or a header lists."""
         first = self._files["train"][0]
-        self._roles = roles.of(first)
+        self._roles = ColumnRoles.of(first, wanted)
         problems = column_problems(self._roles, self._files)
         if self._roles.path is None and (hierarchy_file is not None or self._has_levels):
             problems.append("path_column must name a column for hierarchy_file or levels to make sense")
         raise_problems(problems)
         if self._roles.path is not None:
             self._hierarchy = find_hierarchy(hierarchy_file, encoding, self._roles.path, self._files["train"])
-        for problem in column_warnings(self._roles, roles.features is None, self._files):
+        for problem in column_warnings(self._roles, wanted["feature_columns"] is None, self._files):
             rank_zero_warn(problem)
 
     @cached_property
-    def _training(self) -> TrainingFiles:
-        """The files to train on, read when first asked for."""
-        roles = self._roles
-        if roles is None:
+    def _labels(self) -> Labels:
+        if self._roles is None:
             raise ValueError("train_files must be given for anything but predict, got columns_file")
-        labels: Labels
-        if roles.path is None:
-            labels = ColumnLabels(roles.labels, roles.classes, self._zero)
-        else:
-            labels = PathLabels(roles.path, self._separator, self._hierarchy)
-        files, split = self._files["train"], self._splits.rows
-        training = read_training(files, roles, labels, split, self._impute, self._scale)
-        for problem in training_warnings(training):
-            rank_zero_warn(problem)
-        return training
+        if self._roles.path is None:
+            return ColumnLabels(self._roles.labels, self._roles.classes, self._zero)
+        return PathLabels(self._roles.path, self._separator, self._hierarchy)
+
+    @cached_property
+    def _training(self) -> tuple[TableEncoder, dict[str, Table]]:
+        """How inputs are made of columns, and the splits of the files to train on, read when first asked for."""
+        labels, files = self._labels, self._files["train"]
+        assert self._roles is not None
+        return read_training(files, self._roles, labels, self._splits.rows, self._impute, self._scale)
+
+    @property
+    def encoder(self) -> TableEncoder:
+        """How inputs are made of columns; read from the training rows, or from what was saved of them."""
+        return self._restored or self._training[0]
 
     @property
     def fitted(self) -> FittedTable:
-        """What predictions need of the training rows; read from them, or from what was saved of them."""
-        return self._restored or self._training.fitted
+        """What predictions need of the training rows."""
+        return self.encoder.table
 
     @property
     def label_names(self) -> list[str]:
@@ -189,17 +197,14 @@ class LabelTable(HierarchyDataModule):
     @property
     def input_names(self) -> list[str]:
         """Of the inputs: `column`, or `column=category`."""
-        return self.fitted.features.input_names
+        return self.fitted.input_names
 
     @property
     def parents(self) -> list[list[int]] | None:
         """Indices of each label's parents; None if no hierarchy was given. For reports: no model is told them."""
         return self.fitted.parents
 
-    @property
-    def parent_labels(self) -> list[list[int]] | None:  # type: ignore[override]
-        """`parents`."""
-        return self.parents
+    parent_labels = parents
 
     @property
     def n_inputs(self) -> int:  # type: ignore[override]
@@ -222,11 +227,11 @@ class LabelTable(HierarchyDataModule):
         Raises:
             ValueError: If a value cannot be read; one line names the file, the line and the column.
         """
-        tables, labels = dict(self._training.tables), self._training.labels
+        tables, labels = dict(self._training[1]), self._labels
         for split in ("val", "test"):
             if self._files[split]:
-                tables[split] = read_fitted(self._files[split], self.fitted.features, labels)
-                self._warn_of_unknown(f"{split}_files", labels)
+                tables[split] = read_fitted(self._files[split], self.encoder, labels)
+                warn_of_unknown(f"{split}_files", self.encoder, labels)
         for split in ("val", "test"):
             if n_rows := n_repeated(tables[split][0], tables["train"][0]):
                 total = len(tables[split][0])
@@ -234,10 +239,6 @@ class LabelTable(HierarchyDataModule):
         if not len(tables["test"][0]):
             tables["test"] = tables["val"]
         return {split: (tensor(inputs), tensor(labels)) for split, (inputs, labels) in tables.items()}
-
-    def _warn_of_unknown(self, argument: str, labels: Labels | None = None) -> None:
-        for problem in unknown_warnings(argument, self.fitted.features, labels):
-            rank_zero_warn(problem)
 
     @property
     def streams_predictions(self) -> bool:
@@ -267,9 +268,8 @@ class LabelTable(HierarchyDataModule):
             return super().predict_dataloader()
         source = "predict" if self._files["predict"] else "test"
         processes = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        at_end = partial(self._warn_of_unknown, f"{source}_files")
-        features = self.fitted.features
-        rows = StreamedRows(self._files[source], features, self.n_labels, self.batch_size, *processes, at_end)
+        at_end = partial(warn_of_unknown, f"{source}_files", self.encoder)
+        rows = StreamedRows(self._files[source], self.encoder, self.batch_size, *processes, at_end)
         return DataLoader(rows, batch_size=None)
 
     def write_columns(self, path: str) -> None:
@@ -297,7 +297,7 @@ class LabelTable(HierarchyDataModule):
             raise ValueError(
                 f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
             )
-        self._restored = saved
+        self._restored = TableEncoder(saved)
 
 
 def tensor(table: NDArray[Any]) -> Tensor:

@@ -1,25 +1,22 @@
 """Parquet files, read a batch of rows at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from hierlit.data.tables.cells import require
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, unreadable
 
-from hierlit.data.tables.rows import (
-    Column,
-    ColumnType,
-    NumberColumn,
-    Reading,
-    TableError,
-    TableFile,
-    TextColumn,
-    import_arrow,
-)
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-CELLS_AT_ONCE = 2**17
 BUFFER = 2**16
 """Bytes of a column that are read at once: a row group may be as large as the file."""
+INDEX = re.compile(r"__index_level_\d+__")
+"""The column that pandas makes of an index without a name."""
 
 
 class ParquetFile(TableFile):
@@ -32,55 +29,45 @@ class ParquetFile(TableFile):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path)
-        arrow, _ = import_arrow()
+        require("pandas", "pyarrow")
+        import pyarrow
+
         try:
             with self._open() as file:
-                schema, n_rows = file.schema_arrow, file.metadata.num_rows
-        except (arrow.ArrowException, OSError) as error:
-            raise TableError(f"{path} is not a Parquet file: {str(error).partition(chr(10))[0]}") from error
-        if not n_rows:
-            raise TableError(f"{path} has a header but no rows")
+                schema = file.schema_arrow
+        except (pyarrow.ArrowException, OSError) as error:
+            raise TableError(f"{path} is not a Parquet file: {first_line(error)}") from error
         self.take_names(schema.names)
         if self.repeated:
             raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
-        self.types = {field.name: column_type(field.type) for field in schema}
+        self.nameless += [name for name in self.names if INDEX.fullmatch(name)]
+        for field in schema:
+            self._take_type(field.name, field.type)
+
+    def _take_type(self, name: str, kind: Any) -> None:
+        from pyarrow import types
+
+        value = kind.value_type if types.is_dictionary(kind) else kind
+        if types.is_string(value) or types.is_large_string(value) or types.is_string_view(value):
+            self.is_number[name] = False
+        elif types.is_integer(value) or types.is_floating(value) or types.is_decimal(value) or types.is_boolean(value):
+            self.is_number[name] = True
+        elif not types.is_null(value):
+            self.refused[name] = str(kind)
 
     def _open(self) -> Any:
-        import pyarrow.parquet
+        from pyarrow import parquet
 
-        return pyarrow.parquet.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
+        return parquet.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
 
-    def chunks(self, names: Sequence[str]) -> Iterator[Mapping[str, Column]]:
-        """Columns of numbers, or of texts."""
-        arrow, _ = import_arrow()
+    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
+        """Yield numbers and texts as they are stored."""
+        import pyarrow
+
         n_rows = max(1, CELLS_AT_ONCE // len(names))
         try:
             with self._open() as file:
                 for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
-                    yield {name: self._column(batch.column(batch.schema.get_field_index(name)), name) for name in names}
-        except (arrow.ArrowException, OSError) as error:
-            raise TableError(f"cannot read {self.path}: {str(error).partition(chr(10))[0]}") from error
-
-    def _column(self, values: Any, name: str) -> Column:
-        arrow, compute = import_arrow()
-        if not self.types[name].is_number:
-            return TextColumn(values.cast(arrow.string()), frozenset())
-        if arrow.types.is_boolean(values.type):
-            values = values.cast(arrow.int8())
-        numbers = compute.cast(values, arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return NumberColumn(np.asarray(numbers, dtype=np.float64))
-
-
-def column_type(given: Any) -> ColumnType:
-    """Return what one of Arrow's types is to us."""
-    types = import_arrow()[0].types
-    if types.is_dictionary(given):
-        return column_type(given.value_type)
-    is_number = types.is_integer(given) or types.is_floating(given) or types.is_decimal(given)
-    if is_number or types.is_boolean(given):
-        return ColumnType(is_number=True)
-    if types.is_string(given) or types.is_large_string(given) or types.is_string_view(given):
-        return ColumnType(is_number=False)
-    if types.is_null(given):
-        return ColumnType()
-    return ColumnType(refused=str(given))
+                    yield batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)[list(names)]
+        except (pyarrow.ArrowException, OSError) as error:
+            raise unreadable(self.path, error) from error

@@ -2,70 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from os import PathLike
 
 from hierlit.data.checks import raise_problems
-from hierlit.data.tables.rows import TableFile
+from hierlit.data.tables.table_file import TableFile
 
 PREFIX = "*"
+"""What follows the beginning of several names."""
 NAMED = 10
 """Names that a message lists before it counts the rest."""
-Names = Sequence[str] | str | None
+Names = Sequence[str | PathLike[str]] | str | PathLike[str] | None
 
 
 def as_names(given: Names) -> list[str]:
     """Return the names of an argument that may be one, several or None."""
-    return [] if given is None else [given] if isinstance(given, str) else list(given)
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Columns by what they are, as a person names them: each by its name, or a prefix followed by `*`.
-
-    Attributes:
-        labels: Labels, one each, and classes.
-        classes: Classes, whatever the values look like.
-        ignored: None of these.
-        categorical: Inputs that are categories, whatever the values look like.
-        path: The column of paths or terms.
-        features: Inputs; all others when None.
-    """
-
-    labels: Names = None
-    classes: Names = None
-    ignored: Names = None
-    categorical: Names = None
-    path: str | None = None
-    features: Names = None
-
-    def of(self, file: TableFile) -> ColumnRoles:
-        """Return the names of a file's columns by what they are.
-
-        Raises:
-            ValueError: If a name is no column's, a column is two things, or there are no labels or no inputs.
-        """
-        problems: list[str] = []
-        classes = find("class_columns", self.classes, file, problems)
-        named = find("label_columns", self.labels, file, problems)
-        labels = [name for name in file.names if name in (*named, *classes)]
-        path = find("path_column", self.path or None, file, problems)
-        if not labels and not path and not problems:
-            labels, path = file.label_names, [file.path_column] if file.path_column else []
-            if not labels and not path:
-                problems.append(f"label_columns or path_column must name columns of {file.path}: {listed(file.names)}")
-        ignored = find("ignore_columns", self.ignored, file, problems)
-        if self.features is None:
-            left_out = {*labels, *path, *ignored, *file.nameless, file.path_column}
-            features = [name for name in file.names if name not in left_out]
-        else:
-            features = find("feature_columns", self.features, file, problems)
-            features = [name for name in features if name not in ignored]
-        categorical = find("categorical_columns", self.categorical, file, problems)
-        roles = ColumnRoles(features, labels, path[0] if path else None, classes, categorical)
-        raise_problems(problems or roles.problems(file))
-        return roles
+    return [] if given is None else list(map(str, [given] if isinstance(given, str | PathLike) else given))
 
 
 @dataclass(frozen=True)
@@ -86,6 +40,34 @@ class ColumnRoles:
     classes: list[str] = field(default_factory=list)
     categorical: list[str] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, file: TableFile, wanted: Mapping[str, Names]) -> ColumnRoles:
+        """Return the names of a file's columns by what they are.
+
+        Args:
+            file: The file.
+            wanted: Arguments of `LabelTable` by name: each holds names, or prefixes followed by `*`.
+
+        Raises:
+            ValueError: If a name is no column's, a column is two things, or there are no labels or no inputs.
+        """
+        problems: list[str] = []
+        found = {argument: find(argument, names, file, problems) for argument, names in wanted.items()}
+        classes, path = found["class_columns"], found["path_column"]
+        labels = [name for name in file.names if name in (*found["label_columns"], *classes)]
+        if not labels and not path and not problems:
+            labels, path = file.label_names, [file.path_column] if file.path_column else []
+            if not labels and not path:
+                problems.append(f"label_columns or path_column must name columns of {file.path}: {listed(file.names)}")
+        left_out, features = set(found["ignore_columns"]), found["feature_columns"]
+        if wanted["feature_columns"] is None:
+            left_out |= {*labels, *path, *file.nameless, file.path_column or ""}
+            features = file.names
+        features = [name for name in features if name not in left_out]
+        roles = cls(features, labels, path[0] if path else None, classes, found["categorical_columns"])
+        raise_problems(problems or roles.problems(file))
+        return roles
+
     @property
     def label_columns(self) -> list[str]:
         """The columns that labels are read from."""
@@ -101,10 +83,10 @@ class ColumnRoles:
         if not self.features:
             problems.append(f"{file.path} has no column left for inputs: {listed(file.names)}")
         for name in self.features:
-            if name in file.types and (kind := file.types[name].refused):
+            if kind := file.refused.get(name):
                 problems.append(f"{file.path}: column {name!r} holds {kind}, no input: name it in ignore_columns")
         for name in self.label_columns:
-            if name in file.types and (kind := file.types[name].refused) and name != file.path_column:
+            if (kind := file.refused.get(name)) and name != file.path_column:
                 problems.append(f"{file.path}: column {name!r} holds {kind}, no label")
         if twice := [name for name in self.label_columns if name in file.repeated]:
             problems.append(
@@ -118,22 +100,43 @@ class ColumnRoles:
         lacking = [name for name in columns if name not in file.names]
         return [f"{file.path} lacks the columns {listed(lacking)}"] if lacking else []
 
-    def others(self, file: TableFile, first: TableFile) -> list[str]:
-        """Names of a further file's columns that the first one has not got."""
-        return [name for name in file.names if name not in first.names and name not in file.nameless]
 
-    def disagreements(self, file: TableFile, first: TableFile) -> list[str]:
-        """Return how a further file to train on differs from the first one."""
-        problems = self.missing(file)
-        if extra := self.others(file, first):
+def column_problems(roles: ColumnRoles, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
+    """Say which columns of the first file to train on others lack, and which more there are in others to train on."""
+    first, *rest = files["train"]
+    problems = []
+    for file in rest:
+        problems += roles.missing(file)
+        if extra := others(file, first):
             problems.append(f"{file.path} has columns that {first.path} has not: {listed(extra)}")
-        for name in self.features:
-            kinds = [each.types[name].is_number if name in each.types else None for each in (first, file)]
-            if None not in kinds and kinds[0] != kinds[1]:
-                problems.append(
-                    f"{file.path}: column {name!r} holds numbers in one of it and {first.path}, texts in the other"
-                )
-        return problems
+    for split in ("val", "test", "predict"):
+        problems += [problem for file in files[split] for problem in roles.missing(file, split != "predict")]
+    return problems
+
+
+def column_warnings(roles: ColumnRoles, takes_all: bool, files: Mapping[str, Sequence[TableFile]]) -> list[str]:
+    """Say which columns are left out, or numbered, without having been named.
+
+    Args:
+        roles: What the columns are.
+        takes_all: Whether all columns are inputs that are nothing else.
+        files: Of each split.
+    """
+    first = files["train"][0]
+    warnings = []
+    if takes_all and first.nameless:
+        warnings.append(f"{first.path}: columns without a name are left out: {listed(first.nameless)}")
+    if repeated := [name for name in roles.features if name in first.repeated]:
+        warnings.append(f"{first.path}: columns of the same name are numbered: {listed(repeated)}")
+    for file in (*files["val"], *files["test"], *files["predict"]) if takes_all else ():
+        if extra := [name for name in others(file, first) if name != file.path_column]:
+            warnings.append(f"{file.path}: columns that {first.path} has not are left out: {listed(extra)}")
+    return warnings
+
+
+def others(file: TableFile, first: TableFile) -> list[str]:
+    """Return the names of a further file's columns that the first one has not got."""
+    return [name for name in file.names if name not in first.names and name not in file.nameless]
 
 
 def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> list[str]:

@@ -60,15 +60,10 @@ class Splits:
 
 
 def n_repeated(inputs: NDArray[np.float32], known: NDArray[np.float32]) -> int:
-    """Return how many rows [rows, d] are among the known ones, by a 64-bit sum of their bits."""
-    return int(np.isin(row_sums(inputs), row_sums(known)).sum())
+    """Return how many rows [rows, d] are among the known ones, by a 64-bit hash."""
+    from pandas import DataFrame
+    from pandas.util import hash_pandas_object
 
-
-def row_sums(inputs: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Return a sum of each row's bits [rows], with random odd factors and modulo 2⁶⁴."""
-    factors = Draws(0, "row sums").words(inputs.shape[1]) | np.uint64(1)
-    sums = np.empty(len(inputs), np.uint64)
-    for first in range(0, len(inputs), 4096):
-        bits = np.ascontiguousarray(inputs[first : first + 4096] + np.float32(0)).view(np.uint32)
-        sums[first : first + 4096] = bits.astype(np.uint64) @ factors
-    return sums
+    # 0 is added to make -0 the same
+    hashes = [hash_pandas_object(DataFrame(rows + np.float32(0)), index=False) for rows in (inputs, known)]
+    return int(np.isin(*hashes).sum())

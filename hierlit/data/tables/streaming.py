@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
 from hierlit.data.base import Batch
-from hierlit.data.tables.features import FittedFeatures
-from hierlit.data.tables.rows import TableFile
+from hierlit.data.tables.encoder import TableEncoder
+from hierlit.data.tables.table_file import TableFile
 
 
 class StreamedRows(IterableDataset[Batch]):
@@ -19,8 +19,7 @@ class StreamedRows(IterableDataset[Batch]):
 
     Args:
         files: The files.
-        features: How inputs are made of columns.
-        n_labels: Labels n.
+        encoder: How inputs are made of columns.
         batch_size: Rows in a batch over all processes; the last may have fewer.
         n_processes: Number of processes.
         rank: This process.
@@ -30,14 +29,13 @@ class StreamedRows(IterableDataset[Batch]):
     def __init__(
         self,
         files: Sequence[TableFile],
-        features: FittedFeatures,
-        n_labels: int,
+        encoder: TableEncoder,
         batch_size: int,
         n_processes: int = 1,
         rank: int = 0,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self._files, self._features, self._n_labels = files, features, n_labels
+        self._files, self._encoder = files, encoder
         self._batch_size, self._n_processes, self._rank = batch_size, n_processes, rank
         self._at_end = at_end
 
@@ -47,32 +45,23 @@ class StreamedRows(IterableDataset[Batch]):
         Raises:
             TableError: If a row cannot be read; batches before it have been yielded.
         """
-        first = 0
-        for inputs in regrouped(self._chunks(), self._batch_size):
+        first, n_labels = 0, len(self._encoder.table.label_names)
+        for inputs in self._batches():
             rows = torch.arange(first, first + len(inputs)).tensor_split(self._n_processes)[self._rank]
             own = torch.from_numpy(inputs)[rows - first, None]
-            yield Batch(own, torch.zeros(len(rows), 1, self._n_labels), rows)
+            yield Batch(own, torch.zeros(len(rows), 1, n_labels), rows)
             first += len(inputs)
         self._at_end()
 
-    def _chunks(self) -> Iterator[NDArray[np.float32]]:
-        kinds = self._features.kinds
+    def _batches(self) -> Iterator[NDArray[np.float32]]:
+        """Yield inputs [`batch_size`, d], and fewer at the end."""
+        table, size = self._encoder.table, self._batch_size
+        waiting = np.empty((0, len(table.input_names)), np.float32)
         for file in self._files:
-            for rows in file.rows(self._features.columns):
-                yield self._features.encode(kinds.read(rows))
-
-
-def regrouped(chunks: Iterator[NDArray[np.float32]], n_rows: int) -> Iterator[NDArray[np.float32]]:
-    """Chunks [any, d] of rows regrouped to `n_rows` rows each, and fewer in the last."""
-    waiting: list[NDArray[np.float32]] = []
-    n_waiting = 0
-    for chunk in chunks:
-        place = 0
-        while n_waiting + len(chunk) - place >= n_rows:
-            end = place + n_rows - n_waiting
-            yield np.concatenate([*waiting, chunk[place:end]])
-            waiting, n_waiting, place = [], 0, end
-        waiting.append(chunk[place:])
-        n_waiting += len(chunk) - place
-    if n_waiting:
-        yield np.concatenate(waiting)
+            for frame in file.chunks(table.columns):
+                waiting = np.concatenate([waiting, self._encoder.encode(frame)])
+                n_whole = len(waiting) // size * size
+                yield from (waiting[first : first + size] for first in range(0, n_whole, size))
+                waiting = waiting[n_whole:]
+        if len(waiting):
+            yield waiting

@@ -461,7 +461,13 @@ def test_a_checkpoint_of_other_training_rows_is_refused() -> None:
 
 
 def test_says_how_to_install_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    class Missing:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "pyarrow":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.delitem(sys.modules, "pyarrow")
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     with pytest.raises(ImportError, match=r"needs pyarrow: pip install hierlit\[tables\]"):
         table(text="a,y\n1,0\n", label_columns="y")
     np.savez("t.npz", inputs=np.eye(3), labels=np.eye(3))

@@ -1,0 +1,101 @@
+"""Values of a data frame's columns, one idea of them for all formats: as numbers, as texts, and where they are."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierlit.data.tables.table_file import TableError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+MISSING = -1
+"""The code of a value that is missing."""
+WORDS = {"true": 1.0, "false": 0.0}
+WHOLE = re.compile(r"([+-]?\d+)\.0*")
+
+
+def require(*packages: str) -> None:
+    """Import what reads tables.
+
+    Raises:
+        ImportError: With a hint, if it is not installed.
+    """
+    try:
+        for name in packages:
+            import_module(name)
+    except ImportError as error:
+        raise ImportError(f"reading tables needs {name}: pip install hierlit[tables]") from error
+
+
+def numbers(column: Series, has_words: bool = True) -> tuple[Floats, Bools]:
+    """Return a column's values as numbers.
+
+    Args:
+        column: The values.
+        has_words: Whether true and false are 1 and 0.
+
+    Returns:
+        The values [rows], NaN where missing; and where [rows] there is neither a number nor nothing.
+    """
+    if column.dtype.kind in "biuf":
+        return column.to_numpy(np.float64), np.zeros(len(column), bool)
+    import pandas
+    import pyarrow
+
+    try:
+        cast = pyarrow.array(column.array, from_pandas=True).cast(pyarrow.float64())
+        return cast.to_numpy(zero_copy_only=False), np.zeros(len(column), bool)
+    except pyarrow.ArrowException:  # something is no number, or written as Arrow does not read it
+        pass
+    cells = column.to_numpy(object)
+    values = np.array(pandas.to_numeric(cells, errors="coerce"), np.float64)
+    wrong = np.isnan(values) & pandas.notna(cells)
+    words = {"nan": np.nan} | (WORDS if has_words else {})
+    for row in np.flatnonzero(wrong):
+        text = str(cells[row]).lower()
+        values[row], wrong[row] = words.get(text, np.nan), text not in words
+    return values, wrong
+
+
+def texts(column: Series, is_code: bool = True) -> tuple[NDArray[np.int64], list[str]]:
+    """Return a column's values as texts.
+
+    Args:
+        column: The values.
+        is_code: Whether 2.0 is 2 in texts too: a path may be called 2.0.
+
+    Returns:
+        Each row's place [rows] in a list of distinct texts, `MISSING` where there is none; and that list.
+    """
+    import pandas
+
+    codes, values = pandas.factorize(column.to_numpy())
+    place: dict[str, int] = {}
+    places = [place.setdefault(as_text(value, is_code), len(place)) for value in values]
+    return np.array([*places, MISSING])[codes], list(place)
+
+
+def as_text(value: Any, is_code: bool = True) -> str:
+    """Return a value as a person writes it: 2, not 2.0, if it is a number, or a text that is a code."""
+    text = str(value).strip()
+    whole = WHOLE.fullmatch(text) if is_code or not isinstance(value, str) else None
+    return whole[1] if whole else text
+
+
+def place(frame: DataFrame, chosen: Bools, column: str) -> str:
+    """Return where a person finds a column in the first of the chosen rows [rows]."""
+    return f"{frame.index[int(chosen.argmax())]}, column {column!r}"
+
+
+def refusal(frame: DataFrame, chosen: Bools, column: str, rule: str, remedy: str = "") -> TableError:
+    """Return the error of a column's value in the first of the chosen rows [rows]."""
+    text = as_text(frame[column].iloc[int(chosen.argmax())])
+    return TableError(f"{place(frame, chosen, column)}: {rule}, got {text!r}{remedy}")

@@ -1,0 +1,157 @@
+"""Text files: compressed or not, in an encoding, what is wrong with their bytes, and their rows as data frames."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import lzma
+import zipfile
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from hierlit.data.tables.cells import require
+from hierlit.data.tables.table_file import Reading, TableError, TableFile, unreadable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ERRORS = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""What reading a file can raise, compressed or not."""
+CELLS_IN_CACHE, MIN_ROWS = 2**12, 2**6
+PARTS_AT_ONCE = 2**4
+KINDS = {
+    b"PK\x03\x04": "a zip archive (a workbook?)",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "compressed: its name should end in .gz",
+    b"\xff\xfe": "text in UTF-16: set encoding to utf-16",
+    b"\xfe\xff": "text in UTF-16: set encoding to utf-16",
+}
+"""First bytes of files that are no text in UTF-8, and what those are."""
+
+
+class TextFile(TableFile):
+    """A file whose rows are lines, or records that begin in a line.
+
+    Args:
+        path: The file; its name may end in that of a compression.
+        reading: How it is read.
+    """
+
+    has_lines = True
+    mark = "separator"
+    """What messages call that which stands between values."""
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        super().__init__(path)
+        require("pandas", "pyarrow")
+        self.encoding, self._missing = reading.encoding, reading.missing
+        try:
+            check_start(path, reading.encoding)
+            self.take_header()
+        except ERRORS as error:
+            raise self._explain(error) from error
+
+    @abstractmethod
+    def take_header(self) -> None:
+        """Read the names of the columns, and what else the header tells.
+
+        Raises:
+            TableError: If it is no header.
+        """
+
+    @abstractmethod
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line and the values of each row.
+
+        Raises:
+            TableError: If there is no telling where a row ends.
+        """
+
+    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
+        """Yield texts without the space around them; none where missing."""
+        import pandas
+        import pyarrow
+        from pyarrow import compute
+
+        missing = pyarrow.array(sorted(self._missing), pyarrow.string())
+        parts = self._parts([self.names.index(name) for name in names])
+        try:
+            while some := list(islice(parts, PARTS_AT_ONCE)):
+                pieces = zip(*(columns for _, columns in some), strict=True)
+                texts = [compute.utf8_trim_whitespace(pyarrow.concat_arrays(column)) for column in pieces]
+                known = [compute.if_else(compute.is_in(column, missing), None, column) for column in texts]
+                frame = pyarrow.table(known, names).to_pandas(types_mapper=pandas.ArrowDtype)
+                yield frame.set_axis([line for lines, _ in some for line in lines])
+        except ERRORS as error:
+            raise self._explain(error) from error
+
+    def _parts(self, places: Sequence[int]) -> Iterator[tuple[list[int], list[Any]]]:
+        """Yield lines, and the columns at some places, of rows so few that they stay in the processor's cache."""
+        from pyarrow import array
+
+        records, n_rows = self._complete(), max(MIN_ROWS, CELLS_IN_CACHE // len(self.names))
+        while rows := list(islice(records, n_rows)):
+            cells = list(zip(*(values for _, values in rows), strict=True))
+            yield [line for line, _ in rows], [array(cells[place]) for place in places]
+
+    def _complete(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the records, which must have as many values as there are columns."""
+        n_columns = len(self.names)
+        for line, values in self.records():
+            if len(values) != n_columns:
+                ends = f" (a {self.mark} at its end?)" if not values[-1] and len(values) == n_columns + 1 else ""
+                raise TableError(f"{self.path}, line {line}: {n_columns} values expected, got {len(values)}{ends}")
+            yield line, values
+
+    def _explain(self, error: Exception) -> TableError:
+        """Return the line that cannot be decoded, or what else is wrong."""
+        is_ascii_like = isinstance(error, UnicodeError) and "\n".encode(self.encoding) == b"\n"
+        if is_ascii_like and (found := undecodable(self.path, self.encoding)):
+            return found
+        return unreadable(self.path, error)
+
+
+def open_file(path: Path) -> Any:
+    """Open a file, or what is compressed in it, to read bytes."""
+    return LocalFileSystem().open(str(path), "rb", compression="infer")
+
+
+def open_text(path: Path, encoding: str) -> Any:
+    """Open a text file without its byte order mark, line ends as they are."""
+    if codecs.lookup(encoding).name == "utf-8":
+        encoding = "utf-8-sig"
+    return LocalFileSystem().open(str(path), "r", compression="infer", encoding=encoding, newline="")
+
+
+def check_start(path: Path, encoding: str) -> None:
+    """Look at a file's first bytes.
+
+    Raises:
+        TableError: If it is empty, or not text.
+    """
+    with open_file(path) as file:
+        start = file.read(4)
+    if not start:
+        raise TableError(f"{path} is empty")
+    for first, kind in KINDS.items():
+        if start.startswith(first) and not (len(first) == 2 and codecs.lookup(encoding).name.startswith("utf-16")):
+            raise TableError(f"{path} is not a text file of its suffix, but {kind}")
+
+
+def undecodable(path: Path, encoding: str) -> TableError | None:
+    """Return the first line that is not text in an encoding whose line ends are those of ASCII; None if all is."""
+    with open_file(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError as error:
+                byte = f"byte 0x{line[error.start]:02x}"
+                where = f"{path}, line {number}"
+                return TableError(f"{where}: {byte} is not {encoding}: set encoding, for example to latin-1")
+    return None
