@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -157,3 +158,40 @@ class CountBytes(L.Callback):
             if trainer.is_global_zero:
                 print("BYTES", self.sent, flush=True)
             self.sent = 0
+
+
+@dataclass
+class Cells:
+    """An experiment as far as its runner knows one: its settings are numbers, its outcome is the process."""
+
+    number: int
+    seeds: int = 1
+
+    def settings(self) -> list[dict[str, Any]]:
+        return [{"number": number} for number in range(self.number)]
+
+    def fit_arguments(self, settings: dict[str, Any], seed: int) -> list[str]:
+        return [str(settings["number"])]
+
+    def outcome(self, run: Any) -> dict[str, Any]:
+        names = {"gpu": "CUDA_VISIBLE_DEVICES", "threads": "OMP_NUM_THREADS"}
+        return {"pid": os.getpid()} | {column: os.environ.get(name, "") for column, name in names.items()}
+
+
+@dataclass
+class Sometimes:
+    """A command of `Cells`: some numbers end their process, as the system does where memory runs out; others wait.
+
+    Args:
+        lost: Numbers that end their process.
+        seconds: What all others take.
+    """
+
+    lost: tuple[int, ...] = ()
+    seconds: float = 0.0
+
+    def __call__(self, arguments: list[str]) -> Any:
+        if int(arguments[0]) in self.lost:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
+        return self

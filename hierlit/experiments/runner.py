@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from functools import partial
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import cache, partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -32,6 +34,8 @@ DISPLAY = [
     "--trainer.enable_model_summary=false",
     "--trainer.enable_checkpointing=false",
 ]
+LEAST_WORKERS = 2
+"""Workers of which one may wait: a single one's cells joblib would run in this process, which they could end."""
 Cell = tuple[Settings, int]
 Row = dict[str, Any]
 
@@ -98,69 +102,60 @@ def run_all(experiment: Experiment, folder: Path, workers: int | None, console: 
     Raises:
         KeyboardInterrupt: If interrupted; the rows of finished runs are kept.
     """
-    results = Results(folder)
+    results, names = Results(folder), gpus()
     waiting = [cell for cell in cells_of(experiment) if key_of(*cell) not in results.finished()]
     if not waiting:
         return results
-    n_workers = min(workers or len(gpus()) or n_cores(), len(waiting))
-    with shown(console, len(waiting)) as advance:
+    n_workers = min(workers or len(names) or cpu_count(), len(waiting))
+    turns = tuple(names[turn % len(names)] for turn in range(max(LEAST_WORKERS, n_workers))) if names else ()
+    run = partial(run_in_worker, command, experiment, folder, turns)
+    with shown(console, len(waiting)) as advance, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="joblib")
 
         def finish(row: Row) -> None:
             results.add(row)
             advance(row)
 
-        run = partial(run_cell, command, experiment, folder)
-        while waiting:
-            for cell in run_parallel(run, waiting, n_workers, finish):
-                for lost in run_parallel(run, [cell], 1, finish):
-                    finish(lost_row(lost))
+        try:
+            while waiting:
+                for cell in run_parallel(run, waiting, n_workers, finish):
+                    for lost in run_parallel(run, [cell], 1, finish):
+                        finish(lost_row(lost))
+        finally:
+            get_reusable_executor().shutdown()
     return results
 
 
 def run_parallel(
     run: Callable[[Settings, int], Row], waiting: list[Cell], n_workers: int, finish: Callable[[Row], None]
 ) -> list[Cell]:
-    """Run cells in parallel processes until none waits or a process is lost, which ends the others too.
+    """Run cells in joblib's workers until none waits or a worker is lost, which ends the others too.
 
     Args:
-        run: Runs a cell in a process.
-        waiting: Cells; those that are started are taken from it.
+        run: Runs a cell in a worker.
+        waiting: Cells; those that are handed to the workers are taken from it.
         n_workers: Cells at a time.
         finish: Gets the row of each run that is over.
 
     Returns:
-        The cells that were running when a process was lost, each of which may be why.
+        The cells handed over that have no row when a worker is lost, each of which may be why.
     """
-    context = multiprocessing.get_context("spawn")
-    turns, names = context.Queue(), gpus()
-    for turn in range(n_workers):
-        turns.put(names[turn % len(names)] if names else "")
-    n_threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, n_cores() // n_workers))
-    running: dict[Future[Row], Cell] = {}
-    lost: list[Cell] = []
-    with ProcessPoolExecutor(n_workers, context, prepare, (turns, n_threads)) as pool:
-        try:
-            while running or (waiting and not lost):
-                while waiting and not lost and len(running) < n_workers:
-                    cell = waiting.pop(0)
-                    try:
-                        running[pool.submit(run, *cell)] = cell
-                    except BrokenProcessPool:
-                        lost.append(cell)
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    cell = running.pop(future)
-                    try:
-                        row = future.result()
-                    except BrokenProcessPool:
-                        lost.append(cell)
-                    else:
-                        finish(row)
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return lost
+    begun: dict[str, Cell] = {}
+
+    def hand_over() -> Iterator[Any]:
+        while waiting:
+            cell = waiting.pop(0)
+            begun[key_of(*cell)] = cell
+            yield delayed(run)(*cell)
+
+    n_threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cpu_count() // n_workers))
+    with parallel_config("loky", n_jobs=max(LEAST_WORKERS, n_workers), inner_max_num_threads=n_threads):
+        pool = Parallel(return_as="generator_unordered", pre_dispatch=n_workers, batch_size=1)
+        with suppress(BrokenProcessPool), closing(pool(hand_over())) as rows:
+            for row in rows:
+                finish(row)
+                del begun[row["run"]]
+    return list(begun.values())
 
 
 def gpus() -> list[str]:
@@ -170,26 +165,42 @@ def gpus() -> list[str]:
     return (listed or [str(number) for number in range(n_gpus)])[:n_gpus]
 
 
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def lost_row(cell: Cell) -> Row:
     """Return the row of a run whose process was lost though no other ran beside it."""
     settings, seed = cell
     return {"run": key_of(settings, seed), **settings, "seed": seed, "error": "its process was lost: out of memory?"}
 
 
-def prepare(turns: Any, n_threads: int) -> None:
-    """Make a process ready for runs: its share of the cores, its GPU, no messages but hierlit's."""
-    if gpu := turns.get():
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+def run_in_worker(
+    command: Command, experiment: Experiment, folder: Path, turns: tuple[str, ...], settings: Settings, seed: int
+) -> Row:
+    """Run a cell in a process of its own."""
+    prepare(folder, turns)
+    return run_cell(command, experiment, folder, settings, seed)
+
+
+@cache
+def prepare(folder: Path, turns: tuple[str, ...]) -> FileLock | None:
+    """Make a process ready for runs, once: no messages but hierlit's, and a GPU whose turn no other process has.
+
+    Args:
+        folder: The experiment's version folder.
+        turns: The GPU of each worker, if there are any.
+
+    Returns:
+        The lock of its turn, which the system opens when the process ends, in whatever way.
+    """
     watch_parent()
-    torch.set_num_threads(n_threads)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+    for turn, gpu in cycle(enumerate(turns)):
+        lock = FileLock(folder / f"worker_{turn}.lock")
+        with suppress(Timeout):
+            lock.acquire(timeout=0.1)
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+            return lock
+    return None
 
 
 def run_cell(command: Command, experiment: Experiment, folder: Path, settings: Settings, seed: int) -> Row:

@@ -1,88 +1,69 @@
-"""Which runs share a pool of processes, which GPU each has, and what is left of runs whose process was lost."""
+"""What joblib's workers are given, and what is left of runs whose worker was lost or interrupted."""
 
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+import os
+import signal
+import threading
+import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
+import psutil
 import pytest
 import torch
+from faults import Cells, Sometimes
 from rich.console import Console
 
-from hierlit.cli import main
 from hierlit.experiments import runner
 from hierlit.experiments.base import key_of
 
 
-class Cells:
-    """An experiment as far as the runner knows one: its settings are numbers."""
-
-    seeds = 1
-
-    def settings(self) -> list[dict[str, Any]]:
-        return [{"number": number} for number in range(8)]
-
-
-class Pool:
-    """Starts nothing; `wait` below ends its runs."""
-
-    _processes = None
-
-    def __init__(self, n_workers: int, *_: Any) -> None:
-        self.n_workers = n_workers
-
-    def __enter__(self) -> "Pool":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def submit(self, run: Any, settings: dict[str, Any], seed: int) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.row = {"run": key_of(settings, seed), **settings, "seed": seed}  # type: ignore[attr-defined]
-        return future
-
-
-@pytest.fixture(autouse=True)
-def too_large(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """Numbers of runs that end their process, and so what runs beside them."""
-    numbers: set[int] = set()
-
-    def wait(running: dict[Any, Any], return_when: str) -> SimpleNamespace:
-        assert 1 <= len(running) <= 2
-        is_broken = any(future.row["number"] in numbers for future in running)
-        done = list(running) if is_broken else list(running)[:1]
-        for future in done:
-            if is_broken:
-                future.set_exception(BrokenProcessPool())
-            else:
-                future.set_result(future.row)
-        return SimpleNamespace(done=done)
-
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(runner, "wait", wait)
-    return numbers
-
-
-def run(folder: Path) -> tuple[set[str], list[str]]:
-    results = runner.run_all(Cells(), folder, 2, Console(quiet=True), main)  # type: ignore[arg-type]
-    runs = [key_of(settings, 0) for settings in Cells().settings()]
+def run(folder: Path, command: Sometimes, number: int = 3, workers: int = 2) -> tuple[set[str], list[str]]:
+    cells: Any = Cells(number)
+    results = runner.run_all(cells, folder, workers, Console(quiet=True), command)
+    runs = [key_of(settings, 0) for settings in cells.settings()]
     assert all("lost" in text for text in results.failures(runs).values())
+    assert not workers_left()
     return results.finished(), list(results.failures(runs))
 
 
-def test_a_run_that_ends_its_process_ends_no_other(tmp_path: Path, too_large: set[int]) -> None:
-    too_large.add(3)
-    finished, failed = run(tmp_path)
-    assert failed == ["number=3,seed=0"] and len(finished) == 7
-    too_large.clear()
-    assert len(run(tmp_path)[0]) == 8
+def workers_left() -> list[psutil.Process]:
+    return [own for own in psutil.Process().children() if "LokyProcess" in " ".join(own.cmdline())]
 
 
-def test_runs_of_which_each_is_too_large_all_fail(tmp_path: Path, too_large: set[int]) -> None:
-    too_large.update(range(8))
-    assert run(tmp_path) == (set(), [key_of(settings, 0) for settings in Cells().settings()])
+def test_a_run_that_ends_its_process_ends_no_other(tmp_path: Path) -> None:
+    finished, failed = run(tmp_path, Sometimes(lost=(2,)))
+    assert failed == ["number=2,seed=0"] and len(finished) == 2
+    assert len(run(tmp_path, Sometimes(), workers=1)[0]) == 3
+    assert os.getpid() not in set(pd.read_csv(tmp_path / "results.csv")["pid"])
+
+
+def test_runs_of_which_each_is_too_large_all_fail(tmp_path: Path) -> None:
+    assert run(tmp_path, Sometimes(lost=(0, 1)), number=2) == (set(), ["number=0,seed=0", "number=1,seed=0"])
+
+
+def test_each_worker_has_a_gpu_and_a_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "gpus", lambda: ["5", "7"])
+    monkeypatch.setattr(runner, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    run(tmp_path, Sometimes(seconds=0.2), number=8)
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert rows["pid"].nunique() == 2
+    assert set(rows.groupby("pid")["gpu"].unique().explode()) == {5, 7}
+    assert set(rows["threads"]) == {3}
+
+
+def test_an_interrupt_ends_workers_and_keeps_rows(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not (tmp_path / "results.csv").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Sometimes(seconds=1.0), number=20)
+    assert 0 < len(runner.Results(tmp_path).finished()) < 20
+    assert not workers_left()
 
 
 @pytest.mark.parametrize(
