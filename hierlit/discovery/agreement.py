@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest, spearmanr
+from scipy.stats import binomtest
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.tables import LabelTable
@@ -123,17 +123,11 @@ class Agreement:
 
 def rank_correlation(left: NDArray[Any], right: NDArray[Any]) -> tuple[float, float, float]:
     """Spearman's correlation and the ends of its 95% interval, by resampling labels; NaN where it is not defined."""
-
-    def correlation(places: Sequence[int] | NDArray[np.int64]) -> float:
-        first, second = left[places], right[places]
-        if len(places) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-            return float("nan")
-        return float(spearmanr(first, second).statistic)
-
-    draws, n = np.random.default_rng(0), len(left)
-    middle = correlation(np.arange(n))
+    draws, labels = np.random.default_rng(0), pd.DataFrame({"left": left, "right": right})
+    middle = float(labels.corr(method="spearman").iloc[0, 1])
     if np.isnan(middle):
         return middle, middle, middle
-    resampled = [correlation(draws.integers(n, size=n)) for _ in range(N_RESAMPLES)]
+    places = draws.integers(len(labels), size=(N_RESAMPLES, len(labels)))
+    resampled = [labels.iloc[own].corr(method="spearman").iloc[0, 1] for own in places]
     low, high = np.nanquantile(resampled, [0.025, 0.975])
     return middle, float(low), float(high)

@@ -16,6 +16,7 @@ from hierlit.discovery.search import Discovery
 from hierlit.experiments.base import Verdict
 from hierlit.experiments.report import as_html, render_report, save_figures
 from hierlit.files.atomic import replace_text
+from hierlit.training.resume import leaves
 
 LEVELS, EDGES = "discovered_levels.csv", "discovered_edges.csv"
 MOST_NAMES = 60
@@ -47,7 +48,7 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
         name="discover",
         question=QUESTION,
         prediction=prediction(found),
-        options=flat(asdict(options)),
+        options=dict(leaves(asdict(options))),
         figures=drawn,
         summary="".join(as_html(table, digits=3) for table in shown),
         verdict=judged,
@@ -59,14 +60,6 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
         failures={},
     )
     return judged
-
-
-def flat(options: dict[str, Any]) -> dict[str, Any]:
-    """Options by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        found |= {f"{name}.{key}": own for key, own in value.items()} if isinstance(value, dict) else {name: value}
-    return found
 
 
 def prediction(found: Discovery) -> str:

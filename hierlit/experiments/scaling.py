@@ -237,12 +237,10 @@ def decay(run: Run) -> dict[str, Any]:
 def losses_by_block(run: Run) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Mean loss and accuracy [blocks, levels] of the training rows after each block."""
     task, table = run.cli.model, run.cli.datamodule.tables["train"]
-    net = task.net
     members = [torch.tensor(task.levels) == level for level in sorted(set(task.levels))]
-    stream, losses, accuracy = net.embed(table.inputs), [], []
-    for block in range(int(net.n_trained)):
-        stream = net.advance(stream, block)
-        margins = net.scores(stream) * table.labels
+    losses, accuracy = [], []
+    for scores in task.net.staged_scores(table.inputs):
+        margins = scores * table.labels
         loss, right = task.loss.margin_loss(margins).mean((0, 1)), (margins > 0).double().mean((0, 1))
         losses.append([float(loss[own].mean()) for own in members])
         accuracy.append([float(right[own].min()) for own in members])

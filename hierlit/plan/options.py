@@ -1,11 +1,11 @@
 """`plan`: what the fit of a config will cost, from the config alone (ours)."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+from torch.utils.benchmark import Timer
 
 from hierlit.data import HierarchyDataModule
 from hierlit.data.base import FixedBatches
@@ -185,16 +185,6 @@ def measured_rates(device: torch.device, dtype: torch.dtype) -> list[float]:
         (4 * side**3 / 3, lambda: torch.linalg.eigvalsh(gram)),
         (2 * source.nbytes, lambda: copy.copy_(source)),
     ]
-    return [amount / seconds(action, device) for amount, action in actions]
-
-
-def seconds(action: Callable[[], object], device: torch.device) -> float:
-    """Time that an action takes, the shorter of two after a first one."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        action()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+    n_threads = torch.get_num_threads()
+    timers = [Timer("action()", globals={"action": action}, num_threads=n_threads) for _, action in actions]
+    return [amount / timer.timeit(2).mean for timer, (amount, _) in zip(timers, actions, strict=True)]

@@ -71,15 +71,7 @@ def moment(activation: str, power: int = 2) -> float:
 
 @cache
 def hermite_coefficients(activation: str, n: int = DEGREES) -> Array:
-    """a_0..a_n of σ(t) = Σ a_i h_i(t), h_i the normalised Hermite polynomials; by quadrature but for relu and erf."""
-    checked(activation)
-    if activation in ("relu", "erf"):
-        return read_only((relu_coefficients if activation == "relu" else erf_coefficients)(n))
-    return read_only(quadrature_coefficients(activation, n))
-
-
-def quadrature_coefficients(activation: str, n: int) -> Array:
-    """Return those of any activation, E[σ(t)·h_i(t)], by quadrature."""
+    """a_0..a_n of σ(t) = Σ a_i h_i(t), h_i the normalised Hermite polynomials: E[σ(t)·h_i(t)], by quadrature."""
     at, weights = quadrature()
     weighted = weights * activation_values(activation, at)
     previous, current = np.zeros_like(at), np.ones_like(at)
@@ -87,30 +79,7 @@ def quadrature_coefficients(activation: str, n: int) -> Array:
     for degree in range(n + 1):
         found.append(float(weighted @ current))
         previous, current = current, (at * current - math.sqrt(degree) * previous) / math.sqrt(degree + 1)
-    return np.array(found)
-
-
-def relu_coefficients(n: int) -> Array:
-    """Return those of max(0, t): 1/√(2π), ½, and (−1)^{i/2−1}(i−3)!!/√(2π i!) at even i ≥ 2."""
-    found = np.zeros(n + 1)
-    found[0] = 1 / math.sqrt(2 * math.pi)
-    if n >= 1:
-        found[1] = 0.5
-    value = 1 / math.sqrt(2 * math.pi * 2)
-    for degree in range(2, n + 1, 2):
-        found[degree] = value
-        value *= -(degree - 1) / math.sqrt((degree + 1) * (degree + 2))
-    return found
-
-
-def erf_coefficients(n: int) -> Array:
-    """Return those of erf(t); their squares are the series of (2/π)·arcsin(2ρ/3)."""
-    found = np.zeros(n + 1)
-    value = 2 / math.pi * (2 / 3)  # C(2j, j)/(4^j(2j+1))·(2/3)^(2j+1)·2/π
-    for half, degree in enumerate(range(1, n + 1, 2)):
-        found[degree] = (-1) ** half * math.sqrt(value)
-        value *= (2 * half + 1) ** 2 / ((2 * half + 2) * (2 * half + 3)) * (4 / 9)
-    return found
+    return read_only(np.array(found))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from hierlit.models import GaussianFeatures, RandomFeatures
 from hierlit.models.random_features import ACTIVATIONS
 from hierlit.theory import expansion, hermite_coefficients, kernel, kernel_matrix, moment, width_for_error
-from hierlit.theory.kernel import checked, quadrature_coefficients
+from hierlit.theory.kernel import checked
 
 INNER = np.linspace(-1, 1, 9)
 
@@ -75,8 +75,15 @@ def test_coefficients_are_those_of_monte_carlo_to_a_thousandth(activation: str) 
 
 
 def test_quadrature_finds_the_coefficients_with_closed_forms() -> None:
-    for activation in ("relu", "erf"):
-        assert quadrature_coefficients(activation, 60) == pytest.approx(hermite_coefficients(activation, 60), abs=1e-9)
+    # relu: 1/√(2π), ½, and (−1)^{i/2−1}(i−3)!!/√(2π i!) at even i ≥ 2
+    relu = [1 / math.sqrt(2 * math.pi), 0.5, 1 / math.sqrt(4 * math.pi)]
+    for i in range(3, 61):
+        relu.append(0.0 if i % 2 else -relu[i - 2] * (i - 3) / math.sqrt(i * (i - 1)))
+    # erf: their squares are the series of (2/π)·arcsin(2ρ/3)
+    squares = [math.comb(2 * j, j) / 4**j / (2 * j + 1) * (2 / 3) ** (2 * j + 1) * 2 / math.pi for j in range(30)]
+    erf = [0.0 if i % 2 == 0 else (-1) ** (i // 2) * math.sqrt(squares[i // 2]) for i in range(60)]
+    assert hermite_coefficients("relu", 60) == pytest.approx(relu, abs=1e-12)
+    assert hermite_coefficients("erf", 59) == pytest.approx(erf, abs=1e-12)
     # cos(t) = Σ_j (−1)^j e^(−1/2)/√(2j)! h_2j(t)
     cosine = [0.0 if i % 2 else (-1) ** (i // 2) * math.exp(-0.5) / math.sqrt(math.factorial(i)) for i in range(61)]
     assert hermite_coefficients("cos", 60) == pytest.approx(cosine, abs=1e-9)

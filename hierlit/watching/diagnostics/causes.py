@@ -1,5 +1,6 @@
 """Why a label was not learned: rules on what a run has seen, one cause, its evidence and one setting a label (ours)."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -225,7 +226,4 @@ def fall(before: float, after: float) -> float:
 
 def count_causes(rows: Iterable[Unlearned]) -> dict[str, int]:
     """Labels by cause, the most frequent first."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.cause] = counts.get(row.cause, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    return dict(Counter(row.cause for row in rows).most_common())
