@@ -256,7 +256,10 @@ class LabelTable(HierarchyDataModule):
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
         if not len(tables["test"][0]):
             tables["test"] = tables["val"]
-        return {split: (tensor(inputs), tensor(labels)) for split, (inputs, labels) in tables.items()}
+        return {
+            split: (torch.from_numpy(inputs)[:, None], torch.from_numpy(signs).float()[:, None])
+            for split, (inputs, signs) in tables.items()
+        }
 
     @property
     def streams_predictions(self) -> bool:
@@ -316,8 +319,3 @@ class LabelTable(HierarchyDataModule):
                 f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
             )
         self._restored = TableEncoder(saved)
-
-
-def tensor(table: NDArray[Any]) -> Tensor:
-    """Return a table [rows, channels] as float32 [rows, 1, channels]."""
-    return torch.from_numpy(table).float()[:, None]

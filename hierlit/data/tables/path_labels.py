@@ -88,22 +88,13 @@ class PathLabels:
         column = self.columns[0]
         codes, found = texts(frame[column], is_code=False)
         for number, text in enumerate(found):
+            labels = [label.strip() for label in text.split(self._separator)]
+            if not labels[-1] and len(labels) > 1:  # a separator may follow the last
+                labels.pop()
             try:
-                act(split_labels(text, self._separator))
+                if not all(labels):
+                    raise ValueError(f"labels must not be empty, got {text!r}")
+                act(labels)
             except ValueError as error:
                 raise TableError(f"{place(frame, codes == number, column)}: {error}") from error
         return codes
-
-
-def split_labels(text: str, separator: str) -> list[str]:
-    """Return the paths, or terms, of a row; a separator may follow the last.
-
-    Raises:
-        ValueError: If one is empty.
-    """
-    labels = [label.strip() for label in text.split(separator)]
-    if not labels[-1] and len(labels) > 1:
-        labels.pop()
-    if not all(labels):
-        raise ValueError(f"labels must not be empty, got {text!r}")
-    return labels
