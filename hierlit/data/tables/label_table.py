@@ -14,14 +14,13 @@ from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems, one_of, raise_problems
-from hierlit.data.tables.column_labels import ZEROS, ColumnLabels, Signs
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems
 from hierlit.data.tables.fitted import FittedTable, read_columns
 from hierlit.data.tables.hierarchy import find_hierarchy
-from hierlit.data.tables.path_labels import PathLabels
-from hierlit.data.tables.reading import Labels, warn_of_training, warn_of_unknown
+from hierlit.data.tables.labels import ZEROS, ColumnLabels, Labels, PathLabels, Signs
+from hierlit.data.tables.reading import warn_of_training, warn_of_unknown
 from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits, n_repeated
 from hierlit.data.tables.streaming import StreamedRows

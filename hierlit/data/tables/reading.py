@@ -6,13 +6,10 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
-from hierlit.data.tables.column_labels import ColumnLabels, Signs
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
-from hierlit.data.tables.path_labels import PathLabels
+from hierlit.data.tables.labels import Labels, Signs
 from hierlit.data.tables.roles import listed
-
-Labels = ColumnLabels | PathLabels
 
 FEW_CATEGORIES = 20
 
