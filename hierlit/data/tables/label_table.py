@@ -22,7 +22,7 @@ from hierlit.data.tables.hierarchy import find_hierarchy
 from hierlit.data.tables.labels import ZEROS, ColumnLabels, Labels, PathLabels, Signs
 from hierlit.data.tables.reading import warn_of_training, warn_of_unknown
 from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
-from hierlit.data.tables.splits import Splits, n_repeated
+from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
 from hierlit.data.tables.table_file import MISSING_TEXTS, Reading
 
@@ -240,17 +240,22 @@ class LabelTable(HierarchyDataModule):
         Raises:
             ValueError: If a value cannot be read; one line names the file, the line and the column.
         """
+        from pandas import DataFrame
+        from pandas.util import hash_pandas_object
+
         labels, _, read = self._training
         encoder, tables = self.encoder, dict(read)
         for split in ("val", "test"):
             if files := self._files[split]:
                 columns = self.fitted.columns + labels.columns
-                frames = ((frame, file.classes) for file in files for frame in file.chunks(columns))
-                parts = [(encoder.encode(frame), labels.read(frame, classes)) for frame, classes in frames]
+                chunks = ((frame, file.classes) for file in files for frame in file.chunks(columns))
+                parts = [(encoder.encode(frame), labels.read(frame, classes)) for frame, classes in chunks]
                 inputs, signs = map(np.concatenate, zip(*parts, strict=True))
                 tables[split] = inputs, signs
                 warn_of_unknown(f"{split}_files", encoder, labels)
-            if n_rows := n_repeated(tables[split][0], tables["train"][0]):
+            # by a 64-bit hash; 0 is added to make -0 the same
+            frames = [DataFrame(tables[name][0] + np.float32(0)) for name in (split, "train")]
+            if n_rows := int(np.isin(*(hash_pandas_object(frame, index=False) for frame in frames)).sum()):
                 total = len(tables[split][0])
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
         if not len(tables["test"][0]):
