@@ -20,7 +20,7 @@ from hierlit.data.tables.files import is_encoding, open_tables, text_problems
 from hierlit.data.tables.fitted import FittedTable, read_columns
 from hierlit.data.tables.hierarchy import find_hierarchy
 from hierlit.data.tables.labels import ZEROS, ColumnLabels, Labels, PathLabels, Signs
-from hierlit.data.tables.reading import warn_of_training, warn_of_unknown
+from hierlit.data.tables.notices import warn_of_training, warn_of_unknown
 from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
