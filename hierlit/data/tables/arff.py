@@ -68,25 +68,22 @@ class ArffFile(TextFile):
             raise TableError(f"{self.path} has no line @attribute")
         self.take_names([name for name, *_ in declared])
         for name, (_, number, text) in zip(self.names, declared, strict=True):
-            self._take_type(name, number, text)
-
-    def _take_type(self, name: str, number: int, text: str) -> None:
-        kind, where = text.split(maxsplit=1)[0].lower(), f"{self.path}, line {number}"
-        if kind in NUMERIC:
-            self.is_number[name] = True
-        elif text.startswith("{"):
-            if not text.endswith("}"):
-                raise TableError(f"{where}: the list of values of {name!r} has no closing brace")
-            self.is_number[name], self._listed[name] = False, split_values(text[1:-1])
-        else:
-            self.refused[name] = kind
-        if kind == HIERARCHICAL:
-            if self.path_column is not None:
-                raise TableError(f"{where}: a second hierarchical attribute {name!r}")
-            entries = (entry.strip() for entry in text[len(HIERARCHICAL) :].split(","))
-            self.path_column, self.classes, self.classes_line = name, [entry for entry in entries if entry], number
-            if not self.classes:
-                raise TableError(f"{where}: the hierarchical attribute {name!r} lists no classes")
+            kind, where = text.split(maxsplit=1)[0].lower(), f"{self.path}, line {number}"
+            if kind in NUMERIC:
+                self.is_number[name] = True
+            elif text.startswith("{"):
+                if not text.endswith("}"):
+                    raise TableError(f"{where}: the list of values of {name!r} has no closing brace")
+                self.is_number[name], self._listed[name] = False, split_values(text[1:-1])
+            else:
+                self.refused[name] = kind
+            if kind == HIERARCHICAL:
+                if self.path_column is not None:
+                    raise TableError(f"{where}: a second hierarchical attribute {name!r}")
+                entries = [entry.strip() for entry in text[len(HIERARCHICAL) :].split(",")]
+                self.path_column, self.classes, self.classes_line = name, list(filter(None, entries)), number
+                if not self.classes:
+                    raise TableError(f"{where}: the hierarchical attribute {name!r} lists no classes")
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Numbers and texts of the lines that are neither blank nor comments."""

@@ -166,12 +166,11 @@ def find_hierarchy(
     """
     if edges_file is not None:
         return read_edges(Path(edges_file), encoding)
-    entries: dict[str, None] = {}
-    for file in files:
-        if file.path_column == column:
-            entries.update(dict.fromkeys(file.classes))
-            try:
-                LabelHierarchy.of_entries(file.classes)
-            except ValueError as error:
-                raise TableError(f"{file.path}, line {file.classes_line}, column {column!r}: {error}") from error
+    declaring = [file for file in files if file.path_column == column]
+    for file in declaring:
+        try:
+            LabelHierarchy.of_entries(file.classes)
+        except ValueError as error:
+            raise TableError(f"{file.path}, line {file.classes_line}, column {column!r}: {error}") from error
+    entries = dict.fromkeys(entry for file in declaring for entry in file.classes)
     return LabelHierarchy.of_entries(list(entries)) if entries else None

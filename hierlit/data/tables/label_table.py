@@ -1,11 +1,11 @@
 """LabelTable: a person's own tables as a data module."""
 
-from collections.abc import Mapping
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
@@ -14,20 +14,20 @@ from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems, one_of, raise_problems
-from hierlit.data.tables.column_labels import ZEROS, ColumnLabels
 from hierlit.data.tables.encoder import TableEncoder
-from hierlit.data.tables.features import IMPUTATIONS, SCALES
+from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems
 from hierlit.data.tables.fitted import FittedTable, read_columns
-from hierlit.data.tables.hierarchy import LabelHierarchy, find_hierarchy
-from hierlit.data.tables.path_labels import PathLabels
-from hierlit.data.tables.reading import Labels, Table, read_fitted, read_training, warn_of_unknown
+from hierlit.data.tables.hierarchy import find_hierarchy
+from hierlit.data.tables.labels import ZEROS, ColumnLabels, Labels, PathLabels, Signs
+from hierlit.data.tables.notices import warn_of_training, warn_of_unknown
 from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
-from hierlit.data.tables.splits import Splits, n_repeated
+from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
 from hierlit.data.tables.table_file import MISSING_TEXTS, Reading
 
 Names = list[str] | str | None
+Table = tuple[NDArray[np.float32], Signs]
 
 
 class LabelTable(HierarchyDataModule):
@@ -133,56 +133,69 @@ class LabelTable(HierarchyDataModule):
         raise_problems(problems + unopened)
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(ignore=["levels"])
-        self._impute, self._scale, self._zero, self._separator = impute, scale, zero_labels, path_separator
-        self._has_levels = levels is not None
-        self._roles: ColumnRoles | None = None
-        self._hierarchy: LabelHierarchy | None = None
+        self._impute, self._scale, self._has_levels = impute, scale, levels is not None
+        self._labels: Labels | None = None
         self._restored: TableEncoder | None = None
         if columns_file is not None:
             self._restored = TableEncoder(read_columns(Path(columns_file)))
             inputs, files = ColumnRoles(self.fitted.columns, []), self._files.values()
             raise_problems([problem for file in chain(*files) for problem in inputs.missing(file)])
-        else:
-            wanted = {
-                "class_columns": class_columns,
-                "label_columns": label_columns,
-                "path_column": path_column or None,
-            }
-            wanted |= {"ignore_columns": ignore_columns, "feature_columns": feature_columns}
-            self._find_columns(wanted | {"categorical_columns": categorical_columns}, hierarchy_file, encoding)
-
-    def _find_columns(self, wanted: Mapping[str, Names], hierarchy_file: str | None, encoding: str) -> None:
-        """Find which columns of the files are what, and the hierarchy that a file or a header lists."""
-        first = self._files["train"][0]
-        self._roles = ColumnRoles.of(first, wanted)
-        problems = column_problems(self._roles, self._files)
-        if self._roles.path is None and (hierarchy_file is not None or self._has_levels):
+            return
+        wanted = {"class_columns": class_columns, "label_columns": label_columns, "path_column": path_column or None}
+        wanted |= {"ignore_columns": ignore_columns, "feature_columns": feature_columns}
+        roles = ColumnRoles.of(self._files["train"][0], wanted | {"categorical_columns": categorical_columns})
+        problems = column_problems(roles, self._files)
+        if roles.path is None and (hierarchy_file is not None or self._has_levels):
             problems.append("path_column must name a column for hierarchy_file or levels to make sense")
         raise_problems(problems)
-        if self._roles.path is not None:
-            self._hierarchy = find_hierarchy(hierarchy_file, encoding, self._roles.path, self._files["train"])
-        for problem in column_warnings(self._roles, wanted["feature_columns"] is None, self._files):
+        self._roles = roles
+        if roles.path is None:
+            self._labels = ColumnLabels(roles.labels, roles.classes, zero_labels)
+        else:
+            declared = find_hierarchy(hierarchy_file, encoding, roles.path, self._files["train"])
+            self._labels = PathLabels(roles.path, path_separator, declared)
+        for problem in column_warnings(roles, feature_columns is None, self._files):
             rank_zero_warn(problem)
 
     @cached_property
-    def _labels(self) -> Labels:
-        if self._roles is None:
-            raise ValueError("train_files must be given for anything but predict, got columns_file")
-        if self._roles.path is None:
-            return ColumnLabels(self._roles.labels, self._roles.classes, self._zero)
-        return PathLabels(self._roles.path, self._separator, self._hierarchy)
+    def _training(self) -> tuple[Labels, TableEncoder, dict[str, Table]]:
+        """Labels, how inputs are made of columns, and the splits of the files to train on, read when first asked for.
 
-    @cached_property
-    def _training(self) -> tuple[TableEncoder, dict[str, Table]]:
-        """How inputs are made of columns, and the splits of the files to train on, read when first asked for."""
+        Inputs are fitted to the rows for training alone.
+        """
+        from pandas import concat
+
         labels, files = self._labels, self._files["train"]
-        assert self._roles is not None
-        return read_training(files, self._roles, labels, self._splits.rows, self._impute, self._scale)
+        if labels is None:
+            raise ValueError("train_files must be given for anything but predict, got columns_file")
+        columns = self._roles.features + self._roles.label_columns
+        frame = concat([frame for file in files for frame in file.chunks(columns)])
+        numbers = take_numbers(frame, self._roles, files)
+        labels.find(frame)
+        answers = labels.read(frame, [entry for file in files for entry in file.classes])
+        rows_of = self._splits.rows(len(frame))
+        train = frame.iloc[rows_of["train"]]
+        found = {name: fit_categories(train[name]) for name in self._roles.features if name not in numbers}
+        table = FittedTable(
+            numbers,
+            **fit_numbers(train[numbers], self._impute, self._scale),
+            categories={name: categories for name, (categories, _) in found.items()},
+            frequent={name: text for name, (_, text) in found.items()},
+            unit=self._scale == "unit",
+            label_names=labels.names,
+            parents=labels.hierarchy.parents if labels.hierarchy else None,
+            depths=labels.hierarchy.depths if labels.hierarchy else None,
+        )
+        encoder = TableEncoder(table)
+        inputs = encoder.encode(frame)
+        warn_of_unknown("train_files, in rows set apart", encoder, labels)
+        warn_of_training(table, inputs[rows_of["train"]], answers[rows_of["train"]])
+        return labels, encoder, {name: (inputs[rows], answers[rows]) for name, rows in rows_of.items()}
 
     @property
     def encoder(self) -> TableEncoder:
         """How inputs are made of columns; read from the training rows, or from what was saved of them."""
-        return self._restored or self._training[0]
+        return self._restored or self._training[1]
 
     @property
     def fitted(self) -> FittedTable:
@@ -227,18 +240,30 @@ class LabelTable(HierarchyDataModule):
         Raises:
             ValueError: If a value cannot be read; one line names the file, the line and the column.
         """
-        tables, labels = dict(self._training[1]), self._labels
+        from pandas import DataFrame
+        from pandas.util import hash_pandas_object
+
+        labels, _, read = self._training
+        encoder, tables = self.encoder, dict(read)
         for split in ("val", "test"):
-            if self._files[split]:
-                tables[split] = read_fitted(self._files[split], self.encoder, labels)
-                warn_of_unknown(f"{split}_files", self.encoder, labels)
-        for split in ("val", "test"):
-            if n_rows := n_repeated(tables[split][0], tables["train"][0]):
+            if files := self._files[split]:
+                columns = self.fitted.columns + labels.columns
+                chunks = ((frame, file.classes) for file in files for frame in file.chunks(columns))
+                parts = [(encoder.encode(frame), labels.read(frame, classes)) for frame, classes in chunks]
+                inputs, signs = map(np.concatenate, zip(*parts, strict=True))
+                tables[split] = inputs, signs
+                warn_of_unknown(f"{split}_files", encoder, labels)
+            # by a 64-bit hash; 0 is added to make -0 the same
+            frames = [DataFrame(tables[name][0] + np.float32(0)) for name in (split, "train")]
+            if n_rows := int(np.isin(*(hash_pandas_object(frame, index=False) for frame in frames)).sum()):
                 total = len(tables[split][0])
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
         if not len(tables["test"][0]):
             tables["test"] = tables["val"]
-        return {split: (tensor(inputs), tensor(labels)) for split, (inputs, labels) in tables.items()}
+        return {
+            split: (torch.from_numpy(inputs)[:, None], torch.from_numpy(signs).float()[:, None])
+            for split, (inputs, signs) in tables.items()
+        }
 
     @property
     def streams_predictions(self) -> bool:
@@ -298,8 +323,3 @@ class LabelTable(HierarchyDataModule):
                 f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
             )
         self._restored = TableEncoder(saved)
-
-
-def tensor(table: NDArray[Any]) -> Tensor:
-    """Return a table [rows, channels] as float32 [rows, 1, channels]."""
-    return torch.from_numpy(table).float()[:, None]

@@ -36,10 +36,17 @@ class NpzFile(TableFile):
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path)
         require("pandas")
+        shapes: dict[str, tuple[int, ...]] = {}
         try:
             with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in ARRAYS.values() if name in archive.files}
-                held, shapes = archive.files, {name: self._shape(name) for name in ARRAYS if name in archive.files}
+                held = archive.files
+                arrays = {name: archive[name] for name in ARRAYS.values() if name in held}
+                for name in [name for name in ARRAYS if name in held]:
+                    with archive.zip.open(f"{name}.npy") as file:
+                        shapes[name], _, dtype = read_header(file)
+                    if len(shapes[name]) != 2 or dtype.kind not in "biuf":
+                        got = f"{dtype} {list(shapes[name])}"
+                        raise TableError(f"{path}: {name} must be numbers [rows, columns], got {got}")
         except TableError:
             raise
         except (*ERRORS, AttributeError) as error:
@@ -50,26 +57,17 @@ class NpzFile(TableFile):
         if len({n_rows for n_rows, _ in shapes.values()}) > 1:
             rows = " and ".join(str(n_rows) for n_rows, _ in shapes.values())
             raise TableError(f"{path}: inputs and labels must have equally many rows, got {rows}")
-        self._names = {name: self._column_names(name, n, arrays.get(ARRAYS[name])) for name, (_, n) in shapes.items()}
+        self._names: dict[str, list[str]] = {}
+        for name, (_, n) in shapes.items():
+            given = arrays.get(ARRAYS[name], np.array([f"{name[:-1]}_{number}" for number in range(n)]))
+            if given.shape != (n,):
+                raise TableError(f"{path}: {ARRAYS[name]} must be {n} names, got shape {list(given.shape)}")
+            self._names[name] = [str(each) for each in given.tolist()]
         self.take_names([column for names in self._names.values() for column in names])
         if self.repeated:
             raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
         self.is_number = dict.fromkeys(self.names, True)
         self.label_names = self._names.get("labels", [])
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
-            shape, _, dtype = read_header(file)
-        if len(shape) != 2 or dtype.kind not in "biuf":
-            raise TableError(f"{self.path}: {name} must be numbers [rows, columns], got {dtype} {list(shape)}")
-        return shape
-
-    def _column_names(self, name: str, n_columns: int, given: NDArray[Any] | None) -> list[str]:
-        if given is None:
-            return [f"{name[:-1]}_{number}" for number in range(n_columns)]
-        if given.shape != (n_columns,):
-            raise TableError(f"{self.path}: {ARRAYS[name]} must be {n_columns} names, got shape {list(given.shape)}")
-        return [str(each) for each in given.tolist()]
 
     def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
         """Yield numbers of the arrays' own types."""

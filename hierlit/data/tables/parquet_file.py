@@ -31,6 +31,7 @@ class ParquetFile(TableFile):
         super().__init__(path)
         require("pandas", "pyarrow")
         import pyarrow
+        from pyarrow import types
 
         try:
             with self._open() as file:
@@ -42,18 +43,13 @@ class ParquetFile(TableFile):
             raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
         self.nameless += [name for name in self.names if INDEX.fullmatch(name)]
         for field in schema:
-            self._take_type(field.name, field.type)
-
-    def _take_type(self, name: str, kind: Any) -> None:
-        from pyarrow import types
-
-        value = kind.value_type if types.is_dictionary(kind) else kind
-        if types.is_string(value) or types.is_large_string(value) or types.is_string_view(value):
-            self.is_number[name] = False
-        elif types.is_integer(value) or types.is_floating(value) or types.is_decimal(value) or types.is_boolean(value):
-            self.is_number[name] = True
-        elif not types.is_null(value):
-            self.refused[name] = str(kind)
+            kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+            if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+                self.is_number[field.name] = False
+            elif types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind):
+                self.is_number[field.name] = True
+            elif not types.is_null(kind):
+                self.refused[field.name] = str(field.type)
 
     def _open(self) -> Any:
         from pyarrow import parquet

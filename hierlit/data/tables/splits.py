@@ -57,13 +57,3 @@ class Splits:
             shares = f"val_fraction {self.val_fraction} and {len(test)} rows to test on"
             raise ValueError(f"{shares} leave none of the {n_rows} rows of train_files to train on")
         return {"train": np.sort(order[n_val:]), "val": np.sort(order[:n_val]), "test": np.sort(test)}
-
-
-def n_repeated(inputs: NDArray[np.float32], known: NDArray[np.float32]) -> int:
-    """Return how many rows [rows, d] are among the known ones, by a 64-bit hash."""
-    from pandas import DataFrame
-    from pandas.util import hash_pandas_object
-
-    # 0 is added to make -0 the same
-    hashes = [hash_pandas_object(DataFrame(rows + np.float32(0)), index=False) for rows in (inputs, known)]
-    return int(np.isin(*hashes).sum())

@@ -1,6 +1,7 @@
 """Rows to predict, read a chunk at a time while they are predicted: memory does not grow with their number."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,12 +13,13 @@ from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.table_file import TableFile
 
 
+@dataclass(eq=False)
 class StreamedRows(IterableDataset[Batch]):
     """The rows of files in order, as batches; labels are all 0, not observed.
 
     Every process reads all of every file and takes its slice of each batch, as `FixedBatches` does.
 
-    Args:
+    Attributes:
         files: The files.
         encoder: How inputs are made of columns.
         batch_size: Rows in a batch over all processes; the last may have fewer.
@@ -26,18 +28,12 @@ class StreamedRows(IterableDataset[Batch]):
         at_end: Called once all rows are read.
     """
 
-    def __init__(
-        self,
-        files: Sequence[TableFile],
-        encoder: TableEncoder,
-        batch_size: int,
-        n_processes: int = 1,
-        rank: int = 0,
-        at_end: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._files, self._encoder = files, encoder
-        self._batch_size, self._n_processes, self._rank = batch_size, n_processes, rank
-        self._at_end = at_end
+    files: Sequence[TableFile]
+    encoder: TableEncoder
+    batch_size: int
+    n_processes: int
+    rank: int
+    at_end: Callable[[], None]
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this process's part of each batch.
@@ -45,21 +41,21 @@ class StreamedRows(IterableDataset[Batch]):
         Raises:
             TableError: If a row cannot be read; batches before it have been yielded.
         """
-        first, n_labels = 0, len(self._encoder.table.label_names)
+        first, n_labels = 0, len(self.encoder.table.label_names)
         for inputs in self._batches():
-            rows = torch.arange(first, first + len(inputs)).tensor_split(self._n_processes)[self._rank]
+            rows = torch.arange(first, first + len(inputs)).tensor_split(self.n_processes)[self.rank]
             own = torch.from_numpy(inputs)[rows - first, None]
             yield Batch(own, torch.zeros(len(rows), 1, n_labels), rows)
             first += len(inputs)
-        self._at_end()
+        self.at_end()
 
     def _batches(self) -> Iterator[NDArray[np.float32]]:
         """Yield inputs [`batch_size`, d], and fewer at the end."""
-        table, size = self._encoder.table, self._batch_size
+        table, size = self.encoder.table, self.batch_size
         waiting = np.empty((0, len(table.input_names)), np.float32)
-        for file in self._files:
+        for file in self.files:
             for frame in file.chunks(table.columns):
-                waiting = np.concatenate([waiting, self._encoder.encode(frame)])
+                waiting = np.concatenate([waiting, self.encoder.encode(frame)])
                 n_whole = len(waiting) // size * size
                 yield from (waiting[first : first + size] for first in range(0, n_whole, size))
                 waiting = waiting[n_whole:]

@@ -52,7 +52,14 @@ class TextFile(TableFile):
         require("pandas", "pyarrow")
         self.encoding, self._missing = reading.encoding, reading.missing
         try:
-            check_start(path, reading.encoding)
+            with open_file(path) as file:
+                start = file.read(4)
+            if not start:
+                raise TableError(f"{path} is empty")
+            for first, kind in KINDS.items():
+                is_named = len(first) == 2 and codecs.lookup(reading.encoding).name.startswith("utf-16")
+                if start.startswith(first) and not is_named:
+                    raise TableError(f"{path} is not a text file of its suffix, but {kind}")
             self.take_header()
         except ERRORS as error:
             raise self._explain(error) from error
@@ -111,9 +118,15 @@ class TextFile(TableFile):
 
     def _explain(self, error: Exception) -> TableError:
         """Return the line that cannot be decoded, or what else is wrong."""
-        is_ascii_like = isinstance(error, UnicodeError) and "\n".encode(self.encoding) == b"\n"
-        if is_ascii_like and (found := undecodable(self.path, self.encoding)):
-            return found
+        if isinstance(error, UnicodeError) and "\n".encode(self.encoding) == b"\n":
+            with open_file(self.path) as file:
+                for number, line in enumerate(file, start=1):
+                    try:
+                        line.decode(self.encoding)
+                    except UnicodeDecodeError as found:
+                        byte = f"byte 0x{line[found.start]:02x} is not {self.encoding}"
+                        where = f"{self.path}, line {number}"
+                        return TableError(f"{where}: {byte}: set encoding, for example to latin-1")
         return unreadable(self.path, error)
 
 
@@ -127,31 +140,3 @@ def open_text(path: Path, encoding: str) -> Any:
     if codecs.lookup(encoding).name == "utf-8":
         encoding = "utf-8-sig"
     return LocalFileSystem().open(str(path), "r", compression="infer", encoding=encoding, newline="")
-
-
-def check_start(path: Path, encoding: str) -> None:
-    """Look at a file's first bytes.
-
-    Raises:
-        TableError: If it is empty, or not text.
-    """
-    with open_file(path) as file:
-        start = file.read(4)
-    if not start:
-        raise TableError(f"{path} is empty")
-    for first, kind in KINDS.items():
-        if start.startswith(first) and not (len(first) == 2 and codecs.lookup(encoding).name.startswith("utf-16")):
-            raise TableError(f"{path} is not a text file of its suffix, but {kind}")
-
-
-def undecodable(path: Path, encoding: str) -> TableError | None:
-    """Return the first line that is not text in an encoding whose line ends are those of ASCII; None if all is."""
-    with open_file(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode(encoding)
-            except UnicodeDecodeError as error:
-                byte = f"byte 0x{line[error.start]:02x}"
-                where = f"{path}, line {number}"
-                return TableError(f"{where}: {byte} is not {encoding}: set encoding, for example to latin-1")
-    return None
