@@ -1,6 +1,7 @@
 """Small problems, one quiet way to fit them, and the rows a block was fitted to, worked out again in NumPy."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -24,11 +25,16 @@ def _fit(
     *callbacks: L.Callback,
     max_epochs: int = -1,
     precision: str = "32-true",
+    ckpt_path: str | Path | None = None,
+    max_steps: int = -1,
+    limit_train_batches: float = 1.0,
     **layerwise: object,
 ) -> L.Trainer:
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=max_epochs,
+        max_steps=max_steps,
+        limit_train_batches=limit_train_batches,
         precision=precision,
         logger=False,
         enable_checkpointing=False,
@@ -37,7 +43,7 @@ def _fit(
         num_sanity_val_steps=0,
         callbacks=[LayerwiseTraining(**layerwise), *callbacks],
     )
-    trainer.fit(task, datamodule=data)
+    trainer.fit(task, datamodule=data, ckpt_path=ckpt_path)
     return trainer
 
 

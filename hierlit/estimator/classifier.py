@@ -57,8 +57,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         zero_labels: What 0 means in labels: negative, not_observed, or auto: negative if there is no −1 at all, not
             observed if each label with a 0 has a −1 too and none is NaN, an error otherwise. With a treatment of labels
             that are not observed, `auto` is not_observed.
-        solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around the
-            training rows, of which there must be 20,000 at most, with kernel, λ of each label and number of blocks
+        solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around
+            training rows, 10,000 of them at most, with kernel, λ of each label and number of blocks
             chosen by rows left out. It reads no n_features, features, regularization, adaptation, acceptance.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.

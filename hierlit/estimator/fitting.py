@@ -29,6 +29,7 @@ CROSS_FITTED = "cross_fitted"
 SOLVERS: dict[str, type[Solver]] = {"exact": ExactSolver, "gradient": GradientSolver, CROSS_FITTED: KernelSolver}
 FOLDS = 5
 """Folds of a cross-fitted run."""
+MOST_UNITS = 10_000
 
 
 def is_cross_fitted(options: BaseEstimator) -> bool:
@@ -64,8 +65,9 @@ def option_problems(options: BaseEstimator) -> list[str]:
 def train(options: BaseEstimator, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
     """Train a network of this seed; return it on the CPU in float64, and what is known of its blocks."""
     folded = is_cross_fitted(options)
-    if folded:  # with units for all training rows, if they pay
-        features: dict[str, Any] = {"features": RadialFeatures(), "n_features": data.n_rows["train"] * data.n_locations}
+    if folded:
+        n_units = min(MOST_UNITS, data.n_rows["train"] * data.n_locations)
+        features: dict[str, Any] = {"features": RadialFeatures(), "n_features": n_units}
     else:
         features = {name: getattr(options, name) for name in ("features", "n_features", "adaptation")}
     kept: dict[str, Any] = {

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,11 @@ def about_problems(about: Mapping[str, Any], net: HierarchicalResNet) -> list[st
 
 def tensor_problems(tensors: Mapping[str, Tensor], about: Mapping[str, Any], net: HierarchicalResNet) -> list[str]:
     """Return which tensors of a file do not fit a network, each with both values."""
-    own = net.state_dict()
+    own, taken = net.state_dict(), shaped_as(net, tensors)
     problems = [f"tensor {name} is missing" for name in own if name not in tensors]
     problems += [f"tensor {name} is none of this network" for name in tensors if name not in own]
     for name in tensors.keys() & own.keys():
-        if problem := tensor_problem(tensors[name], own[name], about["digests"].get(name)):
+        if problem := tensor_problem(tensors[name], taken[name], about["digests"].get(name)):
             problems.append(f"tensor {name} {problem}")
     if not problems:
         if not torch.equal(tensors["windows.table"], own["windows.table"].cpu()):
@@ -114,6 +115,16 @@ def tensor_problems(tensors: Mapping[str, Tensor], about: Mapping[str, Any], net
         if not 0 <= (n_trained := int(tensors["n_trained"])) <= len(net.blocks):
             problems.append(f"tensor n_trained is {n_trained}, not in 0..{len(net.blocks)}")
     return sorted(problems)
+
+
+def shaped_as(net: HierarchicalResNet, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a network's tensors in the shapes that it would take of others: a block may have another width."""
+    other = deepcopy(net)
+    with suppress(RuntimeError):  # of shapes that it would not take
+        other.load_state_dict(tensors, strict=False)
+    blocks = [other.block(index) for index in range(len(other.blocks))]
+    is_whole = all(block.weight.shape[1] == block.features.n_features + 1 for block in blocks)
+    return (other if is_whole else net).state_dict()
 
 
 def tensor_problem(there: Tensor, here: Tensor, digest: str | None) -> str:

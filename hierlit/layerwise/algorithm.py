@@ -63,7 +63,7 @@ def train(
         robustness: ξ, of the margins that are reported.
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
         memory: What is remembered from block to block, tensors and plain values, changed in place: `all_have_margin`,
-            `has_no_gain`, `by_fold` (the folds' weights of each block), and what a solver adds.
+            `has_no_gain`, `by_fold` (the folds' weights of each block; None of one without), and what a solver adds.
         resume_after: The pass that was made last; its block is open already, neither drawn nor calibrated again.
 
     Yields:
@@ -95,7 +95,8 @@ def train(
         by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
         del problem  # its sums and factors go before others come
         if by_fold is not None:
-            memory["by_fold"] = [*memory.get("by_fold", []), by_fold]
+            past = memory.get("by_fold", [])
+            memory["by_fold"] = [*past, *[None] * (last.block - len(past)), by_fold]
         train_rows = train_metrics(rows, robustness)
         report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
         memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())

@@ -70,6 +70,8 @@ class JointTraining:
     ) -> Iterator[Event]:
         """Train all blocks; arguments and what is yielded are those of `algorithm.train`."""
         stopping, memory = stopping or Stopping(), {} if memory is None else memory
+        if int(net.n_trained) and "joint" not in memory:
+            raise ValueError(f"joint training is of all blocks at once, but {int(net.n_trained)} are trained already")
         start = time.perf_counter() - (0.0 if resume_after is None else resume_after.seconds)
         penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
         blocks = [net.frozen_block(index) for index in range(len(net.blocks))]

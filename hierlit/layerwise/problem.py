@@ -202,14 +202,12 @@ class BlockProblem:
         """Return the same on as many leading chunks as hold about `n_pairs` pairs over all processes."""
         return replace(self, n_chunks=leading_chunks(self, n_pairs))
 
-    def with_block(self, block: Block) -> BlockProblem:
-        """Return the same of another block: redrawn, wider, with other windows."""
-        return replace(self, block=block)
-
     def with_penalty(self, penalty: Tensor) -> BlockProblem:
         """Return the same under another λ [n]; its moments are the same too."""
         changed = replace(self, penalty=penalty)
-        changed._kept.update({key: value for key, value in self._kept.items() if "moments" in key})
+        changed._kept.update(
+            {key: value for key, value in self._kept.items() if isinstance(key, tuple) and "moments" in key}
+        )
         return changed
 
     def without(self, fold: int) -> BlockProblem:

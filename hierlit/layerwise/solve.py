@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -89,5 +90,9 @@ def cross_fit(problem: BlockProblem, solver: Solver, state: State, stopping: Sto
     weights = []
     for fold in range(problem.rows.folds.number):
         *_, last = solve(whole.without(fold), own, stopping)
+        if last.reason == "max epochs":
+            warnings.warn(
+                f"block {last.block + 1} stopped at max epochs in its fit without fold {fold + 1}", stacklevel=2
+            )
         weights.append(last.state.weight)
     return torch.stack(weights)

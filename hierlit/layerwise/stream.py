@@ -107,7 +107,7 @@ class StreamCache:
         self,
         split: str,
         batches: Iterable[tuple[Tensor, Tensor, Tensor]],
-        by_fold: Sequence[Tensor] = (),
+        by_fold: Sequence[Tensor | None] = (),
     ) -> None:
         """Run the trained blocks once over a split's batches.
 
@@ -115,7 +115,7 @@ class StreamCache:
             split: `fit`, `held` or `val`.
             batches: Inputs [B, |G|, d], labels [B, |G|, n] and rows [B] of each.
             by_fold: For each trained block the weights [K, n, q+1] that each fold's rows passed through it with; the
-                block's own when empty.
+                block's own where there is none.
         """
         self._chunks[split] = []
         weight, folds = self.net.block(0).weight, self.folds if split == "fit" else None
@@ -124,7 +124,8 @@ class StreamCache:
                 stream, own = self.net.embed(inputs.to(weight)), None if folds is None else folds.of(rows)
                 chunk = Chunk(stream, labels.to(weight), None if own is None else own.to(weight.device))
                 for index in range(int(self.net.n_trained)):
-                    passed = by_fold[index] if by_fold else self.net.block(index).weight
+                    of_folds = by_fold[index] if index < len(by_fold) else None
+                    passed = self.net.block(index).weight if of_folds is None else of_folds
                     change = self.change(chunk, self.net.frozen_block(index), passed)
                     chunk.stream = self.net.add_scores(chunk.stream, change)
                 stream, kept = self._keep(chunk.stream), self._keep(chunk.labels)

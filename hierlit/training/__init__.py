@@ -1,4 +1,4 @@
-"""Lightning's side of training: the task, the loop over blocks, checkpoints, signals, processes, precision, logs."""
+"""Lightning's side of training: the task, the callback that trains it, checkpoints, signals, precision, logs."""
 
 from hierlit.training.checkpoint import BlockCheckpoint
 from hierlit.training.layerwise import LayerwiseTraining

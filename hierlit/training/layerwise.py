@@ -100,6 +100,8 @@ class LayerwiseTraining(L.Callback):
             self.check(pl_module, data)
             check_trainer(trainer)
             check_precision(trainer.precision, trainer.strategy.root_device)
+            if not trainer.limit_train_batches:
+                raise ValueError("trainer.limit_train_batches must leave a batch of rows, got 0")
             # Lightning's batches are passes here, so that `_fill` applies the limit, to batches of rows
             self._limit, trainer.limit_train_batches = (
                 trainer.limit_train_batches,
@@ -134,15 +136,27 @@ class LayerwiseTraining(L.Callback):
             problems.append("adaptation needs acceptance_fraction above 0 in the data, got 0; or leave it out")
         if task.adaptation is not None and not isinstance(task.net.block(0).features, RandomFeatures):
             problems.append(f"adaptation redraws random features, got {task.net.features}: leave it out")
-        if task.adaptation is not None and task.joint is not None:
-            problems.append(
-                "adaptation redraws a block after those before it are trained: leave it out of joint training"
-            )
+        if task.joint is not None:
+            problems += self._joint_problems(task)
         if problems:
             raise ValueError("; ".join(problems))
         reads_held = task.adaptation is not None or (task.joint is None and task.solver.reads_held_rows)
         if rule == "none" and has_held and not reads_held:
             rank_zero_warn("acceptance none leaves the set-aside rows unused: set the data's acceptance_fraction to 0")
+
+    def _joint_problems(self, task: LayerwiseTask) -> list[str]:
+        problems = []
+        if task.adaptation is not None:
+            problems.append(
+                "adaptation redraws a block after those before it are trained: leave it out of joint training"
+            )
+        if self.folds is not None:
+            problems.append(
+                f"folds are for blocks trained one by one: leave them out of joint training, got {self.folds}"
+            )
+        if not task.net.features.is_drawn:
+            problems.append(f"joint training needs features that are drawn, got {task.net.features}")
+        return problems
 
     @torch.no_grad()
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
@@ -155,8 +169,7 @@ class LayerwiseTraining(L.Callback):
         remedy = ": all nodes must have the same arguments and log folder"
         processes.compare("the start of the run", start, task.device, remedy)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if self.folds is not None:
-            task.rows.folds = Folds(self.folds, data.n_rows["train"], int(task.net.draw["weight_seed"]))
+        self._set_folds(task, data.n_rows["train"])
         self._fill(trainer, task)
         self._is_over = is_over(task.net, task.memory, self.stop_when_learned)
         if self._is_over:
@@ -165,6 +178,15 @@ class LayerwiseTraining(L.Callback):
         trainer.should_stop = self._is_over
         self.pass_numbers.is_over = task.last is not None and task.last.reason is not None
         task.events = self._train(task, processes)
+
+    def _set_folds(self, task: LayerwiseTask, n_rows: int) -> None:
+        before = {len(weights) for weights in task.memory.get("by_fold", ()) if weights is not None}
+        if before - {self.folds}:
+            found = f"as many as rows advanced with in the blocks trained so far, {before.pop()}"
+            raise ValueError(f"layerwise.folds must be {found}; got {'null' if self.folds is None else self.folds}")
+        task.rows.folds = None
+        if self.folds is not None:
+            task.rows.folds = Folds(self.folds, n_rows, int(task.net.draw["weight_seed"]))
 
     def _fill(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -192,6 +192,7 @@ class LayerwiseTask(L.LightningModule):
         if isinstance(event, BlockReport):
             self.report, self.last, self.results["train"] = event, None, event.train
             return
+        self.optimizers().step()  # type: ignore[union-attr]  # counts passes as `trainer.global_step`
         self.last, self.progress, number = event, event.progress(), self.memory.get("passes", 0)
         self.memory["passes"] = number + 1
         for logger in self.trainer.loggers if self.progress else ():  # log_dict takes as long as a small pass

@@ -14,8 +14,6 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "single_device")
-NEVER = 10**9
-"""Epochs between two validations, as long as `LayerwiseTraining` lets none take place."""
 LEFT_ALONE = {
     "min_epochs": ((None, 0), "a block ends at its tolerance"),
     "min_steps": ((None, 0), "a block ends at its tolerance"),
@@ -23,7 +21,7 @@ LEFT_ALONE = {
     "accumulate_grad_batches": ((1,), "the solver settles its steps"),
     "overfit_batches": ((0,), "every split has rows of its own; limit_train_batches leaves out some"),
     "val_check_interval": ((1,), "val rows follow each block"),
-    "check_val_every_n_epoch": ((1, NEVER), "val rows follow each block"),
+    "check_val_every_n_epoch": ((1,), "val rows follow each block"),
 }
 """Arguments of a trainer with the values that make sense here, and why others do not."""
 

@@ -62,6 +62,18 @@ def test_weights_come_back_to_the_last_bit(arguments: dict[str, object], dtype: 
     assert torch.equal(other(inputs), saved(inputs))
 
 
+def test_units_that_are_placed_come_back_too(path: Path) -> None:
+    saved, other = (net(seed, features=RadialFeatures(), n_features=9) for seed in (0, 1))
+    for index in (0, 1):
+        block = saved.block(index)
+        block.features.place(torch.randn(7, block.features.weight.shape[1], generator=torch.Generator().manual_seed(3)))
+        block.set_weight(torch.randn(len(block.weight), 8))
+    saved.n_trained.fill_(2)
+    save_weights(saved, path)
+    load_weights(other, path)
+    assert same(state(other), state(saved))
+
+
 def test_weights_of_version_0_1_0_are_read(path: Path) -> None:
     saved, other = trained(), net(seed=1)
     sizes = {name: size for name, size in saved.sizes.items() if name != "features"}

@@ -165,7 +165,7 @@ def test_what_is_kept_is_made_once_and_belongs_to_its_block() -> None:
     block = block_of(net, table)
     for _ in range(2):
         assert block.keep("factor", lambda: made.append(1) or 7) == 7
-    assert block.with_block(net.frozen_block(0)).keep("factor", lambda: 8) == 8
+    assert replace(block, block=net.frozen_block(0)).keep("factor", lambda: 8) == 8
     assert block.with_penalty(block.penalty).keep("factor", lambda: 9) == 9
     assert made == [1]
     assert block.zeros().shape == (2, 10)

@@ -1,4 +1,5 @@
 from functools import partial
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -7,9 +8,10 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from torch import Tensor
 
 from hierlit.data import ArrayHierarchy, CellularAutomaton
+from hierlit.layerwise import AdaptiveDraw, JointTraining
 from hierlit.layerwise.losses import HingeLoss
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
-from hierlit.models import GaussianFeatures, Window1d
+from hierlit.models import GaussianFeatures, RadialFeatures, Window1d
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 SOLVERS = {
@@ -245,3 +247,78 @@ def test_loaders_without_a_data_module_are_refused_by_name(xors) -> None:
     )
     with pytest.raises((TypeError, ValueError), match=r"(?i)data ?module"):
         trainer.fit(LayerwiseTask(6, 3, n_blocks=1, n_features=5), data.train_dataloader())
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (3, None), (None, 3), (3, 3)])
+def test_blocks_are_added_with_the_folds_of_those_before_or_after_blocks_without(
+    before: int | None, after: int | None, fit, xors, tmp_path: Path
+) -> None:
+    def task(n_blocks: int) -> LayerwiseTask:
+        return LayerwiseTask(6, 3, n_blocks=n_blocks, n_features=20, solver=ExactSolver([]), regularization=0.1)
+
+    fit(short := task(1), xors(), folds=before).save_checkpoint(path := tmp_path / "short.ckpt")
+    if before not in (None, after):
+        with pytest.raises(ValueError, match=f"layerwise.folds must be .*, {before}; got {after or 'null'}"):
+            fit(task(2), xors(), ckpt_path=path, folds=after)
+        return
+    fit(longer := task(2), xors(), ckpt_path=path, folds=after).save_checkpoint(path := tmp_path / "longer.ckpt")
+    assert torch.equal(longer.net.block(0).weight, short.net.block(0).weight)
+    fit(third := task(3), xors(), ckpt_path=path, folds=after)
+    fit(whole := task(3), xors(), folds=after)
+    if before == after:
+        assert all(torch.equal(third.net.block(k).weight, whole.net.block(k).weight) for k in range(3))
+
+
+def test_a_second_fit_of_a_task_has_the_folds_of_the_first(fit, xors) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver())
+    fit(task, xors(), folds=3, max_epochs=1)
+    with pytest.raises(ValueError, match="layerwise.folds must be .*, 3; got null"):
+        fit(task, xors())
+    task.net.n_trained.zero_()
+    fit(task, xors())
+    assert "by_fold" not in task.memory
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folds", "line"),
+    [
+        ({}, 3, "folds are for blocks trained one by one"),
+        ({"adaptation": AdaptiveDraw()}, None, "adaptation redraws a block"),
+        ({"features": RadialFeatures()}, None, "joint training needs features that are drawn"),
+    ],
+)
+def test_what_joint_training_cannot_do_is_said_before(
+    arguments: dict[str, object], folds: int | None, line: str, fit, xors
+) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, joint=JointTraining(epochs=2), **arguments)
+    with pytest.raises(ValueError, match=line):
+        fit(task, xors(), acceptance="none", folds=folds)
+
+
+def test_blocks_trained_one_by_one_are_not_trained_jointly_after(fit, xors) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver())
+    fit(task, xors(), max_epochs=1)
+    task.joint = JointTraining(epochs=2)
+    with pytest.raises(ValueError, match="of all blocks at once, but 1 are trained already"):
+        fit(task, xors(), acceptance="none")
+
+
+def test_global_step_counts_passes_and_max_steps_ends_a_run(fit, xors) -> None:
+    task, snapshots = LayerwiseTask(6, 3, n_blocks=2, n_features=20), Snapshots()
+    trainer = fit(task, xors(), snapshots)
+    assert trainer.global_step == len(snapshots.states) == sum(report.epochs for report in snapshots.reports)
+    task = LayerwiseTask(6, 3, n_blocks=2, n_features=20)
+    with pytest.warns(UserWarning, match="training ended after 0 of 2 blocks"):
+        assert fit(task, xors(), max_steps=7).global_step == 7
+    assert task.last.state.passes == 7
+
+
+def test_a_limit_that_leaves_no_batch_is_refused(fit, xors) -> None:
+    with pytest.raises(ValueError, match="limit_train_batches must leave a batch of rows, got 0"):
+        fit(LayerwiseTask(6, 3, n_blocks=1, n_features=20), xors(), limit_train_batches=0)
+
+
+def test_fits_of_folds_that_do_not_converge_are_named(fit, xors) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=1, n_features=20)
+    with pytest.warns(UserWarning, match="block 1 stopped at max epochs in its fit without fold 2"):
+        fit(task, xors(), folds=2, max_epochs_per_block=7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,8 +69,8 @@ class ExactSolver(Solver):
 
     def at_fixed_penalty(self) -> ExactSolver:
         """Return this solver without candidates."""
-        plain = ExactSolver([], self.choice)
-        plain.dtype = self.dtype
+        plain = copy(self)
+        plain.alphas, plain.reads_held_rows = [], False
         return plain
 
     def _path(self, problem: BlockProblem) -> RidgePath:

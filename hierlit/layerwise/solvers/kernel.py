@@ -80,7 +80,7 @@ class KernelSolver(ExactSolver):
         self.choice_rows = choice_rows
 
     def refusals(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
-        """Return whether the features are radial, the loss squared, and the rows in folds."""
+        """Return what is wrong unless the features are radial, the loss squared, and the rows in folds."""
         problems = []
         if not isinstance(net.block(0).features, RadialUnits):
             problems.append(f"KernelSolver needs RadialFeatures, got {net.features}")
@@ -141,6 +141,11 @@ class Sample:
         folds, order = gather(problem, chosen, folds_of).sort(stable=True)
         stream, labels = (gather(problem, chosen[order.cpu()], view) for view in (stream_of(net), labels_of))
         if "judged" in memory:
+            if memory["judged"]["scores"].numel() != labels.numel():
+                n_before = len(memory["judged"]["scores"])
+                raise ValueError(
+                    f"choice_rows must be those of the blocks trained so far, which were judged by {n_before}"
+                )
             stream[..., net.n_inputs :] = memory["judged"]["scores"].view_as(labels)
         targets, weights = problem.loss.targets(labels)
         scores = stream[..., net.n_inputs :]
