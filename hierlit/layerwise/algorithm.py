@@ -15,17 +15,13 @@ from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solve import Pass, cross_fit, solve
+from hierlit.layerwise.solve import NO_GAIN, Pass, cross_fit, solve
 from hierlit.layerwise.solvers.base import Solver, State, certify
 from hierlit.layerwise.stopping import Stopping
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import LabelLoss
 from hierlit.metrics import compute, label_metrics
 from hierlit.models.resnet import HierarchicalResNet
-
-NO_GAIN = "no gain"
-"""Why a run ends whose solver sees nothing to gain from another block."""
-
 
 Event = Pass | BlockReport
 """What `train` yields."""
@@ -84,13 +80,13 @@ def train(
             problem, opened = opened or problem, None
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, resume_after, start)
+        if rows.folds is not None and last.reason != NO_GAIN:
+            last = yield from cross_fit(problem, solver, last, stopping)
         resume_after, accepted = None, acceptance(problem, last.state.weight)
         initial = float(problem.initial_objective.sum())
         by_fold = None
         if rows.folds is not None:
-            whole = last.state.weight.expand(rows.folds.number, -1, -1)
-            fitted = whole if last.reason == NO_GAIN else cross_fit(problem, solver, last.state, stopping)
-            by_fold = fitted * accepted[:, None]
+            by_fold = torch.stack(last.by_fold or (last.state.weight,) * rows.folds.number) * accepted[:, None]
         solver.close(problem, by_fold, memory)
         by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
         del problem  # its sums and factors go before others come

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
 from hierlit.layerwise.solvers.base import Certificate, Solver, State
@@ -15,6 +14,9 @@ from hierlit.layerwise.stopping import Stopping
 
 if TYPE_CHECKING:
     from hierlit.layerwise.problem import BlockProblem
+
+NO_GAIN = "no gain"
+"""Why a run ends whose solver sees nothing to gain from another block."""
 
 
 class Pass(NamedTuple):
@@ -27,6 +29,7 @@ class Pass(NamedTuple):
         tolerance: ε of the block; NaN without a certificate.
         reason: Why the block ends here; None if it does not.
         seconds: Since the start of the block.
+        by_fold: Weights [n, q+1] of the fits without fold 0, 1, …, as far as they are done; see `cross_fit`.
     """
 
     block: int
@@ -35,6 +38,11 @@ class Pass(NamedTuple):
     tolerance: float = float("nan")
     reason: str | None = None
     seconds: float = 0.0
+    by_fold: tuple[Tensor, ...] = ()
+
+    def ends_block(self, n_folds: int) -> bool:
+        """Return whether nothing of the block is left to solve, of rows in so many folds, 0 for none."""
+        return self.reason == NO_GAIN or (self.reason is not None and len(self.by_fold) == n_folds)
 
     def progress(self) -> dict[str, float]:
         """Return objective, gradient norm and tolerance, sums over labels; nothing without a certificate."""
@@ -83,16 +91,28 @@ def solve(
     return last
 
 
-def cross_fit(problem: BlockProblem, solver: Solver, state: State, stopping: Stopping) -> Tensor:
-    """Return weights [K, n, q+1]: number k is fitted without fold k, with the λ of the fit to all rows."""
+def cross_fit(problem: BlockProblem, solver: Solver, last: Pass, stopping: Stopping) -> Generator[Pass, None, Pass]:
+    """Solve a block again without each fold of the rows, with the λ of the fit to all of them.
+
+    Args:
+        problem: The block.
+        solver: Solved it.
+        last: The last pass of the fit to all rows, perhaps with some of these weights.
+        stopping: The tolerance.
+
+    Yields:
+        After each fit, `last` with its weight, and returns the last of them.
+    """
     assert problem.rows.folds is not None
-    whole, own = problem.with_penalty(state.penalty), solver.at_fixed_penalty()
-    weights = []
-    for fold in range(problem.rows.folds.number):
-        *_, last = solve(whole.without(fold), own, stopping)
-        if last.reason == "max epochs":
+    whole, own = problem.with_penalty(last.state.penalty), solver.at_fixed_penalty()
+    start = time.perf_counter() - last.seconds
+    for fold in range(len(last.by_fold), problem.rows.folds.number):
+        *_, fit = solve(whole.without(fold), own, stopping)
+        if fit.reason == "max epochs":
             warnings.warn(
                 f"block {last.block + 1} stopped at max epochs in its fit without fold {fold + 1}", stacklevel=2
             )
-        weights.append(last.state.weight)
-    return torch.stack(weights)
+        by_fold = (*last.by_fold, fit.state.weight)
+        last = last._replace(by_fold=by_fold, seconds=time.perf_counter() - start)
+        yield last
+    return last

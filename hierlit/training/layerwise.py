@@ -176,7 +176,7 @@ class LayerwiseTraining(L.Callback):
             trained = f"{task.block} of {len(task.net.blocks)} blocks"
             rank_zero_warn(f"{trained} are trained already and no more are needed: nothing to do")
         trainer.should_stop = self._is_over
-        self.pass_numbers.is_over = task.last is not None and task.last.reason is not None
+        self.pass_numbers.is_over = task.last is not None and task.last.ends_block(self.folds or 0)
         task.events = self._train(task, processes)
 
     def _set_folds(self, task: LayerwiseTask, n_rows: int) -> None:
@@ -232,7 +232,7 @@ class LayerwiseTraining(L.Callback):
         self, trainer: L.Trainer, pl_module: LayerwiseTask, outputs: Any, batch: int, batch_idx: int
     ) -> None:
         """After the pass that ends a block, let one step follow; after the last block, stop."""
-        self.pass_numbers.is_over = pl_module.last is not None and pl_module.last.reason is not None
+        self.pass_numbers.is_over = pl_module.last is not None and pl_module.last.ends_block(self.folds or 0)
         report = pl_module.report
         if report is None:
             return

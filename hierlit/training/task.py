@@ -181,8 +181,7 @@ class LayerwiseTask(L.LightningModule):
             RuntimeError: If no `LayerwiseTraining` callback has said how blocks are trained.
         """
         if self.events is None:
-            needed = "Trainer(callbacks=[LayerwiseTraining()])"
-            raise RuntimeError(f"LayerwiseTask needs the callback LayerwiseTraining: {needed}")
+            raise RuntimeError("LayerwiseTask needs LayerwiseTraining: Trainer(callbacks=[LayerwiseTraining()])")
         self.report = None
 
     def training_step(self, batch: int, batch_idx: int) -> None:
@@ -192,8 +191,11 @@ class LayerwiseTask(L.LightningModule):
         if isinstance(event, BlockReport):
             self.report, self.last, self.results["train"] = event, None, event.train
             return
+        self.last = event
+        if event.by_fold:  # a fit without a fold, of which nothing is logged
+            return
         self.optimizers().step()  # type: ignore[union-attr]  # counts passes as `trainer.global_step`
-        self.last, self.progress, number = event, event.progress(), self.memory.get("passes", 0)
+        self.progress, number = event.progress(), self.memory.get("passes", 0)
         self.memory["passes"] = number + 1
         for logger in self.trainer.loggers if self.progress else ():  # log_dict takes as long as a small pass
             logger.log_metrics({**self.progress, "active_block": event.block + 1.0}, step=number)

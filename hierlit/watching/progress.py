@@ -85,7 +85,8 @@ class BlockProgress(ProgressBar):
         if task.progress:
             norm = f", gradient {task.progress['gradient_norm']:.2g} / {task.progress['gradient_tolerance']:.2g}"
         passes = task.report.epochs if task.report is not None else task.last.state.passes if task.last else 0
-        return f"epoch {passes}{norm}{self._learned}{self._left}"
+        folds = f", {len(task.last.by_fold)} folds" if task.last and task.last.by_fold else ""
+        return f"epoch {passes}{norm}{folds}{self._learned}{self._left}"
 
     def _count(self, task: LayerwiseTask) -> str:
         if "val" not in task.results:

@@ -272,7 +272,7 @@ def test_blocks_are_added_with_the_folds_of_those_before_or_after_blocks_without
 def test_a_second_fit_of_a_task_has_the_folds_of_the_first(fit, xors) -> None:
     task = LayerwiseTask(6, 3, n_blocks=2, n_features=20, solver=ExactSolver())
     fit(task, xors(), folds=3, max_epochs=1)
-    with pytest.raises(ValueError, match="layerwise.folds must be .*, 3; got null"):
+    with pytest.raises(ValueError, match=r"layerwise\.folds must be .*, 3; got null"):
         fit(task, xors())
     task.net.n_trained.zero_()
     fit(task, xors())

@@ -178,7 +178,7 @@ def test_without_the_callback_training_says_what_is_missing(xors) -> None:
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
-    with pytest.raises(RuntimeError, match="needs the callback LayerwiseTraining"):
+    with pytest.raises(RuntimeError, match="needs LayerwiseTraining"):
         trainer.fit(LayerwiseTask(6, 3, n_blocks=1, n_features=5), datamodule=xors())
 
 
