@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from hierlit.files.atomic import replace_file
 from hierlit.models.resnet import HierarchicalResNet, readout
@@ -88,30 +87,42 @@ def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | N
         about: dict[str, Any] = {"inputs": [net.n_locations, net.n_inputs], "scores": [net.n_locations, net.n_labels]}
     else:
         names, inputs, about = encoder.names, encoder.examples(), encoder.describe()
-    any_batch = (tuple({0: torch.export.Dim("batch")} for _ in names),)
+    write = write_onnx if path.suffix == ".onnx" else write_pt2
     with torch.no_grad(), quiet():
-        program = torch.export.export(Scores(net, encoder).eval(), inputs, dynamic_shapes=any_batch)
-        write = write_onnx if path.suffix == ".onnx" else write_pt2
-        write(program, names, path, json.dumps(about, ensure_ascii=False))
+        write(Scores(net, encoder).eval(), inputs, names, path, json.dumps(about, ensure_ascii=False))
 
 
-def write_pt2(program: ExportedProgram, names: list[str], path: Path, about: str) -> None:
+def any_batch(names: list[str]) -> tuple[tuple[dict[int, Any], ...]]:
+    """Return the dynamic shapes of `Scores.forward`: every input's first dimension is the batch's."""
+    return (tuple({0: torch.export.Dim("batch")} for _ in names),)
+
+
+def write_pt2(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
     """Write a torch.export archive; `torch.export.load` reads it."""
+    program = torch.export.export(scores, inputs, dynamic_shapes=any_batch(names))
     archive = BytesIO()  # its writer goes back to where it has been
     torch.export.save(program, archive, extra_files={ABOUT: about})
     replace_file(path, lambda sink: sink.write(archive.getbuffer()))
 
 
-def write_onnx(program: ExportedProgram, names: list[str], path: Path, about: str) -> None:
+def write_onnx(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
     """Write an ONNX file."""
     try:
         import onnx
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         raise ImportError("writing .onnx needs onnx and onnxscript: pip install hierlit[export]") from error
-    graph = torch.onnx.export(program, dynamo=True, input_names=names, output_names=["scores"], verbose=False)
-    assert graph is not None
-    proto = graph.model_proto
+    program = torch.onnx.export(
+        scores,
+        inputs,
+        dynamo=True,
+        input_names=names,
+        output_names=["scores"],
+        dynamic_shapes=any_batch(names),
+        verbose=False,
+    )
+    assert program is not None
+    proto = program.model_proto
     onnx.helper.set_model_props(proto, {ABOUT: about})
     replace_file(path, lambda sink: sink.write(proto.SerializeToString()))
 
