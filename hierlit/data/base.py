@@ -1,7 +1,7 @@
 """What every data module of hierlit has: batches, tables and set-aside rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
-from hierlit.data.checks import loader_problems, n_set_aside, raise_problems, set_aside_problems, table_problems
+from hierlit.data.checks import (
+    at_least,
+    loader_problems,
+    n_set_aside,
+    raise_problems,
+    set_aside_problems,
+    table_problems,
+)
 from hierlit.draws import Draws
 from hierlit.theory import cube
 
@@ -115,6 +122,9 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         acceptance_fraction: Share of the training rows, in [0, 1), that is set aside for acceptance decisions and
             never used to fit.
         data_seed: Seed of all the randomness in the data.
+        sizes: Rows of the train, val and test tables, where a subclass knows them; its arguments are kept in
+            checkpoints then.
+        problems: What is wrong with the arguments of a subclass.
 
     Raises:
         ValueError: If arguments are out of range; one line names them all.
@@ -133,9 +143,21 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
     sizes: tuple[int, ...] = ()
     """Rows of the train, val and test tables, in a module that knows them before it makes the tables."""
 
-    def __init__(self, batch_size: int = 64, acceptance_fraction: float = 0.2, data_seed: int = 0) -> None:
-        raise_problems(loader_problems(batch_size, acceptance_fraction, data_seed))
+    def __init__(
+        self,
+        batch_size: int = 64,
+        acceptance_fraction: float = 0.2,
+        data_seed: int = 0,
+        sizes: tuple[int, ...] = (),
+        problems: Sequence[str] = (),
+    ) -> None:
+        n_rows = {f"n_{split}": size for split, size in zip(SPLITS, sizes, strict=False)}
+        found = [*problems, *at_least(1, **n_rows), *loader_problems(batch_size, acceptance_fraction, data_seed)]
+        raise_problems(found or (set_aside_problems(sizes[0], acceptance_fraction) if sizes else []))
         super().__init__()
+        if sizes:
+            self.sizes = sizes
+            self.save_hyperparameters(ignore=["sizes", "problems"], logger=False)
         self.batch_size = batch_size
         self.acceptance_fraction = acceptance_fraction
         self.data_seed = data_seed

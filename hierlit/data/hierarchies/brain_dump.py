@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, integers, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.checks import at_least, integers, within
 from hierlit.data.hierarchies.graphs import apply_table, draw_table, up_to_sign
 from hierlit.data.hierarchies.juntas import MAX_DEGREE
 from hierlit.draws import Draws, draw_rows, split_tables
@@ -76,14 +76,10 @@ class BrainDump(HierarchyDataModule):
         data_seed: int = 0,
     ) -> None:
         problems = at_least(1, depth=depth, labels_per_layer=labels_per_layer)
-        problems += at_least(1, n_train=n_train, n_val=n_val, n_test=n_test)
         problems += _size_problems(n_inputs, width, fan_in, majority_size)
         problems += within("auxiliary_share", auxiliary_share, "[0, 1]")
-        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
-        raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
-        super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters(logger=False)
-        self.n_inputs, self.depth, self.sizes = n_inputs, depth, (n_train, n_val, n_test)
+        super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
+        self.n_inputs, self.depth = n_inputs, depth
         self.parents: list[NDArray[np.int64]] = []
         self.truth_tables: list[Bits] = []
         states = draw_rows(min(2**n_inputs, N_PROBES), n_inputs, Draws(data_seed, "probes")).T

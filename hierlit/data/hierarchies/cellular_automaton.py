@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, integers, loader_problems, raise_problems, set_aside_problems
+from hierlit.data.checks import at_least, integers
 from hierlit.draws import Draws, draw_rows, split_tables
 
 
@@ -46,16 +46,11 @@ class CellularAutomaton(HierarchyDataModule):
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
     ) -> None:
-        problems = integers(0, 255, rule=rule) + at_least(3, n_cells=n_cells)
-        problems += at_least(1, n_levels=n_levels, n_train=n_train, n_val=n_val, n_test=n_test)
-        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
-        raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
-        super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters(logger=False)
+        problems = integers(0, 255, rule=rule) + at_least(3, n_cells=n_cells) + at_least(1, n_levels=n_levels)
+        super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
         self.rule, self.n_levels, self.n_cells = rule, n_levels, n_cells
         self.n_inputs, self.n_labels, self.n_locations = 1, n_levels, n_cells
         self.levels, self.parent_labels = steps(n_levels)
-        self.sizes = (n_train, n_val, n_test)
 
     def truth_table(self, label: int) -> tuple[int, ...]:
         """Return the rule, a function of the right, the own and the left cell one step before."""

@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, integers, loader_problems, one_of, raise_problems, set_aside_problems
+from hierlit.data.checks import at_least, integers, one_of
 from hierlit.data.hierarchies.graphs import (
     GraphDraw,
     apply_graph,
@@ -76,19 +76,14 @@ class JuntaHierarchy(HierarchyDataModule):
         data_seed: int = 0,
     ) -> None:
         problems = at_least(1, n_inputs=n_inputs, n_levels=n_levels, labels_per_level=labels_per_level)
-        problems += at_least(1, n_train=n_train, n_val=n_val, n_test=n_test)
         problems += integers(2, MAX_DEGREE, degree=degree) + one_of(TABLES, table=table)
-        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         if not problems and table == "majority" and degree % 2 == 0:
             problems = [f"degree must be odd for table='majority', got {degree}"]
         problems = problems or wiring_problems(wiring, n_inputs, n_levels, labels_per_level, degree, "degree")
         if not problems and wiring == "random":
             problems = graph_problems(n_inputs, n_levels, labels_per_level, degree, table)
-        raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
-        super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters(logger=False)
+        super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
         self.n_inputs, self.n_levels, self.degree, self.table = n_inputs, n_levels, degree, table
-        self.sizes = (n_train, n_val, n_test)
         self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, degree)
         self.levels = np.repeat(np.arange(1, n_levels + 1), self.level_sizes).tolist()
         self.n_labels = len(self.levels)

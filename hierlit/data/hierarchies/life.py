@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.checks import at_least, within
 from hierlit.data.hierarchies.cellular_automaton import steps
 from hierlit.draws import Draws, first_occurrences, split_tables
 
@@ -65,15 +65,10 @@ class LifeAutomaton(HierarchyDataModule):
     ) -> None:
         counts = re.fullmatch(r"B([0-8]*)/S([0-8]*)", str(rule))
         problems = [] if counts else [f"rule must be like B3/S23, births and survivals of 0..8, got {rule!r}"]
-        problems += at_least(3, rows=rows, columns=columns)
-        problems += at_least(1, n_levels=n_levels, n_train=n_train, n_val=n_val, n_test=n_test)
+        problems += at_least(3, rows=rows, columns=columns) + at_least(1, n_levels=n_levels)
         problems += within("density", density, "(0, 1)")
-        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
-        raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
-        super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters(logger=False)
-        self.rule, self.n_levels, self.rows, self.columns = rule, n_levels, rows, columns
-        self.density, self.sizes = density, (n_train, n_val, n_test)
+        super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
+        self.rule, self.n_levels, self.rows, self.columns, self.density = rule, n_levels, rows, columns, density
         self.n_inputs, self.n_labels, self.n_locations = 1, n_levels, rows * columns
         self.levels, self.parent_labels = steps(n_levels)
         births, survivals = ({int(count) for count in group} for group in (counts.groups() if counts else ("", "")))

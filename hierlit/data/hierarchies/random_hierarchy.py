@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, loader_problems, raise_problems, set_aside_problems
+from hierlit.data.checks import at_least
 from hierlit.draws import Draws, split_tables
 
 Symbols = NDArray[np.int64]
@@ -75,16 +75,12 @@ class RandomHierarchyModel(HierarchyDataModule):
         data_seed: int = 0,
     ) -> None:
         problems = at_least(2, n_symbols=n_symbols, n_classes=n_classes, n_children=n_children)
-        problems += at_least(1, n_synonyms=n_synonyms, n_levels=n_levels, n_train=n_train, n_val=n_val, n_test=n_test)
+        problems += at_least(1, n_synonyms=n_synonyms, n_levels=n_levels)
         problems += [] if isinstance(flat, bool) else [f"flat must be true or false, got {flat!r}"]
-        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         problems = problems or _rule_problems(n_symbols, n_classes, n_synonyms, n_children, n_levels)
-        raise_problems(problems or set_aside_problems(n_train, acceptance_fraction))
-        super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters(logger=False)
+        super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
         self.n_symbols, self.n_classes, self.n_synonyms = n_symbols, n_classes, n_synonyms
         self.n_children, self.n_levels, self.flat = n_children, n_levels, flat
-        self.sizes = (n_train, n_val, n_test)
         # one channel a symbol, of every leaf if flat, and one label a symbol of each level, if flat of the last alone
         self.n_inputs, self.n_locations = (n_symbols * self.n_leaves, 1) if flat else (n_symbols, self.n_leaves)
         below = [] if flat else [level for level in range(1, n_levels) for _ in range(n_symbols)]

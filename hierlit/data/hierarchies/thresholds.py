@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, integers, loader_problems, raise_problems, set_aside_problems, within
+from hierlit.data.checks import at_least, integers, within
 from hierlit.data.hierarchies.graphs import apply_graph, depends_on_all, level_sizes, parents_above, wiring_problems
 from hierlit.draws import Draws, as_signs, draw_rows, split_tables
 from hierlit.theory import Polynomial, cube, threshold_constants
@@ -76,15 +76,11 @@ class ThresholdHierarchy(HierarchyDataModule):
         data_seed: int = 0,
     ) -> None:
         problems = at_least(1, n_levels=n_levels, labels_per_level=labels_per_level)
-        problems += at_least(1, n_train=n_train, n_val=n_val, n_test=n_test)
         problems += _polynomial_problems(n_inputs, fan_in, degree, coefficient_norm)
-        problems += loader_problems(batch_size, acceptance_fraction, data_seed)
-        raise_problems(problems or wiring_problems(wiring, n_inputs, n_levels, labels_per_level, fan_in, "fan_in"))
-        raise_problems(set_aside_problems(n_train, acceptance_fraction))
-        super().__init__(batch_size, acceptance_fraction, data_seed)
-        self.save_hyperparameters(logger=False)
+        problems = problems or wiring_problems(wiring, n_inputs, n_levels, labels_per_level, fan_in, "fan_in")
+        super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
         self.n_inputs, self.fan_in, self.degree, self.wiring = n_inputs, fan_in, degree, wiring
-        self.sizes, self.coefficient_norm = (n_train, n_val, n_test), coefficient_norm
+        self.coefficient_norm = coefficient_norm
         self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, fan_in)
         self.levels = np.repeat(np.arange(1, n_levels + 1), self.level_sizes).tolist()
         self.n_labels = len(self.levels)
