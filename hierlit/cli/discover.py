@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 """Labels, or edges, that are printed."""
+PRINTED = ["label", "level", "level_low", "level_high", "explained", "by_one_wide_block", "by_parents", "parents"]
+"""Columns of the labels that are, and the known level."""
 
 
 class DiscoverCLI(DryCLI):
@@ -73,17 +75,7 @@ class DiscoverCLI(DryCLI):
         verdict = write_discovery(found, options, self.command, self.folder)
         console = Console(highlight=False)
         levels, edges = found.level_table(), found.edge_table()
-        columns = [
-            "label",
-            "level",
-            "level_low",
-            "level_high",
-            "explained",
-            "by_one_wide_block",
-            "by_parents",
-            "parents",
-        ]
-        print_rows(console, "levels", levels[columns + (["known_level"] if "known_level" in levels else [])])
+        print_rows(console, "levels", levels.filter([*PRINTED, "known_level"]))
         print_rows(console, "edges", edges[edges["is_edge"]].drop(columns=["p", "is_edge"]))
         for sentence in verdict.text.rstrip(".").split("; "):
             console.print(sentence, soft_wrap=True)

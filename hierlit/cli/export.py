@@ -44,54 +44,21 @@ def export(args: Sequence[str]) -> None:
         parser.error("one of weights and model is required, a file to write")
     try:
         checkpoint = find_checkpoint(given.ckpt_path, Path(given.root))
+        contents: dict[str, Any] = read_checkpoint(checkpoint, mmap=True)
+        weights = weights_of(contents)
+        if "n_trained" not in weights:
+            raise ValueError(
+                f"ckpt_path must be a checkpoint of a LayerwiseTask, got {checkpoint}: it holds no network"
+            )
         if given.weights is not None:
-            print(export_weights(checkpoint, given.weights))
+            write_weights(weights, contents["sizes"], given.weights, contents.get("rounding"))
         else:
-            print(export_graph(checkpoint, given.model))
+            columns = contents.get(Supervision.__name__, contents.get(LabelTable.__name__, {})).get("columns")
+            table = FittedTable.of_json(columns) if columns else None
+            export_model(network_of(contents), given.model, TableEncoder(table) if table and table.columns else None)
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
-
-
-def export_weights(checkpoint: Path, path: str) -> str:
-    """Write the weights in a checkpoint to a file, and say so in one line.
-
-    Raises:
-        OSError: If the checkpoint cannot be read, or the file cannot be written.
-        ValueError: If the checkpoint is damaged or not of a `LayerwiseTask`.
-    """
-    contents = read_network(checkpoint)
-    tensors = weights_of(contents)
-    write_weights(tensors, contents["sizes"], path, contents.get("rounding"))
-    return f"wrote {int(tensors['n_trained'])} trained blocks of {checkpoint} to {path}"
-
-
-def export_graph(checkpoint: Path, path: str) -> str:
-    """Write the model in a checkpoint to a file, and say so in one line.
-
-    Raises:
-        ImportError: If a package is missing that the file's format needs.
-        OSError: If the checkpoint cannot be read, or the file cannot be written.
-        ValueError: If the checkpoint is damaged or not of a `LayerwiseTask`, or cannot be written in this format.
-    """
-    contents = read_network(checkpoint)
-    net = network_of(contents)
-    columns = contents.get(Supervision.__name__, contents.get(LabelTable.__name__, {})).get("columns")
-    table = FittedTable.of_json(columns) if columns else None
-    export_model(net, path, TableEncoder(table) if table and table.columns else None)
-    return f"wrote {int(net.n_trained)} trained blocks of {checkpoint} to {path}"
-
-
-def read_network(checkpoint: Path) -> dict[str, Any]:
-    """Return a checkpoint that holds a network.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is damaged, or holds none.
-    """
-    contents: dict[str, Any] = read_checkpoint(checkpoint, mmap=True)
-    if f"{NET}n_trained" not in contents.get("state_dict", {}):
-        raise ValueError(f"ckpt_path must be a checkpoint of a LayerwiseTask, got {checkpoint}: it holds no network")
-    return contents
+    print(f"wrote {int(weights['n_trained'])} trained blocks of {checkpoint} to {given.weights or given.model}")
 
 
 def network_of(contents: dict[str, Any]) -> HierarchicalResNet:
@@ -112,5 +79,5 @@ def network_of(contents: dict[str, Any]) -> HierarchicalResNet:
 
 def weights_of(contents: dict[str, Any]) -> dict[str, Tensor]:
     """Return the network's tensors in a checkpoint."""
-    state: dict[str, Tensor] = contents["state_dict"]
+    state: dict[str, Tensor] = contents.get("state_dict", {})
     return {name.removeprefix(NET): tensor for name, tensor in state.items() if name.startswith(NET)}

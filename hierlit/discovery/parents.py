@@ -113,14 +113,10 @@ class ParentSearch:
         self.rows, self.options, self.seed = rows, options, seed
         self.fit, self.aside, self.held = rows.split(seed, options.held_fraction)
         self.target, self.candidates = rows.labels[..., [label]], rows.labels[..., candidates]
-        self.shares = self.block(self.candidates, options.adaptation).shares()
+        self.shares = OneBlock(self, self.candidates, options.adaptation).shares()
         self._order: list[int] = np.argsort(-self.shares, kind="stable").tolist()
         self._set: list[int] = []
         self._left = torch.zeros(len(self.held))
-
-    def block(self, inputs: Tensor, adaptation: AdaptiveDraw | None = None) -> OneBlock:
-        """Return a block fitted to the label, of inputs [N, |G|, C]."""
-        return OneBlock(inputs, self.target, self.fit, self.aside, self.rows, self.options, self.seed, adaptation)
 
     def smallest_set(self) -> list[int]:
         """Places among the candidates of those that predict the label as well as all do, up to `max_parents`.
@@ -128,7 +124,7 @@ class ParentSearch:
         As well is within `SLACK` of the label's variance. One too many is no edge yet: it has to cost something.
         """
         sizes = range(1, min(len(self._order), self.options.max_parents) + 1)
-        blocks = [self.block(self.candidates[..., self._order[:size]]) for size in sizes]
+        blocks = [OneBlock(self, self.candidates[..., self._order[:size]]) for size in sizes]
         losses = [float(block.losses(self.aside).mean()) for block in blocks]
         enough = min(losses) + SLACK * self.variance(self.aside)
         size = next(size for size, loss in zip(sizes, losses, strict=True) if loss <= enough)
@@ -142,7 +138,7 @@ class ParentSearch:
         permuted = true.clone()
         place = self._set.index(number)
         permuted[..., place] = true[order][..., place]
-        lost = self.block(permuted).losses(self.held) - self._left
+        lost = OneBlock(self, permuted).losses(self.held) - self._left
         return np.asarray(lost.double().numpy()) / max(self.variance(self.held), 1e-12)
 
     def explained(self) -> float:
@@ -159,35 +155,20 @@ class OneBlock:
     """One block of random features fitted to one label by ridge regression, its λ chosen on rows set aside.
 
     Args:
+        search: Whose label, rows, windows, features and seed it has.
         inputs: [N, |G|, C].
-        target: [N, |G|, 1] in {−1, 0, 1}.
-        fit: Rows that it is fitted to.
-        aside: Rows set aside.
-        rows: Whose windows it has.
-        options: Features and adaptation.
-        seed: Of W¹.
         adaptation: Of W¹; drawn once when None.
     """
 
     @torch.no_grad()
-    def __init__(
-        self,
-        inputs: Tensor,
-        target: Tensor,
-        fit: Tensor,
-        aside: Tensor,
-        rows: LabelledRows,
-        options: DiscoverOptions,
-        seed: int,
-        adaptation: AdaptiveDraw | None,
-    ) -> None:
-        self.inputs, self.target = inputs, target
-        sizes = (inputs.shape[2], 1, inputs.shape[1])
-        self.net = HierarchicalResNet(*sizes, rows.proximity, 1, options.n_features, weight_seed=seed)
+    def __init__(self, search: ParentSearch, inputs: Tensor, adaptation: AdaptiveDraw | None = None) -> None:
+        self.inputs, self.target = inputs, search.target
+        sizes, seed = (inputs.shape[2], 1, inputs.shape[1]), search.seed
+        self.net = HierarchicalResNet(*sizes, search.rows.proximity, 1, search.options.n_features, weight_seed=seed)
         stream = StreamCache(self.net)
         stream.open()
-        for split, places in (("fit", fit), ("held", aside)):
-            stream.fill(split, ((inputs[part], target[part], part) for part in torch.split(places, ROWS_AT_ONCE)))
+        for split, places in (("fit", search.fit), ("held", search.aside)):
+            stream.fill(split, ((inputs[part], self.target[part], part) for part in torch.split(places, ROWS_AT_ONCE)))
         loss, penalty = label_loss(SquaredLoss(), "ignore", None, 1), torch.zeros(1, dtype=inputs.dtype)
         self.problem = BlockProblem(self.net.frozen_block(0), stream, loss, penalty, seed)
         if adaptation is not None:
