@@ -203,11 +203,8 @@ class Experiment(ABC):
 
 def argument(value: Any) -> str:
     """Return a value as the command line takes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(argument, value))}]"
-    return str(value)
+    is_plain = not isinstance(value, bool | list | tuple | dict | None)
+    return str(value) if is_plain else json.dumps(value, default=str)
 
 
 def product(**axes: Sequence[Any]) -> Iterator[Settings]:

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, product
-from hierlit.experiments.drawing import draw_line, panels
-from hierlit.experiments.statistics import interval, means
+from hierlit.experiments.drawing import draw_lines, panels
+from hierlit.experiments.statistics import interval
 from hierlit.experiments.supervision import label_accuracy
 from hierlit.theory import expansion
 
@@ -135,7 +135,7 @@ class BetaSensitivityExperiment(Experiment):
         figure, grid = panels(len(solvers), len(self.depths))
         for row, solver in zip(grid, solvers, strict=True):
             for axes, depth in zip(row, self.depths, strict=True):
-                draw_lines(axes, self._curves(results, solver, depth), "last_level", self.activations)
+                self._draw(axes, self._curves(results, solver, depth), "last_level")
                 axes.set(title=f"depth {depth}, {TITLES[solver]}", ylabel=ACCURACY, ylim=LIMITS)
         grid[0, 0].legend(fontsize=8)
         return figure
@@ -145,7 +145,7 @@ class BetaSensitivityExperiment(Experiment):
         shares = ["share", "share_of_varying"]
         rows = results.assign(**{column: results[column].clip(lower=FLOOR) for column in shares})
         for axes, (column, name) in zip(grid.flat, KERNEL.items(), strict=False):
-            draw_lines(axes, self._curves(rows, FIXED, self.depths[0]), column, self.activations)
+            self._draw(axes, self._curves(rows, FIXED, self.depths[0]), column)
             axes.set(title=name, yscale="log" if column in shares else "linear")
         for axes, column in zip(grid.flat[len(KERNEL) :], shares, strict=True):
             for marker, depth in zip("osD^vP*X", self.depths, strict=False):
@@ -164,12 +164,17 @@ class BetaSensitivityExperiment(Experiment):
         figure, grid = panels(1, len(self.degrees) + 1)
         depth = self.depths[0]
         for axes, degree in zip(grid[0], self.degrees, strict=False):
-            draw_lines(axes, self._curves(results, FIXED, depth, degree), "last_level", self.activations)
+            self._draw(axes, self._curves(results, FIXED, depth, degree), "last_level")
             axes.set(title=f"degree {degree}, depth {depth}", ylabel=ACCURACY, ylim=LIMITS)
-        draw_lines(grid[0, -1], self._curves(results, GRADIENT, depth), "epochs", self.activations)
+        self._draw(grid[0, -1], self._curves(results, GRADIENT, depth), "epochs")
         grid[0, -1].set(title=f"gradient steps, degree {self.degrees[0]}", ylabel="epochs to the tolerance")
         grid[0, 0].legend(fontsize=8)
         return figure
+
+    def _draw(self, axes: Axes, rows: pd.DataFrame, column: str) -> None:
+        """Means against β, a line an activation."""
+        draw_lines(axes, rows, "activation", self.activations, "beta", column)
+        axes.set(xlabel="β")
 
     def _curves(self, results: pd.DataFrame, solver: str, depth: int, degree: int | None = None) -> pd.DataFrame:
         """Return the rows of one panel; of the first degree when None."""
@@ -257,12 +262,3 @@ def kernel_figures(activation: str, beta: float, degree: int) -> dict[str, float
 def span(values: Sequence[float]) -> str:
     """Return the least and the largest of some numbers."""
     return f"{np.nanmin(values):.2f} to {np.nanmax(values):.2f}" if np.isfinite(values).any() else "undefined"
-
-
-def draw_lines(axes: Axes, rows: pd.DataFrame, column: str, activations: Sequence[str]) -> None:
-    """Means against β, a line an activation."""
-    for number, activation in enumerate(activations):
-        table = means(rows[rows["activation"] == activation], ["beta"], column)
-        if len(table):
-            draw_line(axes, table, "beta", label=activation, color=f"C{number}")
-    axes.set(xlabel="β")

@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hierlit.data import BrainDump
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
-from hierlit.experiments.drawing import draw_line, panels
+from hierlit.experiments.drawing import draw_lines, panels
 from hierlit.experiments.statistics import interval, means
 from hierlit.theory import reconstruct, reconstruction_error
 
 Array = np.ndarray[Any, Any]
+SHARE = "share of the auxiliary labels"
 GAP = 0.15
 """Held-out accuracy that all auxiliary labels add to the target, at least, if they are what makes it learnable."""
 NAMES = {0.0: "none", 1.0: "all"}
@@ -86,16 +86,19 @@ class BrainDumpExperiment(Experiment):
         """Return the target against the share, by size and by depth; the neurons' error beside it."""
         figure, ((by_size, by_depth, error),) = panels(1, 3, 4.3, 4)
         size, depth = self.majority_sizes[0], self.depths[0]
-        draw_lines(by_size, results[results["depth"] == depth], "majority_size", "target", f"depth {depth}")
-        draw_lines(by_depth, results[results["majority_size"] == size], "depth", "target", f"majorities of {size}")
-        for axes in (by_size, by_depth):
-            axes.set_ylim(top=1.02)
-        told = results[(results["share"] > 0) & (results["depth"] == depth)]
-        draw_lines(error, told, "majority_size", OF_LABELS, f"depth {depth}: error of the recovered neurons")
+        at_depth, at_size = results[results["depth"] == depth], results[results["majority_size"] == size]
+        told = at_depth[at_depth["share"] > 0]
+        draw_lines(by_size, at_depth, "majority_size", self.majority_sizes, "share", "target", "majority size ")
+        draw_lines(by_depth, at_size, "depth", self.depths, "share", "target", "depth ")
+        for axes, title in ((by_size, f"depth {depth}"), (by_depth, f"majorities of {size}")):
+            axes.set(title=title, xlabel=SHARE, ylabel="test accuracy of the output", ylim=(None, 1.02))
+            axes.legend(fontsize=8)
+        draw_lines(error, told, "majority_size", self.majority_sizes, "share", OF_LABELS, "majority size ")
         for (own,), rows in told.groupby(["majority_size"], sort=False):
             expected = rows.groupby("share")[EXPECTED].mean()
             error.plot(expected.index, expected, "k:", linewidth=1, label="by theory" if own == size else None)
-        error.set(ylabel="root mean square error", yscale="log", xscale="log")
+        error.set(xlabel=SHARE, ylabel="root mean square error", yscale="log", xscale="log")
+        error.set_title(f"depth {depth}: error of the recovered neurons")
         error.legend(fontsize=8)
         return {"brain_dump": figure}
 
@@ -168,11 +171,3 @@ def reconstruction(data: BrainDump, inputs: Array, labels: Array, scores: Array)
         n_ones = int(np.count_nonzero(weights[0]))
         errors[EXPECTED].append(reconstruction_error(len(weights), weights.shape[1], n_ones))
     return {name: float(np.mean(found)) for name, found in errors.items()}
-
-
-def draw_lines(axes: Axes, results: pd.DataFrame, lines: str, column: str, title: str) -> None:
-    """Draw a line of means for each value of a column, against the share."""
-    for (value,), rows in results.groupby([lines], sort=False):
-        draw_line(axes, means(rows, ["share"], column), "share", label=f"{lines.replace('_', ' ')} {value}")
-    axes.set(xlabel="share of the auxiliary labels", ylabel="test accuracy of the output", title=title)
-    axes.legend(fontsize=8)

@@ -1,5 +1,6 @@
 """What the experiments' figures share: grids of axes, and means over seeds with their intervals."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from hierlit.experiments.statistics import means
+
 
 def panels(n_rows: int, n_columns: int, width: float = 4, height: float = 3.4, **options: Any) -> tuple[Figure, Any]:
     """Return a figure and its axes [n_rows, n_columns], each of `width` by `height` inches."""
@@ -16,11 +19,15 @@ def panels(n_rows: int, n_columns: int, width: float = 4, height: float = 3.4, *
     return plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **options)
 
 
-def draw_line(axes: Axes, table: pd.DataFrame, x: str, **style: Any) -> None:
-    """Means against a column, in a band of their intervals; `table` is one of `statistics.means`."""
-    table = table.sort_values(x)
-    (line,) = axes.plot(table[x], table["mean"], "o-", markersize=4, **style)
-    axes.fill_between(table[x], table["low"], table["high"], alpha=0.2, color=line.get_color())
+def draw_lines(
+    axes: Axes, results: pd.DataFrame, by: str, values: Sequence[Any], x: str, column: str, prefix: str = ""
+) -> None:
+    """Means of a column over seeds against another, in bands of their intervals, a line for each value of a third."""
+    for number, value in enumerate(values):
+        table = means(results[results[by] == value], [x], column).sort_values(x)
+        if len(table):
+            axes.plot(table[x], table["mean"], "o-", markersize=4, color=f"C{number}", label=f"{prefix}{value}")
+            axes.fill_between(table[x], table["low"], table["high"], alpha=0.2, color=f"C{number}")
 
 
 def draw_points(axes: Axes, places: ArrayLike, table: pd.DataFrame, **style: Any) -> None:

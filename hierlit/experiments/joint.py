@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided, tables_of
+from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided, product, tables_of
 from hierlit.experiments.drawing import draw_points, panels
 from hierlit.experiments.statistics import means
 
@@ -53,10 +53,8 @@ class JointExperiment(Experiment):
             raise ValueError(f"epochs must have each name of configs, missing {', '.join(missing)}")
 
     def settings(self) -> Iterator[Settings]:
-        """Yield every hierarchy in every way."""
-        for name in self.configs:
-            for way in WAYS:
-                yield {"config": name, "way": way}
+        """Give every hierarchy in every way."""
+        return product(config=list(self.configs), way=WAYS)
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
         """Return the solver, or joint training."""

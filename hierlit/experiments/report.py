@@ -37,13 +37,9 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, str]:
             figure.savefig(text, format="svg", metadata={"Date": None})
         plt.close(figure)
         (folder / f"{name}.svg").write_text(text.getvalue())
-        drawn[name] = own_ids(text.getvalue()[text.getvalue().index("<svg") :], name)
+        svg = text.getvalue()[text.getvalue().index("<svg") :]
+        drawn[name] = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)  # ids that no other figure has
     return drawn
-
-
-def own_ids(svg: str, name: str) -> str:
-    """Return an SVG element whose ids no other figure of the page has."""
-    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
 
 
 def write_report(
@@ -69,12 +65,14 @@ def write_report(
         return None
     summary, verdict = experiment.summary(results), experiment.verdict(results)
     minutes = results["seconds"].sum() / 60
+    options = {field.name: getattr(experiment, field.name) for field in fields(experiment)}
+    options["configs"] = {name: Path(str(path)).name for name, path in experiment.configs.items()}
     render_report(
         folder,
         name=name,
         question=experiment.question,
         prediction=experiment.prediction,
-        options=options_of(experiment),
+        options=options,
         figures=save_figures(experiment.figures(results, folder), folder),
         summary=as_html(summary, digits=4),
         verdict=verdict,
@@ -98,12 +96,6 @@ def render_report(folder: Path, **context: Any) -> None:
     template = Environment(autoescape=True).from_string((files("hierlit.experiments") / TEMPLATE).read_text())
     page = template.render(versions=versions(), **context)
     replace_text(folder / REPORT, page)
-
-
-def options_of(experiment: Experiment) -> dict[str, Any]:
-    """Return the experiment's own fields."""
-    own = {field.name: getattr(experiment, field.name) for field in fields(experiment)}
-    return own | {"configs": {name: Path(str(path)).name for name, path in experiment.configs.items()}}
 
 
 def commands_of(experiment: Experiment) -> list[str]:

@@ -21,6 +21,7 @@ from hierlit.experiments.drawing import panels
 from hierlit.watching.levels import margin_growth
 
 WIDTH, ROWS, DEPTH, DECAY = "features", "rows", "blocks", "decay"
+HIERARCHY = ["part", "K", "n", "r"]
 VARIED = {"K": "data.degree", "n": "data.labels_per_level", "r": "data.n_levels"}
 KEPT = {"n": ["K", "r"], "r": ["K", "n"], "f": ["K"], "f^K": ["n", "r"]}
 """What a part grows with, by what is kept meanwhile; f is the coordinates of a window."""
@@ -113,18 +114,12 @@ class ScalingExperiment(Experiment):
 
     def needs(self, results: pd.DataFrame) -> pd.DataFrame:
         """Least q, m and blocks of each hierarchy: mean over seeds of what was enough, NaN where nothing was."""
-        table = []
-        for (part, k, n, r), rows in results.groupby(["part", "K", "n", "r"], sort=False):
-            if part == DECAY:
-                continue
-            if part == DEPTH:
-                enough = rows.groupby("seed")["blocks_needed"].min()
-            else:
-                learned = rows[rows["least_accuracy"] >= self.threshold]
-                enough = learned.groupby("seed")["amount"].min().reindex(rows["seed"].unique())
-            failed = enough.isna().any()
-            table.append({"part": part, "K": k, "n": n, "r": r, "needed": np.nan if failed else enough.mean()})
-        return pd.DataFrame(table, columns=["part", "K", "n", "r", "needed"])
+        rows = results[results["part"] != DECAY]
+        enough = rows["amount"].where(rows["least_accuracy"] >= self.threshold)
+        rows = rows.assign(needed=enough.where(rows["part"] != DEPTH, rows["blocks_needed"]))
+        by_seed = rows.groupby([*HIERARCHY, "seed"], sort=False)["needed"].min()
+        means = by_seed.groupby(HIERARCHY, sort=False).agg(lambda seeds: seeds.mean(skipna=False))
+        return means.reset_index()
 
     def exponents(self, results: pd.DataFrame) -> pd.DataFrame:
         """Slopes of log(needed) in the logarithm of what it grows with; NaN with fewer than two points."""

@@ -76,20 +76,19 @@ class StaircaseExperiment(Experiment):
     def outcome(self, run: Run) -> dict[str, Any]:
         """Return which block learned each level, how that follows the levels, and what was learned beyond frequency."""
         learned = learning_blocks(run.labels, self.threshold)
-        of_level = learned.groupby("level")["block"].max()
-        of_level[learned[learned["block"].isna()]["level"].unique()] = np.nan
-        known = learned.dropna()
+        of_level = learned.groupby("level")["block"].agg(lambda blocks: blocks.max(skipna=False))
         last = run.labels[run.labels["block"] == run.labels["block"].max()]
+        ones = (run.cli.datamodule.tables["val"].labels > 0).double().mean((0, 1)).numpy()
         return {
             "learned_by": " ".join("-" if np.isnan(block) else f"{block:.0f}" for block in of_level),
             "levels_learned": int(of_level.notna().sum()),
             "n_levels": len(of_level),
             "in_order": bool(of_level.notna().all() and of_level.is_monotonic_increasing and of_level.is_unique),
-            "rank_correlation": float(known[["level", "block"]].corr(method="spearman").iloc[0, 1]),
+            "rank_correlation": float(learned[["level", "block"]].corr(method="spearman").iloc[0, 1]),
             "first_level": run.accuracy(1),
             "last_level": run.accuracy(int(of_level.index.max())),
             "smallest_margin": float(last["min_margin"].min()),
-            "beyond_frequency": float((last["val_accuracy"].to_numpy() - frequencies(run)).max()),
+            "beyond_frequency": float((last["val_accuracy"].to_numpy() - np.maximum(ones, 1 - ones)).max()),
         }
 
     def figures(self, results: pd.DataFrame, folder: Path) -> dict[str, Figure]:
@@ -145,14 +144,6 @@ def learning_blocks(labels: pd.DataFrame, threshold: float) -> pd.DataFrame:
     learned = labels[labels["val_accuracy"] >= threshold].groupby("label")["block"].min()
     names = labels[["label", "level"]].drop_duplicates()
     return names.assign(block=names["label"].map(learned))
-
-
-def frequencies(run: Run) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Share [n] of each label's more frequent value among the held-out pairs."""
-    labels = run.cli.datamodule.tables["val"].labels
-    ones = (labels > 0).double().mean((0, 1)).numpy()
-    found: np.ndarray[Any, np.dtype[np.float64]] = np.maximum(ones, 1 - ones)
-    return found
 
 
 def heat_maps(levels: pd.DataFrame, column: str, title: str, low: float, high: float) -> Figure:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided
 from hierlit.experiments.drawing import draw_points, panels
-from hierlit.experiments.statistics import Interval, interval
+from hierlit.experiments.statistics import Interval, means
 from hierlit.layerwise.unobserved import TREATMENTS
 from hierlit.metrics import average_precision
 
@@ -28,6 +28,7 @@ OUTCOMES = {
     "last_precision": "average precision of the last level",
     "last_accuracy": "accuracy of the last level",
 }
+SETTING = ["config", "supervision", "treatment"]
 DRAWN = ("accuracy", "average_precision", "last_precision")
 HALF = 0.5
 """The share of the labels that the prediction is of."""
@@ -126,13 +127,9 @@ class SupervisionExperiment(Experiment):
 
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
         """Return a row a hierarchy, way and treatment: means, and what is lost against all labels of the same seed."""
-        groups = results.groupby(["config", "supervision", "treatment"], sort=False)
-        table = groups[[*OUTCOMES, "epochs", "converged"]].mean().reset_index()
-        lost = losses(results)
-        for column in OUTCOMES:
-            own = lost[lost["outcome"] == column].rename(columns={"mean": f"lost_{column}"})
-            table = table.merge(own[["config", "supervision", "treatment", f"lost_{column}"]], how="left")
-        return table
+        table = results.groupby(SETTING, sort=False)[[*OUTCOMES, "epochs", "converged"]].mean()
+        lost = losses(results).pivot(index=SETTING, columns="outcome", values="mean").reindex(columns=list(OUTCOMES))
+        return table.join(lost.add_prefix("lost_")).reset_index()
 
     def verdict(self, results: pd.DataFrame) -> Verdict:
         """Return what each way costs under its best treatment."""
@@ -180,16 +177,11 @@ def label_precision(scores: Tensor, labels: Tensor) -> Tensor:
 
 def losses(results: pd.DataFrame) -> pd.DataFrame:
     """Return what is lost against all labels of the same seed, with 95% intervals, a row a setting and outcome."""
-    full = results[results["supervision"] == FULL].set_index(["config", "seed"])
-    found = []
-    for names, rows in results[results["supervision"] != FULL].groupby(
-        ["config", "supervision", "treatment"], sort=False
-    ):
-        row = dict(zip(("config", "supervision", "treatment"), names, strict=True))
-        own = rows.set_index(["config", "seed"])
-        for column in OUTCOMES:
-            found.append(row | {"outcome": column} | interval((full[column] - own[column]).dropna())._asdict())
-    return pd.DataFrame(found, columns=["config", "supervision", "treatment", "outcome", "mean", "low", "high"])
+    table = results.melt([*SETTING, "seed"], list(OUTCOMES), "outcome")
+    is_full = table["supervision"] == FULL
+    full = table[is_full].set_index(["config", "seed", "outcome"])["value"]
+    pairs = table[~is_full].join(full, on=["config", "seed", "outcome"], rsuffix="_of_full")
+    return means(pairs.assign(lost=pairs["value_of_full"] - pairs["value"]), [*SETTING, "outcome"], "lost")
 
 
 def draw_losses(axes: Axes, lost: pd.DataFrame, ways: list[str], treatments: list[str]) -> None:
