@@ -3,8 +3,10 @@
 from typing import Any
 
 import torch
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> float:
@@ -15,15 +17,9 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
         labels: Labels in {−1, 0, 1} of the same shape; 0, not observed, is left out.
     """
     observed = labels != 0
-    ordered, order = scores[observed].sort(descending=True)
-    found = (labels[observed][order] > 0).double().cumsum(0)
-    last_of_score = torch.ones_like(ordered, dtype=torch.bool)
-    last_of_score[:-1] = ordered[1:] != ordered[:-1]
-    ranks = last_of_score.nonzero()[:, 0]
-    if not len(ranks) or found[-1] == 0:
-        return float("nan")
-    steps = found[ranks].diff(prepend=found.new_zeros(1))
-    return float((steps * found[ranks] / (ranks + 1)).sum() / found[-1])
+    positive = labels[observed] > 0
+    ranks = torch.unique(scores[observed], return_inverse=True)[1]  # finite even where scores are not
+    return float(average_precision_score(positive.cpu(), ranks.cpu())) if positive.any() else float("nan")
 
 
 class AveragePrecision(Metric):
@@ -46,7 +42,7 @@ class AveragePrecision(Metric):
 
     def compute(self) -> Tensor:
         """Return the average precision, a scalar float64."""
-        scores, labels = (
-            torch.cat(list(parts)) if len(parts) else torch.zeros(0) for parts in (self.scores, self.labels)
-        )
-        return torch.tensor(average_precision(scores, labels), dtype=torch.float64)
+        if not len(self.scores):
+            return torch.tensor(torch.nan, dtype=torch.float64)
+        found = average_precision(dim_zero_cat(self.scores), dim_zero_cat(self.labels))
+        return torch.tensor(found, dtype=torch.float64)

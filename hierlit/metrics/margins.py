@@ -193,14 +193,8 @@ def by_level(values: Tensor, levels: Sequence[int] | None, reduce: Literal["mean
     levels = [1] * len(values) if levels is None else levels
     if len(levels) != len(values):
         raise ValueError(f"levels must have one entry for each of {len(values)} labels, got {len(levels)}")
-    of_level: dict[int, list[float]] = {level: [] for level in sorted(set(levels))}
-    for level, value in zip(levels, values.tolist(), strict=True):
-        if value == value:
-            of_level[level].append(value)
-    return {level: _aggregate(found, reduce) for level, found in of_level.items()}
-
-
-def _aggregate(values: list[float], reduce: str) -> float:
-    if not values:
-        return float("nan")
-    return min(values) if reduce == "min" else sum(values) / len(values)
+    known, of_level, found = values.double().cpu(), torch.tensor(levels), {}
+    for level in sorted(set(levels)):
+        own = known[(of_level == level) & ~known.isnan()].sort().values
+        found[level] = float((own[:1] if reduce == "min" else own).mean())
+    return found

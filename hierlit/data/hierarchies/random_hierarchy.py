@@ -86,10 +86,8 @@ class RandomHierarchyModel(HierarchyDataModule):
         below = [] if flat else [level for level in range(1, n_levels) for _ in range(n_symbols)]
         self.levels = [*below, *[n_levels] * n_classes]
         self.n_labels = len(self.levels)
-        self.rules = [self._draw_rules(n_classes if level == n_levels else n_symbols, level) for level in self._down()]
-
-    def _down(self) -> range:
-        return range(self.n_levels, 0, -1)
+        n_parents = [*[n_symbols] * (n_levels - 1), n_classes]
+        self.rules = [self._draw_rules(n_parents[level - 1], level) for level in range(n_levels, 0, -1)]
 
     def _draw_rules(self, n_parents: int, level: int) -> Symbols:
         """Return the tuples [n_parents, n_synonyms, n_children] of the symbols of a level, none of them twice."""
@@ -119,18 +117,18 @@ class RandomHierarchyModel(HierarchyDataModule):
         level, first = self.levels[label], self.levels.index(self.levels[label])
         tuples = self.rules[self.n_levels - level].reshape(-1, self.n_children)
         own = np.arange(len(tuples)) // self.n_synonyms == label - first
-        arguments = one_hot(tuples, self.n_symbols).reshape(-1, n_arguments)
+        arguments = np.eye(self.n_symbols, dtype=np.uint8)[tuples].reshape(-1, n_arguments)
         return np.where(arguments, 1.0, -1.0), np.where(own, 1.0, -1.0)
 
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw data: inputs [rows, |G|, n_inputs] and labels [rows, |G|, n_labels], in {-1, 1}."""
         symbols = self.derive(self._draw_choices(sum(self.sizes)))
-        leaves = one_hot(symbols[-1], self.n_symbols)
-        classes = one_hot(symbols[0], self.n_classes)
+        of_symbol = np.eye(self.n_symbols, dtype=np.uint8)
+        leaves, classes = of_symbol[symbols[-1]], np.eye(self.n_classes, dtype=np.uint8)[symbols[0]]
         if self.flat:
             inputs, labels = leaves.reshape(len(leaves), 1, -1), classes
         else:
-            latent = [one_hot(level, self.n_symbols) for level in symbols[-2:0:-1]]
+            latent = [of_symbol[level] for level in symbols[-2:0:-1]]
             spread = [np.repeat(level, self.n_leaves // level.shape[1], axis=1) for level in [*latent, classes]]
             inputs, labels = leaves, np.concatenate(spread, axis=2)
         return split_tables(inputs, labels, self.sizes)
@@ -169,12 +167,6 @@ class RandomHierarchyModel(HierarchyDataModule):
             if distinct:
                 codes = codes[np.sort(np.unique(codes, axis=0, return_index=True)[1])]
         return np.split(codes, np.cumsum([1, *n_nodes])[:-1], axis=1)
-
-
-def one_hot(symbols: Symbols, n: int) -> NDArray[np.uint8]:
-    """Bits [rows, places, n] of symbols [rows, places] below n."""
-    hot: NDArray[np.uint8] = (symbols[..., None] == np.arange(n)).astype(np.uint8)
-    return hot
 
 
 def _rule_problems(n_symbols: int, n_classes: int, n_synonyms: int, n_children: int, n_levels: int) -> list[str]:
