@@ -8,8 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import (
+from hierlit.checks import (
     LABELS_RULE,
     at_least,
     loader_problems,
@@ -18,6 +17,7 @@ from hierlit.data.checks import (
     table_problems,
     within,
 )
+from hierlit.data.base import HierarchyDataModule
 from hierlit.draws import Draws
 
 Arrays: TypeAlias = tuple[ArrayLike | Tensor, ArrayLike | Tensor]

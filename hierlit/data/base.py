@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
-from hierlit.data.checks import (
+from hierlit.checks import (
     at_least,
     loader_problems,
     n_set_aside,

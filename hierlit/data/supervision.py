@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierlit.checks import at_least, raise_problems, within
 from hierlit.data.base import SPLITS, BatchLoader, HierarchyDataModule
-from hierlit.data.checks import at_least, raise_problems, within
 from hierlit.draws import Draws, as_signs
 
 NO_LEVEL = 0

@@ -18,8 +18,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
+from hierlit.checks import raise_problems
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.data.checks import raise_problems
 from hierlit.estimator.fitting import check_observed, is_cross_fitted, option_problems, train
 from hierlit.estimator.probabilities import Calibration, Floats, consistent, descendants
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from hierlit.checks import at_least, within
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.data.checks import at_least, within
 from hierlit.estimator.targets import ZERO_LABELS
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import MarginLoss

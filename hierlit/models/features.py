@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from hierlit.checks import one_of, raise_problems
 from hierlit.models.first_layer import INPUT_SCALES, FirstLayer
 from hierlit.models.radial_units import RadialUnits
 from hierlit.models.random_features import ACTIVATIONS, RandomFeatures
@@ -70,11 +71,8 @@ class GaussianFeatures(Features):
 
     def __post_init__(self) -> None:
         problems = [] if 0 <= self.beta < 1 else [f"beta must be in [0, 1), got {self.beta}"]
-        for name, valid in (("activation", ACTIVATIONS), ("bias", BIASES), ("input_scale", INPUT_SCALES)):
-            if (value := getattr(self, name)) not in valid:
-                problems.append(f"{name} must be one of {', '.join(valid)}, got {value!r}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        problems += one_of(tuple(ACTIVATIONS), activation=self.activation) + one_of(BIASES, bias=self.bias)
+        raise_problems(problems + one_of(INPUT_SCALES, input_scale=self.input_scale))
 
     def first_layer(self, fan_in: int, n_features: int, generator: torch.Generator) -> RandomFeatures:
         """Draw W¹ [q, fan_in], then b [q]."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierlit.checks import one_of, raise_problems
 from hierlit.models.features import Features, GaussianFeatures
 from hierlit.models.first_layer import ROUNDINGS, FirstLayer, frozen, take_shape
 from hierlit.models.proximity import Identity, Proximity, Windows
@@ -106,12 +107,10 @@ class HierarchicalResNet(nn.Module):
             f"{name} must be a positive integer, got {size}" for name, size in sizes.items() if not is_count(size)
         ]
         self.features = features or GaussianFeatures()
-        if output not in OUTPUTS:
-            problems.append(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}")
-        elif not self.features.is_drawn and output != "split":
+        problems += one_of(OUTPUTS, output=output)
+        if output in OUTPUTS and output != "split" and not self.features.is_drawn:
             problems.append(f"output must be split with {type(self.features).__name__}, got {output!r}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
         self.n_inputs, self.n_labels, self.n_locations, self.n_features = n_inputs, n_labels, n_locations, n_features
         self.draw: dict[str, int | str] = {"first_layers": repr(self.features), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hierlit.checks import at_least, raise_problems
 from hierlit.models.proximity import Proximity
-from hierlit.models.resnet import is_count
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,7 @@ class TreeWindows(Proximity):
     n_levels: int = 3
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name} must be an integer >= {least}, got {value!r}"
-            for name, value, least in (("n_children", self.n_children, 2), ("n_levels", self.n_levels, 1))
-            if not is_count(value) or value < least
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(at_least(2, n_children=self.n_children) + at_least(1, n_levels=self.n_levels))
 
     def table(self, n_locations: int) -> Tensor:
         """Return the windows [|G|, s·L], level after level; ValueError unless |G| = s^L."""

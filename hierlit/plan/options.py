@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch.utils.benchmark import Timer
 
+from hierlit.checks import n_set_aside
 from hierlit.data import HierarchyDataModule
 from hierlit.data.base import FixedBatches
-from hierlit.data.checks import n_set_aside
 from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION

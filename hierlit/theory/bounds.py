@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from hierlit.checks import raise_problems
 from hierlit.theory.kernel import KernelExpansion
 from hierlit.theory.polynomial import Polynomial
 
@@ -30,13 +31,13 @@ def depth_bound(n_levels: int, n_pairs: int, robustness: float, margin_growth: f
 
 def check_positive(**arguments: float) -> None:
     """Raise ValueError, one line naming all, where arguments are not positive, or a robustness is above 1."""
-    problems = [
-        f"{name} must be {'in (0, 1]' if name == 'robustness' else 'positive'}, got {value}"
-        for name, value in arguments.items()
-        if not value > 0 or (name == "robustness" and value > 1)
-    ]
-    if problems:
-        raise ValueError("; ".join(problems))
+    raise_problems(
+        [
+            f"{name} must be {'in (0, 1]' if name == 'robustness' else 'positive'}, got {value}"
+            for name, value in arguments.items()
+            if not value > 0 or (name == "robustness" and value > 1)
+        ]
+    )
 
 
 def meets_depth_bound(n_blocks: int, n_levels: int, n_pairs: int, robustness: float, margin_growth: float) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from hierlit.checks import one_of, raise_problems
 from hierlit.models.random_features import ACTIVATIONS
 
 Array = NDArray[np.float64]
@@ -31,13 +32,8 @@ def checked(activation: str, beta: float = 0.0) -> str:
     Raises:
         ValueError: If it is unknown, or β is not in [0, 1).
     """
-    problems = []
-    if activation not in ACTIVATIONS:
-        problems.append(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    if not 0 <= beta < 1:
-        problems.append(f"beta must be in [0, 1), got {beta}")
-    if problems:
-        raise ValueError("; ".join(problems))
+    beta_problems = [] if 0 <= beta < 1 else [f"beta must be in [0, 1), got {beta}"]
+    raise_problems(one_of(tuple(ACTIVATIONS), activation=activation) + beta_problems)
     return activation
 
 

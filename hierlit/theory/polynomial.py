@@ -7,7 +7,9 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linprog, lsq_linear
+from scipy.optimize import brentq, linprog, lsq_linear
+
+from hierlit.checks import one_of, raise_problems
 
 Array = NDArray[np.float64]
 NORMS = ("l2", "l1")
@@ -53,22 +55,12 @@ class Polynomial:
 
     def norm(self, kind: str = "l2") -> float:
         """Return the coefficient norm M, l2 (the paper's, in our reading) or l1."""
-        return float(np.linalg.norm(self.coefficients, 2 if checked(kind) == "l2" else 1))
+        raise_problems(one_of(NORMS, norm=kind))
+        return float(np.linalg.norm(self.coefficients, 2 if kind == "l2" else 1))
 
     def scaled(self, factor: float) -> Polynomial:
         """factor·p."""
         return Polynomial(self.sets, factor * self.coefficients)
-
-
-def checked(kind: str) -> str:
-    """Return a norm's name.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    if kind not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {kind!r}")
-    return kind
 
 
 def truth_values(table: ArrayLike) -> Array:
@@ -146,8 +138,8 @@ def threshold_constants(polynomial: Polynomial, points: ArrayLike, values: Array
     return ThresholdConstants(polynomial.degree, unit.norm(), margin, bound, robustness(unit, domain, signs))
 
 
-def robustness(polynomial: Polynomial, points: Array, values: Array, steps: int = 30) -> float:
-    """ξ of `ThresholdConstants`, by bisection; over a box, a multilinear polynomial is least at one of its corners.
+def robustness(polynomial: Polynomial, points: Array, values: Array) -> float:
+    """ξ of `ThresholdConstants`, a root; over a box, a multilinear polynomial is least at one of its corners.
 
     At the corner of signs e it is Σ_t ξ^t Σ_{|T|=t} e_T Σ_{S⊇T} c_S z_S, sums that are taken once for every t.
     """
@@ -159,20 +151,13 @@ def robustness(polynomial: Polynomial, points: Array, values: Array, steps: int 
     corners, sizes = monomial_values(cube(k), parts).T, np.array([len(part) for part in parts])
     terms = [signed[:, sizes == size] @ corners[sizes == size] for size in range(largest + 1)]
 
-    def holds(radius: float) -> bool:
-        total = terms[-1].copy()
+    def slack(radius: float) -> float:
+        total = terms[-1]
         for term in terms[-2::-1]:
-            total *= radius
-            total += term
-        return bool(total.min() >= 0.5 - 1e-12)
+            total = total * radius + term
+        return float(total.min()) - 0.5 + 1e-12
 
-    low, high = 0.0, 1.0
-    if holds(high):
-        return high
-    for _ in range(steps):
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    return 1.0 if slack(1.0) >= 0 else float(brentq(slack, 0, 1, xtol=1e-9))
 
 
 @dataclass(frozen=True)
@@ -214,7 +199,7 @@ def least_norm_ptf(
     Raises:
         ValueError: If no polynomial of that degree has the function's sign everywhere, or arguments are wrong.
     """
-    checked(norm)
+    raise_problems(one_of(NORMS, norm=norm))
     if points is None:
         signs = truth_values(table)
         domain = cube(len(signs).bit_length() - 1)

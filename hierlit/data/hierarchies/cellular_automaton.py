@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierlit.checks import at_least, integers
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, integers
 from hierlit.draws import Draws, draw_rows, split_tables
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hierlit.data.checks import one_of
+from hierlit.checks import one_of
 from hierlit.draws import Draws, draw_rows
 
 WIRINGS = ("random", "tree")

@@ -3,8 +3,8 @@
 import numpy as np
 from torch import Tensor
 
+from hierlit.checks import at_least, integers, one_of
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, integers, one_of
 from hierlit.data.hierarchies.graphs import (
     GraphDraw,
     apply_graph,

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierlit.checks import at_least, within
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, within
 from hierlit.data.hierarchies.cellular_automaton import steps
 from hierlit.draws import Draws, first_occurrences, split_tables
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierlit.checks import at_least
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least
 from hierlit.draws import Draws, split_tables
 
 Symbols = NDArray[np.int64]

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierlit.checks import at_least, integers, within
 from hierlit.data.base import HierarchyDataModule
-from hierlit.data.checks import at_least, integers, within
 from hierlit.data.hierarchies.graphs import apply_graph, depends_on_all, level_sizes, parents_above, wiring_problems
 from hierlit.draws import Draws, as_signs, draw_rows, split_tables
 from hierlit.theory import Polynomial, cube, threshold_constants

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from hierlit.checks import loader_problems, one_of, raise_problems
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
-from hierlit.data.checks import loader_problems, one_of, raise_problems
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems

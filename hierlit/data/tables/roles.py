@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from os import PathLike
 
-from hierlit.data.checks import raise_problems
+from hierlit.checks import raise_problems
 from hierlit.data.tables.table_file import TableFile
 
 PREFIX = "*"

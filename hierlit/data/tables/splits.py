@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.checks import at_least, integers, n_set_aside, within
+from hierlit.checks import at_least, integers, n_set_aside, within
 from hierlit.draws import Draws
 
 
