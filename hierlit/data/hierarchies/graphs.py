@@ -1,15 +1,17 @@
 """Random graphs of Boolean functions: who is a function of whom, and which."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, combinations
 from math import comb
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from hierlit.checks import one_of
-from hierlit.draws import Draws, draw_rows
+from hierlit.data.base import HierarchyDataModule
+from hierlit.draws import Draws, draw_rows, split_tables
 
 WIRINGS = ("random", "tree")
 MAX_PARENT_SETS = 1_000_000
@@ -70,15 +72,31 @@ def apply_table(bits: ArrayLike, arguments: list[NDArray[np.uint8]]) -> NDArray[
     return values
 
 
-def apply_graph(
-    parents: Sequence[Sequence[int]], tables: Iterable[Sequence[int]], n_first: int, inputs: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """Labels [rows, n] in {0, 1} of inputs [rows, d]; truth tables are in {-1, 1}, the first labels' are of inputs."""
-    labels: list[NDArray[np.uint8]] = []
-    for own, table in zip(parents, tables, strict=True):
-        earlier = inputs.T if len(labels) < n_first else labels
-        labels.append(apply_table(np.array(table) > 0, [earlier[parent] for parent in own]))
-    return np.stack(labels, axis=1)
+class GraphHierarchy(HierarchyDataModule):
+    """Labels at one location, each of which `truth_table` tells as a function of its ``parents``: of inputs at level 1.
+
+    A subclass calls `_lay_out`, and then draws the parents.
+    """
+
+    levels: list[int]
+    parents: Sequence[Sequence[int]]
+
+    def _lay_out(self, wiring: str, n_levels: int, labels_per_level: int, fan_in: int) -> None:
+        """Set the labels' levels: as many of each as asked for, or, in a tree, as have parents of their own."""
+        self.level_sizes = [labels_per_level] * n_levels
+        if wiring == "tree":
+            self.level_sizes = [self.n_inputs // fan_in**level for level in range(1, n_levels + 1)]
+        self.levels = np.repeat(np.arange(1, n_levels + 1), self.level_sizes).tolist()
+        self.n_labels = len(self.levels)
+
+    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Draw inputs [rows, 1, n_inputs] and compute labels [rows, 1, n_labels], in {-1, 1}."""
+        inputs = draw_rows(sum(self.sizes), self.n_inputs, Draws(self.data_seed, "rows"))
+        labels: list[NDArray[np.uint8]] = []
+        for level, own in zip(self.levels, self.parents, strict=True):
+            earlier, table = inputs.T if level == 1 else labels, np.array(self.truth_table(len(labels)))
+            labels.append(apply_table(table > 0, [earlier[parent] for parent in own]))
+        return split_tables(inputs[:, None], np.stack(labels, axis=1)[:, None], self.sizes)
 
 
 class GraphDraw:
@@ -176,18 +194,6 @@ def up_to_sign(values: NDArray[np.uint8]) -> bytes:
     """Return the same key for values in {0, 1} and their negation."""
     flipped: NDArray[np.uint8] = values ^ values[0]
     return flipped.tobytes()
-
-
-def level_sizes(wiring: str, n_inputs: int, n_levels: int, labels_per_level: int, fan_in: int) -> list[int]:
-    """Labels at each level: as many as asked for, or, in a tree, as many as have parents of their own."""
-    if wiring == "tree":
-        return [n_inputs // fan_in**level for level in range(1, n_levels + 1)]
-    return [labels_per_level] * n_levels
-
-
-def parents_above(parents: Sequence[Sequence[int]], levels: list[int]) -> list[list[int]]:
-    """Return the parents of labels above level 1, whose own parents are inputs."""
-    return [list(found) if level > 1 else [] for found, level in zip(parents, levels, strict=True)]
 
 
 def wiring_problems(

@@ -1,26 +1,14 @@
 """Random hierarchies of juntas: each label is a Boolean function of a few labels of earlier levels."""
 
-import numpy as np
-from torch import Tensor
-
 from hierlit.checks import at_least, integers, one_of
-from hierlit.data.base import HierarchyDataModule
-from hierlit.data.hierarchies.graphs import (
-    GraphDraw,
-    apply_graph,
-    draw_tree,
-    graph_problems,
-    level_sizes,
-    parents_above,
-    wiring_problems,
-)
-from hierlit.draws import Draws, draw_rows, split_tables
+from hierlit.data.hierarchies.graphs import GraphDraw, GraphHierarchy, draw_tree, graph_problems, wiring_problems
+from hierlit.draws import Draws
 
 TABLES = ("random", "parity", "majority")
 MAX_DEGREE = 10
 
 
-class JuntaHierarchy(HierarchyDataModule):
+class JuntaHierarchy(GraphHierarchy):
     """A random hierarchy with known levels, at one location (|G| = 1).
 
     Inputs are uniform in {-1, 1}. A label of level 1 is a Boolean function of ``degree`` inputs, one of level i ≥ 2 of
@@ -84,23 +72,17 @@ class JuntaHierarchy(HierarchyDataModule):
             problems = graph_problems(n_inputs, n_levels, labels_per_level, degree, table)
         super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
         self.n_inputs, self.n_levels, self.degree, self.table = n_inputs, n_levels, degree, table
-        self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, degree)
-        self.levels = np.repeat(np.arange(1, n_levels + 1), self.level_sizes).tolist()
-        self.n_labels = len(self.levels)
+        self._lay_out(wiring, n_levels, labels_per_level, degree)
         if wiring == "tree":
             graph = draw_tree(n_inputs, n_levels, degree, table, Draws(data_seed, "tree"))
         else:
             graph = GraphDraw(n_inputs, labels_per_level, degree, table, data_seed).graph(n_levels)
         self.parents = [parents for parents, _ in graph]
         self.truth_tables = [tuple(2 * bit - 1 for bit in bits) for _, bits in graph]
-        self.parent_labels = parents_above(self.parents, self.levels)
+        self.parent_labels = [
+            list(own) if level > 1 else [] for own, level in zip(self.parents, self.levels, strict=True)
+        ]
 
     def truth_table(self, label: int) -> tuple[int, ...]:
         """Return its entry of `truth_tables`, a function of its `parents`."""
         return self.truth_tables[label]
-
-    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Draw inputs [rows, 1, n_inputs] and compute labels [rows, 1, n_labels], in {-1, 1}."""
-        inputs = draw_rows(sum(self.sizes), self.n_inputs, Draws(self.data_seed, "rows"))
-        answers = apply_graph(self.parents, self.truth_tables, self.level_sizes[0], inputs)
-        return split_tables(inputs[:, None], answers[:, None], self.sizes)

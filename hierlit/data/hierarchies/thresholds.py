@@ -2,12 +2,10 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hierlit.checks import at_least, integers, within
-from hierlit.data.base import HierarchyDataModule
-from hierlit.data.hierarchies.graphs import apply_graph, depends_on_all, level_sizes, parents_above, wiring_problems
-from hierlit.draws import Draws, as_signs, draw_rows, split_tables
+from hierlit.data.hierarchies.graphs import GraphHierarchy, depends_on_all, wiring_problems
+from hierlit.draws import Draws, as_signs, draw_rows
 from hierlit.theory import Polynomial, cube, threshold_constants
 from hierlit.theory.polynomial import monomial_values, monomials
 
@@ -20,7 +18,7 @@ BALANCE = 0.15
 """Largest distance from ½ of a label's share of 1."""
 
 
-class ThresholdHierarchy(HierarchyDataModule):
+class ThresholdHierarchy(GraphHierarchy):
     """Each label is sign p(z) of a few labels of the level before, p an explicit polynomial of a given norm M (ours).
 
     A label of level 1 has ``fan_in`` inputs as arguments z, one of level i ≥ 2 as many labels of level i − 1: any, or,
@@ -81,15 +79,13 @@ class ThresholdHierarchy(HierarchyDataModule):
         super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
         self.n_inputs, self.fan_in, self.degree, self.wiring = n_inputs, fan_in, degree, wiring
         self.coefficient_norm = coefficient_norm
-        self.level_sizes = level_sizes(wiring, n_inputs, n_levels, labels_per_level, fan_in)
-        self.levels = np.repeat(np.arange(1, n_levels + 1), self.level_sizes).tolist()
-        self.n_labels = len(self.levels)
+        self._lay_out(wiring, n_levels, labels_per_level, fan_in)
         self.monomials = monomials(fan_in, degree)[1:]
         self._cube = cube(fan_in)
         self.parents: list[list[int]] = []
         self.coefficients: list[Array] = []
         self._draw_labels()
-        self.parent_labels = parents_above(self.parents, self.levels)
+        self.parent_labels = [own if level > 1 else [] for own, level in zip(self.parents, self.levels, strict=True)]
 
     def _draw_labels(self) -> None:
         """Draw parents and coefficients, judged by at most `N_PROBES` inputs."""
@@ -138,12 +134,6 @@ class ThresholdHierarchy(HierarchyDataModule):
     def truth_table(self, label: int) -> tuple[int, ...]:
         """Sign p on {-1, 1}^fan_in."""
         return tuple(np.sign(self._values(self._cube) @ self.coefficients[label]).astype(int).tolist())
-
-    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Draw inputs [rows, 1, n_inputs] and compute labels [rows, 1, n_labels], in {-1, 1}."""
-        inputs = draw_rows(sum(self.sizes), self.n_inputs, Draws(self.data_seed, "rows"))
-        answers = apply_graph(self.parents, map(self.truth_table, range(self.n_labels)), self.level_sizes[0], inputs)
-        return split_tables(inputs[:, None], answers[:, None], self.sizes)
 
 
 def draw_polynomial(points: Array, sets: list[tuple[int, ...]], norm: float, draws: Draws) -> Array:
