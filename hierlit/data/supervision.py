@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.checks import at_least, raise_problems, within
+from hierlit.checks import at_least, within
 from hierlit.data.base import SPLITS, BatchLoader, HierarchyDataModule
 from hierlit.draws import Draws, as_signs
 
@@ -66,8 +66,7 @@ class Supervision(HierarchyDataModule):
         problems += within("rare_share", rare_share, "(0, 0.5]")
         problems += at_least(0, n_redundant=n_redundant, n_rare=n_rare, n_distractors=n_distractors)
         problems += _level_problems(supervised_levels, data.levels, n_rare, n_distractors)
-        raise_problems(problems)
-        super().__init__(data.batch_size, data.acceptance_fraction, data.data_seed)
+        super().__init__(data.batch_size, data.acceptance_fraction, data.data_seed, problems=problems)
         self.data, self.sizes = data, data.sizes
         self.observed, self.supervised_levels, self.single_positive = observed, supervised_levels, single_positive
         self.flip_probability, self.shuffle_labels = flip_probability, shuffle_labels

@@ -88,14 +88,10 @@ def multilinear_extension(table: ArrayLike) -> Polynomial:
     """
     values = truth_values(table)
     k = len(values).bit_length() - 1
-    transformed = values.reshape((2,) * k)
-    for axis in range(k):
-        low, high = np.take(transformed, 0, axis), np.take(transformed, 1, axis)
-        transformed = np.stack([high + low, high - low], axis) / 2
+    # a Fourier transform of length 2 takes the first value plus and minus the second: here that is where z_j = 1
+    transformed = np.fft.fftn(values[::-1].reshape((2,) * k)).real.ravel() / len(values)
     sets = monomials(k, k)
-    flat = transformed.ravel()  # axis 0 is the last argument, the most significant
-    coefficients = flat[[sum(1 << j for j in chosen) for chosen in sets]]
-    return Polynomial(sets, coefficients)
+    return Polynomial(sets, transformed[[sum(1 << j for j in chosen) for chosen in sets]])
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,11 @@ class BrainDump(HierarchyDataModule):
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
     ) -> None:
-        problems = at_least(1, depth=depth, labels_per_layer=labels_per_layer)
-        problems += _size_problems(n_inputs, width, fan_in, majority_size)
+        problems = integers(2, MAX_DEGREE, fan_in=fan_in) or at_least(fan_in, n_inputs=n_inputs, width=width)
+        problems += at_least(1, majority_size=majority_size)
+        if not problems and (majority_size % 2 == 0 or majority_size > width):
+            problems = [f"majority_size must be odd and at most width = {width}, got {majority_size}"]
+        problems += at_least(1, depth=depth, labels_per_layer=labels_per_layer)
         problems += within("auxiliary_share", auxiliary_share, "[0, 1]")
         super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
         self.n_inputs, self.depth = n_inputs, depth
@@ -131,12 +134,3 @@ class BrainDump(HierarchyDataModule):
         votes = [(2 * states.astype(int) - 1) @ weights.T > 0 for states, weights in told]
         labels = np.concatenate([*votes, layers[-1][:, :1]], axis=1).astype(np.uint8)
         return split_tables(inputs[:, None], labels[:, None], self.sizes)
-
-
-def _size_problems(n_inputs: int, width: int, fan_in: int, majority_size: int) -> list[str]:
-    if problems := integers(2, MAX_DEGREE, fan_in=fan_in):
-        return problems
-    problems = at_least(fan_in, n_inputs=n_inputs, width=width) + at_least(1, majority_size=majority_size)
-    if not problems and (majority_size % 2 == 0 or majority_size > width):
-        problems = [f"majority_size must be odd and at most width = {width}, got {majority_size}"]
-    return problems

@@ -1,7 +1,6 @@
 """Elementary cellular automata: the state after i steps is the label of level i."""
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.checks import at_least, integers
@@ -59,21 +58,16 @@ class CellularAutomaton(HierarchyDataModule):
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Draw the rings and run them: inputs [rows, n_cells, 1], labels [rows, n_cells, n_levels], in {-1, 1}."""
         states = draw_rows(sum(self.sizes), self.n_cells, Draws(self.data_seed, "rows"))
-        labels = _run(states, self.rule, self.n_levels)
-        return split_tables(states[:, :, None], labels, self.sizes)
+        next_state = np.array([self.rule >> neighbours & 1 for neighbours in range(8)], dtype=np.uint8)
+        history = [states]
+        for _ in range(self.n_levels):
+            left, right = np.roll(states, 1, axis=1), np.roll(states, -1, axis=1)
+            states = next_state[4 * left + 2 * states + right]
+            history.append(states)
+        cells = np.stack(history, axis=2)
+        return split_tables(cells[..., :1], cells[..., 1:], self.sizes)
 
 
 def steps(n_steps: int) -> tuple[list[int], list[list[int]]]:
     """Levels and parents of the labels of a cell: its states after 1..n_steps steps, each of the state before."""
     return list(range(1, n_steps + 1)), [[label - 1] if label else [] for label in range(n_steps)]
-
-
-def _run(states: NDArray[np.uint8], rule: int, n_steps: int) -> NDArray[np.uint8]:
-    """Run bits [rows, cells] on the ring; return the states after 1..n_steps steps, [rows, cells, n_steps]."""
-    next_state = np.array([rule >> neighbours & 1 for neighbours in range(8)], dtype=np.uint8)
-    history = []
-    for _ in range(n_steps):
-        left, right = np.roll(states, 1, axis=1), np.roll(states, -1, axis=1)
-        states = next_state[4 * left + 2 * states + right]
-        history.append(states)
-    return np.stack(history, axis=2)

@@ -144,7 +144,9 @@ class GraphDraw:
         labels: list[Label] = []
         for _ in range(self.labels_per_level):
             for _ in range(N_TRIES):
-                parents = self._draw_parents(pool, newest)
+                first = newest[self.draws.integers(1, len(newest))]
+                others = pool[self.draws.permutation(len(pool))]
+                parents = sorted([*first.tolist(), *others[others != first][: self.degree - 1].tolist()])
                 bits = draw_table(self.degree, self.table, self.draws)
                 values = apply_table(bits, [nodes[parent] for parent in parents])
                 if up_to_sign(values) not in seen and not (level > 1 and self.is_junta(values, simple, parent_sets)):
@@ -155,11 +157,6 @@ class GraphDraw:
             nodes.append(values)
             labels.append((tuple(int(parent - pool[0]) for parent in parents), bits))
         return labels
-
-    def _draw_parents(self, pool: NDArray[np.int64], newest: NDArray[np.int64]) -> list[int]:
-        first = newest[self.draws.integers(1, len(newest))]
-        others = pool[self.draws.permutation(len(pool))]
-        return sorted([*first.tolist(), *others[others != first][: self.degree - 1].tolist()])
 
     def is_junta(self, values: NDArray[np.uint8], nodes: NDArray[np.uint8], parent_sets: NDArray[np.intp]) -> bool:
         """Say whether no proof was found that the values are not a function of any of the parent sets.

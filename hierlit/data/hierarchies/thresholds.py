@@ -74,7 +74,14 @@ class ThresholdHierarchy(GraphHierarchy):
         data_seed: int = 0,
     ) -> None:
         problems = at_least(1, n_levels=n_levels, labels_per_level=labels_per_level)
-        problems += _polynomial_problems(n_inputs, fan_in, degree, coefficient_norm)
+        problems += within("coefficient_norm", coefficient_norm, "[1, 1e9]")
+        if fan_in_problems := integers(2, MAX_FAN_IN, fan_in=fan_in):
+            problems += fan_in_problems
+        else:
+            least = 2 if fan_in == 2 else 1
+            problems += at_least(fan_in, n_inputs=n_inputs)
+            if integers(least, fan_in, degree=degree):
+                problems.append(f"degree must be an integer in {least}..{fan_in} for fan_in = {fan_in}, got {degree!r}")
         problems = problems or wiring_problems(wiring, n_inputs, n_levels, labels_per_level, fan_in, "fan_in")
         super().__init__(batch_size, acceptance_fraction, data_seed, (n_train, n_val, n_test), problems)
         self.n_inputs, self.fan_in, self.degree, self.wiring = n_inputs, fan_in, degree, wiring
@@ -175,13 +182,3 @@ def norm_at_margin_one(coefficients: Array, values: Array) -> float:
     """‖c‖₂ once p is scaled to margin 1; infinite if p is 0 somewhere."""
     margin = float(np.abs(values @ coefficients).min())
     return float(np.linalg.norm(coefficients)) / margin if margin > 0 else np.inf
-
-
-def _polynomial_problems(n_inputs: int, fan_in: int, degree: int, norm: float) -> list[str]:
-    if problems := integers(2, MAX_FAN_IN, fan_in=fan_in):
-        return problems
-    problems = at_least(fan_in, n_inputs=n_inputs) + within("coefficient_norm", norm, "[1, 1e9]")
-    least = 2 if fan_in == 2 else 1
-    if at_least(least, degree=degree) or degree > fan_in:
-        problems.append(f"degree must be an integer in {least}..{fan_in} for fan_in = {fan_in}, got {degree!r}")
-    return problems
