@@ -30,16 +30,12 @@ def table_problems(split: str, inputs: Tensor, labels: Tensor, shape: tuple[int,
     if split == "train" and len(inputs) == 0:
         return ["train must have at least 1 row, got 0"]
     problems = []
-    if len(wrong := (~inputs.isfinite()).nonzero()):
-        row, location, channel = wrong[0].tolist()
-        value = inputs[row, location, channel].item()
-        problems.append(
-            f"{split} inputs must be finite, got {value} at row {row}, location {location}, input {channel}"
-        )
-    if len(wrong := ((labels != -1) & (labels != 0) & (labels != 1)).nonzero()):
-        row, location, label = wrong[0].tolist()
-        value = labels[row, location, label].item()
-        problems.append(f"{split} {LABELS_RULE}, got {value} at row {row}, location {location}, label {label}")
+    unlike = (labels != -1) & (labels != 0) & (labels != 1)
+    for rule, table, wrong in (("inputs must be finite", inputs, ~inputs.isfinite()), (LABELS_RULE, labels, unlike)):
+        if len(places := wrong.nonzero()):
+            row, location, channel = places[0].tolist()
+            at = f"row {row}, location {location}, {'label' if rule == LABELS_RULE else 'input'} {channel}"
+            problems.append(f"{split} {rule}, got {table[row, location, channel].item()} at {at}")
     return problems
 
 

@@ -1,7 +1,6 @@
 """Metrics of margins y·ŷ: per label, and by level."""
 
 from hierlit.metrics.average_precision import AveragePrecision, average_precision
-from hierlit.metrics.collection import compute, label_metrics
 from hierlit.metrics.histogram import MarginHistogram
 from hierlit.metrics.margins import (
     LabelAccuracy,
@@ -11,6 +10,8 @@ from hierlit.metrics.margins import (
     MeanMargin,
     SmallestMargin,
     by_level,
+    compute,
+    label_metrics,
 )
 
 __all__ = [

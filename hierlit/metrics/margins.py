@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 
 class LabelMetric(Metric):
@@ -172,6 +172,23 @@ class MarginError(LabelMetric):
     def compute(self) -> Tensor:
         """Margin errors [n]."""
         return self.below.double() / self.observed
+
+
+def label_metrics(n_labels: int, robustness: float = 1.0) -> MetricCollection:
+    """Accuracy, smallest and mean margin, and margin error at ξ = `robustness`: each computes to one value a label."""
+    return MetricCollection(
+        {
+            "accuracy": LabelAccuracy(n_labels),
+            "min_margin": SmallestMargin(n_labels),
+            "mean_margin": MeanMargin(n_labels),
+            "margin_error": MarginError(n_labels, robustness),
+        }
+    )
+
+
+def compute(metrics: MetricCollection) -> dict[str, Tensor]:
+    """Return every metric's values [n]; torchmetrics would make a scalar of n = 1."""
+    return {name: value.reshape(-1) for name, value in metrics.compute().items()}
 
 
 def by_level(values: Tensor, levels: Sequence[int] | None, reduce: Literal["mean", "min"]) -> dict[int, float]:

@@ -79,7 +79,16 @@ def width_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: in
         ValueError: If `error` is not positive.
     """
     check_positive(error=error)
-    return _squared_norm(polynomial, expansion, fan_in) * expansion.total / error**2
+    squared_norm = 0.0
+    for chosen, coefficient in zip(polynomial.sets, polynomial.coefficients, strict=True):
+        degree = len(chosen)
+        if abs(coefficient) < 1e-12:
+            continue
+        weight = expansion.by_degree[degree] if degree < len(expansion.by_degree) else 0.0
+        if weight < np.finfo(float).eps * expansion.total:
+            return math.inf
+        squared_norm += coefficient**2 * fan_in**degree / (weight * math.factorial(degree))
+    return squared_norm * expansion.total / error**2
 
 
 def sample_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: int, error: float) -> float:
@@ -92,16 +101,3 @@ def sample_scaling(polynomial: Polynomial, expansion: KernelExpansion, fan_in: i
         ValueError: If `error` is not positive.
     """
     return width_scaling(polynomial, expansion, fan_in, error)
-
-
-def _squared_norm(polynomial: Polynomial, expansion: KernelExpansion, fan_in: int) -> float:
-    total = 0.0
-    for chosen, coefficient in zip(polynomial.sets, polynomial.coefficients, strict=True):
-        degree = len(chosen)
-        if abs(coefficient) < 1e-12:
-            continue
-        weight = expansion.by_degree[degree] if degree < len(expansion.by_degree) else 0.0
-        if weight < np.finfo(float).eps * expansion.total:
-            return math.inf
-        total += coefficient**2 * fan_in**degree / (weight * math.factorial(degree))
-    return total
