@@ -8,7 +8,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hierlit.checks import (
+from hierlit.data.base import HierarchyDataModule
+from hierlit.draws import Draws
+from hierlit.models.checks import (
     LABELS_RULE,
     at_least,
     loader_problems,
@@ -17,8 +19,6 @@ from hierlit.checks import (
     table_problems,
     within,
 )
-from hierlit.data.base import HierarchyDataModule
-from hierlit.draws import Draws
 
 Arrays: TypeAlias = tuple[ArrayLike | Tensor, ArrayLike | Tensor]
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
-from hierlit.checks import (
+from hierlit.draws import Draws
+from hierlit.models.checks import (
     at_least,
     loader_problems,
     n_set_aside,
@@ -19,7 +20,6 @@ from hierlit.checks import (
     set_aside_problems,
     table_problems,
 )
-from hierlit.draws import Draws
 from hierlit.theory import cube
 
 SPLITS = ("train", "val", "test")

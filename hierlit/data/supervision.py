@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.checks import at_least, within
 from hierlit.data.base import SPLITS, BatchLoader, HierarchyDataModule
 from hierlit.draws import Draws, as_signs
+from hierlit.models.checks import at_least, within
 
 NO_LEVEL = 0
 """The level of a label that belongs to no hierarchy."""

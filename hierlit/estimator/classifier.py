@@ -18,7 +18,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from hierlit.checks import raise_problems
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.estimator.fitting import check_observed, is_cross_fitted, option_problems, train
 from hierlit.estimator.probabilities import Calibration, Floats, consistent, descendants
@@ -27,6 +26,7 @@ from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.solvers import Solver
 from hierlit.models import Features, Proximity
+from hierlit.models.checks import raise_problems
 from hierlit.training.trainer import threads
 from hierlit.watching.figures import draw_staircase
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from hierlit.checks import at_least, within
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.estimator.targets import ZERO_LABELS
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
@@ -20,6 +19,7 @@ from hierlit.layerwise.report import BlockReport
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver, Solver
 from hierlit.layerwise.unobserved import TREATMENTS
 from hierlit.models import Features, HierarchicalResNet, Proximity, RadialFeatures
+from hierlit.models.checks import at_least, within
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 from hierlit.training.trainer import fit_in_memory
 from hierlit.watching import BlockProgress

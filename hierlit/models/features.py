@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from hierlit.checks import one_of, raise_problems
+from hierlit.models.checks import one_of, raise_problems
 from hierlit.models.first_layer import INPUT_SCALES, FirstLayer
 from hierlit.models.radial_units import RadialUnits
 from hierlit.models.random_features import ACTIVATIONS, RandomFeatures

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierlit.checks import one_of, raise_problems
+from hierlit.models.checks import one_of, raise_problems
 from hierlit.models.features import Features, GaussianFeatures
 from hierlit.models.first_layer import ROUNDINGS, FirstLayer, frozen, take_shape
 from hierlit.models.proximity import Identity, Proximity, Windows

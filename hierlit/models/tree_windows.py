@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hierlit.checks import at_least, raise_problems
+from hierlit.models.checks import at_least, raise_problems
 from hierlit.models.proximity import Proximity
 
 

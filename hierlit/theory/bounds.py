@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from hierlit.checks import raise_problems
+from hierlit.models.checks import raise_problems
 from hierlit.theory.kernel import KernelExpansion
 from hierlit.theory.polynomial import Polynomial
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from hierlit.checks import one_of, raise_problems
+from hierlit.models.checks import one_of, raise_problems
 from hierlit.models.random_features import ACTIVATIONS
 
 Array = NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, linprog, lsq_linear
 
-from hierlit.checks import one_of, raise_problems
+from hierlit.models.checks import one_of, raise_problems
 
 Array = NDArray[np.float64]
 NORMS = ("l2", "l1")

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.checks import at_least, integers, within
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.hierarchies.graphs import apply_table, draw_table, up_to_sign
 from hierlit.data.hierarchies.juntas import MAX_DEGREE
 from hierlit.draws import Draws, draw_rows, split_tables
+from hierlit.models.checks import at_least, integers, within
 from hierlit.theory import random_majorities
 
 Bits = NDArray[np.uint8]

@@ -3,9 +3,9 @@
 import numpy as np
 from torch import Tensor
 
-from hierlit.checks import at_least, integers
 from hierlit.data.base import HierarchyDataModule
 from hierlit.draws import Draws, draw_rows, split_tables
+from hierlit.models.checks import at_least, integers
 
 
 class CellularAutomaton(HierarchyDataModule):

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from hierlit.checks import one_of
 from hierlit.data.base import HierarchyDataModule
 from hierlit.draws import Draws, draw_rows, split_tables
+from hierlit.models.checks import one_of
 
 WIRINGS = ("random", "tree")
 MAX_PARENT_SETS = 1_000_000

@@ -1,8 +1,8 @@
 """Random hierarchies of juntas: each label is a Boolean function of a few labels of earlier levels."""
 
-from hierlit.checks import at_least, integers, one_of
 from hierlit.data.hierarchies.graphs import GraphDraw, GraphHierarchy, draw_tree, graph_problems, wiring_problems
 from hierlit.draws import Draws
+from hierlit.models.checks import at_least, integers, one_of
 
 TABLES = ("random", "parity", "majority")
 MAX_DEGREE = 10

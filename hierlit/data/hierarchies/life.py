@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.checks import at_least, within
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.hierarchies.cellular_automaton import steps
 from hierlit.draws import Draws, first_occurrences, split_tables
+from hierlit.models.checks import at_least, within
 
 NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
 CENTRE = NEIGHBOURS.index((0, 0))

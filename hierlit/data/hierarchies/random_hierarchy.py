@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.checks import at_least
 from hierlit.data.base import HierarchyDataModule
 from hierlit.draws import Draws, split_tables
+from hierlit.models.checks import at_least
 
 Symbols = NDArray[np.int64]
 MAX_CODES = 2**20

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.checks import at_least, integers, within
 from hierlit.data.hierarchies.graphs import GraphHierarchy, depends_on_all, wiring_problems
 from hierlit.draws import Draws, as_signs, draw_rows
+from hierlit.models.checks import at_least, integers, within
 from hierlit.theory import Polynomial, cube, threshold_constants
 from hierlit.theory.polynomial import monomial_values, monomials
 

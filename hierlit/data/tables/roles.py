@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from os import PathLike
 
-from hierlit.checks import raise_problems
 from hierlit.data.tables.table_file import TableFile
+from hierlit.models.checks import raise_problems
 
 PREFIX = "*"
 """What follows the beginning of several names."""

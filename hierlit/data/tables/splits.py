@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.checks import at_least, integers, n_set_aside, within
 from hierlit.draws import Draws
+from hierlit.models.checks import at_least, integers, n_set_aside, within
 
 
 @dataclass(frozen=True)
