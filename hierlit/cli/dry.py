@@ -10,13 +10,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from hierlit.cli.errors import HierlitParser
 from hierlit.cli.fit import HierlitCLI
-from hierlit.data import HierarchyDataModule
 from hierlit.models.first_layer import ROUNDINGS
 from hierlit.plan.describe import DescribeOptions, Description, print_description
 from hierlit.plan.options import PlanOptions, Run
 from hierlit.plan.tables import print_plan
 from hierlit.training.precision import check_precision, rounding_of
-from hierlit.training.task import LayerwiseTask
 from hierlit.training.trainer import strategy_problem
 
 
@@ -37,17 +35,13 @@ class DryCLI(HierlitCLI):
         sections = HierlitParser.sections | {self.name: self.options}
         parser = type("DryParser", (HierlitParser,), {"sections": sections})
         super().__init__(
-            LayerwiseTask,
-            HierarchyDataModule,
-            subclass_mode_data=True,
-            parser_class=parser,
-            auto_configure_optimizers=False,
+            args,
+            parser,
             run=False,
             save_config_callback=None,
             load_from_checkpoint_support=False,
             seed_everything_default=False,
             parser_kwargs={"prog": f"hierlit {self.name}", "description": self.description},
-            args=args,  # type: ignore[arg-type]
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -36,6 +36,17 @@ LINKED = ("n_inputs", "n_labels", "n_locations", "levels")
 class HierlitCLI(LightningCLI):
     """LightningCLI with the layerwise callbacks in sections of their own, and `supervision` between data and model."""
 
+    def __init__(self, args: Sequence[str] | None, parser_class: type[HierlitParser], **options: Any) -> None:
+        super().__init__(
+            LayerwiseTask,
+            HierarchyDataModule,
+            subclass_mode_data=True,
+            parser_class=parser_class,
+            auto_configure_optimizers=False,
+            args=args,  # type: ignore[arg-type]
+            **options,
+        )
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections of the callbacks and of the supervision, and the links from data to it and to the model."""
         parser.add_lightning_class_args(LayerwiseTraining, "layerwise")
@@ -152,11 +163,8 @@ def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def run(args: Sequence[str] | None) -> LightningCLI:
     """Run fit, validate, test or predict."""
     return HierlitCLI(
-        LayerwiseTask,
-        HierarchyDataModule,
-        subclass_mode_data=True,
-        parser_class=HierlitParser,
-        auto_configure_optimizers=False,
+        args,
+        HierlitParser,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             "max_epochs": -1,
@@ -166,5 +174,4 @@ def run(args: Sequence[str] | None) -> LightningCLI:
             "callbacks": [Staircase(), Diagnostics()],
         },
         parser_kwargs={"prog": "python -m hierlit", "description": DESCRIPTION, "epilog": EPILOG},
-        args=args,  # type: ignore[arg-type]
     )

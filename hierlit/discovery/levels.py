@@ -67,17 +67,19 @@ class Levels:
 def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
     """Fit block after block on each split, and look where each label's held-out scores come near their best."""
     curves, blocks, wide, p = [], [], [], []
+    width = min(MOST_FEATURES, options.n_blocks * options.n_features)
+    single, n_permutations = replace(options, n_blocks=1, n_features=width), options.permutations(rows.n_labels)
     for seed in range(options.seeds):
         held = rows.labels[rows.split(seed, options.held_fraction)[2]]
         fits = [staged_scores(rows, options, seed, share) for share in FITS]
-        one_block = explained(one_block_scores(rows, options, seed), held)[-1]
+        one_block = explained(staged_scores(rows, single, seed, GAIN), held)[-1]
         shares = np.stack([explained(scores, held) for scores in fits])
         chosen = (shares[:, -1] >= WHOLE_SHARE * shares[:, -1].max(0)).argmax(0)
         curve = np.take_along_axis(shares, chosen[None, None], 0)[0]
         curves.append(curve)
         blocks.append(first_near(curve, one_block, np.where(chosen == 0, WHOLE_SHARE, options.nearness)))
         wide.append(one_block)
-        last, n_permutations = torch.stack([scores[-1] for scores in fits]), options.permutations(rows.n_labels)
+        last = torch.stack([scores[-1] for scores in fits])
         p.append(permutation_p(last, held, n_permutations, seed))
     return Levels(np.stack(blocks), np.stack(curves), np.stack(wide), over_splits(np.stack(p)), options.rate)
 
@@ -93,12 +95,6 @@ def first_near(curve: Floats, one_block: Floats, nearness: Floats) -> Floats:
     goal = nearness * np.maximum(curve.max(0), one_block)
     reached = np.concatenate([np.maximum(curve[:1], one_block), curve[1:]]) >= goal
     return np.asarray(reached.argmax(0) + 1.0)
-
-
-def one_block_scores(rows: LabelledRows, options: DiscoverOptions, seed: int) -> Tensor:
-    """Held-out scores of one block as wide as all blocks together."""
-    width = min(MOST_FEATURES, options.n_blocks * options.n_features)
-    return staged_scores(rows, replace(options, n_blocks=1, n_features=width), seed, GAIN)
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ class Discovery:
     """What a search found.
 
     Attributes:
-        names: Of the labels.
+        names: Of the labels: a table's; y0, y1, … where labels have none.
         n_rows: Rows searched.
         levels: Of the labels.
         edges: Between them.
@@ -127,20 +127,15 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
     if options.null:
         null_levels = int(find_levels(rows.with_shuffled_rows(data.data_seed), options).found.sum())
         null_edges = int(find_parents(rows.with_shuffled_labels(data.data_seed), levels.level, options).found.sum())
-    known = Hierarchy.of(unchanged(data))
+    source = unchanged(data)
+    known = Hierarchy.of(source)
     agreement = None if known is None else Agreement.of(known, levels.level, edges.pairs(), levels.by_seed.mean(0))
     seconds = time.perf_counter() - start
     n_rows = len(rows.inputs)
-    return Discovery(
-        names_of(unchanged(data)), n_rows, levels, edges, null_levels, null_edges, known, agreement, seconds
-    )
+    names = source.label_names if isinstance(source, LabelTable) else [f"y{label}" for label in range(source.n_labels)]
+    return Discovery(names, n_rows, levels, edges, null_levels, null_edges, known, agreement, seconds)
 
 
 def unchanged(data: HierarchyDataModule) -> HierarchyDataModule:
     """Return the data below a supervision that leaves its labels what they are."""
     return data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data
-
-
-def names_of(data: HierarchyDataModule) -> list[str]:
-    """Return a table's label names; y0, y1, … where labels have none."""
-    return data.label_names if isinstance(data, LabelTable) else [f"y{label}" for label in range(data.n_labels)]

@@ -120,7 +120,9 @@ def run_all(experiment: Experiment, folder: Path, workers: int | None, console: 
             while waiting:
                 for cell in run_parallel(run, waiting, n_workers, finish):
                     for lost in run_parallel(run, [cell], 1, finish):
-                        finish(lost_row(lost))
+                        settings, seed = lost
+                        row: Row = {"run": key_of(*lost), **settings, "seed": seed}
+                        finish(row | {"error": "its process was lost: out of memory?"})
         finally:
             get_reusable_executor().shutdown()
     return results
@@ -163,12 +165,6 @@ def gpus() -> list[str]:
     listed = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     n_gpus = torch.cuda.device_count()
     return (listed or [str(number) for number in range(n_gpus)])[:n_gpus]
-
-
-def lost_row(cell: Cell) -> Row:
-    """Return the row of a run whose process was lost though no other ran beside it."""
-    settings, seed = cell
-    return {"run": key_of(settings, seed), **settings, "seed": seed, "error": "its process was lost: out of memory?"}
 
 
 def run_in_worker(
