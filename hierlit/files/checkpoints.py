@@ -17,17 +17,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from hierlit.files.atomic import replace_file
 from hierlit.files.digests import KEY, damage, seal
 
-__all__ = [
-    "CheckpointError",
-    "CheckpointFiles",
-    "damage",
-    "find_checkpoint",
-    "find_requeued",
-    "read_checkpoint",
-    "seal",
-    "write_checkpoint",
-]
-
 LOGS = "lightning_logs"
 """Folder below a run's root that Lightning's loggers write to."""
 REQUEUED = "hpc_ckpt_"

@@ -47,6 +47,16 @@ class Moments:
         """That of the Gram matrix."""
         return float(torch.linalg.eigvalsh(self.gram)[-1])
 
+    @classmethod
+    def together(cls, parts: list[Moments]) -> Moments:
+        """Return the moments of all pairs, from the moments of parts of them."""
+        n_pairs = sum(part.n_pairs for part in parts)
+        gram, cross = torch.zeros_like(parts[0].gram), torch.zeros_like(parts[0].cross)
+        for part in parts:
+            gram.add_(part.gram, alpha=part.n_pairs / n_pairs)
+            cross.add_(part.cross, alpha=part.n_pairs / n_pairs)
+        return cls(n_pairs, gram, cross)
+
     def without(self, part: Moments) -> Moments:
         """Return the moments of the pairs that are not among a part of them."""
         left = self.n_pairs - part.n_pairs

@@ -177,7 +177,7 @@ class BlockProblem:
         if self.whole is not None:
             return self.whole.moments(dtype).without(self.whole._fold_moments(dtype)[self.left_out or 0])
         folds = self._fold_moments(dtype)
-        return folds[0] if len(folds) == 1 else self.keep(("moments", dtype), lambda: together(folds))
+        return folds[0] if len(folds) == 1 else self.keep(("moments", dtype), lambda: Moments.together(folds))
 
     def _fold_moments(self, dtype: torch.dtype | None) -> list[Moments]:
         n_folds = 1 if self.rows.folds is None else self.rows.folds.number
@@ -257,13 +257,3 @@ class PassSums:
                 f"loss or gradient is not finite in {where}: lower the solver's step or the inputs"
             )
         return Evaluation(values[:, -1], values[:, :-1])
-
-
-def together(parts: list[Moments]) -> Moments:
-    """Return the moments of all pairs, from the moments of parts of them."""
-    n_pairs = sum(part.n_pairs for part in parts)
-    gram, cross = torch.zeros_like(parts[0].gram), torch.zeros_like(parts[0].cross)
-    for part in parts:
-        gram.add_(part.gram, alpha=part.n_pairs / n_pairs)
-        cross.add_(part.cross, alpha=part.n_pairs / n_pairs)
-    return Moments(n_pairs, gram, cross)

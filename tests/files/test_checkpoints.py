@@ -23,12 +23,11 @@ from hierlit.data import ArrayHierarchy
 from hierlit.files.checkpoints import (
     CheckpointError,
     CheckpointFiles,
-    damage,
     find_checkpoint,
     read_checkpoint,
-    seal,
     write_checkpoint,
 )
+from hierlit.files.digests import damage, seal
 from hierlit.layerwise.solvers import ExactSolver
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 

@@ -27,23 +27,7 @@ from hierlit.models.random_features import ACTIVATIONS
 from hierlit.theory import expansion
 from hierlit.training import LayerwiseTask
 from hierlit.watching import Diagnostics
-from hierlit.watching.diagnostics import (
-    DiagnosticWarning,
-    Evidence,
-    Finding,
-    Settings,
-    Trials,
-    explain,
-    exploding_norm,
-    missing_degree,
-    narrow_window,
-    needed_square,
-    parents_of,
-    polynomials,
-    single_label,
-    stuck,
-    widened,
-)
+from hierlit.watching.diagnostics import DiagnosticWarning, Finding
 from hierlit.watching.diagnostics.causes import (
     BLOCKS,
     DEPENDS,
@@ -54,7 +38,13 @@ from hierlit.watching.diagnostics.causes import (
     UNKNOWN,
     UNOBSERVED,
     WINDOW,
+    Settings,
+    explain,
 )
+from hierlit.watching.diagnostics.evidence import Evidence, Trials
+from hierlit.watching.diagnostics.labels import needed_square, parents_of, polynomials, stuck
+from hierlit.watching.diagnostics.probe import widened
+from hierlit.watching.diagnostics.signatures import exploding_norm, missing_degree, narrow_window, single_label
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 QUIET = [
