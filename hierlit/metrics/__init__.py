@@ -5,7 +5,6 @@ from hierlit.metrics.histogram import MarginHistogram
 from hierlit.metrics.margins import (
     LabelAccuracy,
     LabelMetric,
-    LearnedFraction,
     MarginError,
     MeanMargin,
     SmallestMargin,
@@ -18,7 +17,6 @@ __all__ = [
     "AveragePrecision",
     "LabelAccuracy",
     "LabelMetric",
-    "LearnedFraction",
     "MarginError",
     "MarginHistogram",
     "MeanMargin",

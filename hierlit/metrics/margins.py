@@ -74,30 +74,6 @@ class LabelAccuracy(LabelMetric):
         return self.correct.double() / self.observed
 
 
-class LearnedFraction(LabelAccuracy):
-    """Share, a scalar, of the observed labels whose accuracy reaches a threshold; NaN if no label was observed.
-
-    Args:
-        n_labels: Labels n.
-        threshold: Accuracy in (0, 1] from which a label counts as learned.
-        **kwargs: Options of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: An argument is out of range.
-    """
-
-    def __init__(self, n_labels: int, threshold: float = 0.999, **kwargs: Any) -> None:
-        super().__init__(n_labels, **kwargs)
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must be in (0, 1], got {threshold}")
-        self.threshold = threshold
-
-    def compute(self) -> Tensor:
-        """Return the share, a scalar."""
-        learned = super().compute() >= self.threshold
-        return learned.sum().double() / (self.observed > 0).sum()
-
-
 class SmallestMargin(LabelMetric):
     """A label's smallest observed margin y·ŷ; `compute` gives [n] float32, NaN where never observed."""
 

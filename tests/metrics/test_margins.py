@@ -12,7 +12,6 @@ from torchmetrics import MetricCollection
 from hierlit.metrics import (
     LabelAccuracy,
     LabelMetric,
-    LearnedFraction,
     MarginError,
     MeanMargin,
     SmallestMargin,
@@ -25,7 +24,6 @@ METRICS: dict[str, Any] = {
     "smallest": lambda: SmallestMargin(N),
     "mean": lambda: MeanMargin(N),
     "error": lambda: MarginError(N, robustness=0.5),
-    "learned": lambda: LearnedFraction(N, threshold=0.6),
 }
 every_metric = pytest.mark.parametrize("name", METRICS)
 
@@ -46,10 +44,6 @@ def expected(name: str, scores: torch.Tensor, labels: torch.Tensor) -> Any:
         "mean": lambda z: z.astype(float).mean(),
         "error": lambda z: (z < 0.75).mean(),
     }
-    if name == "learned":
-        accuracies = np.array(expected("accuracy", scores, labels))
-        accuracies = accuracies[~np.isnan(accuracies)]
-        return (accuracies >= 0.6).mean() if len(accuracies) else math.nan
     columns = [margins[observed[:, j], j] for j in range(N)]
     return [compute[name](column) if len(column) else math.nan for column in columns]
 
@@ -109,7 +103,7 @@ def test_collection_shares_states_and_nothing_wrongly() -> None:
     for scores, labels in batches:
         collection.update(scores.reshape(-1, N), labels.reshape(-1, N))
     groups = sorted(sorted(group) for group in collection.compute_groups.values())
-    assert groups == [["accuracy", "learned"], ["error"], ["mean"], ["smallest"], ["strict"]]
+    assert groups == [["accuracy"], ["error"], ["mean"], ["smallest"], ["strict"]]
     scores, labels = (torch.cat([batch[i].reshape(-1, N) for batch in batches]) for i in (0, 1))
     values = collection.compute()
     for name in METRICS:
@@ -142,9 +136,6 @@ def test_counts_stay_exact_beyond_float32() -> None:
     metric.observed += 10**9
     metric.correct += 10**9 - 1
     assert metric.compute().item() == (10**9 - 1) / 10**9
-    perfect = LearnedFraction(1, threshold=1.0)
-    perfect.merge_state(metric.metric_state)
-    assert perfect.compute().item() == 0
 
 
 def test_margin_error_is_strict_at_the_margin() -> None:
@@ -158,7 +149,6 @@ def test_margin_error_is_strict_at_the_margin() -> None:
     [
         (lambda: LabelAccuracy(0), "n_labels must be a positive integer, got 0"),
         (lambda: MarginError(1, robustness=0), r"robustness must be in \(0, 1\], got 0"),
-        (lambda: LearnedFraction(1, threshold=1.1), r"threshold must be in \(0, 1\], got 1.1"),
         (lambda: LabelAccuracy(2).update(torch.ones(3, 2), torch.ones(3, 1)), "scores and labels must both have .*"),
         (lambda: LabelAccuracy(2).update(torch.ones(2, 3), torch.ones(2, 3)), "scores and labels must both have .*"),
         (lambda: by_level(torch.ones(2), [1], "mean"), "levels must have one entry for each of 2 labels, got 1"),
