@@ -120,9 +120,9 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 
 def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Steps and values of every scalar but times, and the steps of every figure."""
+    """Steps and values of every scalar but times, and the steps of every figure, whatever files they are in."""
     events = EventAccumulator(str(log_of(folder)), size_guidance={"scalars": 0, "images": 0}).Reload()
-    scalars = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    scalars = {tag: sorted((e.step, e.value) for e in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
     figures = {tag: [(e.step, 0.0) for e in events.Images(tag)] for tag in events.Tags()["images"]}
     return {tag: found for tag, found in {**scalars, **figures}.items() if "seconds" not in tag and tag != "hp_metric"}
 
