@@ -255,9 +255,7 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         """Batches of the test table, in order."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> BatchLoader:
-        """Batches of the test table, in order."""
-        return self._loader("test")
+    predict_dataloader = test_dataloader
 
     def _loader(self, split: str, rows: Tensor | None = None, shuffle: bool = False) -> BatchLoader:
         if not self.tables:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.models.checks import raise_problems
 from hierlit.models.resnet import is_count
 
 WHOLE_SHARE = 0.97
@@ -60,8 +61,7 @@ class DiscoverOptions:
             value = getattr(self, name)
             if not 0 < value < 1:
                 problems.append(f"{name} must be in (0, 1), got {value}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
 
     def permutations(self, n_labels: int) -> int:
         """Permutations for so many labels: a p-value is 2/(P+1) at least, which must be below the rate over n."""

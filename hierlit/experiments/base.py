@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hierlit.data import HierarchyDataModule
 from hierlit.data.supervision import NO_LEVEL
+from hierlit.models.checks import raise_problems
 from hierlit.training.logs import TABLES
 
 if TYPE_CHECKING:
@@ -140,8 +141,7 @@ class Experiment(ABC):
             problems.append(
                 f"configs must have {', '.join(missing) or 'a file'}, got {', '.join(self.configs) or 'none'}"
             )
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
 
     @abstractmethod
     def settings(self) -> Iterator[Settings]:

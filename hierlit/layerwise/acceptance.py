@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.unobserved import LabelLoss
+from hierlit.models.checks import raise_problems
 
 if TYPE_CHECKING:
     from hierlit.layerwise.problem import BlockProblem
@@ -102,8 +103,7 @@ class Acceptance:
         for name, share in (("strict_share", self.strict_share), ("learned_accuracy", self.learned_accuracy)):
             if not 0 < share <= 1:
                 problems.append(f"{name} must be in (0, 1], got {share}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
 
     def __call__(self, problem: "BlockProblem", weight: Tensor) -> Tensor:
         """Return the labels, boolean [n], that a weight [n, q+1] may change."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.models.checks import raise_problems
 from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import is_count
 
@@ -57,8 +58,7 @@ class AdaptiveDraw:
             "floor": (self.floor, isinstance(self.floor, Real) and 0 <= self.floor <= 1, "in [0, 1]"),
         }
         problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
 
     @torch.no_grad()
     def __call__(self, problem: BlockProblem) -> None:

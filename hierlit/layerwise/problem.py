@@ -79,6 +79,10 @@ class BlockProblem:
     def _kept(self) -> dict[Any, Any]:
         return {}
 
+    @cached_property
+    def _moments(self) -> dict[torch.dtype | None, tuple[Moments, list[Moments]]]:
+        return {}
+
     def keep(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what `make` makes, made when it is first asked for: a solver's factors, never saved."""
         if key not in self._kept:
@@ -174,15 +178,17 @@ class BlockProblem:
         Args:
             dtype: See `moments.take_moments`.
         """
-        if self.whole is not None:
-            return self.whole.moments(dtype).without(self.whole._fold_moments(dtype)[self.left_out or 0])
-        folds = self._fold_moments(dtype)
-        return folds[0] if len(folds) == 1 else self.keep(("moments", dtype), lambda: Moments.together(folds))
+        if self.whole is None:
+            return self._summed(dtype)[0]
+        everything, folds = self.whole._summed(dtype)
+        return everything.without(folds[self.left_out or 0])
 
-    def _fold_moments(self, dtype: torch.dtype | None) -> list[Moments]:
-        n_folds = 1 if self.rows.folds is None else self.rows.folds.number
-        made: list[Moments] = self.keep(("moments", "by fold", dtype), lambda: take_moments(self, dtype, n_folds))
-        return made
+    def _summed(self, dtype: torch.dtype | None) -> tuple[Moments, list[Moments]]:
+        """Return the moments of all rows, and of each fold's."""
+        if dtype not in self._moments:
+            folds = take_moments(self, dtype, 1 if self.rows.folds is None else self.rows.folds.number)
+            self._moments[dtype] = folds[0] if len(folds) == 1 else Moments.together(folds), folds
+        return self._moments[dtype]
 
     def held_errors(self, weights: Tensor) -> SetAsideErrors:
         """Return what candidate weights [A, n, q+1] leave of the residuals on the set-aside rows."""
@@ -205,9 +211,7 @@ class BlockProblem:
     def with_penalty(self, penalty: Tensor) -> BlockProblem:
         """Return the same under another λ [n]; its moments are the same too."""
         changed = replace(self, penalty=penalty)
-        changed._kept.update(
-            {key: value for key, value in self._kept.items() if isinstance(key, tuple) and "moments" in key}
-        )
+        changed._moments.update(self._moments)
         return changed
 
     def without(self, fold: int) -> BlockProblem:

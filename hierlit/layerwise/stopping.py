@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hierlit.models.checks import raise_problems
+
 if TYPE_CHECKING:
     from hierlit.layerwise.problem import BlockProblem
     from hierlit.layerwise.solvers.base import Certificate
@@ -42,8 +44,7 @@ class Stopping:
             problems.append(f"relative_suboptimality must be positive, got {self.relative_suboptimality}")
         if self.max_epochs < 1:
             problems.append(f"max_epochs_per_block must be a positive integer, got {self.max_epochs}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
 
     def tolerance(self, problem: BlockProblem, certificate: Certificate) -> float:
         """ε of a block: given, or the norm at which this certificate would be small enough."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from hierlit.layerwise.losses import MarginLoss
+from hierlit.models.checks import raise_problems
 
 TREATMENTS = {"ignore": 0.0, "assume_negative": -1.0, "weak_assume_negative": -1.0, "maximize_entropy": 0.0}
 """What a label that is not observed is taken to be, by treatment."""
@@ -88,8 +89,7 @@ def label_loss(loss: MarginLoss, treatment: str, weight: float | None, n_labels:
         problems.append(f"unobserved must be one of {', '.join(TREATMENTS)}, got {treatment!r}")
     if weight is not None and (treatment == "ignore" or not 0 < weight <= 1):
         problems.append(f"unobserved_weight must be in (0, 1], and null for ignore, got {weight}")
-    if problems:
-        raise ValueError("; ".join(problems))
+    raise_problems(problems)
     if treatment == "ignore":
         return LabelLoss(loss)
     own = 1.0 if treatment == "assume_negative" else 1 / max(1, n_labels - 1)

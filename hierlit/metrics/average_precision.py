@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -16,6 +15,8 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
         scores: Scores of any shape.
         labels: Labels in {−1, 0, 1} of the same shape; 0, not observed, is left out.
     """
+    from sklearn.metrics import average_precision_score  # not at start-up: it takes longer than all of hierlit's own
+
     observed = labels != 0
     positive = labels[observed] > 0
     ranks = torch.unique(scores[observed], return_inverse=True)[1]  # finite even where scores are not

@@ -13,7 +13,7 @@ from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
 from hierlit.layerwise.stream import FREE_SHARE, free_memory
-from hierlit.models.checks import n_set_aside
+from hierlit.models.checks import n_set_aside, raise_problems
 from hierlit.models.first_layer import TILE
 from hierlit.plan.sizes import Sizes, distinct_candidates
 from hierlit.plan.work import Rates
@@ -57,8 +57,7 @@ class PlanOptions:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
         problems = [f"plan.{name} must be positive, got {value}" for name, value in given.items() if not value > 0]
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
 
 
 class Run(NamedTuple):

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from hierlit.files.atomic import remove, reserve
+from hierlit.models.checks import raise_problems
 from hierlit.training.signals import DeferredSignals, preempted
 from hierlit.training.task import LayerwiseTask
 
@@ -42,8 +43,7 @@ class BlockCheckpoint(Checkpoint):
             problems.append(f"every_minutes must be positive or null, got {every_minutes}")
         if keep < 1:
             problems.append(f"keep must be a positive integer, got {keep}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
         self.every_minutes, self.keep = every_minutes, keep
         self.folder = Path("checkpoints")
         self.signals = DeferredSignals()

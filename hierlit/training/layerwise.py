@@ -17,6 +17,7 @@ from hierlit.layerwise.folds import Folds
 from hierlit.layerwise.processes import Processes
 from hierlit.layerwise.stopping import Stopping
 from hierlit.models import RandomFeatures
+from hierlit.models.checks import raise_problems
 from hierlit.training.precision import check_precision
 from hierlit.training.signals import end_on_sigterm
 from hierlit.training.task import LayerwiseTask
@@ -85,8 +86,7 @@ class LayerwiseTraining(L.Callback):
             problems.append(str(error))
         if folds is not None and folds < 2:
             problems.append(f"folds must be 2 or more, or null, got {folds}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
         self.stop_when_learned, self.folds = stop_when_learned, folds
         self.pass_numbers = PassNumbers()
         self._limit: float = 1.0
@@ -138,8 +138,7 @@ class LayerwiseTraining(L.Callback):
             problems.append(f"adaptation redraws random features, got {task.net.features}: leave it out")
         if task.joint is not None:
             problems += self._joint_problems(task)
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
         reads_held = task.adaptation is not None or (task.joint is None and task.solver.reads_held_rows)
         if rule == "none" and has_held and not reads_held:
             rank_zero_warn("acceptance none leaves the set-aside rows unused: set the data's acceptance_fraction to 0")
@@ -184,9 +183,8 @@ class LayerwiseTraining(L.Callback):
         if before - {self.folds}:
             found = f"as many as rows advanced with in the blocks trained so far, {before.pop()}"
             raise ValueError(f"layerwise.folds must be {found}; got {'null' if self.folds is None else self.folds}")
-        task.rows.folds = None
-        if self.folds is not None:
-            task.rows.folds = Folds(self.folds, n_rows, int(task.net.draw["weight_seed"]))
+        seed = int(task.net.draw["weight_seed"])
+        task.rows.folds = None if self.folds is None else Folds(self.folds, n_rows, seed)
 
     def _fill(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]

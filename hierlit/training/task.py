@@ -21,6 +21,7 @@ from hierlit.layerwise.solvers import GradientSolver, Solver
 from hierlit.layerwise.unobserved import label_loss
 from hierlit.metrics import AveragePrecision, MarginHistogram, compute, label_metrics
 from hierlit.models import Features, HierarchicalResNet, Proximity
+from hierlit.models.checks import raise_problems
 from hierlit.training.precision import keep_precision, rounding_of, set_rounding
 from hierlit.training.resume import restore_place, save_place
 
@@ -118,8 +119,7 @@ class LayerwiseTask(L.LightningModule):
             self.loss = label_loss(loss or SquaredLoss(), unobserved, unobserved_weight, n_labels)
         except (ValueError, OSError, ImportError) as error:
             problems.append(str(error))
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
         self.levels = None if levels is None else list(levels)
         self.solver, self.joint, self.adaptation = solver or GradientSolver(), joint, adaptation
         self.regularization, self.learned_accuracy, self.robustness = regularization, learned_accuracy, robustness

@@ -240,11 +240,9 @@ class LabelTable(HierarchyDataModule):
         Raises:
             ValueError: If a value cannot be read; one line names the file, the line and the column.
         """
-        from pandas import DataFrame
-        from pandas.util import hash_pandas_object
-
         labels, _, read = self._training
         encoder, tables = self.encoder, dict(read)
+        known = row_hashes(tables["train"][0])
         for split in ("val", "test"):
             if files := self._files[split]:
                 columns = self.fitted.columns + labels.columns
@@ -253,9 +251,7 @@ class LabelTable(HierarchyDataModule):
                 inputs, signs = map(np.concatenate, zip(*parts, strict=True))
                 tables[split] = inputs, signs
                 warn_of_unknown(f"{split}_files", encoder, labels)
-            # by a 64-bit hash; 0 is added to make -0 the same
-            frames = [DataFrame(tables[name][0] + np.float32(0)) for name in (split, "train")]
-            if n_rows := int(np.isin(*(hash_pandas_object(frame, index=False) for frame in frames)).sum()):
+            if n_rows := int(np.isin(row_hashes(tables[split][0]), known).sum()):
                 total = len(tables[split][0])
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
         if not len(tables["test"][0]):
@@ -323,3 +319,11 @@ class LabelTable(HierarchyDataModule):
                 f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
             )
         self._restored = TableEncoder(saved)
+
+
+def row_hashes(inputs: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Return 64-bit hashes [rows] of inputs [rows, d], the same for 0 and −0."""
+    from pandas import DataFrame
+    from pandas.util import hash_pandas_object
+
+    return hash_pandas_object(DataFrame(inputs + np.float32(0)), index=False).to_numpy()  # type: ignore[no-any-return]

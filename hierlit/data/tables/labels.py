@@ -49,18 +49,19 @@ class ColumnLabels:
         Raises:
             ValueError: If a value is no label, a column has none, or zeros can be read in more than one way.
         """
+        held: dict[str, set[float]] = {}
         # for each column its classes, None where it is a label
-        self._classes = {name: self._classes_of(frame, name) for name in self.columns}
-        binary = [name for name, found in self._classes.items() if found is None]
-        held = {name: set(np.unique(as_signs(frame[name])[0]).tolist()) for name in binary}
+        self._classes = {name: self._classes_of(frame, name, held) for name in self.columns}
         self._unobserved_zeros = self._find_unobserved_zeros(held)
         for name, own in self._classes.items():
             self.names += [name] if own is None else [f"{name}={text}" for text in own]
 
-    def _classes_of(self, frame: DataFrame, name: str) -> list[str] | None:
+    def _classes_of(self, frame: DataFrame, name: str, held: dict[str, set[float]]) -> list[str] | None:
+        """Return a column's classes; or None, and note in `held` what it holds, if it is a label."""
         if name not in self._class_columns:
             signs, others = as_signs(frame[name])
             if not others.any():
+                held[name] = set(np.unique(signs).tolist())
                 return None
             if not (others | np.isnan(signs)).all():
                 remedy = "; name the column in class_columns if it holds classes"

@@ -14,6 +14,7 @@ from torch import Tensor
 from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather
 from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
 from hierlit.layerwise.solvers.exact import ExactSolver
+from hierlit.models.checks import raise_problems
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, profile, squared_distances
 from hierlit.models.resnet import is_count
 
@@ -75,8 +76,7 @@ class KernelSolver(ExactSolver):
             problems.append(f"powers must be 1, 2 or both, got {self.among.powers}")
         if not is_count(choice_rows) or choice_rows < 2:
             problems.append(f"choice_rows must be 2 or more, got {choice_rows}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        raise_problems(problems)
         self.choice_rows = choice_rows
 
     def refusals(self, net: HierarchicalResNet, loss: LabelLoss, folds: int | None) -> list[str]:
