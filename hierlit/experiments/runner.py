@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
@@ -153,16 +153,10 @@ def run_parallel(
     n_threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cpu_count() // n_workers))
     with parallel_config("loky", n_jobs=max(LEAST_WORKERS, n_workers), inner_max_num_threads=n_threads):
         pool = Parallel(return_as="generator_unordered", pre_dispatch=n_workers, batch_size=1)
-        rows = pool(hand_over())
-        try:
+        with suppress(BrokenProcessPool), closing(pool(hand_over())) as rows:
             for row in rows:
                 finish(row)
                 del begun[row["run"]]
-        except BrokenProcessPool:
-            pass
-        finally:  # workers that an interrupt ends must not hide it
-            with suppress(BrokenProcessPool):
-                rows.close()
     return list(begun.values())
 
 
