@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def test_each_worker_has_a_gpu_and_a_share_of_the_cores(tmp_path: Path, monkeypa
     assert set(rows["threads"]) == {3}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where a shell started the tests in the background and had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_workers_and_keeps_rows(tmp_path: Path) -> None:
     def interrupt() -> None:
         while not (tmp_path / "results.csv").exists():
