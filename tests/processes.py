@@ -6,10 +6,11 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import torch
@@ -30,6 +31,8 @@ JOINT = ["--model.joint.epochs", "40", "--layerwise.acceptance", "none"]
 LOGISTIC = ["--model.loss", "LogisticLoss"]
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 PLAIN = "from hierlit.cli import main; main()"
+SERVER = get_context("forkserver")
+SERVER.set_forkserver_preload(["hierlit.cli", "faults"])
 
 
 def fault(name: str, **arguments: object) -> list[str]:
@@ -38,16 +41,71 @@ def fault(name: str, **arguments: object) -> list[str]:
     return ["--trainer.callbacks+", json.dumps(callback)]
 
 
-def start(folder: Path, *args: str, code: str = PLAIN, **environment: str) -> subprocess.Popen[str]:
-    """Starts `python -m hierlit` in a folder; `code` runs in its place, in every process of the run."""
-    script = folder / "run_hierlit.py"
+class Running:
+    """A command under way in a process of its own.
+
+    Args:
+        process: The process.
+        printed: The file that it prints to.
+    """
+
+    def __init__(self, process: ForkServerProcess, printed: Path) -> None:
+        self.process, self.printed = process, printed
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, as of `subprocess`; None while it runs."""
+        return self.process.exitcode
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return int(self.process.pid or 0)
+
+    def communicate(self, timeout: float) -> str:
+        """Waits until it ends, and returns what it has printed."""
+        self.process.join(timeout)
+        assert self.returncode is not None, f"not over in {timeout} s: {self.printed.read_text()[-3000:]}"
+        return self.printed.read_text()
+
+    def send_signal(self, signum: int) -> None:
+        """Sends it a signal, if it runs."""
+        if self.returncode is None:
+            os.kill(self.pid, signum)
+
+
+def start(folder: Path, *args: str, code: str = PLAIN, **environment: str) -> Running:
+    """Starts `python -m hierlit` in a folder; `code` runs in its place, in every process of the run.
+
+    It is forked from a process that has imported what it needs, and done nothing with it: importing Lightning takes
+    longer than most runs.
+    """
+    script, printed = folder / "run_hierlit.py", folder / "printed.txt"
     folder.mkdir(exist_ok=True, parents=True)
     script.write_text(code)
     paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **environment}
-    pipe = subprocess.PIPE
-    command = [sys.executable, str(script), *args]
-    return subprocess.Popen(command, cwd=folder, env=given, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+    process = SERVER.Process(target=become, args=(script, args, given, printed))
+    process.start()
+    return Running(process, printed)
+
+
+def become(script: Path, args: tuple[str, ...], environment: dict[str, str], printed: Path) -> None:
+    """Makes this process what `python script args` would be, in the script's folder."""
+    os.chdir(script.parent)
+    os.environ.clear()
+    os.environ.update(environment)
+    sink = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
+    sys.argv = [str(script), *args]
+    try:
+        exec(compile(script.read_text(), script, "exec"), {"__name__": "__main__"})
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
 
 
 def run(
@@ -63,9 +121,9 @@ def run(
         return run_here(folder, *args)
     process = start(folder, *args, code=code, **environment)
     try:
-        printed, _ = process.communicate(timeout=120)
+        printed = process.communicate(timeout=120)
     finally:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
     assert expect is None or process.returncode == expect, printed[-3000:]
     return printed
 
@@ -79,10 +137,10 @@ def run_here(folder: Path, *args: str) -> str:
     return printed.getvalue()
 
 
-def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], signum: int = signal.SIGKILL) -> int:
+def kill_when(process: Running, ready: Callable[[], bool], signum: int = signal.SIGKILL) -> int | None:
     """Signals a process as soon as something is so, waits, and returns its exit code."""
     deadline = time.monotonic() + 90
-    while not ready() and process.poll() is None and time.monotonic() < deadline:
+    while not ready() and process.returncode is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signum)
     process.communicate(timeout=60)
@@ -125,6 +183,14 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
     scalars = {tag: sorted((e.step, e.value) for e in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
     figures = {tag: [(e.step, 0.0) for e in events.Images(tag)] for tag in events.Tags()["images"]}
     return {tag: found for tag, found in {**scalars, **figures}.items() if "seconds" not in tag and tag != "hp_metric"}
+
+
+def wait_for_the_end(folder: Path, seconds: float) -> None:
+    """Waits until no process of a folder's runs is left."""
+    deadline = time.monotonic() + seconds
+    while leftovers(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not leftovers(folder)
 
 
 def leftovers(folder: Path) -> set[str]:

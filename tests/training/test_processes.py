@@ -12,7 +12,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import EXACT, JOINT, ROOT, RUN, TWO, checkpoints, fault, leftovers, log_of, points, rows, run, weights
+from processes import (
+    EXACT,
+    JOINT,
+    ROOT,
+    RUN,
+    TWO,
+    checkpoints,
+    fault,
+    log_of,
+    points,
+    rows,
+    run,
+    wait_for_the_end,
+    weights,
+)
 
 from hierlit.cli import main
 from hierlit.data.base import FixedBatches
@@ -188,4 +202,4 @@ def test_processes_that_would_start_from_different_places_are_stopped_with_one_l
     assert "the start of the run is not the same on ranks [0, 1]: " in printed
     assert "checkpoint differ: all nodes must have the same arguments and log folder" in printed
     assert "Traceback" not in printed
-    assert not leftovers(tmp_path)
+    wait_for_the_end(tmp_path, 30)
