@@ -61,7 +61,9 @@ def made(name: str, options: Mapping[str, Any]) -> Any:
     return EXPERIMENTS[name](**{**options, "configs": configs})
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "scaling" else []) for name in sorted(EXPERIMENTS)]
+)
 def test_an_experiment_runs_from_cells_to_report(name: str, tmp_path: Path) -> None:
     experiment, results = made(name, SMALL[name]), Results(tmp_path)
     for settings, seed in cells_of(experiment):

@@ -39,6 +39,7 @@ def test_a_run_that_ends_its_process_ends_no_other(tmp_path: Path) -> None:
     assert os.getpid() not in set(pd.read_csv(tmp_path / "results.csv")["pid"])
 
 
+@pytest.mark.slow
 def test_runs_of_which_each_is_too_large_all_fail(tmp_path: Path) -> None:
     assert run(tmp_path, Sometimes(lost=(0, 1)), number=2) == (set(), ["number=0,seed=0", "number=1,seed=0"])
 

@@ -34,7 +34,7 @@ from hierlit.plan.options import PlanOptions, Run, sizes_of
 from hierlit.plan.work import BlockWork
 
 SOLVERS = {"gradient": [], "exact": EXACT, "cross-fitted": [*EXACT, "--layerwise.folds", "3"]}
-QUICK = (("gradient", "64-true", 2), ("exact", "32-true", 3), ("cross-fitted", "64-true", 2))
+QUICK = (("gradient", "64-true", 2), ("cross-fitted", "64-true", 2))
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
     for case in product(SOLVERS, ("64-true", "32-true"), (2, 3))
@@ -104,8 +104,11 @@ def test_processes_that_do_not_add_up_are_stopped_with_one_line(solver: str, dif
 
 @pytest.mark.parametrize(
     "args",
-    [[], pytest.param(EXACT, marks=pytest.mark.slow), [*EXACT, "--model.adaptation.redraws", "2"]],
-    ids=["gradient", "exact", "adaptive"],
+    [
+        pytest.param([], id="gradient"),
+        pytest.param(EXACT, id="exact", marks=pytest.mark.slow),
+        pytest.param([*EXACT, "--model.adaptation.redraws", "2"], id="adaptive", marks=pytest.mark.slow),
+    ],
 )
 def test_a_block_adds_up_as_many_bytes_as_planned(args: list[str], tmp_path: Path) -> None:
     printed = run(tmp_path, *RUN, *args, *TWO, *fault("CountBytes"))
@@ -127,6 +130,7 @@ def planned_bytes(planned: Run, epochs: int) -> set[float]:
     }
 
 
+@pytest.mark.slow
 def test_two_torchrun_agents_train_what_one_process_does(root: Path) -> None:
     one, many = alone(root / "gradient-64-true", "gradient", "64-true"), root / "torchrun"
     many.mkdir()
