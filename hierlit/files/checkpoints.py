@@ -22,6 +22,7 @@ LOGS = "lightning_logs"
 REQUEUED = "hpc_ckpt_"
 """How names of checkpoints begin that Lightning saves for SLURM."""
 NO_CHECKPOINT = "truncated, or not a checkpoint"
+OLD = "saved by hierlit 0.1.0 or older: fit again, or use the version that saved it"
 CHUNK = 2**20
 
 
@@ -126,12 +127,20 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     return checkpoint  # type: ignore[no-any-return]
 
 
-def contents_problem(checkpoint: object) -> str:
+def contents_problem(checkpoint: Any) -> str:
     """Return why what a file holds is not a checkpoint to resume from, or nothing."""
-    if not isinstance(checkpoint, dict) or "sizes" not in checkpoint:
-        return "not a checkpoint of hierlit"
+    if problem := origin_problem(checkpoint):
+        return problem
     problem = damage(checkpoint)
     return f"damaged: {problem}" if problem and KEY in checkpoint else problem
+
+
+def origin_problem(checkpoint: object) -> str:
+    """Return why what a file holds was not saved by this hierlit, or nothing."""
+    sizes = checkpoint.get("sizes") if isinstance(checkpoint, dict) else None
+    if not isinstance(sizes, dict):
+        return "not saved by hierlit"
+    return OLD if "activation" in sizes else ""
 
 
 def refusal(error: UnpicklingError) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from hierlit.files.checkpoints import origin_problem
 from hierlit.files.digests import KEY, damage
 from hierlit.layerwise.solve import Pass
 from hierlit.layerwise.solvers import Certificate, State
@@ -69,8 +70,8 @@ def restore_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
     Raises:
         ValueError: If a tensor is not as it was saved, or a size is not the checkpoint's; one line names them.
     """
-    if "sizes" not in checkpoint:
-        raise ValueError("the checkpoint is not one of a LayerwiseTask")
+    if problem := origin_problem(checkpoint):
+        raise ValueError(f"the checkpoint was {problem}")
     if KEY in checkpoint and (problem := damage(checkpoint, "state_dict")):
         raise ValueError(f"the checkpoint is damaged: {problem}")
     net, state = task.net, checkpoint["state_dict"]

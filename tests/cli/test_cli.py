@@ -264,6 +264,17 @@ def test_a_truncated_checkpoint_named_by_its_path_is_one_line(
     assert "cut.ckpt" in line
 
 
+@pytest.mark.parametrize(
+    "args", [[name, "--config", SMALL] for name in ("fit", "test", "predict")] + [["export", "--weights=a.safetensors"]]
+)
+def test_a_checkpoint_of_version_0_1_0_is_one_line(
+    args: list[str], own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"sizes": {"n_labels": 1, "activation": "relu"}, "state_dict": {}}, "old.ckpt")
+    line = fail(capsys, *args, "--ckpt_path", "old.ckpt")
+    assert "old.ckpt: saved by hierlit 0.1.0 or older: fit again, or use the version that saved it" in line
+
+
 def test_a_checkpoint_of_another_hierarchy_is_refused_by_its_sizes(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

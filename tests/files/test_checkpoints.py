@@ -257,8 +257,9 @@ def test_torchs_older_format_without_checksums_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ([1, 2], "not a checkpoint of hierlit"),
-        ({"state_dict": {}}, "not a checkpoint of hierlit"),
+        ([1, 2], "not saved by hierlit"),
+        ({"state_dict": {}}, "not saved by hierlit"),
+        ({"sizes": 3}, "not saved by hierlit"),
         (plain(), "carries no digests"),
         (b"", "truncated, or not a checkpoint"),
         (b"PK\x03\x04 not a checkpoint", "truncated, or not a checkpoint"),

@@ -217,8 +217,13 @@ def test_a_single_label_is_a_hierarchy_of_one(fit) -> None:
 
 
 def test_a_checkpoint_of_something_else_is_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match="not one of a LayerwiseTask"):
+    with pytest.raises(ValueError, match="the checkpoint was not saved by hierlit"):
         LayerwiseTask(6, 3, n_blocks=1, n_features=5).on_load_checkpoint({"state_dict": {}})
+
+
+def test_a_checkpoint_of_version_0_1_0_is_refused_by_its_version() -> None:
+    with pytest.raises(ValueError, match=r"the checkpoint was saved by hierlit 0\.1\.0 or older: fit again"):
+        LayerwiseTask(6, 3, n_blocks=1, n_features=5).on_load_checkpoint({"sizes": {"activation": "relu"}})
 
 
 def test_other_activations_do_not_take_a_checkpoints_weights(fit, xors, tmp_path: Path) -> None:
