@@ -59,7 +59,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             that are not observed, `auto` is not_observed.
         solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around
             training rows, 10,000 of them at most, with kernel, λ of each label and number of blocks
-            chosen by rows left out. It reads no n_features, features, regularization, adaptation, acceptance.
+            chosen by rows left out. It reads no n_features, regularization or acceptance, and takes no adaptation,
+            other features, or strict acceptance. A `KernelSolver` is it with candidates of one's own.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
         acceptance_fraction: Share of the training rows set aside to decide acceptance, in [0, 1).

@@ -30,6 +30,8 @@ SOLVERS: dict[str, type[Solver]] = {"exact": ExactSolver, "gradient": GradientSo
 FOLDS = 5
 """Folds of a cross-fitted run."""
 MOST_UNITS = 10_000
+UNREAD = {"features": (None, RadialFeatures()), "adaptation": (None,), "acceptance": ("gain", "none")}
+"""What a cross-fitted run chooses itself, and the values that it takes all the same."""
 
 
 def is_cross_fitted(options: BaseEstimator) -> bool:
@@ -53,6 +55,9 @@ def option_problems(options: BaseEstimator) -> list[str]:
     for name, kind in kinds.items():
         if not isinstance(getattr(options, name), kind | None):
             problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(options, name)!r}")
+    for name, values in UNREAD.items() if is_cross_fitted(options) else ():
+        if (given := getattr(options, name)) not in values:
+            problems.append(f"{name} must be {' or '.join(map(str, values))} with this solver, got {given!r}")
     if options.adaptation is not None and options.acceptance_fraction == 0:
         problems.append("acceptance_fraction must be positive for an adaptation, got 0")
     if options.acceptance != "none" and options.acceptance_fraction == 0 and not is_cross_fitted(options):

@@ -21,8 +21,9 @@ from sklearn.preprocessing import FunctionTransformer
 import hierlit.estimator.fitting
 from hierlit.data import CellularAutomaton
 from hierlit.estimator import HierarchicalClassifier
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import SquaredHingeLoss
-from hierlit.layerwise.solvers import GradientSolver
+from hierlit.layerwise.solvers import GradientSolver, KernelSolver
 from hierlit.models import GaussianFeatures, RadialFeatures, Window1d
 
 matplotlib.use("Agg")
@@ -194,6 +195,12 @@ def test_must_be_fitted_first(method) -> None:
         ({"features": "radial"}, "features must be a Features or None, got 'radial'"),
         ({"solver": "adam"}, "solver must be one of exact, gradient, cross_fitted or a Solver, got 'adam'"),
         ({"solver": ["exact"]}, r"solver must be one of exact, gradient, cross_fitted or a Solver, got \['exact'\]"),
+        (
+            {"solver": KernelSolver([0.7]), "features": GaussianFeatures(), "acceptance": "strict"},
+            r"^features must be None or RadialFeatures\(\) with this solver, got GaussianFeatures\(.*\); "
+            "acceptance must be gain or none with this solver, got 'strict'$",
+        ),
+        ({"solver": "cross_fitted", "adaptation": AdaptiveDraw()}, "adaptation must be None with this solver, got Ada"),
         ({"loss": "hinge"}, "loss must be a MarginLoss or None, got 'hinge'"),
         ({"proximity": 3}, "proximity must be a Proximity or None, got 3"),
         ({"acceptance": "lenient"}, "acceptance must be one of none, gain, strict, got 'lenient'"),
