@@ -1,5 +1,6 @@
 """The paper's network: a residual stream that every block reads through random features and writes scores to."""
 
+import re
 from collections.abc import Iterator, Mapping
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -112,7 +113,7 @@ class HierarchicalResNet(nn.Module):
             problems.append(f"output must be split with {type(self.features).__name__}, got {output!r}")
         raise_problems(problems)
         self.n_inputs, self.n_labels, self.n_locations, self.n_features = n_inputs, n_labels, n_locations, n_features
-        self.draw: dict[str, int | str] = {"first_layers": repr(self.features), "weight_seed": weight_seed}
+        self.draw: dict[str, int | str] = {"first_layers": described(self.features), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()
         self.windows = Windows(self.proximity.table(n_locations))
         generator = torch.Generator().manual_seed(weight_seed)
@@ -247,3 +248,10 @@ class HierarchicalResNet(nn.Module):
 def is_count(value: object) -> bool:
     """Return whether a value is a positive integer."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def described(thing: object) -> str:
+    """Return a `repr` that is the same in every process: the class's own, or the class with its attributes."""
+    has_own = type(thing).__repr__ is not object.__repr__
+    text = repr(thing) if has_own else f"{type(thing).__name__}({getattr(thing, '__dict__', {})})"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)

@@ -12,7 +12,7 @@ from hierlit.files.checkpoints import origin_problem
 from hierlit.files.digests import KEY, damage
 from hierlit.layerwise.solve import Pass
 from hierlit.layerwise.solvers import Certificate, State
-from hierlit.models import HierarchicalResNet
+from hierlit.models.resnet import HierarchicalResNet, described
 
 if TYPE_CHECKING:
     from hierlit.training.task import LayerwiseTask
@@ -59,6 +59,7 @@ def save_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
     """Add to a checkpoint what a run of a task needs to resume, beside the network's tensors."""
     checkpoint["sizes"], checkpoint["config"] = task.net.sizes | task.net.draw, task.config
     checkpoint["rounding"], checkpoint["memory"] = task.net.rounding, task.memory
+    checkpoint["solver"] = described(task.joint or task.solver)
     if task.last is not None:
         checkpoint["pass"] = as_plain(task.last)
     settle(checkpoint["loops"]["fit_loop"], task.block, 0 if task.last is None else task.last.state.passes)
@@ -82,7 +83,11 @@ def restore_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
     net.n_trained.copy_(state["net.n_trained"])
     kept, task.memory = checkpoint.get("pass"), checkpoint["memory"]
     task.last = None if kept is None else from_plain(kept)
-    changes = config_changes(checkpoint.get("config", {}), task.config)
+    before, after = checkpoint.get("config"), task.config
+    if not before or not after:  # a run in Python, of which a pass alone is its solver's
+        ours = described(task.joint or task.solver)
+        before, after = {"solver": ours if task.last is None else checkpoint.get("solver")}, {"solver": ours}
+    changes = config_changes(before, after)
     if changes:
         rank_zero_warn(f"values that differ from the checkpoint's: {', '.join(changes)}")
     if task.last is not None and any(decides_weights(change) for change in changes):
@@ -104,10 +109,9 @@ def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper
 
 
 def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two configs, a line for each value; nothing if one of them is not known."""
+    """Return what differs between two configs, a line for each value."""
     old, new = dict(leaves(before)), dict(leaves(after))
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)] if before and after else []
-    return [f"{name} {old.get(name)} → {new.get(name)}" for name in names]
+    return [f"{name} {old.get(name)} → {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
 
 
 def decides_weights(change: str) -> bool:

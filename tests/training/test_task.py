@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from hierlit.data import ArrayHierarchy, CellularAutomaton
 from hierlit.layerwise.losses import HybridMarginLoss
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
-from hierlit.models import GaussianFeatures, Window1d
+from hierlit.models import Features, GaussianFeatures, RandomFeatures, Window1d
 from hierlit.training import LayerwiseTask
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"exact": ExactSolver, "gradient": GradientSolver}
@@ -231,3 +232,43 @@ def test_other_activations_do_not_take_a_checkpoints_weights(fit, xors, tmp_path
     fit(task, xors()).save_checkpoint(tmp_path / "relu.ckpt")
     with pytest.raises(ValueError, match=r"features=relu.*'relu'.*features=tanh.*'tanh'"):
         LayerwiseTask.load_from_checkpoint(tmp_path / "relu.ckpt", features=GaussianFeatures(activation="tanh"))
+
+
+@pytest.mark.parametrize("solvers", [(GradientSolver(), ExactSolver()), (ExactSolver([]), GradientSolver())])
+def test_a_block_under_way_starts_anew_with_another_solver(solvers: tuple[Solver, Solver], fit, xors, tmp_path) -> None:
+    begun, whole, again = (LayerwiseTask(6, 3, n_blocks=1, n_features=20) for _ in range(3))
+    begun.solver, again.solver, whole.solver = solvers[0], *solvers[1:] * 2
+    limits = {"relative_suboptimality": 1e-12}
+    with pytest.warns(UserWarning, match="training ended after 0 of 1 blocks"):
+        fit(begun, xors(missing=0.3), max_steps=2, **limits).save_checkpoint(tmp_path / "begun.ckpt")
+    kept, other = (type(solver).__name__ for solver in solvers)
+    with pytest.warns(UserWarning) as warned:
+        fit(again, xors(missing=0.3), ckpt_path=tmp_path / "begun.ckpt", max_steps=4, **limits)
+    said = [str(warning.message) for warning in warned]
+    assert any(re.search(rf"differ from the checkpoint's: solver {kept}.* → {other}", line) for line in said)
+    assert "block 1, which was under way, starts anew with them" in said
+    with pytest.warns(UserWarning):
+        fit(whole, xors(missing=0.3), max_steps=2, **limits)
+    assert torch.equal(again.last.state.weight, whole.last.state.weight)
+
+
+class Wider(Features):
+    """A kind of features that says nothing of itself."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def first_layer(self, fan_in: int, n_features: int, generator: torch.Generator) -> RandomFeatures:
+        drawn = GaussianFeatures().first_layer(fan_in, n_features, generator)
+        drawn.weight.data *= self.factor
+        return drawn
+
+
+def test_features_without_a_repr_resume_and_are_told_apart(fit, xors, tmp_path: Path) -> None:
+    tasks = [LayerwiseTask(6, 3, n_blocks=2, n_features=20, features=Wider(factor)) for factor in (2.0, 2.0, 3.0)]
+    with pytest.warns(UserWarning, match="training ended after 1 of 2 blocks"):
+        fit(tasks[0], xors(), max_epochs=1).save_checkpoint(tmp_path / "begun.ckpt")
+    fit(tasks[1], xors(), ckpt_path=tmp_path / "begun.ckpt")
+    assert tasks[1].block == 2
+    with pytest.raises(ValueError, match=r"another network \(first_layers=Wider\({'factor': 2.0}\)\) than this one"):
+        fit(tasks[2], xors(), ckpt_path=tmp_path / "begun.ckpt")
