@@ -168,7 +168,7 @@ class LayerwiseTraining(L.Callback):
         remedy = ": all nodes must have the same arguments and log folder"
         processes.compare("the start of the run", start, task.device, remedy)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self._set_folds(task, data.n_rows["train"])
+        self._set_folds(task, data)
         self._fill(trainer, task)
         self._is_over = is_over(task.net, task.memory, self.stop_when_learned)
         if self._is_over:
@@ -178,13 +178,16 @@ class LayerwiseTraining(L.Callback):
         self.pass_numbers.is_over = task.last is not None and task.last.ends_block(self.folds or 0)
         task.events = self._train(task, processes)
 
-    def _set_folds(self, task: LayerwiseTask, n_rows: int) -> None:
+    def _set_folds(self, task: LayerwiseTask, data: HierarchyDataModule) -> None:
         before = {len(weights) for weights in task.memory.get("by_fold", ()) if weights is not None}
         if before - {self.folds}:
             found = f"as many as rows advanced with in the blocks trained so far, {before.pop()}"
             raise ValueError(f"layerwise.folds must be {found}; got {'null' if self.folds is None else self.folds}")
         seed = int(task.net.draw["weight_seed"])
-        task.rows.folds = None if self.folds is None else Folds(self.folds, n_rows, seed)
+        task.rows.folds = folds = None if self.folds is None else Folds(self.folds, data.n_rows["train"], seed)
+        if folds is not None and len(folds.of(data.fit_rows).unique()) == 1:  # type: ignore[no-untyped-call]
+            n_rows = f"{len(data.fit_rows)}, all of them in one of {self.folds} folds"
+            raise ValueError(f"layerwise.folds needs more rows to fit, got {n_rows}")
 
     def _fill(self, trainer: L.Trainer, task: LayerwiseTask) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -34,3 +34,13 @@ def test_fit_then_test_prints_the_average_precision(tmp_path: Path, capsys: pyte
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if "test/average_precision" in line)
     assert float(line.split()[-2]) > 0.9
+
+
+def test_a_table_of_one_row_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "one.csv", 1, 0)
+    arguments = ["--config", str(ROOT / "configs" / "tables.yaml"), "--data.init_args.train_files"]
+    arguments += [str(tmp_path / "one.csv"), "--data.init_args.label_columns", "y_*"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", *arguments, "--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu"])
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line == "error: layerwise.folds needs more rows to fit, got 1, all of them in one of 5 folds"
