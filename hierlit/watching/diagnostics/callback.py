@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hierlit.layerwise.processes import Processes
 from hierlit.theory import KernelExpansion, Polynomial, expansion
 from hierlit.training.layerwise import LayerwiseTraining
 from hierlit.training.task import LayerwiseTask
-from hierlit.watching.diagnostics.causes import Settings, Unlearned, count_causes, explain
+from hierlit.watching.diagnostics.causes import Settings, Unlearned, explain
 from hierlit.watching.diagnostics.evidence import Evidence, Trials
 from hierlit.watching.diagnostics.labels import needed_square, parents_of, polynomials, stuck
 from hierlit.watching.diagnostics.probe import probe, widened
@@ -234,7 +235,7 @@ def write_table(path: Path, rows: list[Unlearned]) -> None:
 def print_unlearned(rows: list[Unlearned], n_labels: int) -> None:
     """Print how many labels were not learned for what cause, and the first of them."""
     if rows:
-        causes = ", ".join(f"{count} {cause}" for cause, count in count_causes(rows).items())
+        causes = ", ".join(f"{cause}: {count}" for cause, count in Counter(row.cause for row in rows).most_common())
         print(f"not learned: {len(rows)} of {n_labels} labels ({causes})")
     for row in rows[:MOST_PRINTED]:
         print(f"- {row}")

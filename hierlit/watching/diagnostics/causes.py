@@ -1,7 +1,6 @@
 """Why a label was not learned: rules on what a run has seen, one cause, its evidence and one setting a label (ours)."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hierlit.watching.diagnostics.evidence import Evidence, Trials
@@ -222,8 +221,3 @@ def changes(trials: Trials, label: int) -> dict[str, float]:
 def fall(before: float, after: float) -> float:
     """By what share of itself an error falls; 0 if it does not."""
     return max(0.0, before - after) / max(before, LEAST)
-
-
-def count_causes(rows: Iterable[Unlearned]) -> dict[str, int]:
-    """Labels by cause, the most frequent first."""
-    return dict(Counter(row.cause for row in rows).most_common())
