@@ -36,10 +36,10 @@ class HierlitParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the usage and one line, and exit with code 2."""
-        super().error(explain(message, self.sections), ex)
+        super().error(parse_error_line(message, self.sections), ex)
 
 
-def explain(message: str, sections: dict[str, type] = SECTIONS) -> str:
+def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
     """Return the line a person needs of jsonargparse's message; the message itself where there is nothing to add."""
     key = _first(r'Parser key "([\w.]+)"', message)
     base = _first(r"<class '(hierlit\.[\w.]+)'>", message)

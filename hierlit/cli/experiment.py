@@ -14,7 +14,7 @@ from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
 from hierlit.cli import main
-from hierlit.cli.errors import explain
+from hierlit.cli.errors import parse_error_line
 from hierlit.experiments import EXPERIMENTS, Experiment, key_of, run_all, write_report
 from hierlit.experiments.report import versions
 from hierlit.experiments.runner import Results, cells_of
@@ -34,7 +34,7 @@ class ExperimentParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the usage and one line, and exit with code 2."""
-        super().error(explain(message, {}), ex)
+        super().error(parse_error_line(message, {}), ex)
 
 
 def experiment(args: Sequence[str]) -> None:

@@ -63,14 +63,14 @@ def explain_threads() -> None:
     """End threads, such as TensorBoard's writer, with the line of `failure_line` where there is one."""
     before = threading.excepthook
 
-    def explain(args: threading.ExceptHookArgs) -> None:
+    def excepthook(args: threading.ExceptHookArgs) -> None:
         line = failure_line(args.exc_value) if args.exc_value is not None else ""
         if line:
             print(f"{line} (in thread {args.thread.name if args.thread else ''})", file=sys.stderr, flush=True)
         else:
             before(args)
 
-    threading.excepthook = explain
+    threading.excepthook = excepthook
 
 
 def watch_launcher() -> None:

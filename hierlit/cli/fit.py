@@ -18,7 +18,7 @@ from hierlit.cli.errors import HierlitParser
 from hierlit.data import HierarchyDataModule, Supervision
 from hierlit.files.checkpoints import LOGS, REQUEUED, find_checkpoint, find_requeued, read_checkpoint
 from hierlit.training import BlockCheckpoint, LayerwiseTraining
-from hierlit.training.logs import go_on_with_logs
+from hierlit.training.logs import continue_logs
 from hierlit.training.precision import check_precision
 from hierlit.training.task import LayerwiseTask
 from hierlit.training.trainer import check_trainer, strategy_problem
@@ -123,11 +123,11 @@ class HierlitCLI(LightningCLI):
         if config["enable_checkpointing"] is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, BlockCheckpoint)]
         ckpt_path = self.config[self.subcommand].get("ckpt_path")
-        if self.subcommand == "fit" and ckpt_path and self._go_on_with_logs(config, Path(ckpt_path).absolute()):
+        if self.subcommand == "fit" and ckpt_path and self._continue_logs(config, Path(ckpt_path).absolute()):
             self.save_config_callback = None
         return super()._instantiate_trainer(config, callbacks)
 
-    def _go_on_with_logs(self, config: dict[str, Any], checkpoint: Path) -> bool:
+    def _continue_logs(self, config: dict[str, Any], checkpoint: Path) -> bool:
         """Let loggers continue the log of a checkpoint's run, if that is where the checkpoint is."""
         logger, folder = config["logger"], checkpoint.parent.parent
         if config["fast_dev_run"]:
@@ -135,7 +135,7 @@ class HierlitCLI(LightningCLI):
         if logger not in (None, True):
             loggers = [logger] if isinstance(logger, Logger) else logger or []
             is_requeued = checkpoint.name.startswith(REQUEUED)
-            return go_on_with_logs(loggers, self._log_versions, None if is_requeued else folder)
+            return continue_logs(loggers, self._log_versions, None if is_requeued else folder)
         if folder.parent.name != LOGS:
             return False
         config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name)

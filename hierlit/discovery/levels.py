@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.discovery.options import WHOLE_SHARE, DiscoverOptions
+from hierlit.discovery.options import NOISELESS_SHARE, DiscoverOptions
 from hierlit.discovery.rows import ASIDE, LabelledRows
 from hierlit.discovery.significance import Floats, adjusted, explained, median_interval, over_splits, permutation_p
 from hierlit.layerwise.acceptance import STRICT_SHARE
@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 256
 MOST_FEATURES = 4000
 """Of the one-block model."""
 GAIN = None
-FITS = (WHOLE_SHARE, STRICT_SHARE, GAIN)
+FITS = (NOISELESS_SHARE, STRICT_SHARE, GAIN)
 """Fits of each split, by the share of a label's explainable variance that lets its scores into the stream. In the first
 two W¹ is drawn again along what labels depend on, and a label not yet learned leaves no trace. The last, of the paper's
 W¹, lets every label in that gains."""
@@ -74,10 +74,10 @@ def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
         fits = [staged_scores(rows, options, seed, share) for share in FITS]
         one_block = explained(staged_scores(rows, single, seed, GAIN), held)[-1]
         shares = np.stack([explained(scores, held) for scores in fits])
-        chosen = (shares[:, -1] >= WHOLE_SHARE * shares[:, -1].max(0)).argmax(0)
+        chosen = (shares[:, -1] >= NOISELESS_SHARE * shares[:, -1].max(0)).argmax(0)
         curve = np.take_along_axis(shares, chosen[None, None], 0)[0]
         curves.append(curve)
-        blocks.append(first_near(curve, one_block, np.where(chosen == 0, WHOLE_SHARE, options.nearness)))
+        blocks.append(first_near(curve, one_block, np.where(chosen == 0, NOISELESS_SHARE, options.nearness)))
         wide.append(one_block)
         last = torch.stack([scores[-1] for scores in fits])
         p.append(permutation_p(last, held, n_permutations, seed))

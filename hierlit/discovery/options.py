@@ -7,7 +7,7 @@ from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.models.checks import raise_problems
 from hierlit.models.resnet import is_count
 
-WHOLE_SHARE = 0.97
+NOISELESS_SHARE = 0.97
 """Of a label's variance: what a block must explain of one that can be predicted without error to be its level."""
 
 FEWEST_PERMUTATIONS = 999

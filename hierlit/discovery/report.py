@@ -16,7 +16,7 @@ from hierlit.discovery.search import Discovery
 from hierlit.experiments.base import Verdict
 from hierlit.experiments.report import as_html, render_report, save_figures
 from hierlit.files.atomic import replace_text
-from hierlit.training.resume import leaves
+from hierlit.training.resume import flattened
 
 LEVELS, EDGES = "discovered_levels.csv", "discovered_edges.csv"
 MOST_NAMES = 60
@@ -48,7 +48,7 @@ def write_discovery(found: Discovery, options: DiscoverOptions, command: str, fo
         name="discover",
         question=QUESTION,
         prediction=prediction(found),
-        options=dict(leaves(asdict(options))),
+        options=dict(flattened(asdict(options))),
         figures=drawn,
         summary="".join(as_html(table, digits=3) for table in shown),
         verdict=judged,

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from torch import Tensor
 
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.estimator.fitting import check_observed, is_cross_fitted, option_problems, train
+from hierlit.estimator.fitting import check_observed, fit_net, is_cross_fitted, option_problems
 from hierlit.estimator.probabilities import Calibration, Floats, consistent, descendants
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
@@ -168,7 +168,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             positives_only=True,
         )
         with threads(self.n_jobs), torch.random.fork_rng(devices=[]):
-            self.nets_, records = zip(*(train(self, data, seed + draw) for draw in range(self.n_draws)), strict=True)
+            self.nets_, records = zip(*(fit_net(self, data, seed + draw) for draw in range(self.n_draws)), strict=True)
         self.net_, record = self.nets_[0], records[0]
         self.blocks_, self.levels_, self.level_accuracy_ = record.blocks, record.levels, np.array(record.accuracy)
         self._calibrate(data)

@@ -67,7 +67,7 @@ def option_problems(options: BaseEstimator) -> list[str]:
     return problems
 
 
-def train(options: BaseEstimator, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
+def fit_net(options: BaseEstimator, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
     """Train a network of this seed; return it on the CPU in float64, and what is known of its blocks."""
     folded = is_cross_fitted(options)
     if folded:

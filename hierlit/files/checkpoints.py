@@ -118,7 +118,7 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and archive)
         problem = (contents_problem(checkpoint) or crc) if archive else NO_CHECKPOINT
     except UnpicklingError as error:
-        problem = refusal(error)
+        problem = unpickling_problem(error)
     except Exception as error:
         raise_if_reading_failed(error)
         problem = crc or NO_CHECKPOINT
@@ -143,7 +143,7 @@ def origin_problem(checkpoint: object) -> str:
     return OLD if "activation" in sizes else ""
 
 
-def refusal(error: UnpicklingError) -> str:
+def unpickling_problem(error: UnpicklingError) -> str:
     """Return why torch would not unpickle a file."""
     asked_for = re.search(r"GLOBAL ([\w.]{1,200})", str(error))
     return f"it would execute code: its pickle asks for {asked_for[1]}" if asked_for else NO_CHECKPOINT
@@ -209,7 +209,7 @@ def find_checkpoint(path: str, root: Path, logs: Iterable[Path] = ()) -> Path:
     if path != "last":
         if not Path(path).is_file():
             raise FileNotFoundError(f"ckpt_path must be a checkpoint file or `last`, got {path}: no such file")
-        if problem := unreadable(Path(path)):
+        if problem := reading_problem(Path(path)):
             raise ValueError(f"ckpt_path must be a readable checkpoint, got {path}: {problem}")
         return Path(path)
     found = [*(root / LOGS).rglob("*.ckpt"), *(root / "checkpoints").glob("*.ckpt")]
@@ -247,13 +247,13 @@ def find_requeued(root: Path, log: Path) -> Path | None:
 def newest_readable(checkpoints: Iterable[Path]) -> Path | None:
     """Return the newest of some checkpoints that can be read, if one can; warns of those that cannot."""
     for found in sorted(set(checkpoints), key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True):
-        if not (problem := unreadable(found)):
+        if not (problem := reading_problem(found)):
             return found
         rank_zero_warn(f"skipping the checkpoint {found}, which cannot be read: {problem}")
     return None
 
 
-def unreadable(path: Path) -> str:
+def reading_problem(path: Path) -> str:
     """Return why a checkpoint cannot be read, or nothing."""
     try:
         read_checkpoint(path, mmap=True)

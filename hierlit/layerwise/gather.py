@@ -24,12 +24,12 @@ def first_rows(problem: BlockProblem) -> tuple[list[int], int]:
     Rows are numbered by chunks, and within a chunk from process to process: as one process would have them.
     """
     sizes = torch.tensor([len(chunk.labels) for chunk in problem.chunks()], device=problem.penalty.device)
-    parts = problem.processes.gather(sizes).T
+    parts = problem.processes.all_gather(sizes).T
     ends = parts.flatten().cumsum(0).view_as(parts)
     return (ends - parts)[:, problem.processes.rank].tolist(), int(ends.max())
 
 
-def gather(problem: BlockProblem, rows: Tensor, view: View) -> Tensor:
+def gather_rows(problem: BlockProblem, rows: Tensor, view: View) -> Tensor:
     """Return what `view` sees of some fitted rows of all processes, on each of them, to the bit: [R, ...].
 
     Args:
@@ -63,4 +63,4 @@ def drawn_windows(problem: BlockProblem, number: int) -> Tensor:
         windows: Tensor = problem.block.windows(net.split(chunk.stream[rows]))
         return windows[torch.arange(len(rows), device=windows.device), locations[places]]
 
-    return gather(problem, pairs // net.n_locations, view)
+    return gather_rows(problem, pairs // net.n_locations, view)

@@ -27,7 +27,7 @@ class Processes:
             dist.all_reduce(tensor)
         return tensor
 
-    def gather(self, tensor: Tensor) -> Tensor:
+    def all_gather(self, tensor: Tensor) -> Tensor:
         """Return the tensors [...] of all processes, exactly, as [number, ...]."""
         parts = tensor.new_zeros(self.number, *tensor.shape)
         parts[self.rank] = tensor
@@ -48,7 +48,7 @@ class Processes:
         if self.number == 1:
             return
         digests = [blake2b(repr(value).encode(), digest_size=7).hexdigest() for value in values.values()]
-        gathered = self.gather(torch.tensor([int(digest, 16) for digest in digests], device=device))
+        gathered = self.all_gather(torch.tensor([int(digest, 16) for digest in digests], device=device))
         differs = gathered != gathered[0]
         if differs.any():
             ranks = [0, *differs.any(1).nonzero().flatten().tolist()]

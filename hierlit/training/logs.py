@@ -19,7 +19,7 @@ EVENTS = "events.out.tfevents.*"
 FileLogger = TensorBoardLogger | CSVLogger
 
 
-class GoingOnWriter(ExperimentWriter):
+class ContinuedWriter(ExperimentWriter):
     """Continue a `metrics.csv`, which Lightning's own writer would delete."""
 
     def __init__(self, log_dir: str) -> None:
@@ -32,7 +32,7 @@ class GoingOnWriter(ExperimentWriter):
         """Leave what is there."""
 
 
-def go_on_with_logs(loggers: Iterable[Logger], versions: Sequence[int | str], folder: Path | None) -> bool:
+def continue_logs(loggers: Iterable[Logger], versions: Sequence[int | str], folder: Path | None) -> bool:
     """Let loggers of files continue versions that exist, if they are those of a run.
 
     Args:
@@ -47,13 +47,13 @@ def go_on_with_logs(loggers: Iterable[Logger], versions: Sequence[int | str], fo
     before: list[int | str | None] = [logger._version for logger in ours]
     for logger, version in zip(ours, versions, strict=False):
         logger._version = version if logger._version is None else logger._version
-    goes_on = folder is None or folder in log_folders(ours)
+    continues = folder is None or folder in log_folders(ours)
     for logger, own_version in zip(ours, before, strict=True):
-        if not goes_on:
+        if not continues:
             logger._version = own_version
         elif isinstance(logger, CSVLogger):
-            logger._experiment = GoingOnWriter(logger.log_dir)
-    return goes_on
+            logger._experiment = ContinuedWriter(logger.log_dir)
+    return continues
 
 
 def log_versions(loggers: Iterable[Logger]) -> list[int | str]:

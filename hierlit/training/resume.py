@@ -110,7 +110,7 @@ def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper
 
 def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return what differs between two configs, a line for each value."""
-    old, new = dict(leaves(before)), dict(leaves(after))
+    old, new = dict(flattened(before)), dict(flattened(after))
     return [f"{name} {old.get(name)} → {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
 
 
@@ -119,10 +119,10 @@ def decides_weights(change: str) -> bool:
     return not change.startswith(HARMLESS_KEYS)
 
 
-def leaves(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values of a nested config by dotted names."""
     if not isinstance(config, Mapping):
         yield name, config
         return
     for key, value in config.items():
-        yield from leaves(value, f"{name}.{key}" if name else key)
+        yield from flattened(value, f"{name}.{key}" if name else key)

@@ -12,7 +12,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from hierlit.data.base import SPLITS, HierarchyDataModule
 from hierlit.metrics.histogram import EDGES
-from hierlit.training.resume import leaves
+from hierlit.training.resume import flattened
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching.figures import draw_labels, draw_margins, draw_staircase
 
@@ -106,7 +106,7 @@ def close_dashboard(trainer: L.Trainer, task: LayerwiseTask, metrics: Mapping[st
 
 def compared(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
     """Return what runs are compared by: the arguments of `COMPARED`, by their names on the command line."""
-    found = leaves({name: config[name] for name in COMPARED if name in config})
+    found = flattened({name: config[name] for name in COMPARED if name in config})
     short = {name.replace(".init_args", "").removesuffix(".class_path"): v for name, v in found if v is not None}
     return {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in short.items()}
 

@@ -119,7 +119,7 @@ class PredictionWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Append a batch: scores [B, |G|, n] of the rows `batch.index`."""
-        rows, scores = gather(batch.index.cpu(), outputs.detach().float().cpu(), trainer)
+        rows, scores = gather_batch(batch.index.cpu(), outputs.detach().float().cpu(), trainer)
         if self._file is not None:
             columns = long_table(rows.numpy(), scores.numpy())
             self._file.write(columns)
@@ -142,7 +142,7 @@ class PredictionWriter(L.Callback):
             file.close()
 
 
-def gather(rows: Tensor, scores: Tensor, trainer: L.Trainer) -> tuple[Tensor, Tensor]:
+def gather_batch(rows: Tensor, scores: Tensor, trainer: L.Trainer) -> tuple[Tensor, Tensor]:
     """Return a batch's rows [B] and scores [B, |G|, n] of all processes, in the order of the rows within the batch."""
     if trainer.world_size == 1:
         return rows, scores

@@ -113,9 +113,9 @@ def test_two_processes_train_the_network_of_one(name: str, on_two) -> None:
 
 def test_what_all_have_is_gathered_exactly(on_two) -> None:
     pair = torch.tensor([[1e300, -1.0], [0.1, 2.0]], dtype=torch.float64)
-    for found in on_two(lambda processes: processes.gather(pair[processes.rank])):
+    for found in on_two(lambda processes: processes.all_gather(pair[processes.rank])):
         assert torch.equal(found, pair)
-    assert torch.equal(ALONE.gather(pair[0]), pair[:1])
+    assert torch.equal(ALONE.all_gather(pair[0]), pair[:1])
     assert torch.equal(ALONE.sum(pair[0]), pair[0])
 
 

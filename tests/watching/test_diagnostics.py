@@ -38,10 +38,10 @@ from hierlit.watching.diagnostics.causes import (
     UNKNOWN,
     UNOBSERVED,
     WINDOW,
-    Settings,
+    RunSettings,
     explain,
 )
-from hierlit.watching.diagnostics.evidence import Evidence, Trials
+from hierlit.watching.diagnostics.evidence import Evidence, Probes
 from hierlit.watching.diagnostics.labels import needed_square, parents_of, polynomials, stuck
 from hierlit.watching.diagnostics.probe import widened
 from hierlit.watching.diagnostics.signatures import exploding_norm, missing_degree, narrow_window, single_label
@@ -212,18 +212,18 @@ def test_polynomials_of_juntas() -> None:
 ONE = torch.ones(1, dtype=torch.float64)
 
 
-def nothing(n: int = 1) -> Trials:
-    """Trials of n labels, none of which changes anything."""
+def nothing(n: int = 1) -> Probes:
+    """Probes of n labels, none of which changes anything."""
     zero, half = torch.zeros(n, dtype=torch.float64), torch.full((n,), 0.5, dtype=torch.float64)
-    return Trials(zero, zero, half, half, half, half, half, half.repeat(2, 1), half, (20, 30), 5, 1.0)
+    return Probes(zero, zero, half, half, half, half, half, half.repeat(2, 1), half, (20, 30), 5, 1.0)
 
 
 KNOWN = Evidence(0.7 * ONE, ONE < 0, ONE, ONE < 0, nothing())
-RUN_SETTINGS = Settings(n_blocks=3, n_features=20, window=3, n_rows=100, n_declared=3)
+RUN_SETTINGS = RunSettings(n_blocks=3, n_features=20, window=3, n_rows=100, n_declared=3)
 
 
 @pytest.mark.parametrize(
-    ("trials", "cause", "setting"),
+    ("probes", "cause", "setting"),
     [
         ({}, UNKNOWN, "none of these"),
         ({"next": 0.2}, BLOCKS, "raise model.n_blocks, now 3"),
@@ -237,28 +237,28 @@ RUN_SETTINGS = Settings(n_blocks=3, n_features=20, window=3, n_rows=100, n_decla
         ({"flips": 0.1, "explained": 0.9, "features": 0.2}, FEATURES, "raise model.n_features, now 20"),
     ],
 )
-def test_causes_that_trials_tell(trials: dict[str, float], cause: str, setting: str) -> None:
-    found = {name: value * ONE for name, value in trials.items()}
+def test_causes_that_probes_tell(probes: dict[str, float], cause: str, setting: str) -> None:
+    found = {name: value * ONE for name, value in probes.items()}
     if "features" in found:
         found["features"] = torch.stack([0.5 * ONE, found["features"]])
     tried = replace(nothing(), **found)
-    (row,) = explain(replace(KNOWN, trials=tried), RUN_SETTINGS, [1], [[]], [None], [None])
+    (row,) = explain(replace(KNOWN, probes=tried), RUN_SETTINGS, [1], [[]], [None], [None])
     assert (row.cause, row.setting[: len(setting)]) == (cause, setting)
 
 
 def test_causes_that_more_than_trials_tell() -> None:
     def cause(
-        known: Evidence = KNOWN, run: Settings = RUN_SETTINGS, level: int = 1, lacks: Finding | None = None
+        known: Evidence = KNOWN, run: RunSettings = RUN_SETTINGS, level: int = 1, lacks: Finding | None = None
     ) -> str:
         return explain(known, run, [level], [[]], [None], [lacks])[0].cause
 
     assert cause(replace(KNOWN, observed=0 * ONE)) == UNOBSERVED
     assert cause(run=replace(RUN_SETTINGS, no_negatives=True)) == UNOBSERVED
     assert cause(level=0) == NOISE
-    assert cause(replace(KNOWN, refused=ONE > 0, trials=replace(nothing(), next=0.2 * ONE))) == REFUSED
+    assert cause(replace(KNOWN, refused=ONE > 0, probes=replace(nothing(), next=0.2 * ONE))) == REFUSED
     assert cause(replace(KNOWN, refused=ONE > 0)) == UNKNOWN
     assert cause(lacks=Finding("too small", "0 of it", "raise it")) == "too small"
-    assert cause(replace(KNOWN, trials=None), replace(RUN_SETTINGS, n_declared=5)) == BLOCKS
+    assert cause(replace(KNOWN, probes=None), replace(RUN_SETTINGS, n_declared=5)) == BLOCKS
 
 
 @given(st.lists(st.booleans(), min_size=2, max_size=8))

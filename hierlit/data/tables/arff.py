@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hierlit.data.tables.cells import refusal
+from hierlit.data.tables.cells import cell_error
 from hierlit.data.tables.table_file import Reading, TableError
 from hierlit.data.tables.text_file import TextFile, open_text
 
@@ -109,7 +109,7 @@ class ArffFile(TextFile):
         for frame in super().chunks(names):
             for name, valid in listed.items():
                 if (others := ~frame[name].isin([*valid, None]).to_numpy()).any():
-                    raise refusal(frame, others, name, f"must be one of {', '.join(valid)}")
+                    raise cell_error(frame, others, name, f"must be one of {', '.join(valid)}")
             yield frame
 
 

@@ -95,7 +95,7 @@ def place(frame: DataFrame, chosen: Bools, column: str) -> str:
     return f"{frame.index[int(chosen.argmax())]}, column {column!r}"
 
 
-def refusal(frame: DataFrame, chosen: Bools, column: str, rule: str, remedy: str = "") -> TableError:
+def cell_error(frame: DataFrame, chosen: Bools, column: str, rule: str, remedy: str = "") -> TableError:
     """Return the error of a column's value in the first of the chosen rows [rows]."""
     text = as_text(frame[column].iloc[int(chosen.argmax())])
     return TableError(f"{place(frame, chosen, column)}: {rule}, got {text!r}{remedy}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierlit.data.tables.cells import MISSING, Bools, Floats, numbers, place, refusal, texts
+from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, numbers, place, texts
 from hierlit.data.tables.roles import ColumnRoles
 from hierlit.data.tables.table_file import TableError, TableFile
 
@@ -56,7 +56,7 @@ def check_numbers(frame: DataFrame, name: str, values: Floats, wrong: Bools, rem
         TableError: If there was something else, or a number is infinite.
     """
     if wrong.any():
-        raise refusal(frame, wrong, name, "must be a number", remedy)
+        raise cell_error(frame, wrong, name, "must be a number", remedy)
     if (too_large := np.abs(values) > LARGEST).any():
         found = values[too_large.argmax()]
         raise TableError(f"{place(frame, too_large, name)}: a number must be finite and below 3.4e38, got {found}")

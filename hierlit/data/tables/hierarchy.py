@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate
 from pathlib import Path
 
-from hierlit.data.tables.table_file import TableError, TableFile, unreadable
+from hierlit.data.tables.table_file import TableError, TableFile, read_error
 from hierlit.data.tables.text_file import ERRORS, open_text
 
 SLASH = "/"
@@ -150,7 +150,7 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
         if edges:
             return LabelHierarchy.of_edges(edges)
     except ERRORS as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     except ValueError as error:
         raise TableError(f"{where}: {error}") from error
     raise TableError(f"{path} is empty")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.tables.cells import MISSING, Bools, Floats, numbers, place, refusal, texts
+from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, numbers, place, texts
 from hierlit.data.tables.hierarchy import LabelHierarchy, beginnings
 from hierlit.data.tables.table_file import TableError
 
@@ -65,7 +65,7 @@ class ColumnLabels:
                 return None
             if not (others | np.isnan(signs)).all():
                 remedy = "; name the column in class_columns if it holds classes"
-                raise refusal(frame, others, name, RULE, remedy)
+                raise cell_error(frame, others, name, RULE, remedy)
         found = texts(frame[name])[1]
         if not found:
             raise ValueError(f"label column {name!r} has no value in any row of train_files")
@@ -109,7 +109,7 @@ class ColumnLabels:
     def _label(self, frame: DataFrame, name: str) -> Signs:
         signs, others = as_signs(frame[name])
         if others.any():
-            raise refusal(frame, others, name, RULE)
+            raise cell_error(frame, others, name, RULE)
         if name not in self._unobserved_zeros:
             signs = np.where(signs == 0, -1, signs)
         return np.nan_to_num(signs).astype(np.int8)[:, None]

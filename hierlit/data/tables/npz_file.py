@@ -13,7 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hierlit.data.tables.cells import require
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, unreadable
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, read_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -83,7 +83,7 @@ class NpzFile(TableFile):
                     frames = (DataFrame(part, columns=own) for part, own in zip(parts, needed.values(), strict=True))
                     yield concat(frames, axis=1)[list(names)]
         except ERRORS as error:
-            raise unreadable(self.path, error) from error
+            raise read_error(self.path, error) from error
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

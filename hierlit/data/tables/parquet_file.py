@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierlit.data.tables.cells import require
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, unreadable
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, read_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -66,4 +66,4 @@ class ParquetFile(TableFile):
                 for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
                     yield batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)[list(names)]
         except (pyarrow.ArrowException, OSError) as error:
-            raise unreadable(self.path, error) from error
+            raise read_error(self.path, error) from error

@@ -106,7 +106,7 @@ class TableFile(ABC):
             raise TableError(f"{self.path} has a header but no rows")
 
 
-def unreadable(path: Path, error: Exception) -> TableError:
+def read_error(path: Path, error: Exception) -> TableError:
     """Return what a person reads of an error of the operating system or of the decompression."""
     return TableError(f"cannot read {path}: {getattr(error, 'strerror', None) or first_line(error)}")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from hierlit.data.tables.cells import require
-from hierlit.data.tables.table_file import Reading, TableError, TableFile, unreadable
+from hierlit.data.tables.table_file import Reading, TableError, TableFile, read_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -127,7 +127,7 @@ class TextFile(TableFile):
                         byte = f"byte 0x{line[found.start]:02x} is not {self.encoding}"
                         where = f"{self.path}, line {number}"
                         return TableError(f"{where}: {byte}: set encoding, for example to latin-1")
-        return unreadable(self.path, error)
+        return read_error(self.path, error)
 
 
 def open_file(path: Path) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather
+from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather_rows
 from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
 from hierlit.layerwise.solvers.exact import ExactSolver
 from hierlit.models.checks import raise_problems
@@ -138,8 +138,8 @@ class Sample:
         self.features, self.is_first = features, problem.block.index == 0
         n_rows = max(problem.rows.folds.number, n_pairs // net.n_locations)
         chosen = drawn(problem.seed, "choice rows", 0, n_rows, first_rows(problem)[1])
-        folds, order = gather(problem, chosen, folds_of).sort(stable=True)
-        stream, labels = (gather(problem, chosen[order.cpu()], view) for view in (stream_of(net), labels_of))
+        folds, order = gather_rows(problem, chosen, folds_of).sort(stable=True)
+        stream, labels = (gather_rows(problem, chosen[order.cpu()], view) for view in (stream_of(net), labels_of))
         if "judged" in memory:
             if memory["judged"]["scores"].numel() != labels.numel():
                 n_before = len(memory["judged"]["scores"])

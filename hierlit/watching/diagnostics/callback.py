@@ -18,8 +18,8 @@ from hierlit.layerwise.processes import Processes
 from hierlit.theory import KernelExpansion, Polynomial, expansion
 from hierlit.training.layerwise import LayerwiseTraining
 from hierlit.training.task import LayerwiseTask
-from hierlit.watching.diagnostics.causes import Settings, Unlearned, explain
-from hierlit.watching.diagnostics.evidence import Evidence, Trials
+from hierlit.watching.diagnostics.causes import RunSettings, Unlearned, explain
+from hierlit.watching.diagnostics.evidence import Evidence, Probes
 from hierlit.watching.diagnostics.labels import needed_square, parents_of, polynomials, stuck
 from hierlit.watching.diagnostics.probe import probe, widened
 from hierlit.watching.diagnostics.signatures import (
@@ -103,8 +103,8 @@ class Diagnostics(L.Callback):
             self._look_at_windows(trainer, task, problem)
         if trainer.should_stop and not self._learned(task).all():
             known = self._known(trainer, task)
-            trials = Trials.of(problem, task.adaptation, known, "held" if has_held else "fit")
-            self._evidence = replace(known, trials=trials)
+            probes = Probes.of(problem, task.adaptation, known, "held" if has_held else "fit")
+            self._evidence = replace(known, probes=probes)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Write `unlearned.csv`, and print its first rows."""
@@ -199,11 +199,11 @@ def judged_losses(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor]:
     return zero.clamp(min=1e-12), now
 
 
-def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> Settings:
+def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> RunSettings:
     """Return what of a run may be changed."""
     data = trainer.datamodule  # type: ignore[attr-defined]
     labels = data.tables["train"].labels
-    return Settings(
+    return RunSettings(
         n_blocks=task.block,
         n_declared=len(task.net.blocks),
         n_features=task.net.block(0).features.n_features,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hierlit.watching.diagnostics.evidence import Evidence, Trials
+from hierlit.watching.diagnostics.evidence import Evidence, Probes
 from hierlit.watching.diagnostics.signatures import Finding
 
 UNOBSERVED, NOISE, DEPENDS = "not observed", "noise-limited", "what it depends on not learned yet"
@@ -23,7 +23,7 @@ LEAST = 1e-9
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """What may be changed, as a run has it.
 
     Attributes:
@@ -76,7 +76,7 @@ class Unlearned:
 
 def explain(
     evidence: Evidence,
-    settings: Settings,
+    settings: RunSettings,
     levels: Sequence[int] | None,
     parents: Sequence[Sequence[int]],
     learned_by: Sequence[int | None],
@@ -106,8 +106,8 @@ def explain(
             or noise(evidence, label, level == 0)
             or waiting(missing, parents[label], rows)
             or (lacks and (lacks.signature, lacks.evidence, lacks.remedy))
-            or out_of_blocks(late, settings, evidence.trials is None)
-            or (evidence.trials and tried(evidence.trials, settings, label, bool(evidence.refused[label])))
+            or out_of_blocks(late, settings, evidence.probes is None)
+            or (evidence.probes and tried(evidence.probes, settings, label, bool(evidence.refused[label])))
             or (UNKNOWN, "the run was cut short", "none")
         )
         rows[label] = Unlearned(label, level, float(evidence.accuracy[label]), *found, after=tuple(missing))
@@ -118,7 +118,7 @@ Found = tuple[str, str, str]
 """A cause, its evidence, and the setting to change."""
 
 
-def unseen(evidence: Evidence, settings: Settings, label: int) -> Found | None:
+def unseen(evidence: Evidence, settings: RunSettings, label: int) -> Found | None:
     """Nothing, or nothing to tell it by, is observed of the label."""
     share = float(evidence.observed[label])
     if share == 0:
@@ -132,11 +132,11 @@ def noise(evidence: Evidence, label: int, is_coin: bool) -> Found | None:
     """Return whether the label explains what its flips leave explainable and nothing helps much, or has no level."""
     if is_coin:
         return NOISE, "of level 0: no function of the input", "leave it out"
-    trials = evidence.trials
-    if trials is None or float(trials.flips[label]) < FLIPS or float(trials.explained[label]) < EXPLAINED:
+    probes = evidence.probes
+    if probes is None or float(probes.flips[label]) < FLIPS or float(probes.explained[label]) < EXPLAINED:
         return None
-    flips, gains = float(trials.flips[label]), changes(trials, label)
-    excess = float(trials.fresh[label] - trials.fitted[label])
+    flips, gains = float(probes.flips[label]), changes(probes, label)
+    excess = float(probes.fresh[label] - probes.fitted[label])
     if max(gains[cause] for cause in gains if cause != ROWS) >= MUCH or excess > 4 * flips * (1 - flips):
         return None
     shown = f"on set-aside rows {flips:.1%} of signs, weighted by score², are wrong and all else is explained"
@@ -157,7 +157,7 @@ def waiting(missing: Sequence[int], parents: Sequence[int], rows: dict[int, Unle
     return DEPENDS, f"{which} label {first.label}, accuracy {first.accuracy:.4f}{behind}: {root.cause}", root.setting
 
 
-def out_of_blocks(late: Sequence[int], settings: Settings, is_cut_short: bool) -> Found | None:
+def out_of_blocks(late: Sequence[int], settings: RunSettings, is_cut_short: bool) -> Found | None:
     """No block followed what it depends on, or the run was ended before its last block."""
     done, declared = settings.n_blocks, settings.n_declared
     if is_cut_short and done < declared:
@@ -171,11 +171,11 @@ def out_of_blocks(late: Sequence[int], settings: Settings, is_cut_short: bool) -
     return None
 
 
-def tried(trials: Trials, settings: Settings, label: int, was_refused: bool) -> Found:
+def tried(probes: Probes, settings: RunSettings, label: int, was_refused: bool) -> Found:
     """Return what would lower its error on set-aside rows most."""
-    gains = changes(trials, label)
+    gains = changes(probes, label)
     shown = "its error would fall by " + ", ".join(
-        f"{gain:.0%} {NAMES[cause].format(t=trials)}" for cause, gain in gains.items()
+        f"{gain:.0%} {NAMES[cause].format(t=probes)}" for cause, gain in gains.items()
     )
     best = BLOCKS if gains[BLOCKS] >= MUCH else max(gains, key=lambda cause: gains[cause])
     if gains[best] < GAIN and settings.no_negatives:
@@ -201,19 +201,19 @@ REMEDIES = {
 }
 
 
-def changes(trials: Trials, label: int) -> dict[str, float]:
+def changes(probes: Probes, label: int) -> dict[str, float]:
     """By what share of the label's error on set-aside rows each change would lower it.
 
     What twice the rows would do is taken to be what twice half of them did, less if that was seen on a part of them. A
     wider window counts if it lowers the error much.
     """
-    fresh, half = float(trials.fresh[label]), float(trials.half[label])
+    fresh, half = float(probes.fresh[label]), float(probes.half[label])
     found = {
-        BLOCKS: fall(float(trials.now[label]), float(trials.next[label])),
-        FEATURES: fall(*trials.features[:, label].tolist()),
-        ROWS: fall(half, fresh) * min(1.0, trials.part),
+        BLOCKS: fall(float(probes.now[label]), float(probes.next[label])),
+        FEATURES: fall(*probes.features[:, label].tolist()),
+        ROWS: fall(half, fresh) * min(1.0, probes.part),
     }
-    if trials.window is not None and (gain := fall(fresh, float(trials.window[label]))) >= MUCH:
+    if probes.window is not None and (gain := fall(fresh, float(probes.window[label]))) >= MUCH:
         found[WINDOW] = gain
     return found
 

@@ -25,18 +25,18 @@ class Evidence:
         learned: Whether it counts as learned.
         observed: Share of the training pairs in which it is observed.
         refused: Whether strict acceptance left the last block's weights for it out.
-        trials: What blocks would do that the run has not got; None if it was cut short.
+        probes: What blocks would do that the run has not got; None if it was cut short.
     """
 
     accuracy: Tensor
     learned: Tensor
     observed: Tensor
     refused: Tensor
-    trials: Trials | None = None
+    probes: Probes | None = None
 
 
 @dataclass(frozen=True)
-class Trials:
+class Probes:
     """Noise, and what blocks would do; tensors are [n], errors are mean squares of y − ŷ on set-aside rows.
 
     Attributes:
@@ -68,7 +68,7 @@ class Trials:
     part: float
 
     @classmethod
-    def of(cls, problem: BlockProblem, adaptation: AdaptiveDraw | None, known: Evidence, judged: str) -> Trials:
+    def of(cls, problem: BlockProblem, adaptation: AdaptiveDraw | None, known: Evidence, judged: str) -> Probes:
         """Try; all processes must call it.
 
         Args:
@@ -103,7 +103,7 @@ class Trials:
 
 @torch.no_grad()
 def score_rates(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor, Tensor]:
-    """`Trials.flips`, `explained`, and the error that the best scale and shift of the scores leave, [n] each.
+    """`Probes.flips`, `explained`, and the error that the best scale and shift of the scores leave, [n] each.
 
     Labels flipped at rate p leave the best of scores a squared correlation of 1 − 4p(1−p)/variance. As acceptance does,
     a quarter of the variance is taken to be explainable in any case.
