@@ -9,16 +9,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
+from hierlit.data.checks import LABELS_RULE, loader_problems, set_aside_problems, table_problems
 from hierlit.draws import Draws
-from hierlit.models.checks import (
-    LABELS_RULE,
-    at_least,
-    loader_problems,
-    raise_problems,
-    set_aside_problems,
-    table_problems,
-    within,
-)
+from hierlit.models.checks import at_least, raise_problems, within
 
 Arrays: TypeAlias = tuple[ArrayLike | Tensor, ArrayLike | Tensor]
 

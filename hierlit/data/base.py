@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
+from hierlit.data.checks import loader_problems, n_set_aside, set_aside_problems, table_problems
 from hierlit.draws import Draws
-from hierlit.models.checks import (
-    at_least,
-    loader_problems,
-    n_set_aside,
-    raise_problems,
-    set_aside_problems,
-    table_problems,
-)
+from hierlit.models.checks import at_least, raise_problems
 from hierlit.theory import cube
 
 SPLITS = ("train", "val", "test")

@@ -9,11 +9,12 @@ from torch.utils.benchmark import Timer
 
 from hierlit.data import HierarchyDataModule
 from hierlit.data.base import FixedBatches
+from hierlit.data.checks import n_set_aside
 from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
 from hierlit.layerwise.stream import FREE_SHARE, free_memory
-from hierlit.models.checks import n_set_aside, raise_problems
+from hierlit.models.checks import raise_problems
 from hierlit.models.first_layer import TILE
 from hierlit.plan.sizes import Sizes, distinct_candidates
 from hierlit.plan.work import Rates

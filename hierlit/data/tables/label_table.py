@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
+from hierlit.data.checks import loader_problems
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems
@@ -24,7 +25,7 @@ from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warni
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
 from hierlit.data.tables.table_file import MISSING_TEXTS, Reading
-from hierlit.models.checks import loader_problems, one_of, raise_problems
+from hierlit.models.checks import one_of, raise_problems
 
 Names = list[str] | str | None
 Table = tuple[NDArray[np.float32], Signs]

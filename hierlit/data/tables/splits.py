@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hierlit.data.checks import n_set_aside
 from hierlit.draws import Draws
-from hierlit.models.checks import at_least, integers, n_set_aside, within
+from hierlit.models.checks import at_least, integers, within
 
 
 @dataclass(frozen=True)
