@@ -127,15 +127,10 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
     if options.null:
         null_levels = int(find_levels(rows.with_shuffled_rows(data.data_seed), options).found.sum())
         null_edges = int(find_parents(rows.with_shuffled_labels(data.data_seed), levels.level, options).found.sum())
-    source = unchanged(data)
+    source = data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data
     known = Hierarchy.of(source)
     agreement = None if known is None else Agreement.of(known, levels.level, edges.pairs(), levels.by_seed.mean(0))
     seconds = time.perf_counter() - start
     n_rows = len(rows.inputs)
     names = source.label_names if isinstance(source, LabelTable) else [f"y{label}" for label in range(source.n_labels)]
     return Discovery(names, n_rows, levels, edges, null_levels, null_edges, known, agreement, seconds)
-
-
-def unchanged(data: HierarchyDataModule) -> HierarchyDataModule:
-    """Return the data below a supervision that leaves its labels what they are."""
-    return data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data

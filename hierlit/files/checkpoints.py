@@ -112,7 +112,7 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     archive = is_archive(Path(path))
     broken = broken_records(Path(path)) if archive else []
     crc = f"damaged: record {broken[0]} does not fit its CRC-32" if broken else ""
-    if not all(holds_tensor(name) for name in broken):
+    if not all(re.fullmatch(r"[^/]+/data/\d+", name) for name in broken):  # others than the bytes of tensors
         raise CheckpointError(path, crc)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and archive)
@@ -187,11 +187,6 @@ def is_intact(archive: ZipFile, record: ZipInfo) -> bool:
     except (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError):
         return False
     return True
-
-
-def holds_tensor(record: str) -> bool:
-    """Return whether a record of a torch archive holds the bytes of a tensor."""
-    return re.fullmatch(r"[^/]+/data/\d+", record) is not None
 
 
 def find_checkpoint(path: str, root: Path, logs: Iterable[Path] = ()) -> Path:

@@ -148,15 +148,8 @@ class BlockCheckpoint(Checkpoint):
         is_late = self.every_minutes is not None and now - self._saved_at > 60 * self.every_minutes
         wishes = torch.tensor([float(self.signals.noted), float(is_late), seconds], dtype=torch.float64)
         if trainer.world_size > 1:
-            wishes = agreed(trainer, wishes)
+            wishes = trainer.strategy.reduce(wishes.to(trainer.strategy.root_device), reduce_op="max")
         signum, late, seconds = wishes.tolist()
         self._passes = 0
         self._passes_left = 1 if trainer.world_size == 1 else max(1, int(SECONDS_BETWEEN_TALKS / max(seconds, 1e-6)))
         return int(signum), bool(late)
-
-
-def agreed(trainer: L.Trainer, values: torch.Tensor) -> torch.Tensor:
-    """Return the largest of each value over all processes."""
-    largest = trainer.strategy.reduce(values.to(trainer.strategy.root_device), reduce_op="max")
-    assert isinstance(largest, torch.Tensor)
-    return largest

@@ -90,7 +90,7 @@ def restore_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
     changes = config_changes(before, after)
     if changes:
         rank_zero_warn(f"values that differ from the checkpoint's: {', '.join(changes)}")
-    if task.last is not None and any(decides_weights(change) for change in changes):
+    if task.last is not None and not all(change.startswith(HARMLESS_KEYS) for change in changes):
         rank_zero_warn(f"block {task.block + 1}, which was under way, starts anew with them")
         task.last = None
         settle(checkpoint["loops"]["fit_loop"], task.block, 0)
@@ -112,11 +112,6 @@ def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     """Return what differs between two configs, a line for each value."""
     old, new = dict(flattened(before)), dict(flattened(after))
     return [f"{name} {old.get(name)} → {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
-
-
-def decides_weights(change: str) -> bool:
-    """Return whether a change of `config_changes` may decide the weights of a block under way."""
-    return not change.startswith(HARMLESS_KEYS)
 
 
 def flattened(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
