@@ -16,12 +16,7 @@ WARNINGS = (
 def keep_quiet() -> None:
     """Drop notices and warnings that say nothing of a run, and print other warnings without their source line."""
     for name in LOGGERS:
-        logging.getLogger(name).addFilter(is_needed)
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(NOTICES))
     for text in WARNINGS:
         warnings.filterwarnings("ignore", rf"\s*{text}")
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
-
-
-def is_needed(record: logging.LogRecord) -> bool:
-    """Return whether a person needs a notice."""
-    return not record.getMessage().startswith(NOTICES)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.losses import SquaredLoss
+from hierlit.layerwise.moments import take_moments
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.models.checks import raise_problems
@@ -113,7 +114,7 @@ class AdaptiveDraw:
 
 def ridge_weights(problem: BlockProblem) -> Tensor:
     """Return the ridge solutions [A, n, q+1] of a problem's moments, one for each of `ALPHAS`."""
-    moments, penalty = problem.moments(), problem.penalty
+    (moments,), penalty = take_moments(problem), problem.penalty
     return RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[penalty.dtype]).weights.to(penalty)
 
 

@@ -1,11 +1,13 @@
 """Folds of the rows, for cross-fitting: rows advance with the scores of fits that left them out (ours)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from hierlit.draws import Draws
+from hierlit.models.resnet import readout
 
 
 @dataclass(frozen=True)
@@ -28,5 +30,17 @@ class Folds:
 
     def of(self, rows: Tensor) -> Tensor:
         """Return the fold of each of some rows of the training table, [B]."""
-        order = torch.from_numpy(Draws(self.seed, "folds").permutation(self.n_rows))
-        return (order % self.number)[rows.cpu()]
+        return self._of_all[rows.cpu()]
+
+    @cached_property
+    def _of_all(self) -> Tensor:
+        return torch.from_numpy(Draws(self.seed, "folds").permutation(self.n_rows)) % self.number
+
+
+def readout_by_fold(features: Tensor, weights: Tensor, folds: Tensor) -> Tensor:
+    """Scores [P, n] of features [P, q], each pair's under the weight of its fold, of [K, n, q+1]."""
+    scores = features.new_empty(len(features), weights.shape[1], dtype=weights.dtype)
+    for fold, weight in enumerate(weights):
+        rows = (folds == fold).nonzero()[:, 0]
+        scores[rows] = readout(features[rows], weight)
+    return scores

@@ -103,7 +103,7 @@ class BlockProblem:
 
     def batches(self, number: int) -> Iterator[Callable[[Tensor], Evaluation]]:
         """Batches of pass `number`, in its order: each maps a weight [n, q+1] to this process's part of F_k."""
-        return (partial(self._part, chunk) for chunk in self.rows.visit(self.block.index, number))
+        return (partial(self._part, chunk) for chunk in self.rows.visit(self.block.index, number, self.n_chunks))
 
     @torch.no_grad()
     def _part(self, chunk: Chunk, weight: Tensor) -> Evaluation:
@@ -181,7 +181,7 @@ class BlockProblem:
         if self.whole is None:
             return self._summed(dtype)[0]
         everything, folds = self.whole._summed(dtype)
-        return everything.without(folds[self.left_out or 0])
+        return self.keep(("moments", dtype), lambda: everything.without(folds[self.left_out or 0]))  # type: ignore[no-any-return]
 
     def _summed(self, dtype: torch.dtype | None) -> tuple[Moments, list[Moments]]:
         """Return the moments of all rows, and of each fold's."""

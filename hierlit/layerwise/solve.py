@@ -30,6 +30,7 @@ class Pass(NamedTuple):
         reason: Why the block ends here; None if it does not.
         seconds: Since the start of the block.
         by_fold: Weights [n, q+1] of the fits without fold 0, 1, …, as far as they are done; see `cross_fit`.
+        fold_state: What the solver remembers of the fit without the next fold; None between two fits.
     """
 
     block: int
@@ -39,9 +40,10 @@ class Pass(NamedTuple):
     reason: str | None = None
     seconds: float = 0.0
     by_fold: tuple[Tensor, ...] = ()
+    fold_state: State | None = None
 
     def ends_block(self, n_folds: int) -> bool:
-        """Return whether nothing of the block is left to solve, of rows in so many folds, 0 for none."""
+        """Return whether nothing of the block is left to solve; `n_folds` is 0 where the rows have no folds."""
         return self.reason == NO_GAIN or (self.reason is not None and len(self.by_fold) == n_folds)
 
     def progress(self) -> dict[str, float]:
@@ -97,22 +99,24 @@ def cross_fit(problem: BlockProblem, solver: Solver, last: Pass, stopping: Stopp
     Args:
         problem: The block.
         solver: Solved it.
-        last: The last pass of the fit to all rows, perhaps with some of these weights.
+        last: The last pass of the fit to all rows, perhaps with some of these weights, and the state of one more fit.
         stopping: The tolerance.
 
     Yields:
-        After each fit, `last` with its weight, and returns the last of them.
+        After each pass of these fits, `last` with the weights found so far, and returns the last of them.
     """
     assert problem.rows.folds is not None
     whole, own = problem.with_penalty(last.state.penalty), solver.at_fixed_penalty()
     start = time.perf_counter() - last.seconds
     for fold in range(len(last.by_fold), problem.rows.folds.number):
-        *_, fit = solve(whole.without(fold), own, stopping)
-        if fit.reason == "max epochs":
-            warnings.warn(
-                f"block {last.block + 1} stopped at max epochs in its fit without fold {fold + 1}", stacklevel=2
-            )
-        by_fold = (*last.by_fold, fit.state.weight)
-        last = last._replace(by_fold=by_fold, seconds=time.perf_counter() - start)
-        yield last
+        under_way = None if last.fold_state is None else Pass(last.block, last.fold_state)
+        for fit in solve(whole.without(fold), own, stopping, under_way):
+            if fit.reason == "max epochs" and problem.processes.rank == 0:
+                text = f"block {last.block + 1} stopped at max epochs in its fit without fold {fold + 1}"
+                warnings.warn(text, stacklevel=2)
+            is_done = fit.reason is not None
+            by_fold = (*last.by_fold, fit.state.weight) if is_done else last.by_fold
+            fold_state = None if is_done else fit.state
+            last = last._replace(by_fold=by_fold, fold_state=fold_state, seconds=time.perf_counter() - start)
+            yield last
     return last

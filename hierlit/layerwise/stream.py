@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.draws import Draws
-from hierlit.layerwise.folds import Folds
+from hierlit.layerwise.folds import Folds, readout_by_fold
 from hierlit.models.first_layer import FirstLayer
 from hierlit.models.resnet import Block, HierarchicalResNet, readout
 
@@ -118,6 +118,7 @@ class StreamCache:
                 block's own where there is none.
         """
         self._chunks[split] = []
+        self.__dict__.pop("_places", None)
         weight, folds = self.net.block(0).weight, self.folds if split == "fit" else None
         for inputs, labels, rows in batches:
             with memory_for("streams", labels.nbytes + inputs.nbytes):
@@ -140,19 +141,19 @@ class StreamCache:
         """Return the chunks of a split that this process holds, or the `leading` ones alone."""
         return map(self._fetch, self._chunks.get(split, [])[:leading])
 
-    def n_chunks(self, split: str = "fit") -> int:
-        """Return the number of chunks of a split, the same on all processes."""
-        return len(self._chunks.get(split, []))
+    def n_chunks(self, split: str = "fit", leading: int | None = None) -> int:
+        """Return the number of chunks of a split, or of the `leading` ones, the same on all processes."""
+        return len(self._chunks.get(split, [])[:leading])
 
     def n_pairs(self, leading: int | None = None, left_out: int | None = None) -> list[int]:
         """Return the pairs of each chunk that is fitted, or of the `leading` ones, without the rows of a fold."""
         return [chunk.n_pairs_without(left_out) for chunk in self._chunks.get("fit", [])[:leading]]
 
-    def visit(self, block: int, number: int) -> Iterator[Chunk]:
-        """Return the chunks that are fitted in the order of a block's pass, both numbered from 0."""
+    def visit(self, block: int, number: int, leading: int | None = None) -> Iterator[Chunk]:
+        """Return the chunks that are fitted, or the `leading` ones, in a block's order of a pass, both from 0."""
         chunks = self._chunks.get("fit", [])
-        order = Draws(self.seed, "batch order", block, number).permutation(len(chunks))
-        return (self._fetch(chunks[place]) for place in self._places[order])
+        order = self._places[Draws(self.seed, "batch order", block, number).permutation(len(chunks))]
+        return (self._fetch(chunks[place]) for place in order if leading is None or place < leading)
 
     @cached_property
     def _places(self) -> NDArray[np.int64]:
@@ -285,15 +286,6 @@ class StreamCache:
         if chunk.stream.device == chunk.labels.device == self.device:
             return chunk
         return replace(chunk, stream=chunk.stream.to(self.device), labels=chunk.labels.to(self.device))
-
-
-def readout_by_fold(features: Tensor, weights: Tensor, folds: Tensor) -> Tensor:
-    """Scores [P, n] of features [P, q], each pair's under the weight of its fold, of [K, n, q+1]."""
-    scores = features.new_empty(len(features), weights.shape[1], dtype=weights.dtype)
-    for fold, weight in enumerate(weights):
-        rows = (folds == fold).nonzero()[:, 0]
-        scores[rows] = readout(features[rows], weight)
-    return scores
 
 
 def free_memory(device: torch.device) -> int:

@@ -101,7 +101,10 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
     if budget is None:
         budget = FREE_SHARE * free_memory(run.device) / (n_processes if on_cpu else 1)
     sizes = Sizes(
-        batches={split: batches_of(data, number, split == "fit") for split, number in splits.items()},
+        batches={  # of the first epoch, over all processes
+            split: tuple(map(len, FixedBatches(torch.arange(number), data.batch_size, data.data_seed, split == "fit")))
+            for split, number in splits.items()
+        },
         n_rows=sum(n_rows.values()),
         n_locations=data.n_locations,
         n_inputs=data.n_inputs,
@@ -147,11 +150,6 @@ def unplanned(run: Run) -> str:
     if run.layerwise.folds is not None:
         return "cross-fitting: leave layerwise.folds out"
     return ""
-
-
-def batches_of(data: HierarchyDataModule, n_rows: int, shuffle: bool) -> tuple[int, ...]:
-    """Rows of each batch of that many rows, over all processes, in the order of the first epoch."""
-    return tuple(map(len, FixedBatches(torch.arange(n_rows), data.batch_size, data.data_seed, shuffle)))
 
 
 def epochs_of(run: Run, options: PlanOptions) -> int:

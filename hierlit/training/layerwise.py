@@ -129,7 +129,7 @@ class LayerwiseTraining(L.Callback):
         most, rule = self.stopping.max_epochs, self.acceptance.rule
         if most < least:
             problems.append(f"max_epochs_per_block must be at least {least} for {name}, got {most}")
-        if rule != "none" and not has_held:
+        if rule != "none" and not has_held and task.joint is None:
             needed = "needs acceptance_fraction above 0 in the data, got 0; or choose none"
             problems.append(f"acceptance {rule!r} {needed}")
         if task.adaptation is not None and not has_held:

@@ -17,6 +17,8 @@ from hierlit.models.resnet import HierarchicalResNet, described
 if TYPE_CHECKING:
     from hierlit.training.task import LayerwiseTask
 
+PARTS: dict[str, type] = {"state": State, "certificate": Certificate, "fold_state": State}
+"""What a pass has that is neither a tensor nor a plain value."""
 HARMLESS_KEYS = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches ", "model.n_blocks ")
 """Beginnings of changes of a config that leave the block under way as it is: it is drawn from seeds of its own."""
 
@@ -45,14 +47,14 @@ def settle(loops: dict[str, Any], blocks: int, passes: int) -> None:
 
 def as_plain(last: Pass) -> dict[str, Any]:
     """Return a pass as tensors and plain values."""
-    certificate = None if last.certificate is None else dict(vars(last.certificate))
-    return {**last._asdict(), "state": dict(vars(last.state)), "certificate": certificate}
+    parts = {name: getattr(last, name) for name in PARTS}
+    return last._asdict() | {name: None if part is None else dict(vars(part)) for name, part in parts.items()}
 
 
 def from_plain(kept: Mapping[str, Any]) -> Pass:
     """Return the inverse of `as_plain`."""
-    certificate = None if kept["certificate"] is None else Certificate(**kept["certificate"])
-    return Pass(**{**kept, "state": State(**kept["state"]), "certificate": certificate})
+    parts = {name: None if kept[name] is None else kind(**kept[name]) for name, kind in PARTS.items()}
+    return Pass(**{**kept, **parts})
 
 
 def save_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:

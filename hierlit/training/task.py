@@ -192,7 +192,7 @@ class LayerwiseTask(L.LightningModule):
             self.report, self.last, self.results["train"] = event, None, event.train
             return
         self.last = event
-        if event.by_fold:  # a fit without a fold, of which nothing is logged
+        if event.by_fold or event.fold_state is not None:  # a fit without a fold, of which nothing is logged
             return
         self.optimizers().step()  # type: ignore[union-attr]  # counts passes as `trainer.global_step`
         self.progress, number = event.progress(), self.memory.get("passes", 0)

@@ -135,6 +135,9 @@ def test_leading_rows_are_whole_batches() -> None:
     assert part.n_pairs == 14 * 5
     assert [len(chunk.labels) for chunk in part.chunks()] == [7, 7]
     assert [len(chunk.labels) for chunk in part.chunks("held")] == [6]
+    terms = [part.evaluate(part.zeros(), number).terms for number in (0, 1)]
+    for found in terms:  # of the same rows in any order of passes
+        torch.testing.assert_close(found, part.initial_objective)
 
 
 def test_nothing_is_added_where_no_label_is_observed() -> None:

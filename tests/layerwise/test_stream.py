@@ -355,6 +355,14 @@ def test_a_folder_that_cannot_take_the_streams_is_named_with_the_remedy(
     assert os.listdir(folder) == []
 
 
+def test_a_split_may_be_filled_again_with_other_rows() -> None:
+    table = xors()
+    rows = stream(network(table), table)
+    assert sum(len(chunk.labels) for chunk in rows.visit(0, 1)) == 216
+    rows.fill("fit", table.batches()[:1])
+    assert [len(chunk.labels) for chunk in rows.visit(0, 1)] == [64]
+
+
 @pytest.mark.parametrize("what", ["streams", "features"])
 def test_memory_that_runs_out_is_an_error_of_one_line(what: str, monkeypatch) -> None:
     table = xors()

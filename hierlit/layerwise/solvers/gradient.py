@@ -50,7 +50,7 @@ class GradientSolver(Solver):
         if not self._in_minibatches(state):
             return problem.evaluate(state.weight, state.passes)
         optimizer, scheduler = self._optimizers(problem, state)
-        sums, n_batches = problem.sums(state.passes), problem.rows.n_chunks()
+        sums, n_batches = problem.sums(state.passes), problem.rows.n_chunks("fit", problem.n_chunks)
         for batch in problem.batches(state.passes):
             part = batch(state.weight)
             sums.add(part)

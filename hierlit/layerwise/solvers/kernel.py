@@ -43,8 +43,8 @@ class KernelSolver(ExactSolver):
 
     Labels that are not observed count as the scores before the block in the choices.
 
-    It needs the squared loss, `RadialFeatures`, and folds of the rows, whose fits give the scores that training rows go
-    on with.
+    It needs the squared loss, `RadialFeatures`, and folds of the rows, whose fits give the scores that later blocks
+    train on.
 
     Args:
         bandwidths: Candidates for the bandwidth.
@@ -97,7 +97,7 @@ class KernelSolver(ExactSolver):
         chosen = sample.choose(self.among)
         if chosen is None:
             sample.features.place(sample.windows[:0])
-            if problem.block.index == 0:
+            if problem.block.index == 0 and problem.processes.rank == 0:
                 text = "no kernel ranks rows left out better than at random: every score is its label's mean"
                 warnings.warn(text, stacklevel=2)
             return None
@@ -144,7 +144,7 @@ class Sample:
             if memory["judged"]["scores"].numel() != labels.numel():
                 n_before = len(memory["judged"]["scores"])
                 raise ValueError(
-                    f"choice_rows must be those of the blocks trained so far, which were judged by {n_before}"
+                    f"choice_rows must be as in the blocks trained so far, which were judged on {n_before} of them"
                 )
             stream[..., net.n_inputs :] = memory["judged"]["scores"].view_as(labels)
         targets, weights = problem.loss.targets(labels)
