@@ -23,6 +23,7 @@ from benchmarks import (
     exact,
     flat,
     losses,
+    made_table,
     memory,
     race,
     random_hierarchy,
@@ -46,6 +47,7 @@ BENCHMARKS = {
     "random_hierarchy": random_hierarchy,
     "causes": causes,
     "real_data": real_data,
+    "made_table": made_table,
 }
 FOLDER = Path("lightning_logs")
 
