@@ -60,7 +60,7 @@ def train(
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
         memory: What is remembered from block to block, tensors and plain values, changed in place: `all_have_margin`,
             `has_no_gain`, `by_fold` (the folds' weights of each block; None of one without), and what a solver adds;
-            joint training keeps `joint` and `steps`, a `LayerwiseTask` its number of `passes`.
+            joint training keeps `joint` and `steps`, and who drives the training may keep more (`passes`).
         resume_after: The pass that was made last; its block is open already, neither drawn nor calibrated again.
 
     Yields:
