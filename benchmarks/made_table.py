@@ -23,11 +23,10 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.neural_network import MLPClassifier
 from torch import from_numpy
 
+from benchmarks.real_data import CONFIG, fit_and_test
 from benchmarks.table import Row, write
-from hierlit.cli.fit import run as command
 from hierlit.metrics import average_precision
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 N_INPUTS, SIZES, WRONG, N_TEST = 40, (24, 12, 6), 0.02, 20_000
 METHODS = ["large_tables", "tables", "xgboost", "random forest", "extra trees", "MLPClassifier"]
 QUICK = {"n_train": 2000, "methods": ["large_tables", "random forest"]}
@@ -53,7 +52,8 @@ def run(out: Path, n_train: int = 18_000, methods: list[str] = METHODS, seed: in
                 [sys.executable, "-m", "benchmarks.made_table", method, folder], capture_output=True, text=True
             )
             if done.returncode:
-                print(f"{method} did not run: {done.stderr.strip().splitlines()[-1]}")
+                said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+                print(f"{method} did not run: {said[-1]}")
                 continue
             found = json.loads(done.stdout.splitlines()[-1])
             note = f"{found['seconds']:.0f} s, {found['memory']:.1f} GiB"
@@ -84,16 +84,10 @@ def mixed(labels: Bools, draw: np.random.Generator) -> Bools:
     return np.asarray((a ^ b) | (c & a))
 
 
-def fit_config(config: str, folder: Path) -> tuple[float, float]:
+def fit_config(name: str, folder: Path) -> tuple[float, float]:
     """Average precision and seconds of one of hierlit's configs."""
-    files = [f"--data.init_args.{split}_files=[{folder / split}.csv]" for split in ("train", "test")]
-    arguments = ["--config", str(CONFIGS / f"{config}.yaml"), *files, "--data.init_args.label_columns=label_*"]
-    arguments += [f"--trainer.default_root_dir={folder}", "--trainer.enable_progress_bar=false"]
-    start = time.perf_counter()
-    command(["fit", *arguments])
-    seconds = time.perf_counter() - start
-    tested = command(["test", *arguments, "--ckpt_path", "last"])
-    return float(tested.trainer.callback_metrics["test/average_precision"]), seconds
+    config, labels = CONFIG.with_name(f"{name}.yaml"), ["--data.init_args.label_columns=label_*"]
+    return fit_and_test([folder / "train.csv"], [folder / "test.csv"], 0, labels, config)
 
 
 def fit_model(model: Any, folder: Path) -> tuple[float, float]:

@@ -82,11 +82,13 @@ def run(
     return rows
 
 
-def fit_and_test(train: list[Path], test: list[Path], seed: int, changes: list[str]) -> tuple[float, float]:
-    """AU(PRC) of the config at a seed, by the command line, and the seconds of its fit, files read included."""
+def fit_and_test(
+    train: list[Path], test: list[Path], seed: int, changes: list[str], config: Path = CONFIG
+) -> tuple[float, float]:
+    """AU(PRC) of a config at a seed, by the command line, and the seconds of its fit, files read included."""
     with TemporaryDirectory() as folder:
         files = [f"--data.init_args.{key}={list(map(str, paths))}" for key, paths in _files(train, test).items()]
-        arguments = ["--config", str(CONFIG), *files, "--model.weight_seed", str(seed), *changes]
+        arguments = ["--config", str(config), *files, "--model.weight_seed", str(seed), *changes]
         quiet = ["progress_bar", "model_summary"]
         arguments += ["--trainer.default_root_dir", folder, *(f"--trainer.enable_{part}=false" for part in quiet)]
         start = time.perf_counter()

@@ -60,7 +60,8 @@ class Running:
     @property
     def pid(self) -> int:
         """Its number."""
-        return int(self.process.pid or 0)
+        assert self.process.pid is not None
+        return self.process.pid
 
     def communicate(self, timeout: float) -> str:
         """Waits until it ends, and returns what it has printed."""

@@ -107,8 +107,10 @@ def test_moments_of_folds_are_those_of_their_rows_and_of_the_others(number: int)
     close(block.moments().gram, features.T @ features / len(truth))
     for fold in range(number):
         features, scores, truth = pairs(net, inputs[own != fold], labels[own != fold])
-        moments = block.without(fold).moments()
-        assert moments.n_pairs == block.without(fold).n_pairs == len(truth)
+        others = block.without(fold)
+        moments = others.moments()
+        assert moments is others.moments(), "made again in each pass, and its largest eigenvalue with it"
+        assert moments.n_pairs == others.n_pairs == len(truth)
         np.testing.assert_allclose(moments.gram, features.T @ features / len(truth), rtol=0, atol=1e-13)
         residual = (truth - scores) * (truth != 0)
         np.testing.assert_allclose(moments.cross, residual.T @ features / len(truth), rtol=0, atol=1e-13)

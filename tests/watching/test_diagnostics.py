@@ -246,7 +246,7 @@ def test_causes_that_probes_tell(probes: dict[str, float], cause: str, setting: 
     assert (row.cause, row.setting[: len(setting)]) == (cause, setting)
 
 
-def test_causes_that_more_than_trials_tell() -> None:
+def test_causes_that_more_than_probes_tell() -> None:
     def cause(
         known: Evidence = KNOWN, run: RunSettings = RUN_SETTINGS, level: int = 1, lacks: Finding | None = None
     ) -> str:
