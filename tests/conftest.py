@@ -1,5 +1,7 @@
 """Small problems, one quiet way to fit them, and the rows a block was fitted to, worked out again in NumPy."""
 
+import contextlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,3 +90,19 @@ def xors() -> Callable[..., ArrayHierarchy]:
 def fitted_rows() -> Callable[..., Rows]:
     """Gives the features with a last constant one [m|G|, q+1], the scores before a block and the labels [m|G|, n]."""
     return _fitted_rows
+
+
+@pytest.fixture(scope="session")
+def _automaton_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hierlit.cli import main  # not for tests that need no command line
+
+    folder = tmp_path_factory.mktemp("automaton")
+    with contextlib.chdir(folder):
+        main(["fit", "--config", str(Path(__file__).parent / "conf" / "automaton.yaml")])
+    return folder
+
+
+@pytest.fixture
+def automaton_run(_automaton_run: Path, tmp_path: Path) -> Path:
+    """The test's own folder, in which `fit --config conf/automaton.yaml` has run; it was fitted once, and is copied."""
+    return shutil.copytree(_automaton_run, tmp_path, dirs_exist_ok=True)

@@ -100,10 +100,9 @@ def test_fit_writes_the_contracted_columns_and_a_staircase(own_folder: Path) -> 
     assert {"objective", "gradient_norm", "gradient_tolerance", "active_block"} <= set(events.Tags()["scalars"])
 
 
-def test_predict_writes_the_scores_of_the_checkpoint(own_folder: Path) -> None:
-    main(["fit", "--config", SMALL])
+def test_predict_writes_the_scores_of_the_checkpoint(automaton_run: Path) -> None:
     cli = main(["predict", "--config", SMALL, "--ckpt_path", "last"])
-    written = rows(own_folder / "lightning_logs" / "version_1" / "predictions.csv")
+    written = rows(automaton_run / "lightning_logs" / "version_1" / "predictions.csv")
     batch = next(iter(cli.datamodule.predict_dataloader()))
     scores = cli.model(batch.inputs)
     cli.datamodule.setup("test")
@@ -123,14 +122,13 @@ def test_a_run_cut_short_says_so_and_goes_on_in_its_own_log(own_folder: Path) ->
         assert (logs[0] / table).read_text() == (logs[1] / table).read_text()
 
 
-def test_last_skips_a_truncated_checkpoint(own_folder: Path) -> None:
-    main(["fit", "--config", SMALL])
-    good = next(own_folder.rglob("*.ckpt"))
+def test_last_skips_a_truncated_checkpoint(automaton_run: Path) -> None:
+    good = next(automaton_run.rglob("*.ckpt"))
     bad = good.with_name("newer.ckpt")
     bad.write_bytes(good.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="skipping the checkpoint"):
         cli = main(["validate", "--config", SMALL, "--ckpt_path", "last"])
-    assert cli.config.validate.ckpt_path == str(good.relative_to(own_folder))
+    assert cli.config.validate.ckpt_path == str(good.relative_to(automaton_run))
 
 
 @pytest.mark.parametrize(
@@ -275,10 +273,8 @@ def test_a_checkpoint_of_version_0_1_0_is_one_line(
     assert "old.ckpt: saved by hierlit 0.1.0 or older: fit again, or use the version that saved it" in line
 
 
-def test_a_checkpoint_of_another_hierarchy_is_refused_by_its_sizes(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main(["fit", "--config", SMALL])
+@pytest.mark.usefixtures("automaton_run")
+def test_a_checkpoint_of_another_hierarchy_is_refused_by_its_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     line = fail(capsys, "validate", "--config", SMALL, "--ckpt_path", "last", "--data.n_levels", "2")
     assert "n_labels=3" in line
@@ -310,8 +306,8 @@ def test_without_a_logger_no_tables_are_left_behind(own_folder: Path) -> None:
     assert not list(own_folder.rglob("blocks.csv"))
 
 
+@pytest.mark.usefixtures("automaton_run")
 def test_a_finished_run_resumed_says_there_is_nothing_to_do() -> None:
-    main(["fit", "--config", SMALL])
     with pytest.warns(UserWarning, match="3 of 3 blocks are trained already and no more are needed"):
         main(["fit", "--config", SMALL, "--ckpt_path", "last"])
 
@@ -319,10 +315,10 @@ def test_a_finished_run_resumed_says_there_is_nothing_to_do() -> None:
 @pytest.mark.parametrize(
     "args", [["--model.n_features", "50"], ["--model.features.activation", "tanh"], ["--model.n_blocks", "2"]]
 )
+@pytest.mark.usefixtures("automaton_run")
 def test_arguments_that_contradict_the_checkpoint_are_refused(
     args: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["fit", "--config", SMALL])
     capsys.readouterr()
     line = fail(capsys, "validate", "--config", SMALL, "--ckpt_path", "last", *args)
     assert args[0].removeprefix("--model.").partition(".")[0] in line

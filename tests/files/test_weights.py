@@ -247,10 +247,9 @@ def test_training_goes_on_from_weights_as_it_would_have(path: Path, fit, xors) -
 
 
 @pytest.fixture
-def fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    main(["fit", "--config", SMALL])
-    return next(tmp_path.rglob("*.ckpt"))
+def fitted(automaton_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(automaton_run)
+    return next(automaton_run.rglob("*.ckpt"))
 
 
 def table(printed: str) -> list[str]:
