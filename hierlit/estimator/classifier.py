@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
@@ -21,7 +22,7 @@ from torch import Tensor
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.estimator.fitting import check_observed, fit_net, is_cross_fitted, option_problems
 from hierlit.estimator.probabilities import Calibration, Floats, consistent, descendants
-from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array
+from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array, as_dense
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.solvers import Solver
@@ -44,8 +45,11 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     - labels in {−1, 0, 1} with 0 for not observed; see `zero_labels`;
     - labels [N, |G|, n], for inputs [N, |G|, d] at locations.
 
-    Predictions are coded as `y`. They are the most probable ones: a label is predicted where `predict_proba` is above
-    ½, and `decision_function` above 0.
+    X and y may be sparse, arrays or matrices of scipy or columns of pandas. Both are made dense; what is not stored
+    is 0.
+
+    Predictions are dense, coded as `y`. They are the most probable ones: a label is predicted where `predict_proba` is
+    above ½, and `decision_function` above 0.
 
     Args:
         n_blocks: Residual blocks D−1.
@@ -136,15 +140,15 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         """Train the network.
 
         Args:
-            X: Inputs [N, d] or [N, |G|, d], finite.
+            X: Inputs [N, d], which may be sparse, or [N, |G|, d]; finite.
             y: Classes [N], or labels [N, n] or [N, |G|, n]; see above.
 
         Returns:
             The estimator itself.
 
         Raises:
-            ValueError: An argument of the constructor is out of range, the arrays do not fit the above, or a label has
-                no observed entry.
+            ValueError: An argument of the constructor is out of range, the arrays do not fit the above, a sparse one is
+                larger than the available memory when dense, or a label has no observed entry.
         """
         raise_problems(option_problems(self))
         targets = as_array(y)
@@ -308,13 +312,18 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     def _inputs(self, X: ArrayLike | Tensor, is_fit: bool) -> NDArray[np.float32]:
         """X as a float32 table [N, |G|, d], checked as scikit-learn does."""
-        table = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
+        table: Any = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
         if getattr(table, "ndim", 2) == 3:
             inputs: NDArray[np.float32] = check_array(table, dtype=np.float32, allow_nd=True, input_name="X")
             if is_fit:
                 self.n_features_in_ = inputs.shape[2]
         else:
-            inputs = validate_data(self, table, dtype=np.float32, reset=is_fit, ensure_min_samples=1 + is_fit)[:, None]
+            fills = [getattr(kind, "fill_value", None) for kind in (table.dtypes if hasattr(table, "columns") else ())]
+            if None not in fills and any(fill != 0 for fill in fills):  # of pandas; scipy has no fill but 0
+                table = table.sparse.to_dense()
+            options = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 1 + is_fit}
+            checked = validate_data(self, table, reset=is_fit, **options)
+            inputs = (as_dense(checked, "X") if issparse(checked) else checked)[:, None]
         if not is_fit and inputs.shape[1:] != (self.net_.n_locations, self.net_.n_inputs):
             n_locations, d = self.net_.n_locations, self.net_.n_inputs
             shape = f"[rows, {n_locations}, {d}]" if n_locations > 1 else f"[rows, {d}]"
@@ -322,7 +331,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return inputs
 
     def __sklearn_tags__(self) -> Any:
-        """For scikit-learn: what targets `fit` takes."""
+        """For scikit-learn: what inputs and targets `fit` takes."""
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.target_tags.two_d_labels = tags.target_tags.multi_output = tags.classifier_tags.multi_label = True
         return tags

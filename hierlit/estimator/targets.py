@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
+from hierlit.layerwise.stream import free_memory
+
 ZERO_LABELS = ("auto", "negative", "not_observed")
 LABELS_RULE = "Unknown label type: y must be in {-1, 1} or {0, 1}, NaN = not observed"
+LABEL_SETS = (list, tuple, set, frozenset)
 
 
 @dataclass(frozen=True)
@@ -139,16 +145,24 @@ class LabelTargets:
 
 
 def as_array(y: ArrayLike | Tensor) -> NDArray[Any]:
-    """Targets as an array: a column of classes as [N], as scikit-learn has it, with its warning.
+    """Targets as a dense array: a column of classes as [N], as scikit-learn has it, with its warning.
 
     Raises:
-        ValueError: y is missing, or has no or more than 3 dimensions.
+        ValueError: y is missing, has no or more than 3 dimensions, holds label sets, or is too large for memory.
     """
     if y is None:
         raise ValueError("HierarchicalClassifier requires y to be passed, but the target y is None")
-    table = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    given: Any = as_dense(y, "y") if issparse(y) else y
+    try:
+        table = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise not_labels(next(iter(given))) from None
     if table.ndim not in (1, 2, 3):
         raise ValueError(f"y must have 1, 2 or 3 dimensions, got {table.ndim}")
+    if table.ndim == 1 and (sets := [row for row in table.tolist() if isinstance(row, LABEL_SETS)]):
+        raise not_labels(sets[0])
     if table.ndim == 1:
         return table
     if table.dtype == object and not isinstance(table.flat[0] if table.size else 0, str):
@@ -158,8 +172,34 @@ def as_array(y: ArrayLike | Tensor) -> NDArray[Any]:
         warnings.warn(hint, DataConversionWarning, stacklevel=3)
         return table[:, 0]
     if not is_label(table).all():
-        raise ValueError(f"{LABELS_RULE}, got {table[~is_label(table)][0]!r}")
+        raise not_labels(table[~is_label(table)].tolist()[0])
     return table
+
+
+def not_labels(value: Any) -> ValueError:
+    """Make the error for a y that holds this value, or has it as a row."""
+    hint = "lists of names become such labels by sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
+    return ValueError(f"{LABELS_RULE}, got {value!r}; {hint}")
+
+
+def as_dense(table: Any, name: str) -> NDArray[Any]:
+    """Make an array of one of scipy's sparse ones.
+
+    Args:
+        table: The sparse array or matrix.
+        name: What the caller calls it.
+
+    Raises:
+        ValueError: The array is larger than the available memory.
+    """
+    size, free = math.prod(table.shape) * table.dtype.itemsize, free_memory(torch.device("cpu"))
+    if size > free:
+        raise ValueError(
+            f"{name} must fit into memory as a dense array, got shape {list(table.shape)}: "
+            f"{size / 2**30:,.1f} GiB in {table.dtype}, and {free / 2**30:,.1f} GiB are available"
+        )
+    dense: NDArray[Any] = table.toarray()
+    return dense
 
 
 def is_label(table: NDArray[Any]) -> NDArray[np.bool_]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from scipy.special import expit
 from sklearn.base import clone
@@ -137,6 +140,57 @@ def test_what_0_means_is_said_or_plain(labels) -> None:
         small(zero_labels="maybe").fit(x, zero_one)
     with pytest.raises(ValueError, match=r"y must be in .*; these are coded \{0, 1\}, got -1"):
         small().fit(x, zero_one).score(x, 2 * zero_one - 1)
+
+
+@pytest.mark.parametrize("form", ["csr_array", "csr_matrix", "coo_array", "lil_matrix", "fill 0", "fill NaN"])
+def test_sparse_tables_are_the_dense_ones(form) -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(200, 9)) * (draw.random((200, 9)) < 0.3)
+    y = (x[:, :3] + x[:, 3:6] > 0).astype(np.int8)
+    if form.startswith("fill"):
+        columns = pd.SparseDtype(float, 0.0 if form == "fill 0" else np.nan)
+        sparse_x, sparse_y = pd.DataFrame(x).astype(columns), pd.DataFrame(y).astype(pd.SparseDtype(np.int8, 0))
+    else:
+        sparse_x, sparse_y = getattr(scipy.sparse, form)(x), getattr(scipy.sparse, form)(y)
+    dense, model = small().fit(x, y), small().fit(sparse_x, sparse_y)
+    np.testing.assert_array_equal(model.predict_proba(sparse_x), dense.predict_proba(x))
+    predicted = model.predict(sparse_x)
+    np.testing.assert_array_equal(predicted, dense.predict(x))
+    assert predicted.dtype == y.dtype
+    assert model.score(sparse_x, sparse_y) == dense.score(x, y)
+
+
+def test_what_sparse_labels_store_is_1_or_as_dense(labels) -> None:
+    x, zero_one = labels
+    stored = scipy.sparse.csr_array(zero_one)
+    stored.data[::7] = 0
+    model, dense = small().fit(x, stored), small().fit(x, stored.toarray())
+    np.testing.assert_array_equal(model.decision_function(x), dense.decision_function(x))
+
+
+@pytest.mark.parametrize("is_target", [False, True])
+def test_a_sparse_table_beyond_memory_is_one_line(is_target: bool) -> None:
+    table = scipy.sparse.csr_array((2, 10**14) if is_target else (10**6, 10**8), dtype=np.float32)
+    given = (np.eye(2), table) if is_target else (table, np.arange(10**6) % 2)
+    name, shape = "Xy"[is_target], str(list(table.shape))
+    message = rf"{name} must fit into memory as a dense array, got shape {re.escape(shape)}: [\d,.]+ GiB in float32, .*"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        small().fit(*given)
+
+
+@pytest.mark.parametrize(
+    ("sets", "got"),
+    [
+        ([["red"], ["blue", "red"]], r"\['red'\]"),
+        ([("red", "green"), ("blue", "red")], "'red'"),
+        ([{"red"}, set()], r"\{'red'\}"),
+        (pd.Series([["red"], ["blue"]], index=[7, 8]), r"\['red'\]"),
+    ],
+)
+def test_label_sets_are_told_how_to_become_labels(sets, got: str) -> None:
+    message = rf"y must be in .*, got {got}; lists of names become such labels by sklearn.*MultiLabelBinarizer\(\)\.fit"
+    with pytest.raises(ValueError, match=message):
+        small().fit(np.eye(2), sets)
 
 
 def test_a_column_of_classes_is_one_target() -> None:
