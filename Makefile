@@ -29,7 +29,8 @@ test-browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser
 
 real-data: $(VENV)/installed-dev
-	$(BIN)/python -m benchmarks real_data --real_data.data $(DATA)
+	$(BIN)/python -m benchmarks tables --tables.data $(DATA) --tables.methods '[tables]' --tables.seeds 5 \
+		--tables.sets '[cellcycle_FUN,derisi_FUN,Enron_corr,ImCLEF07D]'
 
 docs: $(VENV)/installed-dev
 	$(DOCS)

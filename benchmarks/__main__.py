@@ -23,13 +23,12 @@ from benchmarks import (
     exact,
     flat,
     losses,
-    made_table,
     memory,
     race,
     random_hierarchy,
-    real_data,
     ridge,
     scaling,
+    tables,
 )
 from benchmarks.table import Row, save, show
 
@@ -46,8 +45,7 @@ BENCHMARKS = {
     "corruption": corruption,
     "random_hierarchy": random_hierarchy,
     "causes": causes,
-    "real_data": real_data,
-    "made_table": made_table,
+    "tables": tables,
 }
 FOLDER = Path("lightning_logs")
 
