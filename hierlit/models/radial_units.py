@@ -166,6 +166,6 @@ class WhiteUnits(FirstLayer):
 
     def settled(self, weight: Tensor) -> Tensor:
         """Return the weight [..., q+1] for the units that does what one for their white features does."""
-        slopes = weight[..., :-1].double() * self.units.amplitude
-        solved = torch.linalg.solve_triangular(self.factor.double().T, slopes.mT, upper=True).mT
-        return torch.cat([solved.to(weight), weight[..., -1:]], -1)
+        slopes = weight[..., :-1].flatten(0, -2).double() * self.units.amplitude
+        solved = torch.linalg.solve_triangular(self.factor.double(), slopes, upper=False, left=False)
+        return torch.cat([solved.view_as(weight[..., :-1]).to(weight), weight[..., -1:]], -1)
