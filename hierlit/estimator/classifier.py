@@ -20,9 +20,10 @@ from torch import Tensor
 
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.estimator.fitting import check_observed, fit_net, is_cross_fitted, option_problems
-from hierlit.estimator.probabilities import Calibration, Floats, consistent, descendants
+from hierlit.estimator.probabilities import Floats, consistent, descendants
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.calibration import fit_calibration
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.solvers import Solver
 from hierlit.models import Features, Proximity
@@ -270,7 +271,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
         with threads(self.n_jobs):
             (scores,) = deque(self._stages(inputs), maxlen=1)
-        self.calibration_ = Calibration.fit(scores, labels, isinstance(self._targets, LabelTargets))
+        is_classes = isinstance(self._targets, ClassTargets) and labels.shape[-1] > 1
+        self.calibration_ = fit_calibration(scores, labels, np.ones((labels.shape[-1], int(is_classes))))
 
     def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
         check_is_fitted(self)
@@ -281,7 +283,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 scores = next(stages, None)
             if scores is None:
                 return
-            log_odds = self.calibration_.log_odds(scores)
+            log_odds: Floats = self.calibration_.log_odds(torch.from_numpy(scores)).numpy()
             if self._below is not None:
                 log_odds = consistent(log_odds, self._below)
             if not self._has_locations:
