@@ -168,6 +168,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             data_seed=seed,
             positives_only=True,
         )
+        if isinstance(self._targets, ClassTargets) and labels.shape[-1] > 1:
+            data.class_labels = {"y": range(labels.shape[-1])}
         with threads(self.n_jobs), torch.random.fork_rng(devices=[]):
             self.nets_, records = zip(*(fit_net(self, data, seed + draw) for draw in range(self.n_draws)), strict=True)
         self.net_, record = self.nets_[0], records[0]
@@ -271,8 +273,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
         with threads(self.n_jobs):
             (scores,) = deque(self._stages(inputs), maxlen=1)
-        is_classes = isinstance(self._targets, ClassTargets) and labels.shape[-1] > 1
-        self.calibration_ = fit_calibration(scores, labels, np.ones((labels.shape[-1], int(is_classes))))
+        self.calibration_ = fit_calibration(scores, labels, self.net_.calibration.membership.numpy())
 
     def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
         check_is_fitted(self)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierlit.models.first_layer import frozen, take_shape
+from hierlit.models.first_layer import take_shape
 
 SLOPE = 2.0
 """Of the log-odds of (1 + ŷ)/2, which ŷ would be the squared loss's best guess of, at ŷ = 0."""
@@ -29,18 +29,24 @@ class Calibration(nn.Module):
         membership: Which labels are the classes of which column [n, c], 1 or 0.
     """
 
+    knots: Tensor
+    slopes: Tensor
+    intercepts: Tensor
+    membership: Tensor
+
     def __init__(self, n_labels: int) -> None:
         super().__init__()
-        self.knots = frozen(torch.tensor([[0.0, 1.0], [0.0, SLOPE]]))
-        self.slopes, self.intercepts = frozen(torch.ones(n_labels)), frozen(torch.zeros(n_labels))
-        self.membership = frozen(torch.zeros(n_labels, 0))
+        self.register_buffer("knots", torch.tensor([[0.0, 1.0], [0.0, SLOPE]]))
+        self.register_buffer("slopes", torch.ones(n_labels))
+        self.register_buffer("intercepts", torch.zeros(n_labels))
+        self.register_buffer("membership", torch.zeros(n_labels, 0))
 
     def set_classes(self, columns: Sequence[Sequence[int]]) -> None:
         """Say which labels are the classes of one column each: their probabilities have the sum 1."""
         membership = self.membership.new_zeros(len(self.slopes), len(columns))
         for column, labels in enumerate(columns):
             membership[list(labels), column] = 1
-        self.membership.data = membership
+        self.membership = membership
 
     def forward(self, scores: Tensor) -> Tensor:
         """Probabilities [..., n] of scores ŷ [..., n]."""
@@ -66,7 +72,7 @@ class Calibration(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         unfitted = Calibration(len(self.slopes)).state_dict()
-        for name, own in self.named_parameters():
+        for name, own in self.named_buffers():
             loaded = state_dict.setdefault(f"{prefix}{name}", unfitted[name])
             size = loaded.shape[-1:] if isinstance(loaded, Tensor) else ()
             if name in ("knots", "membership") and size:

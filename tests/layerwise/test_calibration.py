@@ -185,7 +185,7 @@ def test_each_block_leaves_the_calibration_of_the_rows_that_no_fit_has_seen(fold
         unseen += [(net.scores(chunk.stream), chunk.labels) for chunk in rows.chunks("fit")]
     scores, labels = (torch.cat(parts).detach().numpy() for parts in zip(*unseen, strict=True))
     expected = fit_calibration(scores, labels, np.ones((2, 1)))
-    torch.testing.assert_close(net.calibration.knots.data, expected.knots.data, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(net.calibration.knots, expected.knots, rtol=1e-9, atol=1e-9)
 
 
 def test_without_rows_that_no_fit_has_seen_log_odds_are_those_of_the_squared_loss() -> None:
