@@ -1,7 +1,7 @@
 """What every data module of hierlit has: batches, tables and set-aside rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -132,6 +132,10 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
     """Locations |G| of an example."""
     levels: list[int] | None = None
     """The true level of each label, from 1, or None if unknown."""
+    label_names: list[str] | None = None
+    """Names of the labels; None where they have numbers alone."""
+    class_labels: Mapping[str, Sequence[int]] = {}
+    """Of each column of classes, by its name, the labels that are these classes: a row has one of them."""
     parent_labels: list[list[int]] | None = None
     """The labels that each label is a function of, none where it is one of inputs; None if unknown."""
     sizes: tuple[int, ...] = ()

@@ -83,7 +83,9 @@ class Supervision(HierarchyDataModule):
         self._rare_levels = [candidates[pick] for pick in picks]
         added = [of_level[label] for label in self._repeated] + [level + 1 for level in self._rare_levels]
         self._of_level = [*of_level, *added, *[NO_LEVEL] * n_distractors]
-        self.n_labels = data.n_labels + self.n_added
+        self.n_labels, self.class_labels = data.n_labels + self.n_added, data.class_labels
+        if data.label_names is not None:
+            self.label_names = [*data.label_names, *map(str, range(data.n_labels, self.n_labels))]
         self.levels = None if data.levels is None and not self.n_added else self._of_level
         self.parent_labels = None if self.n_added or shuffle_labels else data.parent_labels
 

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.estimator.fitting import check_observed, fit_net, is_cross_fitted, option_problems
-from hierlit.estimator.probabilities import Calibration, Floats, consistent, descendants
+from hierlit.estimator.probabilities import Floats, consistent, descendants
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array, as_dense
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.calibration import fit_calibration
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.solvers import Solver
 from hierlit.models import Features, Proximity
@@ -171,6 +172,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             data_seed=seed,
             positives_only=True,
         )
+        if isinstance(self._targets, ClassTargets) and labels.shape[-1] > 1:
+            data.class_labels = {"y": range(labels.shape[-1])}
         with threads(self.n_jobs), torch.random.fork_rng(devices=[]):
             self.nets_, records = zip(*(fit_net(self, data, seed + draw) for draw in range(self.n_draws)), strict=True)
         self.net_, record = self.nets_[0], records[0]
@@ -274,7 +277,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
         with threads(self.n_jobs):
             (scores,) = deque(self._stages(inputs), maxlen=1)
-        self.calibration_ = Calibration.fit(scores, labels, isinstance(self._targets, LabelTargets))
+        self.calibration_ = fit_calibration(scores, labels, self.net_.calibration.membership.numpy())
 
     def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
         check_is_fitted(self)
@@ -285,7 +288,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 scores = next(stages, None)
             if scores is None:
                 return
-            log_odds = self.calibration_.log_odds(scores)
+            log_odds: Floats = self.calibration_.log_odds(torch.from_numpy(scores)).numpy()
             if self._below is not None:
                 log_odds = consistent(log_odds, self._below)
             if not self._has_locations:

@@ -1,4 +1,4 @@
-"""A trained network, with what its inputs are made of, as one graph that other programs run: torch.export and ONNX."""
+"""A trained network, from a table's columns to probabilities, as one graph that other programs run."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hierlit.files.atomic import replace_file
 from hierlit.models.resnet import HierarchicalResNet, readout
 
 SUFFIXES = (".onnx", ".pt2")
+OUTPUTS = ["scores", "probabilities"]
 ABOUT = "hierlit.json"
 """Name of what a file says about its inputs and outputs: an entry of ONNX's metadata, a file in a .pt2 archive."""
 
@@ -41,30 +42,34 @@ class Encoder(Protocol):
         """Return what its arguments and the labels are, as plain values."""
 
 
-class Scores(nn.Module):
+class Predictions(nn.Module):
     """The trained blocks of a network in a row, without the tiles that they are otherwise computed in."""
 
     def __init__(self, net: HierarchicalResNet, encoder: Encoder | None = None) -> None:
         super().__init__()
         self.net, self.encoder, self.n_trained = net, encoder, int(net.n_trained)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Scores ŷ of inputs [B, |G|, d], as [B, |G|, n]; or of what the encoder takes, as [B, n]."""
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ŷ and probabilities of inputs [B, |G|, d], as [B, |G|, n]; or of what the encoder takes, as [B, n]."""
         net, given = self.net, inputs[0] if self.encoder is None else self.encoder(*inputs)[:, None]
         stream = net.embed(given)
         for index in range(self.n_trained):
-            stream = net.add_scores(stream, readout(net.features_of(stream, index), net.block(index).weight))
-        scores = net.scores(stream)
-        return scores if self.encoder is None else scores[:, 0]
+            weight = net.block(index).weight
+            change = weight[:, -1].expand_as(net.scores(stream))
+            if weight.shape[1] > 1:  # ONNX Runtime refuses to shape no features at all
+                change = readout(net.features_of(stream, index), weight)
+            stream = net.add_scores(stream, change)
+        scores = net.scores(stream) if self.encoder is None else net.scores(stream)[:, 0]
+        return scores, net.calibration(scores)
 
 
 def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | None = None) -> None:
     """Write a network, and what makes its inputs, for any number of rows at a time.
 
-    The graph has the input `inputs`, float [B, |G|, d], and the output `scores` [B, |G|, n]. With the encoder of a
-    table it has the inputs `numbers`, float64 [B, columns], and if there are any `codes`, int64 [B, columns of
-    categories], and the output `scores` [B, n]. The file says, as JSON called `hierlit.json`, which columns, categories
-    and labels they are.
+    The graph has the input `inputs`, float [B, |G|, d], and the outputs `scores` and `probabilities` [B, |G|, n]. With
+    the encoder of a table it has the inputs `numbers`, float64 [B, columns], and if there are any `codes`, int64 [B,
+    columns of categories], and outputs [B, n]. The file says, as JSON called `hierlit.json`, which columns, categories,
+    labels and outputs they are.
 
     Args:
         net: The network, on the CPU and in full precision.
@@ -84,28 +89,29 @@ def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | N
     inputs: tuple[Tensor, ...]
     if encoder is None:
         names, inputs = ["inputs"], (net.block(0).weight.new_zeros(2, net.n_locations, net.n_inputs),)
-        about: dict[str, Any] = {"inputs": [net.n_locations, net.n_inputs], "scores": [net.n_locations, net.n_labels]}
+        about: dict[str, Any] = {"inputs": [net.n_locations, net.n_inputs]}
+        about |= {name: [net.n_locations, net.n_labels] for name in OUTPUTS}
     else:
-        names, inputs, about = encoder.names, encoder.examples(), encoder.describe()
+        names, inputs, about = encoder.names, encoder.examples(), encoder.describe() | {"outputs": OUTPUTS}
     write = write_onnx if path.suffix == ".onnx" else write_pt2
     with torch.no_grad(), quiet():
-        write(Scores(net, encoder).eval(), inputs, names, path, json.dumps(about, ensure_ascii=False))
+        write(Predictions(net, encoder).eval(), inputs, names, path, json.dumps(about, ensure_ascii=False))
 
 
 def any_batch(names: list[str]) -> tuple[tuple[dict[int, Any], ...]]:
-    """Return the dynamic shapes of `Scores.forward`: every input's first dimension is the batch's."""
+    """Return the dynamic shapes of `Predictions.forward`: every input's first dimension is the batch's."""
     return (tuple({0: torch.export.Dim("batch")} for _ in names),)
 
 
-def write_pt2(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
+def write_pt2(graph: Predictions, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
     """Write a torch.export archive; `torch.export.load` reads it."""
-    program = torch.export.export(scores, inputs, dynamic_shapes=any_batch(names))
+    program = torch.export.export(graph, inputs, dynamic_shapes=any_batch(names))
     archive = BytesIO()  # its writer goes back to where it has been
     torch.export.save(program, archive, extra_files={ABOUT: about})
     replace_file(path, lambda sink: sink.write(archive.getbuffer()))
 
 
-def write_onnx(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
+def write_onnx(graph: Predictions, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
     """Write an ONNX file."""
     try:
         import onnx
@@ -113,11 +119,11 @@ def write_onnx(scores: Scores, inputs: tuple[Tensor, ...], names: list[str], pat
     except ImportError as error:
         raise ImportError("writing .onnx needs onnx and onnxscript: pip install hierlit[export]") from error
     program = torch.onnx.export(
-        scores,
+        graph,
         inputs,
         dynamo=True,
         input_names=names,
-        output_names=["scores"],
+        output_names=OUTPUTS,
         dynamic_shapes=any_batch(names),
         verbose=False,
     )

@@ -16,6 +16,8 @@ from hierlit.models.resnet import HierarchicalResNet
 
 VERSION = "1"
 NO_WEIGHTS = "truncated, or not a safetensors file"
+CALIBRATION = "calibration."
+"""How the tensors' names begin that a file may be without: weights that hierlit 0.1.0 exported have no calibration."""
 NAMED = 3
 """Problems that a message names before it counts the rest."""
 
@@ -104,7 +106,7 @@ def about_problems(about: Mapping[str, Any], net: HierarchicalResNet) -> list[st
 def tensor_problems(tensors: Mapping[str, Tensor], about: Mapping[str, Any], net: HierarchicalResNet) -> list[str]:
     """Return which tensors of a file do not fit a network, each with both values."""
     own, taken = net.state_dict(), shaped_as(net, tensors)
-    problems = [f"tensor {name} is missing" for name in own if name not in tensors]
+    problems = [f"tensor {name} is missing" for name in own if name not in tensors and not name.startswith(CALIBRATION)]
     problems += [f"tensor {name} is none of this network" for name in tensors if name not in own]
     for name in tensors.keys() & own.keys():
         if problem := tensor_problem(tensors[name], taken[name], about["digests"].get(name)):

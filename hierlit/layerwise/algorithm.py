@@ -12,6 +12,7 @@ from torch import Tensor
 from hierlit.files.digests import tensor_digest
 from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.calibration import calibrate
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.report import BlockReport
@@ -90,6 +91,7 @@ def train(
             by_fold = torch.stack(last.by_fold or (last.state.weight,) * rows.folds.number) * accepted[:, None]
         solver.close(problem, by_fold, memory)
         by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
+        calibrate(problem)
         del problem  # its sums and factors go before others come
         if by_fold is not None:
             past = memory.get("by_fold", [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,27 +18,34 @@ View = Callable[["Chunk", Tensor, Tensor], Tensor]
 """Maps a chunk, rows of it [B] and their places among those gathered [B] to [B, ...]."""
 
 
-def first_rows(problem: BlockProblem) -> tuple[list[int], int]:
-    """Return the number of the first row of each chunk that this process fits, and how many rows all processes fit.
+def first_rows(problem: BlockProblem, splits: Sequence[str] = ("fit",)) -> tuple[list[int], int]:
+    """Return the number of the first row of each chunk of this process, and how many rows all processes have.
 
     Rows are numbered by chunks, and within a chunk from process to process: as one process would have them.
     """
-    sizes = torch.tensor([len(chunk.labels) for chunk in problem.chunks()], device=problem.penalty.device)
+    sizes = torch.tensor([len(chunk.labels) for chunk in chunks_of(problem, splits)], dtype=torch.long)
+    sizes = sizes.to(problem.penalty.device)
     parts = problem.processes.all_gather(sizes).T
     ends = parts.flatten().cumsum(0).view_as(parts)
-    return (ends - parts)[:, problem.processes.rank].tolist(), int(ends.max())
+    return (ends - parts)[:, problem.processes.rank].tolist(), int(parts.sum())
 
 
-def gather_rows(problem: BlockProblem, rows: Tensor, view: View) -> Tensor:
-    """Return what `view` sees of some fitted rows of all processes, on each of them, to the bit: [R, ...].
+def chunks_of(problem: BlockProblem, splits: Sequence[str]) -> Iterator[Chunk]:
+    """Return the chunks of some splits that this process holds, one split after another."""
+    return (chunk for split in splits for chunk in problem.chunks(split))
+
+
+def gather_rows(problem: BlockProblem, rows: Tensor, view: View, splits: Sequence[str] = ("fit",)) -> Tensor:
+    """Return what `view` sees of some rows of all processes, on each of them, to the bit: [R, ...].
 
     Args:
         problem: The problem.
         rows: Their numbers [R], see `first_rows`.
         view: What is wanted of them.
+        splits: Those that the rows are of; the rows fitted by default.
     """
     rows, total = rows.to(problem.penalty.device), None
-    for chunk, first in zip(problem.chunks(), first_rows(problem)[0], strict=True):
+    for chunk, first in zip(chunks_of(problem, splits), first_rows(problem, splits)[0], strict=True):
         places = ((rows >= first) & (rows < first + len(chunk.labels))).nonzero()[:, 0]
         seen = view(chunk, rows[places] - first, places)
         total = seen.new_zeros(len(rows), *seen.shape[1:]) if total is None else total

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from hierlit.layerwise.algorithm import Event, freeze, make_report, train_metrics
+from hierlit.layerwise.calibration import calibrate
 from hierlit.layerwise.problem import BlockProblem, Evaluation
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.solve import Pass
@@ -97,6 +98,7 @@ class JointTraining:
             accepted = torch.ones(problem.n_labels, dtype=torch.bool, device=penalty.device)
             initial = float(problem.initial_objective.sum())
             freeze(problem, last.state.weight)
+            calibrate(problem)
             report = make_report(last, initial, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
             report.is_last, last = index + 1 == len(blocks), None
             yield report

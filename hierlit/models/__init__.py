@@ -1,5 +1,6 @@
 """The network: windows, frozen features and the residual stream. Plain torch, no Lightning."""
 
+from hierlit.models.calibration import Calibration
 from hierlit.models.features import CosineFeatures, Features, GaussianFeatures, RadialFeatures
 from hierlit.models.first_layer import FirstLayer
 from hierlit.models.proximity import Identity, IndexTable, Proximity, Window1d, Window2d
@@ -10,6 +11,7 @@ from hierlit.models.tree_windows import TreeWindows
 
 __all__ = [
     "Block",
+    "Calibration",
     "CosineFeatures",
     "Features",
     "FirstLayer",

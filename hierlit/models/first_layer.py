@@ -98,7 +98,7 @@ class FirstLayer(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-def take_shape(parameter: nn.Parameter, loaded: Tensor, valid: tuple[int, ...]) -> None:
-    """Give a parameter that is about to be loaded the shape of what is loaded, if that is valid."""
+def take_shape(parameter: Tensor, loaded: Tensor, valid: tuple[int, ...]) -> None:
+    """Give a parameter or buffer that is about to be loaded the shape of what is loaded, if that is valid."""
     if parameter.shape != loaded.shape == valid:
         parameter.data = parameter.new_empty(valid)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierlit.models.calibration import Calibration
 from hierlit.models.checks import one_of, raise_problems
 from hierlit.models.features import Features, GaussianFeatures
 from hierlit.models.first_layer import ROUNDINGS, FirstLayer, frozen, take_shape
@@ -85,6 +86,9 @@ class HierarchicalResNet(nn.Module):
             whose last n rows are W^D. With Gaussian W¹ the two are equal in distribution.
         weight_seed: Seed of every frozen draw.
 
+    Attributes:
+        calibration: Maps the scores ŷ to probabilities.
+
     Raises:
         ValueError: One line for each argument out of range.
     """
@@ -125,6 +129,7 @@ class HierarchicalResNet(nn.Module):
             self.features.first_layer(self.windows.size * width, n_features, generator) for _ in range(n_blocks)
         )
         self.blocks = nn.ModuleList(ResidualBlock(first_layer, n_labels) for first_layer in first_layers)
+        self.calibration = Calibration(n_labels)
         self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
         self.n_trained: Tensor
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hierlit.layerwise.acceptance import SetAsideSums
+from hierlit.layerwise.calibration import MOST
 from hierlit.layerwise.moments import MEAN_PAIRS, PANELS
 from hierlit.layerwise.solvers.ridge import POWER_STEPS
 from hierlit.plan.sizes import SPLITS, Sizes
@@ -143,12 +144,15 @@ class BlockWork:
         errors = s.redraws * (s.draw_candidates + 3) * n
         errors += (s.n_candidates + 3) * n if s.n_candidates and not s.gcv else 0
         draws = s.redraws * (s.n_targets + 2) * s.fan_in + (s.redraws > 0)
+        unseen = [*s.batches["held"], *s.batches["val"]]
+        judged = min(sum(unseen), max(1, MOST // (s.n_locations * n))) * s.n_locations * n
         return {
             "Gram matrix": (s.redraws + 1) * s.square,
             "cross products, means": ((s.redraws + 1) * (n * s.side + 2 + means) + 3 * n) * 8,
             "errors, draws": (errors + draws) * 8,
             "mini-batch gradients": gradients * s.n_trained * s.itemsize,
             "gradients, objectives": s.epochs * n * (s.side + 1) * 8,
+            "calibration": 2 * (len(unseen) * s.n_processes * 8 + judged * s.itemsize),
             "acceptance, checksums": (len(fields(SetAsideSums)) * n + s.n_processes * (s.n_blocks + CHECKED)) * 8,
         }
 

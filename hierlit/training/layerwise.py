@@ -168,6 +168,7 @@ class LayerwiseTraining(L.Callback):
         remedy = ": all nodes must have the same arguments and log folder"
         processes.compare("the start of the run", start, task.device, remedy)
         data = trainer.datamodule  # type: ignore[attr-defined]
+        task.net.calibration.set_classes(list(data.class_labels.values()))
         self._set_folds(task, data)
         self._fill(trainer, task)
         self._is_over = is_over(task.net, task.memory, self.stop_when_learned)

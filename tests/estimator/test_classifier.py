@@ -84,7 +84,9 @@ def test_scores_of_several_draws_are_averaged() -> None:
     assert torch.equal(model.net_.block(0).weight, alone.net_.block(0).weight)
     inputs = torch.tensor(at[:, None])
     mean = sum(net(inputs) for net in model.nets_)[:, 0].detach().numpy() / 3
-    np.testing.assert_allclose(model.calibration_.log_odds(mean), model.decision_function(at), atol=1e-6)
+    np.testing.assert_allclose(
+        model.calibration_.log_odds(torch.from_numpy(mean)), model.decision_function(at), atol=1e-6
+    )
     assert not torch.equal(model.nets_[1].block(0).features.weight, model.net_.block(0).features.weight)
 
 
@@ -94,7 +96,7 @@ def test_predictions_are_those_of_the_network(fitted, monkeypatch) -> None:
         scores = fitted.net_(torch.tensor(x[:, None]))[:, 0].numpy()
         in_training = copy.deepcopy(fitted.net_).float()(torch.tensor(x[:, None]).float())[:, 0].numpy()
     np.testing.assert_allclose(scores, in_training, atol=1e-4)
-    direct = fitted.calibration_.log_odds(scores)
+    direct = fitted.calibration_.log_odds(torch.from_numpy(scores)).numpy()
     log_odds = fitted.decision_function(x)
     assert log_odds.shape == y.shape
     np.testing.assert_allclose(log_odds, direct, rtol=1e-9)

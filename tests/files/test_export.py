@@ -17,6 +17,7 @@ from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.files.export import ABOUT, export_model
+from hierlit.layerwise.calibration import fit_calibration
 
 NO_ONNX = "onnx, onnxscript or onnxruntime is not installed (pip install hierlit[export])"
 SUFFIXES = [".pt2", ".onnx"]
@@ -29,16 +30,19 @@ def skip_without_onnx(suffix: str) -> None:
             pytest.importorskip(name, reason=NO_ONNX)
 
 
-def run(path: Path, **inputs: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
+def run(path: Path, **inputs: np.ndarray) -> tuple[list[np.ndarray], dict[str, object]]:
     """What a file computes of its inputs, and what it says of itself."""
     if path.suffix == ".pt2":
         extra = {ABOUT: ""}
         program = torch.export.load(path, extra_files=extra).module()
-        return program(*map(torch.tensor, inputs.values())).numpy(), json.loads(extra[ABOUT])
+        found = program(*map(torch.tensor, inputs.values()))
+        return [output.numpy() for output in found], json.loads(extra[ABOUT])
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path)
-    return session.run(["scores"], inputs)[0], json.loads(session.get_modelmeta().custom_metadata_map[ABOUT])
+    return session.run(["scores", "probabilities"], inputs), json.loads(
+        session.get_modelmeta().custom_metadata_map[ABOUT]
+    )
 
 
 @torch.no_grad()
@@ -59,6 +63,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("membership", [None, np.ones((2, 1))], ids=["labels", "classes"])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -68,15 +73,23 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
         {"features": GaussianFeatures(activation="softplus")},
     ],
 )
-def test_scores_are_those_of_the_network(suffix: str, arguments: dict[str, object], tmp_path: Path) -> None:
+def test_scores_and_probabilities_are_those_of_the_network(
+    suffix: str, membership: np.ndarray | None, arguments: dict[str, object], tmp_path: Path
+) -> None:
     skip_without_onnx(suffix)
     net, path = trained(**arguments), tmp_path / f"net{suffix}"
+    fit_to = torch.linspace(-1, 1, 300, dtype=torch.float64).view(-1, 1, 1).repeat(1, 1, 2).numpy()
+    labels = np.where(np.random.default_rng(0).random(fit_to.shape) < (fit_to + 1) / 2, 1, -1)
+    net.calibration.load_state_dict(fit_calibration(fit_to, labels, membership).state_dict())
     export_model(net, path)
     for n_rows in (1, 2, 37):
         inputs = torch.randn(n_rows, net.n_locations, 3)
         found, about = run(path, inputs=inputs.numpy())
-        assert_close(found, net(inputs).detach().numpy())
-    assert about == {"inputs": [net.n_locations, 3], "scores": [net.n_locations, 2]}
+        scores = net(inputs).detach()
+        assert_close(found[0], scores.numpy())
+        np.testing.assert_allclose(found[1], net.calibration(scores).detach().numpy(), atol=1e-5)
+    shape = [net.n_locations, 2]
+    assert about == {"inputs": [net.n_locations, 3], "scores": shape, "probabilities": shape}
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -116,11 +129,13 @@ def test_the_columns_of_a_table_are_its_inputs(suffix: str, checkpoint: Path, tm
 
     inputs = TableEncoder(table).encode(pd.DataFrame({"small": numbers[:, 0], "large": numbers[:, 1], **texts}))
     expected = network_of(contents)(torch.from_numpy(inputs)[:, None])[:, 0].detach().numpy()
-    assert_close(found, expected)
+    assert_close(found[0], expected)
     assert about == {
         "numbers": ["small", "large"],
         "codes": {"colour": ["blue", "green", "red"], "size": ["L", "S"]},
         "labels": ["first", "second"],
+        "classes": {},
+        "outputs": ["scores", "probabilities"],
     }
 
 

@@ -93,6 +93,7 @@ def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
     rows = StreamCache(net, seed=data.data_seed, folds=folds and Folds(folds, len(data.tables["train"])))
     rows.fill("fit", data.fit_dataloader())
     rows.fill("held", data.acceptance_dataloader())
+    rows.fill("val", data.val_dataloader())
     options = {"loss": label_loss(arguments.get("loss")), "stopping": Stopping(max_epochs=MOST)}
     if name == "joint":
         events = arguments["joint"].train(net, rows, **options)
@@ -138,7 +139,8 @@ def test_nothing_of_the_network_changes_within_a_block_and_draws_never_do(solver
         changed = {name for name in after if not torch.equal(following[name], states[block][name])}
         next_block = {f"blocks.{block + 1}.features.{name}" for name in ("mean", "scale")}
         assert {f"blocks.{block}.weight", "n_trained"} <= changed
-        assert changed <= {f"blocks.{block}.weight", "n_trained"} | next_block
+        fitted = {f"calibration.{name}" for name in ("knots", "slopes", "intercepts")}
+        assert changed <= {f"blocks.{block}.weight", "n_trained"} | next_block | fitted
 
 
 def test_passes_and_steps_are_counted_block_by_block() -> None:
@@ -255,7 +257,9 @@ def test_rows_that_are_set_aside_are_not_fitted() -> None:
         net = network(table)
         train_all(net, table, ExactSolver(choice="gcv"))
         states.append(copy(net))
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    changed = {name for name, value in states[0].items() if not torch.equal(value, states[1][name])}
+    assert "calibration.knots" in changed
+    assert all(name.startswith("calibration.") for name in changed)
 
 
 class Descent(Solver):

@@ -85,6 +85,7 @@ def test_a_transition_freezes_one_block_and_calibrates_the_next_for_good(solver:
             f"{own}weight",
             f"{following}features.mean",
             f"{following}features.scale",
+            *(f"net.calibration.{name}" for name in ("knots", "slopes", "intercepts")),
         }
 
 

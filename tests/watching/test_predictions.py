@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from hierlit.data import ArrayHierarchy
 from hierlit.training import LayerwiseTask
-from hierlit.watching.predictions import CsvFile, PredictionWriter, long_table
+from hierlit.watching import PredictionWriter
+from hierlit.watching.prediction_files import CsvFile, Labels, long_table
 
 ROWS, LOCATIONS, LABELS = 22, 3, 2
+KNOTS = [[-0.5, 0.5], [-3.0, 2.0]]
+"""Scores and log-odds of the calibration."""
 
 
 def data() -> ArrayHierarchy:
@@ -29,6 +33,7 @@ def task() -> LayerwiseTask:
     """A network whose first label has scores and whose second has never been learned."""
     task = LayerwiseTask(4, LABELS, LOCATIONS, n_blocks=1, n_features=20)
     task.net.n_trained += 1
+    task.net.calibration.load_state_dict({"knots": torch.tensor(KNOTS)})
     task.net.block(0).weight[0] = torch.randn(21, generator=torch.Generator().manual_seed(1))
     return task
 
@@ -51,10 +56,13 @@ def prepared() -> ArrayHierarchy:
 
 def check(table: pd.DataFrame, tolerance: float = 0.0) -> None:
     scores = expected().numpy()
-    assert list(table.columns) == ["row", "location", "label", "score", "sign"]
+    assert list(table.columns) == ["row", "location", "label", "score", "probability", "sign"]
     indices = np.indices(scores.shape).reshape(3, -1)
     np.testing.assert_array_equal(table[["row", "location", "label"]].to_numpy().T, indices)
     np.testing.assert_allclose(table["score"].to_numpy(np.float32), scores.ravel(), rtol=tolerance)
+    points, log_odds = KNOTS
+    chances = expit(np.interp(scores.ravel(), points, log_odds) + 2 * (scores.ravel() - scores.ravel().clip(*points)))
+    np.testing.assert_allclose(table["probability"], chances, rtol=1e-5)
     np.testing.assert_array_equal(table["sign"], np.sign(scores.ravel()))
     assert (table["sign"][table["label"] == 1] == 0).all()
 
@@ -77,7 +85,7 @@ def test_parquet_types_and_row_groups(tmp_path: Path) -> None:
     trainer(tmp_path / "root", PredictionWriter(str(path))).predict(task(), datamodule=data(), return_predictions=False)
     file = parquet.ParquetFile(path)
     assert file.num_row_groups == 4
-    assert [str(field.type) for field in file.schema_arrow] == ["int64", "int32", "int32", "float", "int8"]
+    assert [str(field.type) for field in file.schema_arrow] == ["int64", "int32", "int32", "float", "float", "int8"]
 
 
 def test_goes_to_the_log_folder_and_reads_reduced_precision(tmp_path: Path) -> None:
@@ -131,12 +139,67 @@ def test_says_how_to_install_pyarrow(tmp_path: Path, monkeypatch) -> None:
 def test_csv_is_fast_and_exact(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).normal(size=(2000, 1, 64)).astype(np.float32)
     start = time.process_time()
-    file = CsvFile(tmp_path / "scores.csv")
-    file.write(long_table(np.arange(2000), scores))
+    columns = long_table(Labels.of(64, None, {}), np.arange(2000), scores, expit(scores))
+    file = CsvFile(tmp_path / "scores.csv", columns)
+    file.write(columns)
     file.close()
     assert time.process_time() - start < 1.5
     read = pd.read_csv(tmp_path / "scores.csv")["score"].to_numpy(np.float32)
     np.testing.assert_array_equal(read, scores.ravel())
+
+
+class Named(ArrayHierarchy):
+    """Six labels, of which the second to fourth are the classes of a column, at one location or three."""
+
+    label_names = ("warm, dry", "kind=a", "kind=b;c", 'kind="', "Größe", "old")
+    class_labels = {"kind": [1, 2, 3]}  # noqa: RUF012
+
+
+def named(n_locations: int) -> tuple[Named, LayerwiseTask]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20, n_locations, 4, generator=generator)
+    data = Named(inputs, torch.ones(20, n_locations, 6), batch_size=6, test=(inputs, torch.ones(20, n_locations, 6)))
+    task = LayerwiseTask(4, 6, n_locations, n_blocks=1, n_features=20)
+    task.net.calibration.set_classes([[1, 2, 3]])
+    task.net.n_trained += 1
+    task.net.block(0).weight.copy_(torch.randn(6, 21, generator=generator))
+    return data, task
+
+
+@pytest.mark.parametrize("n_locations", [1, 3])
+@pytest.mark.parametrize(("suffix", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
+def test_labels_are_called_by_their_names_and_classes_come_back(n_locations: int, suffix, read, tmp_path: Path) -> None:
+    (data, task), names = named(n_locations), list(Named.label_names)
+    found = {}
+    for kind in ("long", "wide"):
+        writer = PredictionWriter(f"{kind}.{suffix}", kind)
+        trainer(tmp_path, writer).predict(task, datamodule=data, return_predictions=False)
+        found[kind] = read(tmp_path / f"{kind}.{suffix}")
+    places = ["row", "location"][:n_locations]
+    with torch.no_grad():
+        odds = (2 * task(data.tables["test"].inputs).double()).sigmoid().flatten(0, 1).numpy()
+    odds[:, 1:4] /= odds[:, 1:4].sum(1, keepdims=True)
+    long, wide = found["long"], found["wide"]
+    assert list(long.columns) == [*places, "label", "score", "probability", "sign"]
+    assert list(wide.columns) == [*places, "kind", "labels", *names]
+    assert long["label"].tolist() == names * (20 * n_locations)
+    np.testing.assert_allclose(long["probability"].to_numpy().reshape(-1, 6), odds, rtol=1e-4)
+    np.testing.assert_allclose(wide[names].to_numpy(), odds, rtol=1e-4)
+    assert wide["row"].tolist() == np.arange(20).repeat(n_locations).tolist()
+    assert wide["kind"].tolist() == [["a", "b;c", '"'][place] for place in odds[:, 1:4].argmax(1)]
+    chosen = [";".join(names[label] for label in (0, 4, 5) if line[label] > 0.5) for line in odds]
+    assert wide["labels"].fillna("").tolist() == chosen
+    assert len(set(chosen)) > 3
+
+
+def test_a_wide_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    data, task = named(1)
+    data.label_names = [*"uvwxy", "row"]
+    message = "predictions.format must be long for these labels, got wide: two columns named 'row'"
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, PredictionWriter(format="wide")).predict(task, datamodule=data)
+    with pytest.raises(ValueError, match="format must be one of long, wide, got 'tall'"):
+        PredictionWriter(format="tall")
 
 
 @pytest.mark.slow

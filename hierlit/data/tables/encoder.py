@@ -94,4 +94,5 @@ class TableEncoder(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Return what the arguments of `forward` and the labels are, as plain values."""
         table = self.table
-        return {"numbers": table.numbers, "codes": table.categories, "labels": table.label_names}
+        found: dict[str, Any] = {"numbers": table.numbers, "codes": table.categories, "labels": table.label_names}
+        return found | {"classes": table.class_labels}

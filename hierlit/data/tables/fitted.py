@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hierlit.data.tables.table_file import TableError
@@ -29,6 +29,7 @@ class FittedTable:
         label_names: Of the labels.
         parents: Indices of each label's parents; None if no hierarchy was given.
         depths: Of the labels in it.
+        class_labels: Indices of the labels that are the classes of a column, by its name.
     """
 
     numbers: list[str]
@@ -41,6 +42,7 @@ class FittedTable:
     label_names: list[str]
     parents: list[list[int]] | None = None
     depths: list[int] | None = None
+    class_labels: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:

@@ -186,6 +186,7 @@ class LabelTable(HierarchyDataModule):
             label_names=labels.names,
             parents=labels.hierarchy.parents if labels.hierarchy else None,
             depths=labels.hierarchy.depths if labels.hierarchy else None,
+            class_labels=labels.class_labels,
         )
         encoder = TableEncoder(table)
         inputs = encoder.encode(frame)
@@ -204,9 +205,14 @@ class LabelTable(HierarchyDataModule):
         return self.encoder.table
 
     @property
-    def label_names(self) -> list[str]:
+    def label_names(self) -> list[str]:  # type: ignore[override]
         """Of the labels: a column's, `column=class`, a path or a term."""
         return self.fitted.label_names
+
+    @property
+    def class_labels(self) -> dict[str, list[int]]:  # type: ignore[override]
+        """Of each column of classes, by its name, the labels that are its classes."""
+        return self.fitted.class_labels
 
     @property
     def input_names(self) -> list[str]:

@@ -33,6 +33,7 @@ class ColumnLabels:
     Attributes:
         columns: As given.
         names: Of the labels, once they are found.
+        class_labels: Indices of the labels that are a column's classes, by its name, once they are found.
         unknown: Classes of the rows read that are none of these and were left out.
     """
 
@@ -41,6 +42,7 @@ class ColumnLabels:
     def __init__(self, columns: Sequence[str], class_columns: Sequence[str], zero: str) -> None:
         self.columns, self._class_columns, self._zero = list(columns), class_columns, zero
         self.names: list[str] = []
+        self.class_labels: dict[str, list[int]] = {}
         self.unknown: dict[str, None] = {}
 
     def find(self, frame: DataFrame) -> None:
@@ -54,6 +56,8 @@ class ColumnLabels:
         self._classes = {name: self._classes_of(frame, name, held) for name in self.columns}
         self._unobserved_zeros = self._find_unobserved_zeros(held)
         for name, own in self._classes.items():
+            if own is not None:
+                self.class_labels[name] = list(range(len(self.names), len(self.names) + len(own)))
             self.names += [name] if own is None else [f"{name}={text}" for text in own]
 
     def _classes_of(self, frame: DataFrame, name: str, held: dict[str, set[float]]) -> list[str] | None:
@@ -139,12 +143,14 @@ class PathLabels:
         columns: That column.
         names: Of the labels, once they are found.
         hierarchy: Theirs.
+        class_labels: Empty: paths are no classes.
         unknown: Labels of the rows read that are none of these and were left out.
     """
 
     def __init__(self, column: str, separator: str, declared: LabelHierarchy | None) -> None:
         self.columns, self._separator, self._declared = [column], separator, declared
         self.hierarchy = declared or LabelHierarchy({}, is_graph=False)
+        self.class_labels: dict[str, list[int]] = {}
         self.names: list[str] = []
         self.unknown: dict[str, None] = {}
 

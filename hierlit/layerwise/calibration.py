@@ -1,0 +1,173 @@
+"""How probabilities are found: a `Calibration` fitted to the scores of rows that no fit has seen (ours)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import expit, logit
+from torch import Tensor
+
+from hierlit.layerwise.gather import drawn, first_rows, gather_rows
+from hierlit.metrics import average_precision
+from hierlit.models.calibration import SLOPE, Calibration
+
+if TYPE_CHECKING:
+    from hierlit.layerwise.problem import BlockProblem
+    from hierlit.layerwise.stream import Chunk
+
+Floats = NDArray[np.float64]
+RESOLVED = 6
+"""Decimals by which scores, and the log-odds of a curve's steps, must differ."""
+ENOUGH = 20
+"""Positives, and negatives, among the rows set aside from which a label has a line of its own."""
+MOST = 2**20
+"""Scores that a calibration is fitted to while training, of whole rows drawn at random."""
+RIDGE = 1e-6
+NEWTON_STEPS = 30
+"""At most; fewer where the last moved all lines by less than `CONVERGED`."""
+CONVERGED = 1e-6
+
+
+@torch.no_grad()
+def calibrate(problem: BlockProblem) -> None:
+    """Fit the network's calibration, on all processes, once its rows are past a block.
+
+    It is fitted to rows of validation and set aside for acceptance, and where there are folds to those fitted too, with
+    the scores of fits that left them out; to at most `MOST` of their scores. Without such rows log-odds stay `SLOPE`·ŷ.
+    """
+    net, calibration = problem.rows.net, problem.rows.net.calibration
+    splits = ("held", "val") if problem.rows.folds is None else ("held", "val", "fit")
+    most = max(1, MOST // (net.n_locations * net.n_labels))
+    rows = drawn(problem.rows.seed, "calibration", problem.block.index, most, first_rows(problem, splits)[1])
+
+    def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
+        return torch.stack([net.scores(chunk.stream[rows]), chunk.labels[rows]], 1)
+
+    pairs = np.zeros((0, 2, net.n_locations, net.n_labels))
+    if len(rows):
+        pairs = gather_rows(problem, rows, view, splits).cpu().double().numpy()
+        pairs = pairs[np.isfinite(pairs).all((1, 2, 3))]
+    fitted = fit_calibration(pairs[:, 0], pairs[:, 1], calibration.membership.cpu().double().numpy())
+    calibration.load_state_dict(fitted.state_dict())
+
+
+def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[Any] | None = None) -> Calibration:
+    """Fit a calibration, in float64.
+
+    While all labels share the curve, the average precision of all pairs is that of the scores. Lines of their own
+    change the order between labels: they are used if, fitted to either half of the rows, they do not lower the average
+    precision of the pairs of the other. Classes of a column never have lines of their own.
+
+    Args:
+        scores: Scores ŷ [N, |G|, n] of rows that no fit has seen, in any order: the halves are every other row.
+        labels: Labels [N, |G|, n] in {−1, 0, 1}.
+        membership: Which labels are the classes of which column [n, c]; none are when None.
+    """
+    n_labels = scores.shape[-1]
+    membership = np.zeros((n_labels, 0)) if membership is None else membership
+    may_differ = (membership == 0).all(1) & (n_labels > 1)
+    for half in (0, 1) if may_differ.any() else ():
+        knots, lines = fit_parts(scores[half::2], labels[half::2], may_differ)
+        fitted = as_calibration(knots, lines, membership)
+        scores_left, labels_left = scores[1 - half :: 2], labels[1 - half :: 2]
+        own = fitted.log_odds(torch.from_numpy(scores_left)).numpy()
+        may_differ &= precision(own, labels_left) >= precision(scores_left, labels_left)
+    return as_calibration(*fit_parts(scores, labels, may_differ), membership)
+
+
+def as_calibration(knots: Floats, lines: Floats, membership: NDArray[Any]) -> Calibration:
+    """Return a calibration of these tensors, in float64; lines are slopes and intercepts [2, n]."""
+    calibration = Calibration(lines.shape[1]).double()
+    tensors = {"knots": knots, "slopes": lines[0], "intercepts": lines[1], "membership": membership}
+    calibration.load_state_dict({name: torch.from_numpy(values) for name, values in tensors.items()})
+    return calibration
+
+
+def fit_parts(scores: Floats, labels: NDArray[Any], may_differ: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Knots [2, k] of the shared curve, and slopes and intercepts [2, n] of the labels that may differ."""
+    scores, labels = scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
+    knots = fit_curve(scores[labels != 0], labels[labels != 0])
+    lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
+    counts = np.minimum((labels > 0).sum(0), (labels < 0).sum(0))
+    chosen = np.flatnonzero(may_differ & (counts >= ENOUGH))
+    if len(chosen):
+        shared = as_calibration(knots, lines[:, chosen], np.zeros((len(chosen), 0)))
+        found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen])
+        lines[:, chosen] = np.where(found[0] > 0, found, lines[:, chosen])
+    return knots, lines
+
+
+def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:
+    """Isotonic regression of labels on scores, its steps joined at their middles so that no two scores tie.
+
+    Args:
+        scores: Of labels that are observed [m].
+        labels: −1 or 1 [m]; unless there are both, the curve is the straight line through 0.
+
+    Returns:
+        Knots [2, k]: scores and log-odds, ascending.
+    """
+    points, steps = np.zeros(1), np.zeros(1)
+    if (labels > 0).any() and (labels < 0).any():
+        # scores that are equal but for rounding are one: their number must not depend on that of the processes
+        _, value_of, counts = np.unique(scores.round(RESOLVED), return_inverse=True, return_counts=True)
+        means = np.bincount(value_of, platt_targets(labels)) / counts
+        fitted = logit(isotonic_regression(means, weights=counts).x)
+        # and so are steps: scores between them would tie
+        steps, step_of = np.unique(fitted.round(RESOLVED), return_inverse=True)
+        points = np.bincount(step_of, np.bincount(value_of, scores)) / np.bincount(step_of, counts)
+    if len(points) == 1:
+        points, steps = np.append(points, points + 1), np.append(steps, steps + SLOPE)
+    return np.stack([points, steps])
+
+
+def platt_targets(labels: NDArray[Any]) -> Floats:
+    """(N₊+1)/(N₊+2) and 1/(N₋+2) for labels 1 and −1 [m, ...], after Platt (1999): no log-odds fitted are infinite."""
+    n_positive, n_negative = (labels > 0).sum(0), (labels < 0).sum(0)
+    targets: Floats = np.where(labels > 0, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    return targets
+
+
+def fit_lines(log_odds: Floats, labels: NDArray[Any]) -> Floats:
+    """Slopes and intercepts [2, n] of the log-odds of labels in the shared curve's, as Platt (1999) fits them.
+
+    Newton's method, all labels at once; a step that would raise a label's loss is made again a quarter as long.
+
+    Args:
+        log_odds: Of the shared curve [m, n].
+        labels: In {−1, 0, 1} [m, n].
+    """
+    seen, targets = labels != 0, platt_targets(labels)
+
+    def loss(lines: Floats) -> Floats:
+        found = lines[0] * log_odds + lines[1]
+        total: Floats = (np.logaddexp(0, found) - targets * found).sum(0, where=seen)
+        total += RIDGE / 2 * (lines**2).sum(0)
+        return total
+
+    lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
+    least, size = loss(lines), np.ones(labels.shape[1])
+    for _ in range(NEWTON_STEPS):
+        chances = expit(lines[0] * log_odds + lines[1])
+        errors, curvatures = seen * (chances - targets), seen * chances * (1 - chances)
+        first, second = (errors * log_odds).sum(0) + RIDGE * lines[0], errors.sum(0) + RIDGE * lines[1]
+        outer, mixed = (curvatures * log_odds**2).sum(0) + RIDGE, (curvatures * log_odds).sum(0)
+        inner = curvatures.sum(0) + RIDGE
+        step = np.stack([inner * first - mixed * second, outer * second - mixed * first])
+        ahead = lines - size * step / (outer * inner - mixed**2)
+        after = loss(ahead)
+        size = np.where(after <= least, 1.0, size / 4)
+        moved = np.abs(ahead - lines).max()
+        lines, least = np.where(after <= least, ahead, lines), np.minimum(after, least)
+        if moved < CONVERGED:
+            break
+    return lines
+
+
+def precision(scores: Floats, labels: NDArray[Any]) -> float:
+    """Average precision of all observed pairs of scores and labels in {−1, 0, 1}; 0 if none is positive."""
+    return average_precision(torch.from_numpy(scores), torch.from_numpy(labels)) if (labels > 0).any() else 0.0
