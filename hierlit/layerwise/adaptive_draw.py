@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.losses import SquaredLoss
-from hierlit.layerwise.moments import add_product, take_moments
+from hierlit.layerwise.moments import take_moments
 from hierlit.layerwise.problem import BlockProblem
-from hierlit.layerwise.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.models.checks import raise_problems
 from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import is_count
@@ -138,21 +138,17 @@ def agop_diagonals(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tens
     """
     net, features, see = problem.rows.net, random_features(problem), problem.block.windows
     first_layer = net.split_coordinates(features.weight * features.scale)
-    q, fan_in = first_layer.shape
-    slopes = weights.new_zeros(q, q)
-    squares = torch.zeros(fan_in + 1, dtype=torch.float64, device=weights.device)
+    totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
     for chunk in problem.chunks():
         coordinates = see(net.split(chunk.stream)).flatten(0, -2)
         for windows in see(chunk.stream).flatten(0, -2).split(features.rows_at_once()):
-            add_product(slopes, features.slopes(windows))
-        squares[:-1] += coordinates.square().sum(0)
-        squares[-1] += len(coordinates)
-    slopes, squares = problem.processes.sum(slopes), problem.processes.sum(squares)
-    products, power = slopes.triu_().add_(slopes.triu(1).T) / squares[-1].to(weights), squares[:-1] / squares[-1]
-    # the mean of squares of Σ_i a_i σ'_i W¹_i, by the products of all σ'_i and σ'_j
-    directions = (weight[:, None] * first_layer for weight in weights[:, :-1])
-    agop = torch.stack([(products @ each).mul_(each).sum(0) for each in directions])
-    return agop, power.to(weights)
+            slopes = features.slopes(windows)
+            for number, weight in enumerate(weights[:, :-1]):
+                totals[number] += ((slopes * weight) @ first_layer).square_().sum(0)
+        totals[-2] += coordinates.square().sum(0)
+        totals[-1] += len(coordinates)
+    totals = problem.processes.sum(totals)
+    return (totals[:-2] / totals[-1]).to(weights), (totals[-2] / totals[-1]).to(weights)
 
 
 torch.serialization.add_safe_globals([AdaptiveDraw])
