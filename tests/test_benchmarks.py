@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -20,6 +21,7 @@ def measured(**task: object) -> dict[str, object]:
     return json.loads(subprocess.run(command, capture_output=True, text=True, cwd=root).stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_missing_labels_are_left_out_of_fits_and_of_scores(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     x = draw.normal(size=(160, 4)).astype(np.float32)
