@@ -27,7 +27,7 @@ from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.calibration import fit_calibration
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.solvers import Solver
-from hierlit.models import Features, Proximity
+from hierlit.models import Calibration, Features, Proximity
 from hierlit.models.checks import raise_problems
 from hierlit.training.trainer import threads
 from hierlit.watching.figures import draw_staircase
@@ -76,7 +76,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         batch_size: Rows in a batch.
         levels: True level of each label, from 1, if known; only `level_accuracy_` reads it.
         val_fraction: Share of the rows given to `fit`, in (0, 1), that is never fitted on: `level_accuracy_` is theirs,
-            and the curves of the probabilities theirs and that of the rows set aside for acceptance.
+            and the probabilities are fitted to them and the rows set aside for acceptance (`cross_fitted`: to all).
         hierarchy: Edges (parent, child) between labels, as in `classes_`; predictions alone know them. Log-odds are
             then raised to those of a label's descendants, so that none is above its parents.
         accelerator: Lightning's name of the device to fit on: auto, cpu, gpu, ...
@@ -90,7 +90,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         net_ (HierarchicalResNet): The trained network, on the CPU, in float64: a row's scores do not depend on the
             other rows of its batch. Predictions are computed where it is.
         nets_ (tuple[HierarchicalResNet, ...]): The networks of all draws, that one first.
-        calibration_ (Calibration): Log-odds as a function of the network's scores ŷ.
+        calibration_ (Calibration): Log-odds as a function of the scores ŷ: that of `net_`, or with `n_draws` one of
+            the networks' mean scores.
         blocks_ (list[BlockReport]): What is known of each block of `net_`: certificate, epochs, accepted labels, ...
         levels_ (list[int]): The levels, ascending; [1] if none were given.
         level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of its ŷ on the validation rows.
@@ -178,7 +179,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             self.nets_, records = zip(*(fit_net(self, data, seed + draw) for draw in range(self.n_draws)), strict=True)
         self.net_, record = self.nets_[0], records[0]
         self.blocks_, self.levels_, self.level_accuracy_ = record.blocks, record.levels, np.array(record.accuracy)
-        self._calibrate(data)
+        self.calibration_ = self.net_.calibration if self.n_draws == 1 else self._calibration_of_means(data)
         return self
 
     def decision_function(self, X: ArrayLike | Tensor) -> Floats:
@@ -198,7 +199,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return last
 
     def predict_proba(self, X: ArrayLike | Tensor) -> Floats:
-        """Probabilities, from the curves of the rows set aside; see `Calibration`.
+        """Probabilities, from the curves of rows that no fit has seen; see `Calibration`.
 
         Args:
             X: Inputs as for `decision_function`.
@@ -270,14 +271,14 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             raise ValueError(f"hierarchy must have edges between labels, of classes_, got {unknown[0]!r}")
         return descendants([(numbers[parent], numbers[child]) for parent, child in self.hierarchy], len(numbers))
 
-    def _calibrate(self, data: ArrayHierarchy) -> None:
-        """Fit the curves of probabilities to the rows that no block was fitted on."""
+    def _calibration_of_means(self, data: ArrayHierarchy) -> Calibration:
+        """Return a calibration of the networks' mean scores, fitted to the rows that no block was fitted on."""
         train, val = data.tables["train"], data.tables["val"]
         inputs = torch.cat([train.inputs[data.held_rows], val.inputs]).numpy()
         labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
         with threads(self.n_jobs):
             (scores,) = deque(self._stages(inputs), maxlen=1)
-        self.calibration_ = fit_calibration(scores, labels, self.net_.calibration.membership.numpy())
+        return fit_calibration(scores, labels, self.net_.calibration.membership.numpy())
 
     def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
         check_is_fitted(self)

@@ -91,15 +91,15 @@ def train(
             by_fold = torch.stack(last.by_fold or (last.state.weight,) * rows.folds.number) * accepted[:, None]
         solver.close(problem, by_fold, memory)
         by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
-        calibrate(problem)
+        train_rows = train_metrics(rows, robustness)
+        memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
+        memory["has_no_gain"] = last.reason == NO_GAIN
+        calibrate(problem, is_over(net, memory, stop_when_learned))
         del problem  # its sums and factors go before others come
         if by_fold is not None:
             past = memory.get("by_fold", [])
             memory["by_fold"] = [*past, *[None] * (last.block - len(past)), by_fold]
-        train_rows = train_metrics(rows, robustness)
         report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
-        memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
-        memory["has_no_gain"] = last.reason == NO_GAIN
         report.is_last = is_over(net, memory, stop_when_learned)
         yield report
 

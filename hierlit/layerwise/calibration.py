@@ -25,7 +25,9 @@ RESOLVED = 6
 ENOUGH = 20
 """Positives, and negatives, among the rows set aside from which a label has a line of its own."""
 MOST = 2**20
-"""Scores that a calibration is fitted to while training, of whole rows drawn at random."""
+"""Scores that a run's last calibration is fitted to, of whole rows drawn at random."""
+BRIEF = 2**16
+"""And the curve alone, after each block before the last."""
 RIDGE = 1e-6
 NEWTON_STEPS = 30
 """At most; fewer where the last moved all lines by less than `CONVERGED`."""
@@ -33,15 +35,19 @@ CONVERGED = 1e-6
 
 
 @torch.no_grad()
-def calibrate(problem: BlockProblem) -> None:
+def calibrate(problem: BlockProblem, is_last: bool) -> None:
     """Fit the network's calibration, on all processes, once its rows are past a block.
 
     It is fitted to rows of validation and set aside for acceptance, and where there are folds to those fitted too, with
-    the scores of fits that left them out; to at most `MOST` of their scores. Without such rows log-odds stay `SLOPE`·ŷ.
+    the scores of fits that left them out. Without such rows log-odds stay `SLOPE`·ŷ.
+
+    Args:
+        problem: The block's.
+        is_last: Whether no block follows; before that all labels share the curve, and fewer scores are read.
     """
     net, calibration = problem.rows.net, problem.rows.net.calibration
     splits = ("held", "val") if problem.rows.folds is None else ("held", "val", "fit")
-    most = max(1, MOST // (net.n_locations * net.n_labels))
+    most = n_rows_read(net.n_locations * net.n_labels, MOST if is_last else BRIEF)
     rows = drawn(problem.rows.seed, "calibration", problem.block.index, most, first_rows(problem, splits)[1])
 
     def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
@@ -51,8 +57,17 @@ def calibrate(problem: BlockProblem) -> None:
     if len(rows):
         pairs = gather_rows(problem, rows, view, splits).cpu().double().numpy()
         pairs = pairs[np.isfinite(pairs).all((1, 2, 3))]
-    fitted = fit_calibration(pairs[:, 0], pairs[:, 1], calibration.membership.cpu().double().numpy())
+    membership = calibration.membership.cpu().double().numpy()
+    if is_last:
+        fitted = fit_calibration(pairs[:, 0], pairs[:, 1], membership)
+    else:
+        fitted = fit_parts(pairs[:, 0], pairs[:, 1], membership)
     calibration.load_state_dict(fitted.state_dict())
+
+
+def n_rows_read(n_scores: int, most: int = MOST) -> int:
+    """Rows at most, of so many scores each, that a calibration is fitted to."""
+    return max(1, most // n_scores)
 
 
 def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[Any] | None = None) -> Calibration:
@@ -71,12 +86,11 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
     membership = np.zeros((n_labels, 0)) if membership is None else membership
     may_differ = (membership == 0).all(1) & (n_labels > 1)
     for half in (0, 1) if may_differ.any() else ():
-        knots, lines = fit_parts(scores[half::2], labels[half::2], may_differ)
-        fitted = as_calibration(knots, lines, membership)
+        fitted = fit_parts(scores[half::2], labels[half::2], membership, may_differ)
         scores_left, labels_left = scores[1 - half :: 2], labels[1 - half :: 2]
         own = fitted.log_odds(torch.from_numpy(scores_left)).numpy()
         may_differ &= precision(own, labels_left) >= precision(scores_left, labels_left)
-    return as_calibration(*fit_parts(scores, labels, may_differ), membership)
+    return fit_parts(scores, labels, membership, may_differ)
 
 
 def as_calibration(knots: Floats, lines: Floats, membership: NDArray[Any]) -> Calibration:
@@ -87,18 +101,20 @@ def as_calibration(knots: Floats, lines: Floats, membership: NDArray[Any]) -> Ca
     return calibration
 
 
-def fit_parts(scores: Floats, labels: NDArray[Any], may_differ: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Knots [2, k] of the shared curve, and slopes and intercepts [2, n] of the labels that may differ."""
+def fit_parts(
+    scores: Floats, labels: NDArray[Any], membership: NDArray[Any], may_differ: NDArray[np.bool_] | None = None
+) -> Calibration:
+    """Fit the curve that labels share, and lines of the labels [n] that may differ from it, if any may."""
     scores, labels = scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
     knots = fit_curve(scores[labels != 0], labels[labels != 0])
     lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
     counts = np.minimum((labels > 0).sum(0), (labels < 0).sum(0))
-    chosen = np.flatnonzero(may_differ & (counts >= ENOUGH))
+    chosen = np.flatnonzero((False if may_differ is None else may_differ) & (counts >= ENOUGH))
     if len(chosen):
         shared = as_calibration(knots, lines[:, chosen], np.zeros((len(chosen), 0)))
         found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen])
         lines[:, chosen] = np.where(found[0] > 0, found, lines[:, chosen])
-    return knots, lines
+    return as_calibration(knots, lines, membership)
 
 
 def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:

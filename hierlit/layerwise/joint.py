@@ -98,7 +98,7 @@ class JointTraining:
             accepted = torch.ones(problem.n_labels, dtype=torch.bool, device=penalty.device)
             initial = float(problem.initial_objective.sum())
             freeze(problem, last.state.weight)
-            calibrate(problem)
+            calibrate(problem, index + 1 == len(blocks))
             report = make_report(last, initial, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
             report.is_last, last = index + 1 == len(blocks), None
             yield report

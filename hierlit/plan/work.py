@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hierlit.layerwise.acceptance import SetAsideSums
-from hierlit.layerwise.calibration import MOST
+from hierlit.layerwise.calibration import n_rows_read
 from hierlit.layerwise.moments import MEAN_PAIRS, PANELS
 from hierlit.layerwise.solvers.ridge import POWER_STEPS
 from hierlit.plan.sizes import SPLITS, Sizes
@@ -134,7 +134,7 @@ class BlockWork:
         """Bytes that a process adds up with the others for one block, by part; none where it is alone.
 
         What Lightning, torchmetrics and `Diagnostics` send is not in it: some numbers a label, 8 bytes a batch, and the
-        moments of blocks that are tried.
+        moments of blocks that are tried. The calibration is that of the last block; earlier ones read less.
         """
         s, n = self.sizes, self.sizes.n_labels
         if s.n_processes == 1:
@@ -145,7 +145,7 @@ class BlockWork:
         errors += (s.n_candidates + 3) * n if s.n_candidates and not s.gcv else 0
         draws = s.redraws * (s.n_targets + 2) * s.fan_in + (s.redraws > 0)
         unseen = [*s.batches["held"], *s.batches["val"]]
-        judged = min(sum(unseen), max(1, MOST // (s.n_locations * n))) * s.n_locations * n
+        judged = min(sum(unseen), n_rows_read(s.n_locations * n)) * s.n_locations * n
         return {
             "Gram matrix": (s.redraws + 1) * s.square,
             "cross products, means": ((s.redraws + 1) * (n * s.side + 2 + means) + 3 * n) * 8,
