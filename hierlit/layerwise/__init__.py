@@ -3,6 +3,7 @@
 from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.algorithm import Event, train
+from hierlit.layerwise.auto import AutoSolver
 from hierlit.layerwise.folds import Folds
 from hierlit.layerwise.joint import JointTraining
 from hierlit.layerwise.losses import (
@@ -26,6 +27,7 @@ __all__ = [
     "ALONE",
     "Acceptance",
     "AdaptiveDraw",
+    "AutoSolver",
     "BlockProblem",
     "BlockReport",
     "Certificate",

@@ -179,11 +179,11 @@ class BlockProblem:
             dtype: See `moments.take_moments`.
         """
         if self.whole is None:
-            return self._summed(dtype)[0]
-        everything, folds = self.whole._summed(dtype)
+            return self.summed(dtype)[0]
+        everything, folds = self.whole.summed(dtype)
         return self.keep(("moments", dtype), lambda: everything.without(folds[self.left_out or 0]))  # type: ignore[no-any-return]
 
-    def _summed(self, dtype: torch.dtype | None) -> tuple[Moments, list[Moments]]:
+    def summed(self, dtype: torch.dtype | None) -> tuple[Moments, list[Moments]]:
         """Return the moments of all rows, and of each fold's."""
         if dtype not in self._moments:
             folds = take_moments(self, dtype, 1 if self.rows.folds is None else self.rows.folds.number)

@@ -182,9 +182,13 @@ class StreamCache:
             for chunk in (*fit, *held):
                 forgotten = self.net.scores(chunk.stream) * without.to(chunk.stream)
                 chunk.stream = self.net.add_scores(chunk.stream, -forgotten)
-        sample = StreamCache(self.net, self.budget, self.seed)
-        sample.left, sample._chunks = self.left, {"fit": fit, "held": held}
-        return sample
+        return self.of(fit, held)
+
+    def of(self, fit: list[Chunk], held: list[Chunk]) -> StreamCache:
+        """Return a cache of these chunks, fitted and set aside, without folds."""
+        cache = StreamCache(self.net, self.budget, self.seed)
+        cache.left, cache._chunks = self.left, {"fit": fit, "held": held}
+        return cache
 
     def _leading(self, split: str, n_pairs: int) -> Iterator[Chunk]:
         """Yield the leading rows of a split, until they have `n_pairs` pairs."""

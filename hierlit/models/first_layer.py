@@ -1,6 +1,6 @@
 """The frozen first layer of a residual block: what every kind of features offers to those that train W² on it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -90,7 +90,7 @@ class FirstLayer(nn.Module):
         """Return the features of windows [P, fan_in], a tile of rows at a time."""
         return map(self, torch.split(windows, self.rows_at_once()))
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         width, mean = self.n_features, state_dict.get(f"{prefix}mean")
         for name, own in self.named_parameters(recurse=False):
             if isinstance(mean, Tensor) and own.shape[:1] == (width,) and f"{prefix}{name}" in state_dict:

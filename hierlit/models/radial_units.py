@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierlit.models.first_layer import FirstLayer, frozen, take_shape
+from hierlit.models.random_features import RandomFeatures
 
 JITTER = {torch.float32: 1e-7, torch.float64: 1e-10}
 """Added to the diagonal of the units' own kernel, for each unit: about what rounding of the features takes away."""
+COSINE = 0.0
+"""The power of units that are cosines."""
 SOLVED_ROWS = 1024
 """Least rows that are whitened at a time: a triangular solve of fewer waits for its matrix."""
 
@@ -49,6 +52,8 @@ class RadialUnits(FirstLayer):
     features of that kernel, where these approach it with an error of 1/√q. There are none until a block starts and
     `place` gives it some. The block's weight is found for their white features, see `WhiteUnits`.
 
+    A solver may make cosines cos(s·w_i·z + b_i) of them instead, by `take`; a state dict says which they are.
+
     Args:
         fan_in: Length of a window z.
         n_centres: Units at most.
@@ -56,7 +61,8 @@ class RadialUnits(FirstLayer):
     Attributes:
         weight: What is read of the units, [q, r].
         read: The coordinates of a window that are read, [r]: c is 1 for these, and 0 for others.
-        power: p, 1 or 2.
+        power: p, 1 or 2; `COSINE` if they are cosines.
+        bias: b, [q].
         amplitude: a of the white features.
     """
 
@@ -65,7 +71,9 @@ class RadialUnits(FirstLayer):
         self.n_centres = n_centres
         self.read = frozen(torch.arange(fan_in))
         self.power = frozen(torch.full((), 2.0))
+        self.bias = frozen(torch.zeros(0))
         self.amplitude = frozen(torch.ones(()))
+        self.are_cosines = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -75,6 +83,9 @@ class RadialUnits(FirstLayer):
     def uncentred(self, windows: Tensor) -> Tensor:
         """exp(−r^p / p) [..., q] of windows z [..., fan_in]."""
         points = windows.index_select(-1, self.read).flatten(0, -2)
+        if self.are_cosines:
+            waves = F.linear(points, self.weight * self.scale, self.bias).cos()
+            return waves.view(*windows.shape[:-1], self.n_features)
         squared = squared_distances(points, self.weight).mul_(self.scale.square())
         return profile(squared, self.power).view(*windows.shape[:-1], self.n_features)
 
@@ -99,19 +110,31 @@ class RadialUnits(FirstLayer):
         self.scale.fill_(1 / (kernel.bandwidth * deviation) if deviation > 0 else 1.0)
         self.power.fill_(kernel.power)
         self.amplitude.fill_(amplitude)
-        self.mean.data = self.mean.new_zeros(len(windows))
+        self.mean.data, self.bias.data = self.mean.new_zeros(len(windows)), self.bias.new_zeros(len(windows))
+        self.are_cosines = False
         total = sum((tile.sum(0) for tile in self.tiles(windows)), self.mean)
         self.mean.data = total / max(1, len(windows))
 
-    def opened(self) -> WhiteUnits:
-        """Their white features."""
-        return WhiteUnits(self)
+    @torch.no_grad()
+    def take(self, features: RandomFeatures) -> None:
+        """Become cosines: random features that are drawn and calibrated."""
+        self.read.data = torch.arange(features.weight.shape[1], device=self.read.device)
+        for name in ("weight", "bias", "scale", "mean"):
+            getattr(self, name).data = getattr(features, name).data.to(self.weight)
+        self.power.fill_(COSINE)
+        self.are_cosines = True
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+    def opened(self) -> FirstLayer:
+        """Their white features; cosines are what they are."""
+        return self if self.are_cosines else WhiteUnits(self)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         units, read, mean = (state_dict.get(f"{prefix}{name}") for name in ("weight", "read", "mean"))
         if isinstance(units, Tensor) and isinstance(read, Tensor) and isinstance(mean, Tensor):
-            for own, loaded in ((self.weight, units), (self.read, read), (self.mean, mean)):
+            bias = state_dict.setdefault(f"{prefix}bias", torch.zeros_like(mean))
+            for own, loaded in ((self.weight, units), (self.read, read), (self.mean, mean), (self.bias, bias)):
                 take_shape(own, loaded, loaded.shape if units.shape == (*mean.shape, *read.shape) else own.shape)
+            self.are_cosines = bool((state_dict.get(f"{prefix}power", self.power) == COSINE).all())
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 

@@ -33,9 +33,6 @@ class ExactSolver(Solver):
         choice: `set_aside` takes the candidate of least squared error on the set-aside rows (of least GCV score for a
             label that none of them observes), `gcv` that of least generalised cross-validation score.
 
-    Attributes:
-        dtype: What sums over rows and factors are computed in; the weights' own when None.
-
     Raises:
         ValueError: If an alpha is not positive, or `choice` is not one of those.
     """
@@ -46,7 +43,6 @@ class ExactSolver(Solver):
             raise ValueError(f"alphas must all be positive, got {self.alphas}")
         if choice not in CHOICES:
             raise ValueError(f"choice must be one of {', '.join(CHOICES)}, got {choice!r}")
-        self.dtype: torch.dtype | None = torch.float64
         self.choice, self.reads_held_rows = choice, choice == "set_aside" and bool(self.alphas)
 
     def start(self, problem: BlockProblem) -> State:
@@ -73,10 +69,15 @@ class ExactSolver(Solver):
         plain.alphas, plain.reads_held_rows = [], False
         return plain
 
+    def sum_dtype(self, problem: BlockProblem) -> torch.dtype | None:
+        """Return what sums over rows and factors are computed in; the weights' own when None."""
+        return torch.float64
+
     def _path(self, problem: BlockProblem) -> RidgePath:
         def make() -> RidgePath:
-            moments = problem.moments(self.dtype)
-            gram = moments.gram.to(self.dtype or problem.penalty.dtype)
+            dtype = self.sum_dtype(problem)
+            moments = problem.moments(dtype)
+            gram = moments.gram.to(dtype or problem.penalty.dtype)
             if self.alphas:
                 return RidgePath.of_alphas(gram, moments.cross, self.alphas, RESOLUTION[problem.penalty.dtype])
             penalties: Sequence[float] = (problem.penalty.double() / problem.loss.curvature).unique().tolist()  # type: ignore[no-untyped-call]

@@ -65,7 +65,6 @@ class KernelSolver(ExactSolver):
         choice_rows: int = 2500,
     ) -> None:
         super().__init__([])
-        self.dtype = None  # λ of a kernel machine is far above what float32 sums resolve
         self.among = Candidates(powers or POWERS, sorted(bandwidths or BANDWIDTHS), sorted(alphas or ALPHAS))
         problems = [
             f"{name} must all be positive, got {values}"
@@ -83,18 +82,23 @@ class KernelSolver(ExactSolver):
         """Return what is wrong unless the features are radial, the loss squared, and the rows in folds."""
         problems = []
         if not isinstance(net.block(0).features, RadialUnits):
-            problems.append(f"KernelSolver needs RadialFeatures, got {net.features}")
+            problems.append(f"{type(self).__name__} needs RadialFeatures, got {net.features}")
         if not loss.margin_loss.is_squared:
-            problems.append(f"KernelSolver needs SquaredLoss, got {type(loss.margin_loss).__name__}")
+            problems.append(f"{type(self).__name__} needs SquaredLoss, got {type(loss.margin_loss).__name__}")
         if folds is None:
-            problems.append("KernelSolver needs layerwise.folds of 2 or more, got null")
+            problems.append(f"{type(self).__name__} needs layerwise.folds of 2 or more, got null")
         return problems
 
     @torch.no_grad()
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
         """Choose kernel and λs on rows left out, and place the units; None if no block is worth adding."""
         sample = Sample(problem, self.choice_rows, memory)
-        chosen = sample.choose(self.among)
+        return self.place(problem, sample, sample.choose(self.among), memory)
+
+    def place(
+        self, problem: BlockProblem, sample: Sample, chosen: Choice | None, memory: dict[str, Any]
+    ) -> BlockProblem | None:
+        """Place units by the choice that was made on a sample; None if none is worth a block."""
         if chosen is None:
             sample.features.place(sample.windows[:0])
             if problem.block.index == 0 and problem.processes.rank == 0:
@@ -107,6 +111,10 @@ class KernelSolver(ExactSolver):
         units = drawn_windows(problem, sample.features.n_centres)
         sample.features.place(units, chosen.kernel, sample.reads, amplitude)
         return problem.with_penalty(problem.loss.curvature * amplitude**2 * shrinkage)
+
+    def sum_dtype(self, problem: BlockProblem) -> torch.dtype | None:
+        """Return None: λ of a kernel machine is far above what float32 sums resolve."""
+        return None
 
     def close(self, problem: BlockProblem, by_fold: Tensor | None, memory: dict[str, Any]) -> None:
         """Move the rows that judge past the block, where labels are accepted."""
@@ -126,6 +134,9 @@ class Sample:
 
     Attributes:
         features: The features of the block, which trials place anew.
+        stream: [x, scores] of the rows, [R, |G|, d+n], fold after fold.
+        labels: Their labels, [R, |G|, n].
+        folds: Their folds, [R].
         reads: The coordinates of a window that the block reads, boolean [fan_in].
         windows: The windows of the pairs, [P, fan_in], fold after fold.
         drawn: The place of each pair in the order in which rows were drawn, [P].
@@ -156,6 +167,7 @@ class Sample:
         channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
         self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
         self.windows = problem.block.windows(stream).flatten(0, 1)
+        self.stream, self.labels, self.folds = stream, labels, folds
 
     def choose(self, among: Candidates) -> Choice | None:
         """Return the best kernel and λs; None if they are not worth a block."""

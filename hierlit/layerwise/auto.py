@@ -1,0 +1,168 @@
+"""A solver that finds out, on rows left out, which features a table's blocks are better made of (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierlit.layerwise.acceptance import Acceptance
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw, random_features
+from hierlit.layerwise.algorithm import train
+from hierlit.layerwise.gather import drawn, first_rows, gather_rows
+from hierlit.layerwise.problem import BlockProblem
+from hierlit.layerwise.processes import ALONE
+from hierlit.layerwise.report import BlockReport
+from hierlit.layerwise.solvers import ExactSolver, KernelSolver
+from hierlit.layerwise.solvers.choice import HELD, WORTH, Choice
+from hierlit.layerwise.solvers.kernel import Sample, folds_of, labels_of, stream_of
+from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.layerwise.stream import Chunk, StreamCache
+from hierlit.metrics.average_precision import average_precision
+from hierlit.models import CosineFeatures, HierarchicalResNet
+from hierlit.models.radial_units import RadialUnits, WhiteUnits
+
+N_COSINES = 1000
+"""Cosines of a block."""
+DRAWS = AdaptiveDraw(redraws=3, n_pairs=20_000)
+"""How they are drawn, on so many pairs at most."""
+HOPELESS = 0.95
+"""Share of the kernel's average precision that the first block of cosines must reach for others to be tried."""
+LEAD = 1.01
+"""The multiple of it that they must reach in the end: the rows left out take part in how they are drawn."""
+NEAR = 0.98
+"""The multiple that suffices where there are more rows than units: cosines gain more by more rows, and cost less."""
+
+
+class AutoSolver(KernelSolver):
+    """Solve blocks of radial units as `KernelSolver` does, or blocks of cosines, whichever rank rows left out better.
+
+    Kernels are for noisy tables of thousands of rows. Cosines cos(s·W¹z + b), drawn anew along the coordinates that
+    labels depend on (`AdaptiveDraw`), are for functions of few inputs and of other labels; they take more blocks, and
+    hardly more time for more rows than reading these takes. Both are tried on the rows that `KernelSolver` makes its
+    choices on: the kernel that it would choose, and a network of cosines as deep as this one, trained on all folds but
+    one of them. What ranks the fold left out better makes all blocks; the kernel if it is close.
+
+    A block of cosines is drawn on rows of all folds but one, labels being taken for how much they gain on that one. It
+    is solved for all rows, each label with the λ of least squared error on folds left out, and there is another block
+    unless the last has raised the average precision of scores of fits without the rows' own fold by less than `WORTH`.
+
+    Arguments, features, loss and folds are those of `KernelSolver`.
+    """
+
+    @torch.no_grad()
+    def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
+        """Choose what the blocks are made of, if it is the first; then open a block. None if none is worth adding."""
+        if "cosines" in memory:
+            return self._open_cosines(problem, memory)
+        sample = Sample(problem, self.choice_rows, memory)
+        chosen = sample.choose(self.among)
+        if problem.block.index == 0 and cosines_are_better(self, problem, sample, chosen):
+            memory["cosines"] = 0.0
+            return self._open_cosines(problem, memory)
+        return self.place(problem, sample, chosen, memory)
+
+    def sum_dtype(self, problem: BlockProblem) -> torch.dtype | None:
+        """Return float64 for cosines, None for radial units."""
+        return None if isinstance(problem.block.features, WhiteUnits) else torch.float64
+
+    def _open_cosines(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
+        units = problem.rows.net.block(problem.block.index).features
+        assert isinstance(units, RadialUnits)
+        few, precision = drawn_problem(problem, DRAWS.n_pairs)
+        if problem.block.index and precision < memory["cosines"] + WORTH:
+            units.place(problem.penalty.new_zeros(0, units.weight.shape[1]))
+            return None
+        memory["cosines"] = precision
+        DRAWS(few)
+        block = problem.block._replace(features=few.block.features)
+        replace(problem, block=block).calibrate()
+        units.take(random_features(few))
+        opened = replace(problem, block=block._replace(features=units))
+        return opened.with_penalty(best_penalties(opened))
+
+
+def cosines_are_better(solver: KernelSolver, problem: BlockProblem, sample: Sample, chosen: Choice | None) -> bool:
+    """Return whether cosines rank the rows of fold `HELD` better than kernels, a first one of which is chosen."""
+    kernels = precisions_of_kernels(solver, problem, sample, chosen)
+    first, best = next(kernels), 0.0
+    for precision in precisions_of_cosines(problem, sample):
+        if precision < max(best + WORTH, HOPELESS * first):
+            break
+        best = precision
+    n_pairs, n_units = problem.n_pairs, sample.features.n_centres
+    enough = NEAR if n_pairs > n_units else LEAD
+    verdict = all(best > enough * kernel for kernel in chain([first], kernels))
+    # of the first process: others may have rounded otherwise
+    by_first = torch.tensor(float(verdict and problem.processes.rank == 0), device=problem.penalty.device)
+    return bool(problem.processes.sum(by_first))
+
+
+def precisions_of_kernels(
+    solver: KernelSolver, problem: BlockProblem, sample: Sample, chosen: Choice | None
+) -> Iterator[float]:
+    """Yield the average precision on fold `HELD` before any block if none is chosen, else after each block."""
+    net, scores, held = problem.rows.net, sample.rows.scores, sample.rows.folds == HELD
+    if chosen is None:
+        yield average_precision(scores[held], sample.rows.labels[held])
+    for index in range(1, len(net.blocks) + 1):
+        if chosen is None:
+            return
+        scores = scores + chosen.change
+        yield average_precision(scores[held], sample.rows.labels[held])
+        if index < len(net.blocks):
+            later = replace(problem, block=net.frozen_block(index))
+            chosen = Sample(later, solver.choice_rows, {"judged": {"scores": scores}}).choose(solver.among)
+
+
+def precisions_of_cosines(problem: BlockProblem, sample: Sample) -> Iterator[float]:
+    """Yield the average precision on fold `HELD`, after each block, of a network trained on a sample's other folds."""
+    net, is_held = problem.rows.net, sample.folds == HELD
+    sizes = (net.n_inputs, net.n_labels, net.n_locations, net.proximity, len(net.blocks), N_COSINES)
+    tried = HierarchicalResNet(*sizes, CosineFeatures(), weight_seed=problem.seed).to(problem.penalty)
+    rows = StreamCache(tried, seed=problem.rows.seed)
+    for split, of in (("fit", ~is_held), ("held", is_held)):
+        rows.fill(split, [(sample.stream[of][..., : net.n_inputs], sample.labels[of], of.nonzero()[:, 0])])
+    for event in train(tried, rows, ExactSolver(), problem.label_loss, acceptance=Acceptance("gain"), adaptation=DRAWS):
+        if isinstance(event, BlockReport):
+            (held,) = rows.chunks("held")
+            yield average_precision(tried.scores(held.stream), held.labels)
+
+
+def drawn_problem(problem: BlockProblem, n_pairs: int) -> tuple[BlockProblem, float]:
+    """Return a block of cosines on rows drawn from all processes, fold `HELD` set aside, to be drawn anew.
+
+    Args:
+        problem: The block of radial units.
+        n_pairs: Pairs (row, location) of these rows. Each process has them all.
+
+    Returns:
+        The problem, and the average precision of the scores before the block, of fits without the rows' own fold.
+    """
+    net, n_folds = problem.rows.net, problem.rows.folds.number if problem.rows.folds else 1
+    chosen = drawn(problem.seed, "cosine rows", 0, max(n_folds, n_pairs // net.n_locations), first_rows(problem)[1])
+    stream, labels, folds = (gather_rows(problem, chosen, view) for view in (stream_of(net), labels_of, folds_of))
+    parts = [[Chunk(stream[of], labels[of])] for of in (folds != HELD, folds == HELD)]
+    key = np.random.SeedSequence([problem.seed, problem.block.index, DRAWS.redraws])
+    generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
+    cosines = CosineFeatures().first_layer(net.windows.size * stream.shape[-1], N_COSINES, generator)
+    block = problem.block._replace(features=cosines.to(problem.penalty))
+    few = replace(problem, block=block, rows=problem.rows.of(*parts), processes=ALONE)
+    return few, average_precision(net.scores(stream), labels)
+
+
+def best_penalties(problem: BlockProblem) -> Tensor:
+    """Return the λ [n] of least squared error on the folds left out, each label's own, by the folds' moments alone."""
+    whole, folds = problem.summed(torch.float64)
+    among = RidgePath.of_alphas(whole.gram, whole.cross, ALPHAS, RESOLUTION[problem.penalty.dtype]).penalties
+    errors = torch.zeros(len(among), problem.n_labels, dtype=torch.float64, device=among.device)
+    for part in folds:
+        rest = whole.without(part)
+        weights = RidgePath(rest.gram, rest.cross, among.tolist()).weights
+        errors += part.n_pairs * ((weights @ part.gram - 2 * part.cross) * weights).sum(-1)
+    return (problem.loss.curvature * among[errors.argmin(0)]).to(problem.penalty)
