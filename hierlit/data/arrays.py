@@ -25,7 +25,7 @@ class ArrayHierarchy(HierarchyDataModule):
         val: Inputs and labels to validate on; None splits ``val_fraction`` off the rows above.
         test: Inputs and labels to test on; None means the validation rows.
         levels: The true level of each label, from 1, if known.
-        val_fraction: Share of the rows, in (0, 1), to validate on; ignored if ``val`` is given.
+        val_fraction: Share of the rows, in [0, 1), to validate on; ignored if ``val`` is given.
         batch_size: Examples in a batch, over all processes.
         acceptance_fraction: Share of the training rows set aside for acceptance decisions, in [0, 1).
         data_seed: Seed of the splits and of the batches.
@@ -52,7 +52,7 @@ class ArrayHierarchy(HierarchyDataModule):
         given = {"train": (inputs, labels), "val": val, "test": test}
         tables = {split: (_table(pair[0]), _table(pair[1])) for split, pair in given.items() if pair is not None}
         problems = loader_problems(batch_size, acceptance_fraction, data_seed)
-        problems += within("val_fraction", val_fraction, "(0, 1)")
+        problems += within("val_fraction", val_fraction, "[0, 1)")
         problems += _array_problems(tables, levels, positives_only)
         raise_problems(problems)
         if val is None:
@@ -108,7 +108,7 @@ def _coding_problems(split: str, labels: Tensor) -> list[str]:
 
 def _split_off(inputs: Tensor, labels: Tensor, fraction: float, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Move a random share of the rows from train to val, each split keeping the rows' order."""
-    n_val = max(1, round(fraction * len(inputs)))
+    n_val = max(1, round(fraction * len(inputs))) if fraction else 0
     if n_val == len(inputs):
         raise ValueError(f"val_fraction must leave a row to train on, got {fraction} of {len(inputs)} rows")
     order = torch.from_numpy(Draws(seed, "validation").permutation(len(inputs)))

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from torch import Tensor
 
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.estimator.fitting import check_observed, fit_net, is_cross_fitted, option_problems
+from hierlit.estimator.fitting import check_observed, fit_net, makes_choices, option_problems, val_fraction_of
 from hierlit.estimator.probabilities import Floats, consistent, descendants
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array, as_dense
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
@@ -54,18 +54,19 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     Args:
         n_blocks: Residual blocks D−1.
-        n_features: Random features q per block.
-        features: Kind of the random features; GaussianFeatures, the paper's, when None.
+        n_features: Features q per block, at most where the solver chooses. When None, 1000, or 10,000 where it chooses
+            radial units.
+        features: Kind of the random features; GaussianFeatures, the paper's, when None and the solver is not `auto`.
         loss: ℓ, of margins; SquaredLoss when None.
         unobserved: What becomes of labels that are not observed: ignore, assume_negative, weak_assume_negative or
             maximize_entropy.
         zero_labels: What 0 means in labels: negative, not_observed, or auto: negative if there is no −1 at all, not
             observed if each label with a 0 has a −1 too and none is NaN, an error otherwise. With a treatment of labels
             that are not observed, `auto` is not_observed.
-        solver: `exact`, `gradient`, a `Solver`, or `cross_fitted`, which is for tables with noise: units around
-            training rows, 10,000 of them at most, with kernel, λ of each label and number of blocks
-            chosen by rows left out. It reads no n_features, regularization or acceptance, and takes no adaptation,
-            other features, or strict acceptance. A `KernelSolver` is it with candidates of one's own.
+        solver: `auto`, `exact`, `gradient`, or a `Solver`. What `auto` does not need to be told it finds out on rows
+            left out: radial units or cosines, their bandwidth or draw, λ of each label, number of blocks; see
+            `AutoSolver`. It reads no regularization and sets no rows aside for acceptance. With features, a loss, an
+            adaptation or strict acceptance it is `exact`, for these are to be as they are given.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.
         acceptance: none, gain or strict.
         acceptance_fraction: Share of the training rows set aside to decide acceptance, in [0, 1).
@@ -75,8 +76,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
         batch_size: Rows in a batch.
         levels: True level of each label, from 1, if known; only `level_accuracy_` reads it.
-        val_fraction: Share of the rows given to `fit`, in (0, 1), that is never fitted on: `level_accuracy_` is theirs,
-            and the probabilities are fitted to them and the rows set aside for acceptance (`cross_fitted`: to all).
+        val_fraction: Share of the rows given to `fit`, in [0, 1), that is never fitted on: `level_accuracy_` is theirs,
+            and the probabilities are fitted to them and the rows set aside for acceptance; with `auto` to all rows, by
+            scores of fits without them. When None, 0.1; 0 with `auto`, unless there are levels.
         hierarchy: Edges (parent, child) between labels, as in `classes_`; predictions alone know them. Log-odds are
             then raised to those of a label's descendants, so that none is above its parents.
         accelerator: Lightning's name of the device to fit on: auto, cpu, gpu, ...
@@ -94,7 +96,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             the networks' mean scores.
         blocks_ (list[BlockReport]): What is known of each block of `net_`: certificate, epochs, accepted labels, ...
         levels_ (list[int]): The levels, ascending; [1] if none were given.
-        level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of its ŷ on the validation rows.
+        level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of its ŷ on the validation rows; on the rows
+            fitted where there are none.
         n_features_in_ (int): Input channels d.
         feature_names_in_ (NDArray): Names of the inputs [d], if X was a data frame whose columns are all called by
             strings.
@@ -103,12 +106,12 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     def __init__(
         self,
         n_blocks: int = 8,
-        n_features: int = 1000,
+        n_features: int | None = None,
         features: Features | None = None,
         loss: MarginLoss | None = None,
         unobserved: str = "ignore",
         zero_labels: str = "auto",
-        solver: str | Solver = "exact",
+        solver: str | Solver = "auto",
         adaptation: AdaptiveDraw | None = None,
         acceptance: str = "gain",
         acceptance_fraction: float = 0.2,
@@ -118,7 +121,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         stop_when_learned: bool = False,
         batch_size: int = 1024,
         levels: Sequence[int] | None = None,
-        val_fraction: float = 0.1,
+        val_fraction: float | None = None,
         hierarchy: Sequence[tuple[Any, Any]] | None = None,
         accelerator: str = "auto",
         n_jobs: int | None = None,
@@ -167,9 +170,9 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             inputs,
             labels,
             levels=self.levels,
-            val_fraction=self.val_fraction,
+            val_fraction=val_fraction_of(self),
             batch_size=self.batch_size,
-            acceptance_fraction=0.0 if is_cross_fitted(self) else self.acceptance_fraction,
+            acceptance_fraction=0.0 if makes_choices(self) else self.acceptance_fraction,
             data_seed=seed,
             positives_only=True,
         )

@@ -13,7 +13,9 @@ from sklearn.base import BaseEstimator
 
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.estimator.targets import ZERO_LABELS
+from hierlit.layerwise.acceptance import RULES
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.auto import AutoSolver
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.report import BlockReport
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver, Solver
@@ -25,42 +27,59 @@ from hierlit.training.trainer import fit_in_memory
 from hierlit.watching import BlockProgress
 from hierlit.watching.levels import level_rows
 
-CROSS_FITTED = "cross_fitted"
-SOLVERS: dict[str, type[Solver]] = {"exact": ExactSolver, "gradient": GradientSolver, CROSS_FITTED: KernelSolver}
+SOLVERS: dict[str, type[Solver]] = {"auto": AutoSolver, "exact": ExactSolver, "gradient": GradientSolver}
 FOLDS = 5
-"""Folds of a cross-fitted run."""
-MOST_UNITS = 10_000
+"""Folds of a run that makes its choices on rows left out."""
+N_FEATURES, MOST_UNITS = 1000, 10_000
 UNREAD = {"features": (None, RadialFeatures()), "adaptation": (None,), "acceptance": ("gain", "none")}
-"""What a cross-fitted run chooses itself, and the values that it takes all the same."""
+"""What a `KernelSolver` or `AutoSolver` chooses itself, and the values that it takes all the same."""
 
 
-def is_cross_fitted(options: BaseEstimator) -> bool:
-    """Whether a classifier chooses by rows left out what else would have to be set."""
-    return isinstance(options.solver, KernelSolver) or options.solver == CROSS_FITTED
+def solver_of(options: BaseEstimator) -> Solver:
+    """Return the solver of a classifier's arguments."""
+    if isinstance(options.solver, Solver):
+        return options.solver
+    given = any(getattr(options, name) is not None for name in ("features", "loss", "adaptation"))
+    is_exact = options.solver == "auto" and (given or options.acceptance == "strict")
+    return SOLVERS["exact" if is_exact else options.solver]()
+
+
+def makes_choices(options: BaseEstimator) -> bool:
+    """Whether a classifier chooses on rows left out what else would have to be set."""
+    return isinstance(solver_of(options), KernelSolver)
+
+
+def val_fraction_of(options: BaseEstimator) -> float:
+    """Return the share of the rows that no block is fitted to."""
+    if options.val_fraction is not None:
+        return float(options.val_fraction)
+    return 0.0 if makes_choices(options) and options.levels is None else 0.1
 
 
 def option_problems(options: BaseEstimator) -> list[str]:
     """Return what is wrong with the arguments of a classifier, a line each."""
-    problems = at_least(1, n_blocks=options.n_blocks, n_features=options.n_features, batch_size=options.batch_size)
+    problems = at_least(1, n_blocks=options.n_blocks, batch_size=options.batch_size)
+    problems += [] if options.n_features is None else at_least(1, n_features=options.n_features)
     problems += at_least(1, max_epochs_per_block=options.max_epochs_per_block, n_draws=options.n_draws)
     if isinstance(options.random_state, Real):
         problems += at_least(0, random_state=options.random_state)
     problems += within("acceptance_fraction", options.acceptance_fraction, "[0, 1)")
-    for name, valid in (("unobserved", tuple(TREATMENTS)), ("zero_labels", ZERO_LABELS)):
+    valid_of = {"unobserved": tuple(TREATMENTS), "zero_labels": ZERO_LABELS, "acceptance": RULES}
+    for name, valid in valid_of.items():
         if getattr(options, name) not in valid:
             problems.append(f"{name} must be one of {', '.join(valid)}, got {getattr(options, name)!r}")
     if not isinstance(options.solver, Solver) and options.solver not in tuple(SOLVERS):
-        problems.append(f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {options.solver!r}")
+        return [*problems, f"solver must be one of {', '.join(SOLVERS)} or a Solver, got {options.solver!r}"]
     kinds = {"loss": MarginLoss, "proximity": Proximity, "adaptation": AdaptiveDraw, "features": Features}
     for name, kind in kinds.items():
         if not isinstance(getattr(options, name), kind | None):
             problems.append(f"{name} must be a {kind.__name__} or None, got {getattr(options, name)!r}")
-    for name, values in UNREAD.items() if is_cross_fitted(options) else ():
+    for name, values in UNREAD.items() if isinstance(options.solver, KernelSolver) else ():
         if (given := getattr(options, name)) not in values:
             problems.append(f"{name} must be {' or '.join(map(str, values))} with this solver, got {given!r}")
     if options.adaptation is not None and options.acceptance_fraction == 0:
         problems.append("acceptance_fraction must be positive for an adaptation, got 0")
-    if options.acceptance != "none" and options.acceptance_fraction == 0 and not is_cross_fitted(options):
+    if options.acceptance != "none" and options.acceptance_fraction == 0 and not makes_choices(options):
         problems.append(f"acceptance_fraction must be positive unless acceptance is none, got {options.acceptance!r}")
     if options.n_jobs is not None and (at_least(-1, n_jobs=options.n_jobs) or options.n_jobs == 0):
         problems.append(f"n_jobs must be an integer >= 1, -1 or None, got {options.n_jobs!r}")
@@ -69,17 +88,17 @@ def option_problems(options: BaseEstimator) -> list[str]:
 
 def fit_net(options: BaseEstimator, data: ArrayHierarchy, seed: int) -> tuple[HierarchicalResNet, BlockRecord]:
     """Train a network of this seed; return it on the CPU in float64, and what is known of its blocks."""
-    folded = is_cross_fitted(options)
+    solver, folded = solver_of(options), makes_choices(options)
     if folded:
-        n_units = min(MOST_UNITS, data.n_rows["train"] * data.n_locations)
+        n_units = min(options.n_features or MOST_UNITS, data.n_rows["train"] * data.n_locations)
         features: dict[str, Any] = {"features": RadialFeatures(), "n_features": n_units}
     else:
-        features = {name: getattr(options, name) for name in ("features", "n_features", "adaptation")}
+        features = {"features": options.features, "adaptation": options.adaptation}
+        features["n_features"] = options.n_features or N_FEATURES
     kept: dict[str, Any] = {
         name: getattr(options, name) for name in ("n_blocks", "loss", "unobserved", "regularization", "proximity")
     }
     kept |= {name: getattr(data, name) for name in ("n_inputs", "n_labels", "n_locations", "levels")}
-    solver = options.solver if isinstance(options.solver, Solver) else SOLVERS[options.solver]()
     task, record = LayerwiseTask(solver=solver, weight_seed=seed, **kept, **features), BlockRecord()
     training = LayerwiseTraining(
         max_epochs_per_block=options.max_epochs_per_block,
@@ -112,7 +131,8 @@ class BlockRecord(L.Callback):
         """After a block and its validation, keep what is known of both."""
         report = pl_module.report
         if report is not None:
-            rows = level_rows(pl_module.results["val"], pl_module.levels, pl_module.learned_accuracy)
+            unseen = pl_module.results.get("val", report.train)
+            rows = level_rows(unseen, pl_module.levels, pl_module.learned_accuracy)
             self.blocks.append(replace(report, train={name: value.cpu() for name, value in report.train.items()}))
             self.levels = [int(row["level"]) for row in rows]
             self.accuracy.append([row["accuracy"] for row in rows])

@@ -28,7 +28,7 @@ from hierlit.models import CosineFeatures, HierarchicalResNet
 from hierlit.models.radial_units import RadialUnits, WhiteUnits
 
 N_COSINES = 1000
-"""Cosines of a block."""
+"""Cosines of a block, unless there are to be fewer units."""
 DRAWS = AdaptiveDraw(redraws=3, n_pairs=20_000)
 """How they are drawn, on so many pairs at most."""
 HOPELESS = 0.95
@@ -123,7 +123,7 @@ def precisions_of_kernels(
 def precisions_of_cosines(problem: BlockProblem, sample: Sample) -> Iterator[float]:
     """Yield the average precision on fold `HELD`, after each block, of a network trained on a sample's other folds."""
     net, is_held = problem.rows.net, sample.folds == HELD
-    sizes = (net.n_inputs, net.n_labels, net.n_locations, net.proximity, len(net.blocks), N_COSINES)
+    sizes = (net.n_inputs, net.n_labels, net.n_locations, net.proximity, len(net.blocks), n_cosines(problem))
     tried = HierarchicalResNet(*sizes, CosineFeatures(), weight_seed=problem.seed).to(problem.penalty)
     rows = StreamCache(tried, seed=problem.rows.seed)
     for split, of in (("fit", ~is_held), ("held", is_held)):
@@ -150,10 +150,15 @@ def drawn_problem(problem: BlockProblem, n_pairs: int) -> tuple[BlockProblem, fl
     parts = [[Chunk(stream[of], labels[of])] for of in (folds != HELD, folds == HELD)]
     key = np.random.SeedSequence([problem.seed, problem.block.index, DRAWS.redraws])
     generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
-    cosines = CosineFeatures().first_layer(net.windows.size * stream.shape[-1], N_COSINES, generator)
+    cosines = CosineFeatures().first_layer(net.windows.size * stream.shape[-1], n_cosines(problem), generator)
     block = problem.block._replace(features=cosines.to(problem.penalty))
     few = replace(problem, block=block, rows=problem.rows.of(*parts), processes=ALONE)
     return few, average_precision(net.scores(stream), labels)
+
+
+def n_cosines(problem: BlockProblem) -> int:
+    """Return how many cosines a block has."""
+    return min(N_COSINES, problem.rows.net.n_features)
 
 
 def best_penalties(problem: BlockProblem) -> Tensor:

@@ -19,8 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import hierlit.estimator.fitting
-from hierlit.data import CellularAutomaton
+from hierlit.data import CellularAutomaton, JuntaHierarchy
 from hierlit.estimator import HierarchicalClassifier
+from hierlit.layerwise import AutoSolver
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import SquaredHingeLoss
 from hierlit.layerwise.solvers import GradientSolver, KernelSolver
@@ -65,15 +66,35 @@ def noisy(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x, (x[:, :5] + x[:, 5:10] * x[:, 10:15] + 2 * draw.normal(size=(n, 5)) > 2).astype(float)
 
 
-def test_a_cross_fitted_solver_sets_what_a_person_would_have_to() -> None:
-    (x, y), (at, expected) = noisy(500, 0), noisy(1000, 1)
-    chosen = HierarchicalClassifier(solver="cross_fitted", acceptance_fraction=0.3).fit(x, y)
-    default = HierarchicalClassifier(n_blocks=2).fit(x, y)
-    by_choice, by_default = (
-        average_precision_score(expected, model.predict_proba(at), average="micro") for model in (chosen, default)
-    )
-    assert by_choice > by_default + 0.05
-    assert chosen.net_.features == RadialFeatures() and chosen.net_.block(0).features.n_features == 450
+def test_what_a_person_would_have_to_set_is_chosen_on_noisy_tables() -> None:
+    at, expected = noisy(3000, 7)
+    gains = []
+    for seed in range(3):
+        x, y = noisy(500, seed)
+        models = HierarchicalClassifier().fit(x, y), HierarchicalClassifier(n_blocks=2, solver="exact").fit(x, y)
+        chosen, exact = (
+            average_precision_score(expected, model.predict_proba(at), average="micro") for model in models
+        )
+        gains.append(chosen - exact)
+    assert min(gains) > 0
+    assert np.mean(gains) > 0.03
+    assert models[0].net_.features == RadialFeatures() and models[0].net_.block(0).features.n_features == 500
+
+
+@pytest.mark.parametrize("degree", [2, 3])
+def test_what_a_person_would_have_to_set_is_chosen_on_juntas(degree: int) -> None:
+    data = JuntaHierarchy(n_inputs=8, n_levels=2, labels_per_level=4, degree=degree, n_train=400, n_test=400)
+    tables = data.make_tables()
+    model = HierarchicalClassifier(levels=data.levels).fit(*tables["train"])
+    assert model.score(*tables["test"]) >= 0.99
+    assert model.level_accuracy_.shape == (len(model.blocks_), 2)
+
+
+def test_what_is_given_is_not_chosen() -> None:
+    x, y = parities(60)
+    for given in ({"loss": SquaredHingeLoss()}, {"features": GaussianFeatures(0.3)}, {"acceptance": "strict"}):
+        auto, exact = (small(solver=solver, **given).fit(x, y) for solver in ("auto", "exact"))
+        np.testing.assert_array_equal(auto.decision_function(x), exact.decision_function(x))
 
 
 def test_scores_of_several_draws_are_averaged() -> None:
@@ -195,20 +216,23 @@ def test_must_be_fitted_first(method) -> None:
         ({"n_blocks": 0}, "n_blocks must be an integer >= 1, got 0"),
         ({"n_features": 2.5, "random_state": -1}, r"n_features must .* got 2.5; random_state must be .* >= 0, got -1"),
         ({"features": "radial"}, "features must be a Features or None, got 'radial'"),
-        ({"solver": "adam"}, "solver must be one of exact, gradient, cross_fitted or a Solver, got 'adam'"),
-        ({"solver": ["exact"]}, r"solver must be one of exact, gradient, cross_fitted or a Solver, got \['exact'\]"),
+        ({"solver": "adam"}, "solver must be one of auto, exact, gradient or a Solver, got 'adam'"),
+        ({"solver": ["exact"]}, r"solver must be one of auto, exact, gradient or a Solver, got \['exact'\]"),
         (
             {"solver": KernelSolver([0.7]), "features": GaussianFeatures(), "acceptance": "strict"},
             r"^features must be None or RadialFeatures\(\) with this solver, got GaussianFeatures\(.*\); "
             "acceptance must be gain or none with this solver, got 'strict'$",
         ),
-        ({"solver": "cross_fitted", "adaptation": AdaptiveDraw()}, "adaptation must be None with this solver, got Ada"),
+        ({"solver": AutoSolver(), "adaptation": AdaptiveDraw()}, "adaptation must be None with this solver, got Ada"),
         ({"loss": "hinge"}, "loss must be a MarginLoss or None, got 'hinge'"),
         ({"proximity": 3}, "proximity must be a Proximity or None, got 3"),
         ({"acceptance": "lenient"}, "acceptance must be one of none, gain, strict, got 'lenient'"),
-        ({"acceptance_fraction": 0}, "acceptance_fraction must be positive unless acceptance is none, got 'gain'"),
+        (
+            {"acceptance_fraction": 0, "solver": "exact"},
+            "acceptance_fraction must be positive unless acceptance is none, got 'gain'",
+        ),
         ({"acceptance_fraction": 1}, r"acceptance_fraction must be a number in \[0, 1\), got 1"),
-        ({"val_fraction": 0}, r"val_fraction must be a number in \(0, 1\), got 0"),
+        ({"val_fraction": 1}, r"val_fraction must be a number in \[0, 1\), got 1"),
         ({"levels": [1, 2]}, r"levels must be 7 integers >= 1, one for each label, got \[1, 2\]"),
         ({"regularization": 0}, "regularization must be positive, got 0"),
     ],

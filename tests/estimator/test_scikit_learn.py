@@ -28,7 +28,7 @@ def small(**arguments: object) -> HierarchicalClassifier:
     [
         small(),
         small(n_blocks=1, solver="gradient", acceptance="none", acceptance_fraction=0),
-        small(solver="cross_fitted"),
+        small(solver="exact"),
     ]
 )
 def test_passes_the_checks_of_scikit_learn(estimator, check) -> None:
