@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -18,10 +19,10 @@ from hierlit.layerwise.gather import drawn, first_rows, gather_rows
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.processes import ALONE
 from hierlit.layerwise.report import BlockReport
-from hierlit.layerwise.solvers import ExactSolver, KernelSolver
+from hierlit.layerwise.solvers import ExactSolver, KernelSolver, ridge
 from hierlit.layerwise.solvers.choice import HELD, WORTH, Choice
 from hierlit.layerwise.solvers.kernel import Sample, folds_of, labels_of, stream_of
-from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath
 from hierlit.layerwise.stream import Chunk, StreamCache
 from hierlit.metrics.average_precision import average_precision
 from hierlit.models import CosineFeatures, HierarchicalResNet
@@ -31,12 +32,14 @@ N_COSINES = 1000
 """Cosines of a block, unless there are to be fewer units."""
 DRAWS = AdaptiveDraw(redraws=3, n_pairs=20_000)
 """How they are drawn, on so many pairs at most."""
-HOPELESS = 0.95
+HOPELESS = 0.9
 """Share of the kernel's average precision that the first block of cosines must reach for others to be tried."""
-LEAD = 1.01
-"""The multiple of it that they must reach in the end: the rows left out take part in how they are drawn."""
-NEAR = 0.98
-"""The multiple that suffices where there are more rows than units: cosines gain more by more rows, and cost less."""
+LEAD, NEAR = 1.1, 0.8
+"""Multiples of the odds p/(1−p) of the kernel's average precision that cosines must reach in the end: the first, for
+the rows left out take part in how cosines are drawn; the second where there are more rows than units, for cosines gain
+more by more rows, and cost less."""
+ALPHAS = (*ridge.ALPHAS, 1.0, 10.0)
+"""Candidates for the λ of cosines, as multiples of the mean diagonal of their Gram matrix."""
 
 
 class AutoSolver(KernelSolver):
@@ -97,10 +100,15 @@ def cosines_are_better(solver: KernelSolver, problem: BlockProblem, sample: Samp
         best = precision
     n_pairs, n_units = problem.n_pairs, sample.features.n_centres
     enough = NEAR if n_pairs > n_units else LEAD
-    verdict = all(best > enough * kernel for kernel in chain([first], kernels))
+    verdict = all(odds(best) > enough * odds(kernel) for kernel in chain([first], kernels))
     # of the first process: others may have rounded otherwise
     by_first = torch.tensor(float(verdict and problem.processes.rank == 0), device=problem.penalty.device)
     return bool(problem.processes.sum(by_first))
+
+
+def odds(precision: float) -> float:
+    """Return p/(1−p)."""
+    return precision / (1 - precision) if precision < 1 else math.inf
 
 
 def precisions_of_kernels(

@@ -16,6 +16,7 @@ from hierlit.layerwise import (
     ALONE,
     Acceptance,
     AdaptiveDraw,
+    AutoSolver,
     ExactSolver,
     Folds,
     GradientSolver,
@@ -28,6 +29,7 @@ from hierlit.layerwise import (
     train,
 )
 from hierlit.models import HierarchicalResNet, RadialFeatures
+from hierlit.models.radial_units import COSINE
 
 Work = Callable[[Processes], Any]
 FORK = multiprocessing.get_context("fork")
@@ -78,6 +80,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "folds": {"solver": ExactSolver(), "folds": 3, "loss": LogisticLoss()},
     "radial units": {"solver": ExactSolver(), "features": RadialFeatures()},
     "kernel solver": {"solver": KernelSolver(), "folds": 3, "features": RadialFeatures()},
+    "cosines": {"solver": AutoSolver(), "folds": 2, "features": RadialFeatures()},
     "joint": {"joint": JointTraining(3, lambda weights: torch.optim.SGD(weights, 0.1))},
 }
 
@@ -103,10 +106,11 @@ def test_two_processes_train_the_network_of_one(name: str, on_two) -> None:
     alone, numbers = trained(table, ALONE, name)
     (first, ours), (second, theirs) = on_two(lambda processes: trained(table, processes, name))
     assert alone["blocks.0.weight"].any()
+    assert name != "cosines" or alone["blocks.0.features.power"] == COSINE
     assert all(torch.equal(value, second[key]) for key, value in first.items()), "to the bit on both"
     for key, value in alone.items():
         # units of a kernel tell one another's weights from their sum only as far as rounding lets them
-        within = 1e-4 if "features" in RUNS[name] and key.endswith(".weight") else 1e-9
+        within = 1e-4 if name in ("radial units", "kernel solver") and key.endswith(".weight") else 1e-9
         torch.testing.assert_close(first[key], value, rtol=within, atol=within)
     assert ours == theirs == pytest.approx(numbers, rel=1e-9)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from hierlit.layerwise import (
     Acceptance,
     AdaptiveDraw,
+    AutoSolver,
     BlockProblem,
     BlockReport,
     Evaluation,
@@ -90,9 +91,10 @@ RUNS: dict[str, tuple[Start, int | None]] = {
     "radial units": layerwise(ExactSolver(), LogisticLoss()),
     "radial units, folds": layerwise(ExactSolver(), LogisticLoss(), folds=2, stopping=SHORT),
     "kernel solver": layerwise(KernelSolver(), stopping=SHORT, folds=2),
+    "cosines": layerwise(AutoSolver(), stopping=SHORT, folds=2),
     "folds, mini-batches": layerwise(GradientSolver(minibatch_epochs=2), LogisticLoss(), folds=2, stopping=SHORT),
 }
-RADIAL = ("radial units", "radial units, folds", "kernel solver")
+RADIAL = ("radial units", "radial units, folds", "kernel solver", "cosines")
 ROTATED = ("gradient", "adaptation", "joint", "folds")
 
 
@@ -132,7 +134,8 @@ def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str) -> None
     rows = rows_of(net, table, folds, memory)
     whole = gather(saving(start(net, rows, memory=memory), net, memory, kept), rows)
     n_trained = int(net.n_trained)
-    assert n_trained == n_blocks or name == "kernel solver"
+    assert n_trained == n_blocks or name in ("kernel solver", "cosines")
+    assert name != "cosines" or net.block(0).features.are_cosines
     assert net.block(0).weight.any()
     assert len(kept) >= 5, "there should be passes to stop after"
     for number, (event, saved) in enumerate(kept):
