@@ -2,7 +2,6 @@
 
 from argparse import SUPPRESS
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import psutil
@@ -63,7 +62,6 @@ class DryCLI(HierlitCLI):
 
     def instantiate_classes(self) -> None:
         """Make what the config says, of whose blocks only one, and look at it."""
-        import_module("sklearn.metrics")  # a run does so at the end: it counts among the libraries
         base, config = psutil.Process().memory_info().rss, self.config.clone()
         n_blocks, trainer = config.model.n_blocks, config.pop("trainer")
         config.model.n_blocks, config.model.weights = min(1, n_blocks), None
