@@ -189,6 +189,8 @@ class WhiteUnits(FirstLayer):
 
     def settled(self, weight: Tensor) -> Tensor:
         """Return the weight [..., q+1] for the units that does what one for their white features does."""
-        slopes = weight[..., :-1].flatten(0, -2).double() * self.units.amplitude
-        solved = torch.linalg.solve_triangular(self.factor.double(), slopes, upper=False, left=False)
-        return torch.cat([solved.view_as(weight[..., :-1]).to(weight), weight[..., -1:]], -1)
+        solved, factor = weight.clone(), self.factor.double()
+        for part in solved.view(-1, *weight.shape[-2:]):  # a fold at a time: its float64 is large where labels are many
+            slopes = part[:, :-1].double() * self.units.amplitude
+            part[:, :-1] = torch.linalg.solve_triangular(factor, slopes, upper=False, left=False)
+        return solved
