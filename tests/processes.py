@@ -29,6 +29,10 @@ RUN = [
 EXACT = ["--model.solver", "ExactSolver"]
 JOINT = ["--model.joint.epochs", "40", "--layerwise.acceptance", "none"]
 LOGISTIC = ["--model.loss", "LogisticLoss"]
+AUTO = [
+    *("--model.features", "RadialFeatures", "--model.solver", "AutoSolver", "--layerwise.folds", "3"),
+    *("--layerwise.acceptance", "none", "--model.proximity.size", "9"),
+]
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 PLAIN = "from hierlit.cli import main; main()"
 SERVER = get_context("forkserver")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from processes import (
+    AUTO,
     EXACT,
     JOINT,
     LOGISTIC,
@@ -35,7 +36,7 @@ SOLVERS = {
     "double": ["--trainer.precision", "64-true"],
 }
 CROSS_FITTED = [*EXACT, *LOGISTIC, "--layerwise.folds", "3"]
-SOLVERS["cross-fitted"] = CROSS_FITTED
+SOLVERS |= {"cross-fitted": CROSS_FITTED, "auto": AUTO}
 AT_WRITE = """
 import os, signal
 from hierlit.cli import main
@@ -54,6 +55,7 @@ AIMED = (
     pytest.param("exact", 100, "block=001"),
     pytest.param("joint", 17, "block=000", marks=pytest.mark.slow),
     pytest.param("cross-fitted", 295, "block=001", id="cross-fitted"),
+    pytest.param("auto", 6, "block=001", id="auto"),
     pytest.param("cross-fitted", 500, "block=001", id="without a fold", marks=pytest.mark.slow),
 )
 """Passes within block 2 or 3, of blocks whose passes are known, in the fit to all rows or in one without a fold; within

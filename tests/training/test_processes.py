@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from processes import (
+    AUTO,
     EXACT,
     JOINT,
     ROOT,
@@ -33,8 +34,8 @@ from hierlit.data.base import FixedBatches
 from hierlit.plan.options import PlanOptions, Run, sizes_of
 from hierlit.plan.work import BlockWork
 
-SOLVERS = {"gradient": [], "exact": EXACT, "cross-fitted": [*EXACT, "--layerwise.folds", "3"]}
-QUICK = (("gradient", "64-true", 2), ("cross-fitted", "64-true", 2))
+SOLVERS = {"gradient": [], "exact": EXACT, "cross-fitted": [*EXACT, "--layerwise.folds", "3"], "auto": AUTO}
+QUICK = (("gradient", "64-true", 2), ("cross-fitted", "64-true", 2), ("auto", "64-true", 2))
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
     for case in product(SOLVERS, ("64-true", "32-true"), (2, 3))

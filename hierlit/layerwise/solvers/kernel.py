@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 BANDWIDTHS = (0.35, 0.5, 0.7, 1.0, 1.5)
 POWERS = (2.0, 1.0)
 ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+LATER_UNITS = 2500
+"""Of a block that reads the scores, at most: on ImCLEF07D (rows left out) as many as of the first add nothing."""
 SHRINKAGE = 1e-4
 """Of the intercept, at most: it is penalised like any weight, which a kernel machine's is not."""
 
@@ -108,7 +110,8 @@ class KernelSolver(ExactSolver):
         memory["judged"] = {"scores": sample.rows.scores, "change": chosen.change}
         shrinkage = chosen.penalties / problem.n_pairs
         amplitude = min(1.0, math.sqrt(SHRINKAGE / float(shrinkage.max())))
-        units = drawn_windows(problem, sample.features.n_centres)
+        n_units = sample.features.n_centres
+        units = drawn_windows(problem, n_units if problem.block.index == 0 else min(n_units, LATER_UNITS))
         sample.features.place(units, chosen.kernel, sample.reads, amplitude)
         return problem.with_penalty(problem.loss.curvature * amplitude**2 * shrinkage)
 
