@@ -15,6 +15,8 @@ from hierlit.models.checks import raise_problems
 from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import is_count
 
+AGOP_PAIRS = 8192
+"""Pairs that gradients are averaged over, in whole batches: a mean needs fewer than a fit."""
 FEATURES_PER_TARGET = 32
 """Fewest features that a label gets which W¹ is drawn for."""
 
@@ -80,7 +82,8 @@ class AdaptiveDraw:
             targets = self.targets(errors.before - best, features.n_features)
             if not len(targets):
                 return
-            agop, power = agop_diagonals(few, weights[chosen[targets], targets])
+            seen = few.leading(min(AGOP_PAIRS, self.n_pairs))
+            agop, power = agop_diagonals(seen, weights[chosen[targets], targets])
             key = np.random.SeedSequence([problem.seed, problem.block.index, draw])
             generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
             features.redraw(self.coordinates(agop, power, problem.block.windows.size), generator)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.acceptance import Acceptance
-from hierlit.layerwise.adaptive_draw import AdaptiveDraw, random_features
+from hierlit.layerwise.adaptive_draw import AGOP_PAIRS, AdaptiveDraw, random_features
 from hierlit.layerwise.algorithm import train
 from hierlit.layerwise.gather import drawn, first_rows, gather_rows
 from hierlit.layerwise.problem import BlockProblem
@@ -30,14 +30,16 @@ from hierlit.models.radial_units import RadialUnits, WhiteUnits
 
 N_COSINES = 1000
 """Cosines of a block, unless there are to be fewer units."""
-DRAWS = AdaptiveDraw(redraws=3, n_pairs=20_000)
+DRAWS = AdaptiveDraw(redraws=3, n_pairs=60_000)
 """How they are drawn, on so many pairs at most."""
 HOPELESS = 0.9
 """Share of the kernel's average precision that the first block of cosines must reach for others to be tried."""
-LEAD, NEAR = 1.1, 0.8
-"""Multiples of the odds p/(1−p) of the kernel's average precision that cosines must reach in the end: the first, for
-the rows left out take part in how cosines are drawn; the second where there are more rows than units, for cosines gain
-more by more rows, and cost less."""
+LEAD = 1.1
+"""Multiple of the odds p/(1−p) of the kernel's average precision that cosines must reach, both after as many blocks as
+they want: the rows left out take part in how cosines are drawn."""
+NEAR = 0.8
+"""Multiple of the odds of the first kernel block that suffices where the rows outnumber the units: cosines gain more by
+more rows, and cost less."""
 ALPHAS = (*ridge.ALPHAS, 1.0, 10.0)
 """Candidates for the λ of cosines, as multiples of the mean diagonal of their Gram matrix."""
 
@@ -46,10 +48,10 @@ class AutoSolver(KernelSolver):
     """Solve blocks of radial units as `KernelSolver` does, or blocks of cosines, whichever rank rows left out better.
 
     Kernels are for noisy tables of thousands of rows. Cosines cos(s·W¹z + b), drawn anew along the coordinates that
-    labels depend on (`AdaptiveDraw`), are for functions of few inputs and of other labels; they take more blocks, and
-    hardly more time for more rows than reading these takes. Both are tried on the rows that `KernelSolver` makes its
-    choices on: the kernel that it would choose, and a network of cosines as deep as this one, trained on all folds but
-    one of them. What ranks the fold left out better makes all blocks; the kernel if it is close.
+    labels depend on (`AdaptiveDraw`), are for functions of few inputs and of other labels; they take more blocks. Both
+    are tried on the rows that `KernelSolver` makes its choices on, all folds but one of them: the kernels that it would
+    choose, and a network of cosines as deep as this one. What ranks the fold left out better makes all blocks; the
+    kernel if it is close, or, where the rows outnumber the units, cosines if they are close.
 
     A block of cosines is drawn on rows of all folds but one, labels being taken for how much they gain on that one. It
     is solved for all rows, each label with the λ of least squared error on folds left out, and there is another block
@@ -93,17 +95,14 @@ class AutoSolver(KernelSolver):
 def cosines_are_better(solver: KernelSolver, problem: BlockProblem, sample: Sample, chosen: Choice | None) -> bool:
     """Return whether cosines rank the rows of fold `HELD` better than kernels, a first one of which is chosen."""
     kernels = precisions_of_kernels(solver, problem, sample, chosen)
-    first, best = next(kernels), 0.0
+    are_many, first, best = problem.n_pairs > sample.features.n_centres, next(kernels), 0.0
     for precision in precisions_of_cosines(problem, sample):
         if precision < max(best + WORTH, HOPELESS * first):
             break
         best = precision
-    n_pairs, n_units = problem.n_pairs, sample.features.n_centres
-    enough = NEAR if n_pairs > n_units else LEAD
-    verdict = all(odds(best) > enough * odds(kernel) for kernel in chain([first], kernels))
-    # of the first process: others may have rounded otherwise
-    by_first = torch.tensor(float(verdict and problem.processes.rank == 0), device=problem.penalty.device)
-    return bool(problem.processes.sum(by_first))
+        if are_many and odds(best) > NEAR * odds(first):
+            return True
+    return not are_many and all(odds(best) > LEAD * odds(kernel) for kernel in chain([first], kernels))
 
 
 def odds(precision: float) -> float:
@@ -155,7 +154,11 @@ def drawn_problem(problem: BlockProblem, n_pairs: int) -> tuple[BlockProblem, fl
     net, n_folds = problem.rows.net, problem.rows.folds.number if problem.rows.folds else 1
     chosen = drawn(problem.seed, "cosine rows", 0, max(n_folds, n_pairs // net.n_locations), first_rows(problem)[1])
     stream, labels, folds = (gather_rows(problem, chosen, view) for view in (stream_of(net), labels_of, folds_of))
-    parts = [[Chunk(stream[of], labels[of])] for of in (folds != HELD, folds == HELD)]
+    n_rows = max(1, AGOP_PAIRS // net.n_locations)
+    parts = [
+        [Chunk(*part) for part in zip(torch.split(stream[of], n_rows), torch.split(labels[of], n_rows), strict=True)]
+        for of in (folds != HELD, folds == HELD)
+    ]
     key = np.random.SeedSequence([problem.seed, problem.block.index, DRAWS.redraws])
     generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
     cosines = CosineFeatures().first_layer(net.windows.size * stream.shape[-1], n_cosines(problem), generator)

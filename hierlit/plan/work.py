@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hierlit.layerwise.acceptance import SetAsideSums
+from hierlit.layerwise.adaptive_draw import AGOP_PAIRS
 from hierlit.layerwise.calibration import n_rows_read
 from hierlit.layerwise.moments import MEAN_PAIRS, PANELS
 from hierlit.layerwise.solvers.ridge import POWER_STEPS
@@ -114,6 +115,7 @@ class BlockWork:
     def draw(self) -> Work:
         """One adaptive draw of W¹: moments and a ridge path on some rows, errors on set-aside rows, AGOP diagonals."""
         s, held, pairs = self.sizes, self.sizes.pairs("held"), self.sizes.leading(self.sizes.draw_pairs)
+        seen = self.sizes.leading(min(AGOP_PAIRS, self.sizes.draw_pairs))
         scale = self._rotate(s.pairs("fit")) if s.calibrated else Work()
         weights = Work(products=4.0 * s.n_features * s.fan_in * s.channels) if s.rotated else Work()
         return total(
@@ -123,9 +125,9 @@ class BlockWork:
             self._readout(pairs, s.n_labels),
             self._path(s.draw_candidates, gcv=False),
             self._errors(held, held, s.draw_candidates),
-            self._features(pairs),
-            self._product(pairs, s.n_features, s.fan_in).times(s.n_targets),
-            self._rotate(2 * pairs),
+            self._features(seen),
+            self._product(seen, s.n_features, s.fan_in).times(s.n_targets),
+            self._rotate(pairs + seen),
             weights,
         )
 
