@@ -78,7 +78,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         levels: True level of each label, from 1, if known; only `level_accuracy_` reads it.
         val_fraction: Share of the rows given to `fit`, in [0, 1), that is never fitted on: `level_accuracy_` is theirs,
             and the probabilities are fitted to them and the rows set aside for acceptance; with `auto` to all rows, by
-            scores of fits without them. When None, 0.1; 0 with `auto`, unless there are levels.
+            scores of fits without them. When None, 0.1; 0 with `auto`, unless there are levels or several draws.
         hierarchy: Edges (parent, child) between labels, as in `classes_`; predictions alone know them. Log-odds are
             then raised to those of a label's descendants, so that none is above its parents.
         accelerator: Lightning's name of the device to fit on: auto, cpu, gpu, ...
@@ -96,8 +96,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             the networks' mean scores.
         blocks_ (list[BlockReport]): What is known of each block of `net_`: certificate, epochs, accepted labels, ...
         levels_ (list[int]): The levels, ascending; [1] if none were given.
-        level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of its ŷ on the validation rows; on the rows
-            fitted where there are none.
+        level_accuracy_ (NDArray): Accuracy [blocks, levels] of the signs of its ŷ on the validation rows; where there
+            are none on those fitted, by scores of fits without them.
         n_features_in_ (int): Input channels d.
         feature_names_in_ (NDArray): Names of the inputs [d], if X was a data frame whose columns are all called by
             strings.

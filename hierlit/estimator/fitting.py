@@ -53,7 +53,8 @@ def val_fraction_of(options: BaseEstimator) -> float:
     """Return the share of the rows that no block is fitted to."""
     if options.val_fraction is not None:
         return float(options.val_fraction)
-    return 0.0 if makes_choices(options) and options.levels is None else 0.1
+    needs_none = makes_choices(options) and options.levels is None and options.n_draws == 1
+    return 0.0 if needs_none else 0.1
 
 
 def option_problems(options: BaseEstimator) -> list[str]:

@@ -18,7 +18,7 @@ from hierlit.models.resnet import is_count
 AGOP_PAIRS = 8192
 """Pairs that gradients are averaged over, in whole batches: a mean needs fewer than a fit."""
 FEATURES_PER_TARGET = 32
-"""Fewest features that a label gets which W¹ is drawn for."""
+"""Least number of features for each label that W¹ is drawn for."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class AdaptiveDraw:
 
     Args:
         redraws: Draws beyond the first.
-        n_pairs: Pairs (row, location) that W¹ is adapted on, in whole batches; the last draw is fitted to all.
+        n_pairs: Pairs (row, location) that W¹ is adapted on, in whole batches; gradients are averaged over `AGOP_PAIRS`
+            of them, and the last draw is fitted to all pairs.
         threshold: Labels count whose squared error on set-aside rows falls by at least this share of the largest fall.
         floor: Weight of a uniform draw in the mixture with the adapted one, so that no coordinate is lost.
         exponent: Power of the diagonal that W¹'s standard deviations follow, in (0, 1]: 1 isolates coordinates soonest,

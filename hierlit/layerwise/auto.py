@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -21,7 +20,7 @@ from hierlit.layerwise.processes import ALONE
 from hierlit.layerwise.report import BlockReport
 from hierlit.layerwise.solvers import ExactSolver, KernelSolver, ridge
 from hierlit.layerwise.solvers.choice import HELD, WORTH, Choice
-from hierlit.layerwise.solvers.kernel import Sample, folds_of, labels_of, stream_of
+from hierlit.layerwise.solvers.kernel import Sample, folds_of, labels_of, stream_of, without_cosines
 from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath
 from hierlit.layerwise.stream import Chunk, StreamCache
 from hierlit.metrics.average_precision import average_precision
@@ -37,6 +36,8 @@ HOPELESS = 0.9
 LEAD = 1.1
 """Multiple of the odds p/(1−p) of the kernel's average precision that cosines must reach, both after as many blocks as
 they want: the rows left out take part in how cosines are drawn."""
+CLEAR_LEAD = 2.0
+"""The multiple where no kernel is better than chance, so that cosines may be by chance."""
 NEAR = 0.8
 """Multiple of the odds of the first kernel block that suffices where the rows outnumber the units: cosines gain more by
 more rows, and cost less."""
@@ -57,18 +58,19 @@ class AutoSolver(KernelSolver):
     is solved for all rows, each label with the λ of least squared error on folds left out, and there is another block
     unless the last has raised the average precision of scores of fits without the rows' own fold by less than `WORTH`.
 
-    Arguments, features, loss and folds are those of `KernelSolver`.
+    It takes the arguments of `KernelSolver`, and needs the same features, loss and folds.
     """
 
     @torch.no_grad()
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
         """Choose what the blocks are made of, if it is the first; then open a block. None if none is worth adding."""
-        if "cosines" in memory:
+        problem = without_cosines(problem)
+        if problem.block.index and "cosines" in memory:
             return self._open_cosines(problem, memory)
+        memory.pop("cosines", None)
         sample = Sample(problem, self.choice_rows, memory)
         chosen = sample.choose(self.among)
         if problem.block.index == 0 and cosines_are_better(self, problem, sample, chosen):
-            memory["cosines"] = 0.0
             return self._open_cosines(problem, memory)
         return self.place(problem, sample, chosen, memory)
 
@@ -80,10 +82,10 @@ class AutoSolver(KernelSolver):
         units = problem.rows.net.block(problem.block.index).features
         assert isinstance(units, RadialUnits)
         few, precision = drawn_problem(problem, DRAWS.n_pairs)
-        if problem.block.index and precision < memory["cosines"] + WORTH:
-            units.place(problem.penalty.new_zeros(0, units.weight.shape[1]))
+        past = memory.get("cosines", [])[: problem.block.index]  # a block may be opened again, for it was cut short
+        if past and precision < past[-1] + WORTH:
             return None
-        memory["cosines"] = precision
+        memory["cosines"] = [*past, precision]
         DRAWS(few)
         block = problem.block._replace(features=few.block.features)
         replace(problem, block=block).calibrate()
@@ -95,19 +97,27 @@ class AutoSolver(KernelSolver):
 def cosines_are_better(solver: KernelSolver, problem: BlockProblem, sample: Sample, chosen: Choice | None) -> bool:
     """Return whether cosines rank the rows of fold `HELD` better than kernels, a first one of which is chosen."""
     kernels = precisions_of_kernels(solver, problem, sample, chosen)
-    are_many, first, best = problem.n_pairs > sample.features.n_centres, next(kernels), 0.0
+    first, best = next(kernels), 0.0
+    are_many = problem.n_pairs > sample.features.n_centres and chosen is not None
     for precision in precisions_of_cosines(problem, sample):
-        if precision < max(best + WORTH, HOPELESS * first):
+        if not precision >= max(best + WORTH, HOPELESS * first):
             break
         best = precision
         if are_many and odds(best) > NEAR * odds(first):
             return True
-    return not are_many and all(odds(best) > LEAD * odds(kernel) for kernel in chain([first], kernels))
+    lead = CLEAR_LEAD if chosen is None else LEAD
+    return not are_many and all(odds(best) > lead * odds(kernel) for kernel in chain([first], kernels))
 
 
 def odds(precision: float) -> float:
-    """Return p/(1−p)."""
-    return precision / (1 - precision) if precision < 1 else math.inf
+    """Return p/(1−p), large where p is 1."""
+    return precision / max(1e-9, 1 - precision)
+
+
+def agreed(problem: BlockProblem, scores: Tensor, labels: Tensor) -> float:
+    """Return an average precision as the first process has it: others may have rounded otherwise."""
+    precision = torch.tensor(average_precision(scores, labels), dtype=torch.float64, device=problem.penalty.device)
+    return float(problem.processes.all_gather(precision)[0])
 
 
 def precisions_of_kernels(
@@ -115,15 +125,17 @@ def precisions_of_kernels(
 ) -> Iterator[float]:
     """Yield the average precision on fold `HELD` before any block if none is chosen, else after each block."""
     net, scores, held = problem.rows.net, sample.rows.scores, sample.rows.folds == HELD
+    n_features, fan_in = sample.features.n_centres, sample.windows.shape[1]
     if chosen is None:
-        yield average_precision(scores[held], sample.rows.labels[held])
+        yield agreed(problem, scores[held], sample.rows.labels[held])
     for index in range(1, len(net.blocks) + 1):
         if chosen is None:
             return
         scores = scores + chosen.change
-        yield average_precision(scores[held], sample.rows.labels[held])
+        yield agreed(problem, scores[held], sample.rows.labels[held])
         if index < len(net.blocks):
-            later = replace(problem, block=net.frozen_block(index))
+            tried = RadialUnits(fan_in, n_features).to(problem.penalty).opened()
+            later = replace(problem, block=problem.block._replace(features=tried, index=index))
             chosen = Sample(later, solver.choice_rows, {"judged": {"scores": scores}}).choose(solver.among)
 
 
@@ -138,7 +150,7 @@ def precisions_of_cosines(problem: BlockProblem, sample: Sample) -> Iterator[flo
     for event in train(tried, rows, ExactSolver(), problem.label_loss, acceptance=Acceptance("gain"), adaptation=DRAWS):
         if isinstance(event, BlockReport):
             (held,) = rows.chunks("held")
-            yield average_precision(tried.scores(held.stream), held.labels)
+            yield agreed(problem, tried.scores(held.stream), held.labels)
 
 
 def drawn_problem(problem: BlockProblem, n_pairs: int) -> tuple[BlockProblem, float]:
@@ -151,8 +163,8 @@ def drawn_problem(problem: BlockProblem, n_pairs: int) -> tuple[BlockProblem, fl
     Returns:
         The problem, and the average precision of the scores before the block, of fits without the rows' own fold.
     """
-    net, n_folds = problem.rows.net, problem.rows.folds.number if problem.rows.folds else 1
-    chosen = drawn(problem.seed, "cosine rows", 0, max(n_folds, n_pairs // net.n_locations), first_rows(problem)[1])
+    net = problem.rows.net
+    chosen = drawn(problem.seed, "cosine rows", 0, max(2, n_pairs // net.n_locations), first_rows(problem)[1])
     stream, labels, folds = (gather_rows(problem, chosen, view) for view in (stream_of(net), labels_of, folds_of))
     n_rows = max(1, AGOP_PAIRS // net.n_locations)
     parts = [
@@ -164,7 +176,7 @@ def drawn_problem(problem: BlockProblem, n_pairs: int) -> tuple[BlockProblem, fl
     cosines = CosineFeatures().first_layer(net.windows.size * stream.shape[-1], n_cosines(problem), generator)
     block = problem.block._replace(features=cosines.to(problem.penalty))
     few = replace(problem, block=block, rows=problem.rows.of(*parts), processes=ALONE)
-    return few, average_precision(net.scores(stream), labels)
+    return few, agreed(problem, net.scores(stream), labels)
 
 
 def n_cosines(problem: BlockProblem) -> int:
@@ -175,10 +187,14 @@ def n_cosines(problem: BlockProblem) -> int:
 def best_penalties(problem: BlockProblem) -> Tensor:
     """Return the λ [n] of least squared error on the folds left out, each label's own, by the folds' moments alone."""
     whole, folds = problem.summed(torch.float64)
-    among = RidgePath.of_alphas(whole.gram, whole.cross, ALPHAS, RESOLUTION[problem.penalty.dtype]).penalties
-    errors = torch.zeros(len(among), problem.n_labels, dtype=torch.float64, device=among.device)
+    path = RidgePath.of_alphas(whole.gram, whole.cross, ALPHAS, RESOLUTION[problem.penalty.dtype])
+    among = sorted(set(path.penalties.tolist()), reverse=True)
+    errors = torch.zeros(len(among), problem.n_labels, dtype=torch.float64, device=problem.penalty.device)
     for part in folds:
         rest = whole.without(part)
-        weights = RidgePath(rest.gram, rest.cross, among.tolist()).weights
-        errors += part.n_pairs * ((weights @ part.gram - 2 * part.cross) * weights).sum(-1)
-    return (problem.loss.curvature * among[errors.argmin(0)]).to(problem.penalty)
+        path = RidgePath(rest.gram, rest.cross, among)
+        for error, factor in zip(errors, path.factors, strict=True):  # of all λ at once weights would be large
+            weight = torch.cholesky_solve(path.cross.T, factor).T
+            error += part.n_pairs * ((weight @ part.gram - 2 * part.cross) * weight).sum(-1)
+    best = torch.tensor(among, dtype=torch.float64, device=errors.device)[errors.argmin(0)]
+    return (problem.loss.curvature * best).to(problem.penalty)

@@ -81,11 +81,10 @@ class RadialUnits(FirstLayer):
         return self.weight.dtype
 
     def uncentred(self, windows: Tensor) -> Tensor:
-        """exp(−r^p / p) [..., q] of windows z [..., fan_in]."""
-        points = windows.index_select(-1, self.read).flatten(0, -2)
+        """exp(−r^p / p), or cos(s·w·z + b), [..., q] of windows z [..., fan_in]."""
         if self.are_cosines:
-            waves = F.linear(points, self.weight * self.scale, self.bias).cos()
-            return waves.view(*windows.shape[:-1], self.n_features)
+            return F.linear(windows, self.weight * self.scale, self.bias).cos()
+        points = windows.index_select(-1, self.read).flatten(0, -2)
         squared = squared_distances(points, self.weight).mul_(self.scale.square())
         return profile(squared, self.power).view(*windows.shape[:-1], self.n_features)
 

@@ -25,7 +25,7 @@ from hierlit.layerwise import AutoSolver
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.losses import SquaredHingeLoss
 from hierlit.layerwise.solvers import GradientSolver, KernelSolver
-from hierlit.models import GaussianFeatures, RadialFeatures, Window1d
+from hierlit.models import Calibration, GaussianFeatures, RadialFeatures, Window1d
 
 matplotlib.use("Agg")
 LEVELS = [1, 1, 1, 1, 2, 2, 3]
@@ -108,6 +108,8 @@ def test_scores_of_several_draws_are_averaged() -> None:
     np.testing.assert_allclose(
         model.calibration_.log_odds(torch.from_numpy(mean)), model.decision_function(at), atol=1e-6
     )
+    chosen = HierarchicalClassifier(n_blocks=2, n_draws=2).fit(x, y)
+    assert chosen.calibration_.knots.shape != Calibration(chosen.net_.n_labels).knots.shape
     assert not torch.equal(model.nets_[1].block(0).features.weight, model.net_.block(0).features.weight)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from plain import Table, Trained, label_loss, network, problem, stream, train_all
+from plain import ALL, Table, Trained, label_loss, network, problem, stream, train_all
 from sklearn.linear_model import Ridge
 
-from hierlit.layerwise import AutoSolver, Folds, KernelSolver, Solver
+from hierlit.layerwise import AutoSolver, BlockReport, Folds, KernelSolver, Solver, train
 from hierlit.layerwise.auto import best_penalties
 from hierlit.metrics import average_precision
 from hierlit.models import CosineFeatures, HierarchicalResNet, RadialFeatures
@@ -110,6 +110,31 @@ def test_a_state_dict_says_what_units_are() -> None:
     again = network(smooth(100), 2, 100, features=RadialFeatures()).double()
     again.load_state_dict(units)  # as weights were written before units could be cosines
     assert torch.equal(again(smooth(100).inputs), kernel(smooth(100).inputs))
+
+
+def test_a_block_that_is_opened_again_is_the_same() -> None:
+    """As on resuming with other settings, where the memory and the network are those of a start before."""
+    rows = hierarchy(500)
+    net = network(rows, 2, 500, features=RadialFeatures()).double()
+    cache, memory = stream(net, rows, folds=Folds(FOLDS, 500)), {}
+    events = train(net, cache, AutoSolver(), label_loss(None), acceptance=ALL, memory=memory)
+    next(event for event in events if isinstance(event, BlockReport))
+    next(events)  # block 2 is under way
+    opened, cosines = net.block(1).features.weight.clone(), list(memory["cosines"])
+    assert len(cosines) == 2 and len(opened)
+    next(train(net, cache, AutoSolver(), label_loss(None), acceptance=ALL, memory=memory))
+    assert torch.equal(net.block(1).features.weight, opened)
+    assert memory["cosines"] == cosines
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_of_noise_have_no_cosines(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    noise = Table(
+        torch.from_numpy(draw.normal(size=(300, 1, 8))), torch.from_numpy(draw.choice([-1.0, 1.0], (300, 1, 4)))
+    )
+    net, _ = fitted(noise, AutoSolver())
+    assert not any(block.features.are_cosines for block in net.blocks)
 
 
 def test_what_it_cannot_work_with_names_it() -> None:
