@@ -50,7 +50,7 @@ def fit_in_memory(
         if not verbose:
             logger.setLevel(logging.ERROR)
             warnings.simplefilter("ignore", PossibleUserWarning)
-            warnings.filterwarnings("ignore", "Total length of .* across ranks is zero")
+        warnings.filterwarnings("ignore", "Total length of .* across ranks is zero")
         try:
             L.Trainer(
                 accelerator=accelerator,

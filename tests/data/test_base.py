@@ -247,7 +247,7 @@ def test_arrays_refuse_zero_one_labels() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"val_fraction": 0}, r"^val_fraction must be a number in \(0, 1\), got 0$"),
+        ({"val_fraction": 1}, r"^val_fraction must be a number in \[0, 1\), got 1$"),
         ({"val_fraction": 0.999}, r"^val_fraction must leave a row to train on, got 0.999 of 50 rows$"),
         ({"levels": [1, 2]}, r"^levels must be 4 integers >= 1, one for each label, got \[1, 2\]$"),
         ({"levels": [0, 1, 1, 2]}, r"^levels must be 4 integers >= 1"),

@@ -100,7 +100,7 @@ def test_what_is_given_is_not_chosen() -> None:
 def test_scores_of_several_draws_are_averaged() -> None:
     (x, y), (at, _) = noisy(300, 0), noisy(50, 1)
     model = small(n_blocks=2, n_draws=3, acceptance="none", random_state=5).fit(x, y)
-    alone = small(n_blocks=2, acceptance="none", random_state=5).fit(x, y)
+    alone = small(n_blocks=2, acceptance="none", random_state=5, val_fraction=0.1).fit(x, y)
     assert len(model.nets_) == 3 and model.nets_[0] is model.net_
     assert torch.equal(model.net_.block(0).weight, alone.net_.block(0).weight)
     inputs = torch.tensor(at[:, None])
