@@ -94,13 +94,14 @@ def train(
         train_rows = train_metrics(rows, robustness)
         memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
         memory["has_no_gain"] = last.reason == NO_GAIN
-        calibrate(problem, is_over(net, memory, stop_when_learned))
+        is_last = is_over(net, memory, stop_when_learned)
+        calibrate(problem, is_last)
         del problem  # its sums and factors go before others come
         if by_fold is not None:
             past = memory.get("by_fold", [])
             memory["by_fold"] = [*past, *[None] * (last.block - len(past)), by_fold]
         report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
-        report.is_last = is_over(net, memory, stop_when_learned)
+        report.is_last = is_last
         yield report
 
 

@@ -128,15 +128,15 @@ def precisions_of_kernels(
     n_features, fan_in = sample.features.n_centres, sample.windows.shape[1]
     if chosen is None:
         yield agreed(problem, scores[held], sample.rows.labels[held])
-    for index in range(1, len(net.blocks) + 1):
-        if chosen is None:
-            return
-        scores = scores + chosen.change
+    index = 0
+    while chosen is not None:
+        scores, index = scores + chosen.change, index + 1
         yield agreed(problem, scores[held], sample.rows.labels[held])
-        if index < len(net.blocks):
-            tried = RadialUnits(fan_in, n_features).to(problem.penalty).opened()
-            later = replace(problem, block=problem.block._replace(features=tried, index=index))
-            chosen = Sample(later, solver.choice_rows, {"judged": {"scores": scores}}).choose(solver.among)
+        if index == len(net.blocks):
+            return
+        tried = RadialUnits(fan_in, n_features).to(problem.penalty).opened()
+        later = replace(problem, block=problem.block._replace(features=tried, index=index))
+        chosen = Sample(later, solver.choice_rows, {"judged": {"scores": scores}}).choose(solver.among)
 
 
 def precisions_of_cosines(problem: BlockProblem, sample: Sample) -> Iterator[float]:

@@ -112,6 +112,7 @@ class RadialFeatures(Features):
     """Radial units around training rows, at most q of them: a kernel machine; see `RadialUnits` (ours).
 
     The kernel is Gaussian, as wide as the standard deviation of all that a block reads, unless the solver chooses.
+    `AutoSolver` may make cosines of them instead.
     """
 
     is_drawn = False

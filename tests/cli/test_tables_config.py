@@ -1,4 +1,4 @@
-"""The configs for tables on the command line, on a small table."""
+"""The config for tables on the command line, on a small table."""
 
 from pathlib import Path
 
