@@ -30,7 +30,7 @@ BRIEF = 2**16
 """And the curve alone, after each block before the last."""
 RIDGE = 1e-6
 NEWTON_STEPS = 30
-"""At most; fewer where the last moved all lines by less than `CONVERGED`."""
+"""At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
 
 
@@ -173,14 +173,14 @@ def fit_lines(log_odds: Floats, labels: NDArray[Any]) -> Floats:
         first, second = (errors * log_odds).sum(0) + RIDGE * lines[0], errors.sum(0) + RIDGE * lines[1]
         outer, mixed = (curvatures * log_odds**2).sum(0) + RIDGE, (curvatures * log_odds).sum(0)
         inner = curvatures.sum(0) + RIDGE
-        step = np.stack([inner * first - mixed * second, outer * second - mixed * first])
-        ahead = lines - size * step / (outer * inner - mixed**2)
+        step = np.stack([inner * first - mixed * second, outer * second - mixed * first]) / (outer * inner - mixed**2)
+        if np.abs(step).max() < CONVERGED:  # losses so near differ by rounding alone
+            lines -= step
+            break
+        ahead = lines - size * step
         after = loss(ahead)
         size = np.where(after <= least, 1.0, size / 4)
-        moved = np.abs(ahead - lines).max()
         lines, least = np.where(after <= least, ahead, lines), np.minimum(after, least)
-        if moved < CONVERGED:
-            break
     return lines
 
 

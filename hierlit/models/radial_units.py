@@ -27,10 +27,13 @@ class Kernel(NamedTuple):
     Attributes:
         power: p: 2, Gaussian, or 1, Laplace's.
         bandwidth: The distance that is r = 1, in units of the standard deviation of all that is read.
+        on_sphere: Whether each window is first divided by the root mean square of what is read of it, so that only its
+            direction counts.
     """
 
     power: float = 2.0
     bandwidth: float = 1.0
+    on_sphere: bool = False
 
 
 def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
@@ -43,6 +46,12 @@ def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
 def profile(squared: Tensor, power: Tensor | float) -> Tensor:
     """exp(−r^p / p) of squared distances r², p 1 or 2."""
     return torch.where(torch.as_tensor(power) == 2, squared / 2, squared.sqrt()).neg_().exp_()
+
+
+def points_of(read: Tensor, on_sphere: Tensor | bool) -> Tensor:
+    """Divide what is read of windows [P, r] by its root mean square, each, if so asked; zeros stay zeros."""
+    size = read.square().mean(-1, keepdim=True).sqrt().clamp(min=torch.finfo(read.dtype).tiny)
+    return read / size.where(torch.as_tensor(on_sphere, device=read.device), 1.0)
 
 
 class RadialUnits(FirstLayer):
@@ -61,6 +70,7 @@ class RadialUnits(FirstLayer):
     Attributes:
         weight: What is read of the units, [q, r].
         read: The coordinates of a window that are read, [r]: c is 1 for these, and 0 for others.
+        on_sphere: Whether c ∘ z and c ∘ w_i are divided by their root mean squares, boolean [].
         power: p, 1 or 2; `COSINE` if they are cosines.
         bias: b, [q].
         amplitude: a of the white features.
@@ -71,6 +81,7 @@ class RadialUnits(FirstLayer):
         self.n_centres = n_centres
         self.read = frozen(torch.arange(fan_in))
         self.power = frozen(torch.full((), 2.0))
+        self.on_sphere = frozen(torch.zeros((), dtype=torch.bool))
         self.bias = frozen(torch.zeros(0))
         self.amplitude = frozen(torch.ones(()))
         self.are_cosines = False
@@ -84,7 +95,7 @@ class RadialUnits(FirstLayer):
         """exp(−r^p / p), or cos(s·w·z + b), [..., q] of windows z [..., fan_in]."""
         if self.are_cosines:
             return F.linear(windows, self.weight * self.scale, self.bias).cos()
-        points = windows.index_select(-1, self.read).flatten(0, -2)
+        points = points_of(windows.index_select(-1, self.read).flatten(0, -2), self.on_sphere)
         squared = squared_distances(points, self.weight).mul_(self.scale.square())
         return profile(squared, self.power).view(*windows.shape[:-1], self.n_features)
 
@@ -96,16 +107,17 @@ class RadialUnits(FirstLayer):
 
         Args:
             windows: [q, fan_in].
-            kernel: Power and bandwidth; Gaussian of bandwidth 1 when None.
+            kernel: The kernel; Gaussian of bandwidth 1 when None.
             reads: The coordinates of a window that are read, boolean [fan_in]; all that vary when None.
             amplitude: a of the white features.
         """
         kernel = kernel or Kernel()
         seen = (windows if len(windows) else windows.new_zeros(1, windows.shape[1])).double()
-        variance = seen.var(0, correction=int(len(seen) > 1))
-        reads = variance > 0 if reads is None else reads
-        deviation = math.sqrt(float(variance[reads].sum()))
-        self.read.data, self.weight.data = reads.nonzero()[:, 0], windows[:, reads].to(self.weight)
+        reads = seen.var(0, correction=0) > 0 if reads is None else reads
+        seen = points_of(seen[:, reads], kernel.on_sphere)
+        deviation = math.sqrt(float(seen.var(0, correction=int(len(seen) > 1)).sum()))
+        self.read.data, self.weight.data = reads.nonzero()[:, 0], seen[: len(windows)].to(self.weight)
+        self.on_sphere.fill_(kernel.on_sphere)
         self.scale.fill_(1 / (kernel.bandwidth * deviation) if deviation > 0 else 1.0)
         self.power.fill_(kernel.power)
         self.amplitude.fill_(amplitude)
@@ -131,6 +143,7 @@ class RadialUnits(FirstLayer):
         units, read, mean = (state_dict.get(f"{prefix}{name}") for name in ("weight", "read", "mean"))
         if isinstance(units, Tensor) and isinstance(read, Tensor) and isinstance(mean, Tensor):
             bias = state_dict.setdefault(f"{prefix}bias", torch.zeros_like(mean))
+            state_dict.setdefault(f"{prefix}on_sphere", torch.zeros_like(self.on_sphere))
             for own, loaded in ((self.weight, units), (self.read, read), (self.mean, mean), (self.bias, bias)):
                 take_shape(own, loaded, loaded.shape if units.shape == (*mean.shape, *read.shape) else own.shape)
             self.are_cosines = bool((state_dict.get(f"{prefix}power", self.power) == COSINE).all())

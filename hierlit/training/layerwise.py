@@ -184,8 +184,10 @@ class LayerwiseTraining(L.Callback):
         if before - {self.folds}:
             found = f"as many as rows advanced with in the blocks trained so far, {before.pop()}"
             raise ValueError(f"layerwise.folds must be {found}; got {'null' if self.folds is None else self.folds}")
-        seed = int(task.net.draw["weight_seed"])
-        task.rows.folds = folds = None if self.folds is None else Folds(self.folds, data.n_rows["train"], seed)
+        folds, labels = None, data.tables["train"].labels
+        if self.folds is not None:
+            folds = Folds(self.folds, len(labels), int(task.net.draw["weight_seed"]), labels)
+        task.rows.folds = folds
         if folds is not None and len(folds.of(data.fit_rows).unique()) == 1:  # type: ignore[no-untyped-call]
             n_rows = f"{len(data.fit_rows)}, all of them in one of {self.folds} folds"
             raise ValueError(f"layerwise.folds needs more rows to fit, got {n_rows}")

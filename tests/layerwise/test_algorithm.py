@@ -90,7 +90,8 @@ def test_three_blocks_have_the_weights_of_a_task_under_a_trainer_to_the_bit(
 
     drawn = {"n_features": arguments["n_features"], "features": arguments.get("features")}
     net = HierarchicalResNet(6, 3, n_blocks=3, output=output, **drawn)
-    rows = StreamCache(net, seed=data.data_seed, folds=folds and Folds(folds, len(data.tables["train"])))
+    labels = data.tables["train"].labels
+    rows = StreamCache(net, seed=data.data_seed, folds=folds and Folds(folds, len(labels), labels=labels))
     rows.fill("fit", data.fit_dataloader())
     rows.fill("held", data.acceptance_dataloader())
     rows.fill("val", data.val_dataloader())

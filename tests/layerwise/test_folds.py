@@ -158,6 +158,29 @@ def test_another_seed_gives_other_folds_that_do_not_follow_the_order_of_rows() -
     assert not torch.equal(one, rows % 5)
 
 
+@pytest.mark.parametrize("rare", [1, -1])
+def test_each_fold_has_its_share_of_the_rarer_sign_of_each_label(rare: int) -> None:
+    generator, n_rows, number = torch.Generator().manual_seed(0), 300, 5
+    labels = torch.full((n_rows, 1, 12), -rare)
+    for label in range(12):
+        labels[torch.randperm(n_rows, generator=generator)[: 10 + label], 0, label] = rare
+    labels[torch.rand(labels.shape, generator=generator) < 0.02] = 0
+    counts = []
+    for of_labels in (labels, None):
+        folds = Folds(number, n_rows, labels=of_labels).of(torch.arange(n_rows))
+        assert folds.bincount(minlength=number).min() >= n_rows // number - 3
+        counts.append(torch.stack([(labels[folds == fold, 0] == rare).sum(0) for fold in range(number)]))
+    dealt, drawn = ((count.amax(0) - count.amin(0)).float().mean() for count in counts)
+    assert counts[0].min() >= 1 and dealt <= 2 and drawn > 3
+
+
+def test_labels_that_not_every_fold_can_have_leave_folds_to_chance() -> None:
+    labels = torch.full((50, 2, 3), -1)
+    labels[:4, 0, 0] = 1
+    rows = torch.arange(50)
+    assert torch.equal(Folds(5, 50, 1, labels).of(rows), Folds(5, 50, 1).of(rows))
+
+
 def test_batches_of_the_rows_do_not_change_the_fits() -> None:
     found = []
     for batch_size in (5, 64):

@@ -12,23 +12,35 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 READS = torch.tensor([True, False, True, True, False])
 
 
-def placed(power: float = 2.0, bandwidth: float = 0.6, reads: Tensor | None = READS) -> RadialUnits:
+def placed(power: float = 2.0, on_sphere: bool = False, reads: Tensor | None = READS) -> RadialUnits:
     features = RadialUnits(5, 7)
-    features.place(normal(7, 5), Kernel(power, bandwidth), reads)
+    features.place(normal(7, 5), Kernel(power, 0.6, on_sphere), reads)
     return features
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("on_sphere", [False, True])
 @pytest.mark.parametrize("shape", [(4, 5), (3, 2, 5), (0, 5)])
-def test_values(power: float, shape: tuple[int, ...]) -> None:
-    units, windows = normal(7, 5), normal(*shape, seed=1)
-    radius = 0.6 * units[:, READS].var(0).sum().sqrt()
+def test_values(power: float, on_sphere: bool, shape: tuple[int, ...]) -> None:
+    def read(windows: Tensor) -> Tensor:
+        own = windows[..., READS]
+        return own / (own**2).mean(-1, keepdim=True) ** 0.5 if on_sphere else own
+
+    units, windows = read(normal(7, 5)), normal(*shape, seed=1)
+    radius = 0.6 * units.var(0).sum().sqrt()
 
     def kernel(points: Tensor) -> Tensor:
-        distances = ((points[..., None, :] - units) * READS).norm(dim=-1) / radius
+        distances = (points[..., None, :] - units).norm(dim=-1) / radius
         return torch.exp(-(distances**power) / power)
 
-    torch.testing.assert_close(placed(power)(windows), kernel(windows) - kernel(units).mean(0), rtol=1e-4, atol=1e-6)
+    expected = kernel(read(windows)) - kernel(units).mean(0)
+    torch.testing.assert_close(placed(power, on_sphere)(windows), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_on_the_sphere_the_size_of_a_window_does_not_count_and_zeros_are_the_centre() -> None:
+    features, windows = placed(on_sphere=True), normal(4, 5, seed=1)
+    torch.testing.assert_close(features(windows), features(100 * windows))
+    assert features(torch.zeros(1, 5)).isfinite().all()
 
 
 def test_a_coordinate_that_is_not_read() -> None:

@@ -30,11 +30,13 @@ class Candidates:
 
     Attributes:
         powers: Powers of the kernel.
+        spheres: Whether it is one of directions alone.
         bandwidths: Its bandwidths.
         alphas: λ, as multiples of the kernel's mean diagonal over the rows.
     """
 
     powers: Sequence[float]
+    spheres: Sequence[bool]
     bandwidths: Sequence[float]
     alphas: Sequence[float]
 
@@ -119,14 +121,25 @@ class Trials:
         return self._tried[kernel, alpha]
 
     def search(self, among: Candidates) -> tuple[Kernel, float]:
-        """Return the best kernel and alpha that climbs from one candidate to the next find."""
+        """Return the best kernel and alpha that climbs from one candidate to the next find.
 
-        def height(power: float, bandwidth: float) -> float:
-            start = max(self._tried, key=self._tried.__getitem__)[1] if self._tried else middle(among.alphas)
-            return climb(among.alphas, start, partial(self.precision, Kernel(power, bandwidth)))[0]
+        The first of `among.spheres` is tried with each power, the others with the best.
+        """
+
+        def height(power: float, on_sphere: bool, bandwidth: float) -> float:
+            start = self._best()[1] if self._tried else middle(among.alphas)
+            return climb(among.alphas, start, partial(self.precision, Kernel(power, bandwidth, on_sphere)))[0]
+
+        def try_all(power: float, on_sphere: bool) -> None:
+            climb(among.bandwidths, middle(among.bandwidths), partial(height, power, on_sphere))
 
         for power in among.powers:
-            climb(among.bandwidths, middle(among.bandwidths), partial(height, power))
+            try_all(power, among.spheres[0])
+        for on_sphere in among.spheres[1:]:
+            try_all(self._best()[0].power, on_sphere)
+        return self._best()
+
+    def _best(self) -> tuple[Kernel, float]:
         return max(self._tried, key=self._tried.__getitem__)
 
     def change(self, kernel: Kernel, alpha: float) -> Tensor:

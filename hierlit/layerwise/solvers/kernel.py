@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +16,7 @@ from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gat
 from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
 from hierlit.layerwise.solvers.exact import ExactSolver
 from hierlit.models.checks import raise_problems
-from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, profile, squared_distances
+from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, points_of, profile, squared_distances
 from hierlit.models.resnet import is_count
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ SHRINKAGE = 1e-4
 class KernelSolver(ExactSolver):
     """Solve F_k of radial units exactly, and choose what else would have to be set by hand (ours).
 
-    A block's kernel has a power and a bandwidth. Block 1 reads the inputs, later ones the scores. Each label has
-    its own λ, measured in the norm of the function that it adds to the scores. They are those of the highest average
-    precision on rows left out: on every fold of the rows in turn in the first block, on fold 0 in later ones, where no
-    fit that is judged, nor any before it, has seen that fold (see `choice`). A block that does not raise the average
-    precision stays at zero and ends the run. The rows that judge it have chosen its kernel too, so that a small table
-    of noise may get a block too many.
+    A block's kernel has a power and a bandwidth, and may be one of directions alone. Block 1 reads the inputs, later
+    ones the scores. Each label has its own λ, measured in the norm of the function that it adds to the scores. They are
+    those of the highest average precision on rows left out: on every fold of the rows in turn in the first block, on
+    fold 0 in later ones, where no fit that is judged, nor any before it, has seen that fold (see `choice`). A block
+    that does not raise the average precision stays at zero and ends the run. The rows that judge it have chosen its
+    kernel too, so that a small table of noise may get a block too many.
 
     Later blocks have `LATER_UNITS` units at most. Labels that are not observed count as the scores before the block in
     the choices.
@@ -56,6 +56,7 @@ class KernelSolver(ExactSolver):
         alphas: Candidates for λ, as multiples of the kernel's mean diagonal over the rows.
         choice_rows: Pairs that λ is chosen on, of rows drawn at random; half of the rows are for the kernel. The fit is
             to all of them.
+        on_sphere: Whether windows are divided by their root mean square; chosen when None.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -67,9 +68,11 @@ class KernelSolver(ExactSolver):
         powers: list[float] | None = None,
         alphas: list[float] | None = None,
         choice_rows: int = 2500,
+        on_sphere: bool | None = None,
     ) -> None:
         super().__init__([])
-        self.among = Candidates(powers or POWERS, sorted(bandwidths or BANDWIDTHS), sorted(alphas or ALPHAS))
+        spheres = (False, True) if on_sphere is None else (on_sphere,)
+        self.among = Candidates(powers or POWERS, spheres, sorted(bandwidths or BANDWIDTHS), sorted(alphas or ALPHAS))
         problems = [
             f"{name} must all be positive, got {values}"
             for name, values in (("bandwidths", self.among.bandwidths), ("alphas", self.among.alphas))
@@ -185,8 +188,9 @@ class Sample:
         rows, windows = JudgedRows(*(part[of] for part in self.rows)), self.windows[of]
         n_units = self.features.n_centres
         if len(windows) <= n_units:
-            points = windows[:, self.reads]
-            return Trials(rows, self.is_first, partial(gram_of_points, squared_distances(points, points)))
+            return Trials(
+                rows, self.is_first, partial(gram_of_points, cache(partial(distances, windows[:, self.reads])))
+            )
         units = windows[self.drawn[of].argsort()[:n_units]]
         return Trials(rows, self.is_first, partial(self._gram_of_units, windows, units))
 
@@ -205,8 +209,15 @@ def without_cosines(problem: BlockProblem) -> BlockProblem:
     return problem
 
 
-def gram_of_points(squared: Tensor, kernel: Kernel) -> Tensor:
-    """Centred kernel [P, P] of points at such squared distances."""
+def distances(read: Tensor, on_sphere: bool) -> Tensor:
+    """Squared distances [P, P] of what is read of windows [P, r]."""
+    points = points_of(read, on_sphere)
+    return squared_distances(points, points)
+
+
+def gram_of_points(squared_by: Callable[[bool], Tensor], kernel: Kernel) -> Tensor:
+    """Centred kernel [P, P] of points, at squared distances by whether they are on the sphere."""
+    squared = squared_by(kernel.on_sphere)
     # half of their mean is the variance
     variance = float(squared.double().mean()) / 2 * len(squared) / max(1, len(squared) - 1)
     scale = 1 / (kernel.bandwidth**2 * variance) if variance > 0 else 1.0

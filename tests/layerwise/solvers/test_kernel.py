@@ -64,6 +64,24 @@ def test_kernel_and_penalties_are_among_the_candidates_and_worth_the_block() -> 
     assert float(right) > 0.85
 
 
+@pytest.mark.parametrize("by_direction", [False, True])
+def test_rows_left_out_say_whether_only_directions_count(by_direction: bool) -> None:
+    rows = table(300)
+    sizes = torch.from_numpy(np.random.default_rng(1).lognormal(sigma=2.0, size=(300, 1, 1)))
+    if by_direction:
+        rows = replace(rows, labels=rows.labels[..., :1], inputs=rows.inputs * sizes)
+    else:
+        rows = replace(rows, labels=torch.where((rows.inputs**2).sum(-1, keepdim=True) > 2.4, 1.0, -1.0).double())
+    net, _ = fitted(rows, KernelSolver())
+    assert bool(net.block(0).features.on_sphere) == by_direction
+
+
+def test_whether_only_directions_count_may_be_said() -> None:
+    for said in (False, True):
+        net, _ = fitted(table(300), KernelSolver(on_sphere=said))
+        assert bool(net.block(0).features.on_sphere) == said
+
+
 def test_what_it_cannot_work_with_is_a_line_each() -> None:
     net = network(table(), 1, 10, features=GaussianFeatures())
     problems = KernelSolver().refusals(net, LabelLoss(HingeLoss()), None)
