@@ -226,7 +226,7 @@ def run_config(task: Task) -> tuple[Floats, NDArray[np.int8], str]:
         fitted = command(["fit", "--config", str(CONFIGS / f"{task['method']}.yaml"), *arguments, *task["changes"]])
     test, net = fitted.datamodule.tables["test"], fitted.model.net
     with torch.no_grad():
-        scores = [net(test.inputs[:1]), *net.staged_scores(test.inputs)][-1]
+        scores = net.calibration.log_odds([net(test.inputs[:1]), *net.staged_scores(test.inputs)][-1])
     return scores[:, 0].cpu().double().numpy(), test.labels[:, 0].numpy().astype(np.int8), ""
 
 

@@ -12,6 +12,8 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from hierlit.layerwise.gather import drawn, first_rows, gather_rows
+from hierlit.layerwise.implications import count, implications
+from hierlit.layerwise.solvers.choice import HELD
 from hierlit.metrics import average_precision
 from hierlit.models.calibration import SLOPE, Calibration
 
@@ -22,13 +24,12 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 RESOLVED = 6
 """Decimals by which scores, and the log-odds of a curve's steps, must differ."""
-ENOUGH = 20
-"""Positives, and negatives, among the rows set aside from which a label has a line of its own."""
 MOST = 2**20
 """Scores that a run's last calibration is fitted to, of whole rows drawn at random."""
 BRIEF = 2**16
 """And the curve alone, after each block before the last."""
-RIDGE = 1e-6
+PRIOR = 100.0
+"""Times half the square of its departure from the shared curve: what a line pays. 30 does as well, 10 does not."""
 NEWTON_STEPS = 30
 """At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
@@ -53,16 +54,41 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
     def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
         return torch.stack([net.scores(chunk.stream[rows]), chunk.labels[rows]], 1)
 
-    pairs = np.zeros((0, 2, net.n_locations, net.n_labels))
+    pairs, folds = np.zeros((0, 2, net.n_locations, net.n_labels)), np.zeros(0)
     if len(rows):
         pairs = gather_rows(problem, rows, view, splits).cpu().double().numpy()
-        pairs = pairs[np.isfinite(pairs).all((1, 2, 3))]
+        folds = gather_rows(problem, rows, fold_of, splits).cpu().numpy()
+        is_finite = np.isfinite(pairs).all((1, 2, 3))
+        pairs, folds = pairs[is_finite], folds[is_finite]
     membership = calibration.membership.cpu().double().numpy()
     if is_last:
         fitted = fit_calibration(pairs[:, 0], pairs[:, 1], membership)
+        fitted.implications = useful_implications(problem, fitted, pairs[folds == HELD])
     else:
         fitted = fit_parts(pairs[:, 0], pairs[:, 1], membership)
     calibration.load_state_dict(fitted.state_dict())
+
+
+def useful_implications(problem: BlockProblem, calibration: Calibration, pairs: Floats) -> Tensor:
+    """Return the labels that imply one another, [2, e], if those found on other rows raise the average precision.
+
+    Args:
+        problem: The block's, whose rows that are fitted have the labels.
+        calibration: That of the scores, without implications.
+        pairs: Scores and labels [N, 2, |G|, n] of rows of fold `HELD`, or of rows that are not fitted.
+    """
+    scores, labels = torch.from_numpy(pairs[:, 0]), pairs[:, 1]
+    counts, plain = count(problem, in_held=False), calibration.log_odds(scores).numpy()
+    calibration.implications = implications(counts)
+    if not precision(calibration.log_odds(scores).numpy(), labels) > precision(plain, labels):
+        return calibration.implications[:, :0]
+    return implications(counts.add(count(problem, in_held=True)))
+
+
+def fold_of(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
+    """Folds [B] of rows of a chunk; `HELD` of rows that no fit has seen."""
+    folds = torch.full_like(chunk.labels[:, 0, 0], HELD) if chunk.folds is None else chunk.folds
+    return folds[rows].long()
 
 
 def n_rows_read(n_scores: int, most: int = MOST) -> int:
@@ -108,8 +134,7 @@ def fit_parts(
     scores, labels = scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
     knots = fit_curve(scores[labels != 0], labels[labels != 0])
     lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
-    counts = np.minimum((labels > 0).sum(0), (labels < 0).sum(0))
-    chosen = np.flatnonzero((False if may_differ is None else may_differ) & (counts >= ENOUGH))
+    chosen = np.flatnonzero(np.zeros(labels.shape[1]) if may_differ is None else may_differ)
     if len(chosen):
         shared = as_calibration(knots, lines[:, chosen], np.zeros((len(chosen), 0)))
         found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen])
@@ -149,30 +174,32 @@ def platt_targets(labels: NDArray[Any]) -> Floats:
 
 
 def fit_lines(log_odds: Floats, labels: NDArray[Any]) -> Floats:
-    """Slopes and intercepts [2, n] of the log-odds of labels in the shared curve's, as Platt (1999) fits them.
+    """Slopes and intercepts [2, n] of the log-odds of labels in the shared curve's.
 
-    Newton's method, all labels at once; a step that would raise a label's loss is made again a quarter as long.
+    Logistic regression of each label, drawn to the slope 1 and the intercept 0 by `PRIOR`: the fewer rows tell of a
+    label, the nearer it stays to what all labels share. Newton's method, all labels at once; a step that would raise a
+    label's loss is made again a quarter as long.
 
     Args:
         log_odds: Of the shared curve [m, n].
         labels: In {−1, 0, 1} [m, n].
     """
-    seen, targets = labels != 0, platt_targets(labels)
+    seen, targets, shared = labels != 0, labels > 0, np.array([[1.0], [0.0]])
 
     def loss(lines: Floats) -> Floats:
         found = lines[0] * log_odds + lines[1]
         total: Floats = (np.logaddexp(0, found) - targets * found).sum(0, where=seen)
-        total += RIDGE / 2 * (lines**2).sum(0)
+        total += PRIOR / 2 * ((lines - shared) ** 2).sum(0)
         return total
 
-    lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
+    lines = shared.repeat(labels.shape[1], 1)
     least, size = loss(lines), np.ones(labels.shape[1])
     for _ in range(NEWTON_STEPS):
         chances = expit(lines[0] * log_odds + lines[1])
         errors, curvatures = seen * (chances - targets), seen * chances * (1 - chances)
-        first, second = (errors * log_odds).sum(0) + RIDGE * lines[0], errors.sum(0) + RIDGE * lines[1]
-        outer, mixed = (curvatures * log_odds**2).sum(0) + RIDGE, (curvatures * log_odds).sum(0)
-        inner = curvatures.sum(0) + RIDGE
+        first, second = np.stack([(errors * log_odds).sum(0), errors.sum(0)]) + PRIOR * (lines - shared)
+        outer, mixed = (curvatures * log_odds**2).sum(0) + PRIOR, (curvatures * log_odds).sum(0)
+        inner = curvatures.sum(0) + PRIOR
         step = np.stack([inner * first - mixed * second, outer * second - mixed * first]) / (outer * inner - mixed**2)
         if np.abs(step).max() < CONVERGED:  # losses so near differ by rounding alone
             lines -= step

@@ -15,9 +15,10 @@ SLOPE = 2.0
 class Calibration(nn.Module):
     """Log-odds of each label's scores (ours): one curve for all labels, and for some a straight line of its log-odds.
 
-    The curve increases: straight lines between knots, `SLOPE` beyond. A label's own order of rows is never changed, and
-    so its average precision is that of its scores. Until it is fitted the log-odds are `SLOPE`·ŷ. A state dict may hold
-    another number of knots or class columns; one without a calibration makes it such a one.
+    The curve increases: straight lines between knots, `SLOPE` beyond. So a label's own order of rows is that of its
+    scores, unless labels imply one another: then log-odds are the means of two that agree with that, the least above
+    them and the largest below. Until it is fitted the log-odds are `SLOPE`·ŷ. A state dict may hold another number of
+    knots, class columns or implications; one without a calibration makes it such a one.
 
     Args:
         n_labels: Labels n.
@@ -27,12 +28,14 @@ class Calibration(nn.Module):
         slopes: Of the labels' own lines [n], positive; 1 where there is none.
         intercepts: Of the labels' own lines [n]; 0 where there is none.
         membership: Which labels are the classes of which column [n, c], 1 or 0.
+        implications: Pairs of labels of which the first implies the second, [2, e], with all that follows from them.
     """
 
     knots: Tensor
     slopes: Tensor
     intercepts: Tensor
     membership: Tensor
+    implications: Tensor
 
     def __init__(self, n_labels: int) -> None:
         super().__init__()
@@ -40,6 +43,7 @@ class Calibration(nn.Module):
         self.register_buffer("slopes", torch.ones(n_labels))
         self.register_buffer("intercepts", torch.zeros(n_labels))
         self.register_buffer("membership", torch.zeros(n_labels, 0))
+        self.register_buffer("implications", torch.zeros(2, 0, dtype=torch.long))
 
     def set_classes(self, columns: Sequence[Sequence[int]]) -> None:
         """Say which labels are the classes of one column each: their probabilities have the sum 1."""
@@ -68,13 +72,22 @@ class Calibration(nn.Module):
         low, width = points[place], points[place + 1] - points[place]
         share = (clipped - low) / width.clamp(min=torch.finfo(dtype).tiny)
         curve: Tensor = values[place] + share * (values[place + 1] - values[place]) + SLOPE * (scores - clipped)
-        return self.slopes.to(dtype) * curve + self.intercepts.to(dtype)
+        return self._consistent(self.slopes.to(dtype) * curve + self.intercepts.to(dtype))
+
+    def _consistent(self, log_odds: Tensor) -> Tensor:
+        """Log-odds [..., n] that are nowhere lower than those of a label that implies them."""
+        if not self.implications.shape[1]:
+            return log_odds
+        first, second = self.implications.expand(*log_odds.shape[:-1], *self.implications.shape).unbind(-2)
+        above = log_odds.scatter_reduce(-1, second, log_odds[..., self.implications[0]], "amax")
+        below = log_odds.scatter_reduce(-1, first, log_odds[..., self.implications[1]], "amin")
+        return (above + below) / 2
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         unfitted = Calibration(len(self.slopes)).state_dict()
         for name, own in self.named_buffers():
             loaded = state_dict.setdefault(f"{prefix}{name}", unfitted[name])
             size = loaded.shape[-1:] if isinstance(loaded, Tensor) else ()
-            if name in ("knots", "membership") and size:
+            if name in ("knots", "membership", "implications") and size:
                 take_shape(own, loaded, (len(own), *size))
         super()._load_from_state_dict(state_dict, prefix, *others)

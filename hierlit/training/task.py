@@ -217,7 +217,7 @@ class LayerwiseTask(L.LightningModule):
         """Update the test metrics."""
         scores = self(batch.inputs)
         self.test_metrics.update(scores, batch.labels)
-        self.average_precision.update(scores, batch.labels)
+        self.average_precision.update(self.net.calibration.log_odds(scores), batch.labels)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics and keep them for the tables."""

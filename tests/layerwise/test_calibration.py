@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from plain import automaton, network, train_all
+from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss
 
 from hierlit.layerwise import ExactSolver, Folds, StreamCache
-from hierlit.layerwise.calibration import ENOUGH, fit_calibration, precision
+from hierlit.layerwise.calibration import PRIOR, fit_calibration, precision
 from hierlit.models import Calibration
 
 RATES = np.array([0.5, 0.3, 0.1, 0.01, 0.01, 0.005])
@@ -55,19 +55,20 @@ def test_probabilities_are_those_that_labels_were_drawn_with(own: bool) -> None:
     assert brier_score_loss(positive, (test_scores.ravel() + 1) / 2) > best + 0.02
 
 
-def test_labels_with_enough_positives_have_lines_of_their_own() -> None:
+def test_labels_have_lines_of_their_own_as_far_as_their_rows_say() -> None:
     shrink = np.array([0.9, 0.5, 0.3, 0.2, 0.1, 0.1])
-    scores, labels, _ = drawn(600, shrink)
-    calibration = fit_calibration(scores, labels)
-    n_positive = (labels > 0).sum((0, 1))
-    assert ((calibration.slopes.numpy() != 1) == (n_positive >= ENOUGH)).all()
-    assert (n_positive < ENOUGH).any()
-    assert (n_positive >= ENOUGH).any()
     test_scores, test_labels, true = drawn(4000, shrink, seed=1)
-    assert precision(log_odds(calibration, test_scores), test_labels) > precision(test_scores, test_labels) + 0.02
-    shared = fit_calibration(scores, labels, ONE_COLUMN)
-    errors = [np.abs(expit(log_odds(found, test_scores)) - true).mean() for found in (calibration, shared)]
-    assert errors[0] < errors[1]
+    apart, errors = [], []
+    for n_rows in (600, 20_000):
+        scores, labels, _ = drawn(n_rows, shrink)
+        calibration = fit_calibration(scores, labels)
+        own = log_odds(calibration, test_scores)
+        assert precision(own, test_labels) > precision(test_scores, test_labels) + 0.02
+        shared = fit_calibration(scores, labels, ONE_COLUMN)
+        errors += [np.abs(expit(log_odds(found, test_scores)) - true).mean() for found in (shared, calibration)]
+        apart.append(float((calibration.slopes - 1).square().sum() + calibration.intercepts.square().sum()))
+    assert errors[0] > errors[1] > errors[3] and errors[2] > 2 * errors[3]
+    assert apart[1] > 2 * apart[0]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -128,22 +129,24 @@ def test_the_curve_is_that_of_interpolation_between_its_knots() -> None:
     np.testing.assert_allclose(log_odds(calibration, asked), np.interp(asked, points, values) + 2 * beyond, atol=1e-12)
 
 
-def test_lines_are_those_of_logistic_regression() -> None:
+def test_lines_are_those_of_logistic_regression_drawn_to_the_shared_curve() -> None:
     shrink = np.array([0.9, 0.5, 0.3, 0.2, 0.1, 0.1])
     scores, labels, _ = drawn(900, shrink)
+    labels[np.random.default_rng(1).random(labels.shape) < 0.2] = 0
     calibration = fit_calibration(scores, labels)
     shared = Calibration(6).double()
     shared.load_state_dict({"knots": calibration.knots})
-    inputs, truth = log_odds(shared, scores)[:, 0], labels[:, 0]
+    inputs, signs = log_odds(shared, scores)[:, 0], labels[:, 0]
     assert (calibration.slopes != 1).any()
     for label in np.flatnonzero(calibration.slopes.numpy() != 1):
-        is_one = truth[:, label] > 0
-        counts = is_one.sum(), (~is_one).sum()
-        targets = np.where(is_one, (counts[0] + 1) / (counts[0] + 2), 1 / (counts[1] + 2))
-        columns, classes = np.tile(inputs[:, label], 2)[:, None], np.repeat([1, 0], len(truth))
-        line = LogisticRegression(C=1e6, tol=1e-9).fit(columns, classes, np.concatenate([targets, 1 - targets]))
-        found = float(calibration.slopes[label]), float(calibration.intercepts[label])
-        assert found == pytest.approx((line.coef_[0, 0], line.intercept_[0]), abs=1e-4)
+        seen = signs[:, label] != 0
+
+        def loss(line: np.ndarray, x: np.ndarray = inputs[seen, label], y: np.ndarray = signs[seen, label]) -> float:
+            departure = line - [1, 0]
+            return float(np.logaddexp(0, -y * (line[0] * x + line[1])).sum() + PRIOR / 2 * departure @ departure)
+
+        found = [float(calibration.slopes[label]), float(calibration.intercepts[label])]
+        np.testing.assert_allclose(found, minimize(loss, [1, 0], tol=1e-9).x, atol=1e-4)
 
 
 def test_classes_of_a_column_share_one_probability() -> None:
