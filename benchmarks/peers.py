@@ -22,6 +22,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
+from hierlit import HierarchicalClassifier
 from hierlit.cli.fit import run as command
 from hierlit.data import LabelTable
 from hierlit.metrics import average_precision
@@ -127,6 +128,7 @@ NETWORK = (
     {"early_stopping": True, "hidden_layer_sizes": (256, 256), "alpha": 1.0},
 )
 PEERS = {
+    "HierarchicalClassifier": Peer(lambda n_labels, seed: HierarchicalClassifier(random_state=seed)),
     "ridge": Peer(lambda n_labels, seed: RidgeCV(np.logspace(-1, 5, 13))),
     "random forest": Peer(of_sklearn(RandomForestClassifier, n_jobs=CORES), FOREST),
     "extra trees": Peer(of_sklearn(ExtraTreesClassifier, n_jobs=CORES), FOREST),

@@ -3,7 +3,8 @@
 Scores are those of the test rows: average precision of all observed pairs of a row and a label together, AU(PRC), as
 published, and the mean ROC-AUC of the labels that have both signs. A method is given the rows of train and valid, and
 chooses by these alone. Real sets are read from a folder, and skipped where they are not there; made_N is a made table
-of N rows. No method is given a hierarchy of the labels.
+of N rows; NAME_half is a real set half of whose training labels are hidden, at random. No method is given a hierarchy
+of the labels.
 """
 
 import json
@@ -18,12 +19,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.made_table import make
 from benchmarks.peers import CONFIGS, PEERS, Task
 from benchmarks.table import Row, read, write
+from hierlit.data import LabelTable
 
 Files = tuple[list[str], list[str], list[str]]
 SETS: dict[str, Files] = {
@@ -37,6 +40,7 @@ SETS: dict[str, Files] = {
 }
 """Files of the rows to fit, of those to test, and label columns, by their names or by MULAN's list of them."""
 MADE = ["made_18000", "made_180000", "made_1000000"]
+MADE_NAME, HALF = r"made_[1-9]\d*", "_half"
 N_TEST = 20_000
 PUBLISHED = {
     "cellcycle_FUN": 0.255,
@@ -72,7 +76,7 @@ def run(
     Args:
         out: Gets tables.csv, after each method, and tables.png, of all that the file then has.
         data: Folder of the real sets, one folder each.
-        sets: Those to run: real ones, and made_N.
+        sets: Those to run: real ones, NAME_half, and made_N.
         methods: Names of configs, and of other methods.
         search: Whether the others run twice: with their defaults, and with the setting that rows left out choose.
         seeds: Runs of each method.
@@ -82,19 +86,23 @@ def run(
     Raises:
         ValueError: If a set or a method has an unknown name.
     """
-    unknown = [name for name in sets if name not in SETS and not re.fullmatch(r"made_[1-9]\d*", name)]
+    unknown = [name for name in sets if name.removesuffix(HALF) not in SETS and not re.fullmatch(MADE_NAME, name)]
     if unknown:
-        raise ValueError(f"tables.sets must be among {', '.join(SETS)} and made_N, got {', '.join(unknown)}")
+        valid = f"{', '.join(SETS)}, one of these with {HALF}, and made_N"
+        raise ValueError(f"tables.sets must be among {valid}, got {', '.join(unknown)}")
     configs = sorted(path.stem for path in CONFIGS.glob("*tables.yaml"))
     if unknown := [name for name in methods if name not in (*PEERS, *configs)]:
         raise ValueError(f"tables.methods must be among {', '.join((*configs, *PEERS))}, got {', '.join(unknown)}")
     rows = []
     for name in sets:
         with TemporaryDirectory() as folder:
-            train, test, labels = made_files(name, folder) if name not in SETS else real_files(name, Path(data))
+            is_real = (whole := name.removesuffix(HALF)) in SETS
+            train, test, labels = real_files(whole, Path(data)) if is_real else made_files(name, folder)
             if missing := [path for path in (*train, *test) if not Path(path).exists()]:
                 print(f"{name} is skipped: no {', '.join(missing)}; tables.data is the folder of the sets")
                 continue
+            if is_real and name.endswith(HALF):
+                train, test, labels = half_files(train, test, labels, folder)
             files = {"train": train, "test": test, "labels": labels, "changes": changes, "limit": limit_seconds}
             for method in methods:
                 for is_searched in (False, True) if search and method in PEERS and PEERS[method].settings else (False,):
@@ -129,6 +137,21 @@ def made_files(name: str, folder: str) -> Files:
     table, paths = make(n_rows + N_TEST, 0), [f"{folder}/{split}.parquet" for split in ("train", "test")]
     for path, part in zip(paths, (table[:n_rows], table[n_rows:]), strict=True):
         part.to_parquet(path, index=False)
+    return paths[:1], paths[1:], ["label_*"]
+
+
+def half_files(train: list[str], test: list[str], labels: list[str], folder: str) -> Files:
+    """Writes a real set half of whose training labels are not observed."""
+    table = LabelTable(train, test_files=test, label_columns=labels, val_fraction=0, acceptance_fraction=0)
+    table.setup()
+    paths, hidden = [f"{folder}/{split}.parquet" for split in ("train", "test")], np.random.default_rng(0)
+    for path, split in zip(paths, ("train", "test"), strict=True):
+        found = table.tables[split].labels[:, 0].numpy()
+        if split == "train":
+            found = np.where(hidden.random(found.shape) < 0.5, 0, found)
+        columns = {f"x{column}": values for column, values in enumerate(table.tables[split].inputs[:, 0].numpy().T)}
+        columns |= {f"label_{column}": np.where(values, values, np.nan) for column, values in enumerate(found.T)}
+        pd.DataFrame(columns).to_parquet(path, index=False)
     return paths[:1], paths[1:], ["label_*"]
 
 

@@ -170,6 +170,9 @@ class LayerwiseTraining(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         task.net.calibration.set_classes(list(data.class_labels.values()))
         self._set_folds(task, data)
+        labels = data.tables["train"].labels
+        if not task.loss.weight and not (labels < 0).any() and not labels.all():
+            rank_zero_warn("labels are observed as positive alone: set unobserved to assume_negative to rank rows")
         self._fill(trainer, task)
         self._is_over = is_over(task.net, task.memory, self.stop_when_learned)
         if self._is_over:

@@ -293,6 +293,20 @@ def test_rare_labels_are_learned(acceptance: str) -> None:
     assert ((found > 0) & ~truth).sum() / (found > 0).sum() < 0.05
 
 
+def test_tables_of_positives_alone_are_ranked_once_the_others_are_taken_for_negative() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 5))
+    true = np.stack([x[:, 0] + x[:, 1] > 0.8, x[:, 2] * x[:, 3] > 0.5, np.sin(2 * x[:, 4]) > 0.6], 1)
+    positives = np.where(true & (rng.random(true.shape) < 0.6), 1.0, np.nan)
+    with pytest.warns(UserWarning, match="observed as positive alone: set unobserved to assume_negative"):
+        blind = HierarchicalClassifier().fit(x[:600], positives[:600])
+    sighted = HierarchicalClassifier(unobserved="assume_negative").fit(x[:600], positives[:600])
+    known, guessed = (
+        average_precision_score(true[600:].ravel(), model.predict_proba(x[600:]).ravel()) for model in (sighted, blind)
+    )
+    assert known > 0.6 > 0.4 > guessed
+
+
 def test_labels_not_observed_can_be_taken_for_negative() -> None:
     draw = np.random.default_rng(0)
     x = draw.choice([-1.0, 1.0], (400, 6))
