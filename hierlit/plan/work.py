@@ -22,7 +22,8 @@ class Work(NamedTuple):
 
     Attributes:
         products: Operations of matrix products over rows, and on matrices that are not float64, in the run's precision.
-        cholesky: Operations on [q+1, q+1] float64 matrices: n³/3 a Cholesky factorisation, 2n²k for k right-hand sides.
+        cholesky: Operations on [q+1, q+1] float64 matrices, and where a kernel is chosen: n³/3 a Cholesky
+            factorisation, 2n²k for k right-hand sides.
         eigen: Operations of float64 eigenvalues, 4n³/3.
         moved: Bytes of rows, features and square matrices that pass through memory.
     """
@@ -171,6 +172,7 @@ class BlockWork:
             return {}
         passes, draws, sums = s.epochs * (s.n_folds + 1), s.redraws * (not s.by_folds), max(1, s.n_folds)
         gradients = s.minibatch_epochs * len(s.batches["fit"]) * (s.n_folds + 1)
+        counts = 3 * n * (s.n_folds + 1) + (s.n_folds > 0)
         means = s.side + 1 + 3 * s.channels * s.calibrated
         errors = draws * (s.draw_candidates + 3) * n
         errors += (s.n_candidates + 3) * n if s.n_candidates and s.batches["held"] and not s.gcv else 0
@@ -181,7 +183,7 @@ class BlockWork:
         judged = min(sum(unseen), n_rows_read(s.n_locations * n)) * s.n_locations * n
         return {
             "Gram matrix": draws * 8 * s.side**2 + sums * s.square,
-            "cross products, means": ((draws + sums) * (n * s.side + 2) + (draws + 1) * means + 3 * n) * 8,
+            "cross products, means": ((draws + sums) * (n * s.side + 2) + (draws + 1) * means + counts) * 8,
             "errors, draws": errors * 8,
             "rows gathered": gathered * s.itemsize,
             "mini-batch gradients": gradients * s.n_trained * s.itemsize,
@@ -221,11 +223,14 @@ class BlockWork:
         return total(self._placed, self._features(pairs), self._product(pairs, s.n_features, pairs))
 
     def _left_out(self, pairs: float, n_folds: int) -> Work:
-        """Fit by the Gram matrix of some pairs, in the run's precision, and what it says of each fold left out."""
+        """Fit by the Gram matrix of some pairs, and what it says of each fold left out.
+
+        In the run's precision matrices so small take about as long as large ones in float64.
+        """
         folds, k = range(1, n_folds + 1), max(1, n_folds)
         inverse = sum((fold / k) ** 2 + 2 * fold / k**2 for fold in folds) / k
         operations = (1 / 3 + inverse) * pairs**3 + 2.0 * pairs**2 * self.sizes.n_labels
-        return Work(products=operations, moved=float(pairs**2 * RADIAL_BYTES))
+        return Work(cholesky=operations, moved=float(pairs**2 * RADIAL_BYTES))
 
     def _readout(self, pairs: int, outputs: int) -> Work:
         return self._product(pairs, self.sizes.n_features, outputs)
