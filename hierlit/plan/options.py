@@ -10,12 +10,16 @@ from torch.utils.benchmark import Timer
 from hierlit.data import HierarchyDataModule
 from hierlit.data.base import FixedBatches
 from hierlit.data.checks import n_set_aside
-from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET
+from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET, AdaptiveDraw
+from hierlit.layerwise.auto import ALPHAS as AUTO_ALPHAS
+from hierlit.layerwise.auto import DRAWS, N_COSINES, AutoSolver
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver
+from hierlit.layerwise.solvers.choice import LARGER, SMALLER
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
 from hierlit.layerwise.stream import FREE_SHARE, free_memory
 from hierlit.models.checks import raise_problems
 from hierlit.models.first_layer import TILE
+from hierlit.models.radial_units import RadialUnits
 from hierlit.plan.sizes import Sizes, distinct_candidates
 from hierlit.plan.work import Rates
 from hierlit.training import LayerwiseTraining
@@ -85,8 +89,14 @@ class Run(NamedTuple):
     base: int
 
 
-def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
-    """Return the sizes of a run on a number of processes.
+def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1, cosines: bool = False) -> Sizes:
+    """Return the sizes of a run on a number of processes, of its first block where others are smaller.
+
+    Args:
+        run: The run.
+        options: What else there is to know.
+        n_processes: The number of processes.
+        cosines: Whether `AutoSolver` is taken to choose cosines.
 
     Raises:
         ValueError: If no plan is made for how it is trained; one line.
@@ -109,7 +119,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         n_locations=data.n_locations,
         n_inputs=data.n_inputs,
         n_labels=data.n_labels,
-        n_features=features.n_features,
+        n_features=min(features.n_centres, splits["fit"] * data.n_locations) or features.n_features,
         n_blocks=run.n_blocks,
         budget=budget,
         tile=TILE[run.device.type],
@@ -121,34 +131,65 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1) -> Sizes:
         rotated=task.net.rotation is not None,
         calibrated=features.input_scale != "fan_in",
         epochs=epochs_of(run, options),
+        n_folds=run.layerwise.folds or 0,
+        is_radial=isinstance(features, RadialUnits),
     )
+    if isinstance(task.solver, KernelSolver):
+        return kernel_sizes(sizes, task.solver, run, options, cosines)
     if isinstance(task.solver, ExactSolver):
         alphas = task.solver.alphas
         n_candidates = distinct_candidates(alphas, precision, sizes.n_features) if alphas else 1
         sizes = replace(sizes, n_candidates=n_candidates, gcv=task.solver.choice == "gcv" or n_held == 0)
     elif isinstance(task.solver, GradientSolver):
-        sizes = replace(sizes, minibatch_epochs=task.solver.minibatch_epochs, n_eigenvalues=1)
-    if task.adaptation is None:
-        return sizes
-    levels = data.levels or [1] * data.n_labels
+        own = sizes.itemsize if sizes.n_folds else sizes.sum_itemsize
+        sizes = replace(sizes, minibatch_epochs=task.solver.minibatch_epochs, n_eigenvalues=1, sum_itemsize=own)
+    return sizes if task.adaptation is None else adapted(sizes, task.adaptation, run, options)
+
+
+def adapted(sizes: Sizes, adaptation: AdaptiveDraw, run: Run, options: PlanOptions) -> Sizes:
+    """Return the sizes with an adaptive W¹."""
+    levels = run.data.levels or [1] * sizes.n_labels
     targets = options.targets or max(map(levels.count, levels))
     return replace(
         sizes,
-        redraws=task.adaptation.redraws,
-        draw_candidates=distinct_candidates(ALPHAS, precision, sizes.n_features),
-        draw_pairs=task.adaptation.n_pairs,
-        n_targets=min(targets, data.n_labels, max(1, sizes.n_features // FEATURES_PER_TARGET)),
+        redraws=adaptation.redraws,
+        draw_candidates=distinct_candidates(ALPHAS, RESOLUTION[run.dtype], sizes.n_features),
+        draw_pairs=adaptation.n_pairs,
+        n_targets=min(targets, sizes.n_labels, max(1, sizes.n_features // FEATURES_PER_TARGET)),
     )
+
+
+def kernel_sizes(sizes: Sizes, solver: KernelSolver, run: Run, options: PlanOptions, cosines: bool) -> Sizes:
+    """Return the sizes of a run whose solver makes choices on rows left out: of its radial units, or cosines."""
+    rows = min(max(sizes.n_folds, solver.choice_rows // sizes.n_locations), sum(sizes.batches["fit"]))
+    n_alphas, n_kernels = len(solver.among.alphas), len(solver.among.powers) * min(3, len(solver.among.bandwidths))
+    sizes = replace(
+        sizes,
+        choice_pairs=rows * sizes.n_locations,
+        few_trials=n_kernels * min(4, n_alphas),
+        trials=min(3, n_alphas),
+        label_trials=min(1 + SMALLER + LARGER, n_alphas),
+    )
+    radial = replace(sizes, n_candidates=1, sum_itemsize=sizes.itemsize)
+    if not isinstance(solver, AutoSolver):
+        return radial
+    few = replace(sizes, n_features=min(N_COSINES, sizes.n_features), is_radial=False)
+    few = adapted(few, DRAWS, run, options)
+    held = rows // sizes.n_folds
+    batches = {"fit": (rows - held,), "held": (held,), "val": ()}
+    tried = replace(few, batches=batches, n_candidates=few.draw_candidates, n_folds=0, choice_pairs=0, n_processes=1)
+    if not cosines:
+        return replace(radial, tried=tried)
+    n_candidates = distinct_candidates(AUTO_ALPHAS, RESOLUTION[run.dtype], few.n_features)
+    return replace(few, n_candidates=n_candidates, by_folds=True, tried=tried)
 
 
 def unplanned(run: Run) -> str:
     """Return what of a run no plan is made for; or nothing."""
     if run.task.joint is not None:
         return "joint training: leave model.joint out"
-    if not isinstance(run.task.solver, ExactSolver | GradientSolver) or isinstance(run.task.solver, KernelSolver):
+    if not isinstance(run.task.solver, ExactSolver | GradientSolver):
         return f"{type(run.task.solver).__name__}: let model.solver be ExactSolver or GradientSolver"
-    if run.layerwise.folds is not None:
-        return "cross-fitting: leave layerwise.folds out"
     return ""
 
 
@@ -175,11 +216,11 @@ def measured_rates(device: torch.device, dtype: torch.dtype) -> list[float]:
     """Rates of a square product, a float64 Cholesky factorisation and eigenvalues, and a copy."""
     side = 1024
     rows = torch.randn(side, side, dtype=dtype, device=device)
-    gram = torch.eye(side, dtype=torch.float64, device=device) + rows.abs().double().mean()
+    gram, large = (torch.eye(n, dtype=torch.float64, device=device) + 0.5 for n in (side, 2 * side))
     source, copy = (torch.zeros(2**25, device=device) for _ in range(2))
     actions: list[tuple[float, Callable[[], object]]] = [
         (2 * side**3, lambda: rows @ rows),
-        (side**3 / 3, lambda: torch.linalg.cholesky_ex(gram)),
+        ((2 * side) ** 3 / 3, lambda: torch.linalg.cholesky_ex(large)),
         (4 * side**3 / 3, lambda: torch.linalg.eigvalsh(gram)),
         (2 * source.nbytes, lambda: copy.copy_(source)),
     ]

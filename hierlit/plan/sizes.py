@@ -2,12 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+from hierlit.layerwise.moments import FOLD_PAIRS
+from hierlit.layerwise.solvers.kernel import LATER_UNITS
+from hierlit.models.radial_units import SOLVED_ROWS
 
 SPLITS = ("fit", "held", "val")
 LARGEST_SHARE = 0.2
 """Share of a Gram matrix's trace that its largest eigenvalue takes; 0.03 to 0.7 were measured."""
+TRIED_BYTES = 30
+"""Bytes for each entry of the Gram matrix that a kernel is chosen by: distances, kernels, a factor and copies."""
 HEAP_SHARE = 0.5
 """Freed memory that the allocator does not give back, as a share of the matrices'; 0 to 0.8 were measured."""
 
@@ -60,6 +66,16 @@ class Sizes:
         draw_candidates: Regularisations that each of them factorises.
         draw_pairs: Pairs, of all processes, that each of them is fitted to.
         n_targets: Labels that W¹ is drawn for.
+        n_folds: K, folds of the rows that are left out in turn; 0 without.
+        sum_itemsize: Bytes of a number in the sums of products, and in what is factorised.
+        is_radial: Whether features are those of radial units, made white.
+        is_first: Whether the block is the first.
+        choice_pairs: Pairs, of all processes, that a kernel is chosen on, 0 if none is.
+        few_trials: Kernels and λ that are tried on half of them.
+        trials: And on all of them.
+        label_trials: λ that are tried for each label.
+        by_folds: Whether λ is chosen on each fold left out (cosines of `AutoSolver`).
+        tried: Sizes of a network that is tried before the first block.
     """
 
     batches: dict[str, tuple[int, ...]]
@@ -87,6 +103,31 @@ class Sizes:
     draw_candidates: int = 0
     draw_pairs: int = 0
     n_targets: int = 0
+    n_folds: int = 0
+    sum_itemsize: int = 8
+    is_radial: bool = False
+    is_first: bool = True
+    choice_pairs: int = 0
+    few_trials: int = 0
+    trials: int = 0
+    label_trials: int = 0
+    by_folds: bool = False
+    tried: "Sizes | None" = None
+
+    @property
+    def later(self) -> "Sizes":
+        """Those of each block after the first."""
+        most = LATER_UNITS if self.choice_pairs and self.is_radial else self.n_features
+        return replace(self, n_features=min(self.n_features, most), is_first=not self.choice_pairs, tried=None)
+
+    @property
+    def drawn(self) -> "Sizes":
+        """Those of the rows that W¹ is drawn on: where λ is chosen on folds, some rows, a fold of them set aside."""
+        if not self.by_folds:
+            return self
+        rows = min(self.draw_pairs // self.n_locations, sum(self.batches["fit"])) * self.n_processes
+        held = rows // self.n_folds
+        return replace(self, batches={"fit": (rows - held,), "held": (held,), "val": ()})
 
     @property
     def channels(self) -> int:
@@ -105,8 +146,21 @@ class Sizes:
 
     @property
     def square(self) -> int:
-        """Bytes of a [q+1, q+1] float64 matrix."""
-        return 8 * self.side**2
+        """Bytes of a [q+1, q+1] matrix that is factorised."""
+        return self.sum_itemsize * self.side**2
+
+    @property
+    def n_read(self) -> int:
+        """Coordinates of a window that a feature reads: those that vary, or those that a kernel is chosen for."""
+        if not self.is_radial:
+            return self.fan_in
+        scores_only = bool(self.choice_pairs) and not self.is_first
+        return self.window * (self.n_inputs if self.is_first else self.n_labels if scores_only else self.channels)
+
+    @property
+    def n_fold_candidates(self) -> int:
+        """Regularisations that a fit without a fold factorises, at most: those that labels have."""
+        return min(self.n_candidates, self.n_labels)
 
     @property
     def n_trained(self) -> int:
@@ -116,8 +170,9 @@ class Sizes:
     @property
     def n_frozen(self) -> int:
         """Parameters frozen in the end: W¹, b, mean, scale and weight of every block, and the rotation."""
-        block = self.n_features * (self.fan_in + 2) + 1 + self.n_trained
-        return self.n_blocks * block + self.rotated * self.channels**2
+        blocks = (s.n_features * (s.n_read + 2) + 1 + s.n_trained for s in (self, self.later))
+        first, later = (size + s.is_radial * (s.n_read + 2) for s, size in zip((self, self.later), blocks, strict=True))
+        return first + (self.n_blocks - 1) * later + self.rotated * self.channels**2
 
     def chunks(self, split: str) -> list[int]:
         """Pairs in each batch of a split; the first process, which has the larger shares."""
@@ -155,10 +210,11 @@ class Sizes:
     def memory(self) -> dict[str, float]:
         """Bytes of a process at its peak beyond its libraries, by part; memory-mapped files are not in it."""
         candidates = max(self.n_candidates, self.draw_candidates)
-        matrices = self.squares * self.square + 3 * candidates * self.n_trained * 8
+        tried = max(TRIED_BYTES * self.choice_pairs**2, self.tried.matrices if self.tried else 0)
+        matrices = max(self.matrices, tried)
         return {
             "tables": 4 * self.n_rows * self.n_locations * self.channels,
-            "network": (self.n_frozen + 2 * self.n_trained) * self.itemsize,
+            "network": (self.n_frozen + (2 + self.n_folds) * self.n_trained) * self.itemsize,
             "streams and labels": self.cache.streams,
             "features kept": self.cache.features,
             "matrices, factors": matrices,
@@ -167,17 +223,29 @@ class Sizes:
         }
 
     @property
-    def squares(self) -> float:
-        """Most [q+1, q+1] float64 matrices at a time: sums and a copy to mirror, or factors and what is factorised."""
-        candidates = max(self.n_candidates, self.draw_candidates)
-        return max(2 + (1 if self.n_candidates else self.itemsize / 8), (candidates + 2) * (candidates > 0))
+    def matrices(self) -> float:
+        """Most bytes of matrices of a block at a time, and of their candidate weights.
+
+        [q+1, q+1] are sums and a copy to mirror, or factors and what is factorised. With folds, the sums of each and of
+        all stay, and the factors of the fit to all; so does the factor of units.
+        """
+        n, own = self.n_candidates, self.sum_itemsize
+        sums = max(16 + own, own * (n + 2) * (n > 0))
+        if self.n_folds:
+            sums = own * (self.n_folds + 1 + n + 2 + self.n_fold_candidates)
+        drawn = 8 * max(3, self.draw_candidates + 2) * (self.redraws > 0)
+        entries = max(sums + self.itemsize * self.is_radial, drawn)
+        return entries * self.side**2 + 3 * max(n, self.draw_candidates) * self.n_trained * 8
 
     def _batch(self, candidates: int) -> int:
         """Numbers of a batch's windows, streams before and after, candidates' errors, and tiles of features."""
-        pairs, tiles = max(self.chunks("fit")), 4 if self.redraws else 2
-        windows = self.fan_in * (self.window > 1)
+        pairs, tiles = max(self.chunks("fit")), 4 if self.redraws else 6 if self.is_radial else 2
+        windows, drawn = self.fan_in * (self.window > 1), self.by_folds * self.drawn.pairs("fit")
         rows = pairs * (windows + 4 * self.channels + 3 * candidates * self.n_labels)
-        return rows + tiles * min(self.tile, pairs * self.n_features)
+        tile = max(self.tile, SOLVED_ROWS * self.n_features * self.is_radial)
+        waiting = (self.n_folds + 2) * FOLD_PAIRS * self.n_features * (self.n_folds > 0)
+        at_once = max(tiles * min(tile, pairs * self.n_features), waiting)
+        return rows + at_once + 2 * drawn * (self.channels + self.n_labels)
 
 
 def distinct_candidates(alphas: Sequence[float], resolution: float, n_features: int) -> int:

@@ -6,6 +6,7 @@ from itertools import chain
 from rich.console import Console
 from rich.table import Table
 
+from hierlit.layerwise.auto import AutoSolver
 from hierlit.layerwise.stream import FREE_SHARE
 from hierlit.plan.options import PlanOptions, Run, rates_of, sizes_of
 from hierlit.plan.sizes import Sizes
@@ -18,14 +19,19 @@ MIB = 2**20
 
 
 def print_plan(run: Run, options: PlanOptions) -> None:
-    """Print sizes and memory, work and messages, what was taken for granted, and the depth bound."""
-    sizes = [sizes_of(run, options, n_processes) for n_processes in (1, options.devices)]
-    works, rates = [BlockWork(each) for each in sizes], rates_of(run, options)
-    console = Console(highlight=False)
-    console.print(size_table(run, sizes))
-    console.print(work_table(works, rates))
-    if works[1].messages:
-        console.print(message_table(works[1], options.link))
+    """Print sizes and memory, work and messages, what was taken for granted, and the depth bound.
+
+    What `AutoSolver` will choose is not known: each of both is planned.
+    """
+    rates, console = rates_of(run, options), Console(highlight=False)
+    chosen = {"radial units: ": False, "cosines: ": True} if isinstance(run.task.solver, AutoSolver) else {"": False}
+    for title, cosines in chosen.items():
+        sizes = [sizes_of(run, options, n_processes, cosines) for n_processes in (1, options.devices)]
+        works = [[BlockWork(each) for each in (s, s.later)] for s in sizes]
+        console.print(size_table(run, sizes, title))
+        console.print(*work_tables(works, rates, title), sep="")
+        if messages := works[1][0].messages:
+            console.print(message_table(messages, options, title))
     for line in (*assumptions(run, options, sizes[0], rates), depth_line(run, sizes[0], options.margin_growth)):
         console.print(f"- {line}", soft_wrap=True)
 
@@ -37,9 +43,9 @@ def memory_of(run: Run, sizes: Sizes) -> dict[str, float]:
     return {part: size for part, size in sizes.memory.items() if part != "tables"}
 
 
-def size_table(run: Run, sizes: list[Sizes]) -> Table:
+def size_table(run: Run, sizes: list[Sizes], title: str) -> Table:
     """Parameters and rows, what the cache keeps and what not, and memory."""
-    table = Table("", title="Sizes", title_justify="left")
+    table = Table("", title=f"{title}sizes".capitalize(), title_justify="left")
     for name in ("1 process", f"each of {sizes[1].n_processes}"):
         table.add_column(name, justify="right")
     table.add_row("parameters trained at a time", *(f"{s.n_trained:,}" for s in sizes))
@@ -66,9 +72,20 @@ def recomputed(sizes: Sizes) -> float:
     return (computed["fit"] + computed["held"]) / (sizes.pairs("fit") + sizes.pairs("held"))
 
 
-def work_table(works: list[BlockWork], rates: Rates) -> Table:
-    """Operations, memory traffic and time of a block's parts."""
-    table = Table("", title="Work", title_justify="left")
+def work_tables(works: list[list[BlockWork]], rates: Rates, title: str) -> list[Table]:
+    """Return the table of all blocks, or of the first and of a later one, of works [processes][first, later]."""
+    (first, later), n_blocks = works[0], works[0][0].sizes.n_blocks
+    blocks = [[total(*work.parts.values()) for work in of] for of in works]
+    ends = {f"{n_blocks} blocks": [total(block, after.times(n_blocks - 1)) for block, after in blocks]}
+    if first.parts == later.parts or n_blocks == 1:
+        return [work_table([of[0] for of in works], rates, f"{title}work", ends)]
+    names = (f"{title}work of the first block", f"{title}work of each block after it")
+    return [work_table([of[n] for of in works], rates, name, ends if n else {}) for n, name in enumerate(names)]
+
+
+def work_table(works: list[BlockWork], rates: Rates, title: str, ends: dict[str, list[Work]]) -> Table:
+    """Operations, memory traffic and time of a block's parts, and of what comes at the end."""
+    table = Table("", title=title.capitalize(), title_justify="left")
     for name in ("1 process\nGFLOP", "\nMiB", "\ns", f"each of {works[1].sizes.n_processes}\nGFLOP", "\nMiB", "\ns"):
         table.add_column(name, justify="right")
 
@@ -78,20 +95,20 @@ def work_table(works: list[BlockWork], rates: Rates) -> Table:
 
     for name in works[0].parts:
         add(name, [work.parts[name] for work in works], end_section=name == list(works[0].parts)[-1])
-    blocks, n_blocks = [total(*work.parts.values()) for work in works], works[0].sizes.n_blocks
     add("an epoch", [work.epoch for work in works])
-    add("a block", blocks)
-    add(f"{n_blocks} blocks", [block.times(n_blocks) for block in blocks])
+    add("a block", [total(*work.parts.values()) for work in works])
+    for name, ended in ends.items():
+        add(name, ended)
     return table
 
 
-def message_table(work: BlockWork, link: float | None) -> Table:
-    """Bytes that a process adds up with the others for a block, and the time of a ring of processes."""
-    n = work.sizes.n_processes
-    table = Table("", title="All-reduced for a block", title_justify="left")
+def message_table(messages: dict[str, float], options: PlanOptions, title: str) -> Table:
+    """Bytes that a process adds up with the others for a block, the first one, and the time of a ring of processes."""
+    n, link = options.devices, options.link
+    table = Table("", title=f"{title}all-reduced for a block".capitalize(), title_justify="left")
     for name in (f"each of {n}\nMiB", "\ns")[: 2 if link else 1]:
         table.add_column(name, justify="right")
-    for part, size in {**work.messages, "a block": sum(work.messages.values())}.items():
+    for part, size in {**messages, "a block": sum(messages.values())}.items():
         table.add_row(part, mib(size), *([f"{2 * (n - 1) / n * size / link:,.3g}"] if link else []))
     return table
 
@@ -120,6 +137,11 @@ def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> l
         lines.append(f"draws: labels that W¹ is drawn for taken as {sizes.n_targets}; --plan.targets")
     if candidates := max(sizes.n_candidates, sizes.draw_candidates):
         lines.append(f"factorisations: {candidates}, those of regularisations taken to be above rounding")
+    if sizes.choice_pairs:
+        few, more, pairs = sizes.few_trials, sizes.trials + sizes.label_trials, sizes.choice_pairs
+        lines.append(f"choices: kernels and λ tried taken as {few} on {pairs // 2:,} pairs, {more} on {pairs:,}")
+        lines.append("λ: one for all labels of radial units; each further one is a factor more, of every fit")
+        lines.append("blocks: a block that is not worth adding ends the run earlier")
     if run.layerwise.stop_when_learned:
         lines.append("blocks: stop_when_learned may end the run earlier")
     if run.task.rows.budget is None:

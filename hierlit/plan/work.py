@@ -11,6 +11,8 @@ from hierlit.layerwise.moments import MEAN_PAIRS, PANELS
 from hierlit.layerwise.solvers.ridge import POWER_STEPS
 from hierlit.plan.sizes import SPLITS, Sizes
 
+RADIAL_BYTES = 100
+"""Bytes that pass through memory for each unit of a row: distances in float64 and their profile; measured."""
 CHECKED = 4
 """Tensors of a block whose checksums processes compare, besides the weights of all blocks."""
 
@@ -19,8 +21,9 @@ class Work(NamedTuple):
     """Operations, of which a multiplication with an addition is two, and traffic; works add up.
 
     Attributes:
-        products: Operations of matrix products over rows, in the run's precision.
-        cholesky: Operations on [q+1, q+1] float64 matrices: n³/3 a Cholesky factorisation, 2n²k for k right-hand sides.
+        products: Operations of matrix products over rows, and on matrices that are not float64, in the run's precision.
+        cholesky: Operations on [q+1, q+1] float64 matrices, and where a kernel is chosen: n³/3 a Cholesky
+            factorisation, 2n²k for k right-hand sides.
         eigen: Operations of float64 eigenvalues, 4n³/3.
         moved: Bytes of rows, features and square matrices that pass through memory.
     """
@@ -83,15 +86,23 @@ class BlockWork:
         s, again = self.sizes, self.sizes.cache.recomputed
         fit, held, val = (s.pairs(split) for split in SPLITS)
         scale = self._rotate(fit) if s.calibrated else Work()
-        parts = {f"{s.redraws} draws of W¹": self.draw.times(s.redraws)} if s.redraws else {}
-        parts["features"] = total(scale, self._features(s.leading(MEAN_PAIRS) + fit + held - again["held"]))
+        parts = {"choices": self.choices} if s.choice_pairs and (s.is_radial or s.is_first) else {}
+        parts |= {f"{s.redraws} draws of W¹": self.draw.times(s.redraws)} if s.redraws else {}
+        mean = self._placed if s.is_radial else self._features(s.leading(MEAN_PAIRS))
+        parts["features"] = total(scale, mean, self._features(fit + held - again["held"]))
         parts["Gram matrix"] = self._gram(fit)
         parts["cross products"] = total(self._readout(fit, s.n_labels), self._rotate(2 * fit))
         if s.n_candidates:
-            parts["factorisations"] = self._path(s.n_candidates, s.gcv)
-            parts["their errors"] = Work() if s.gcv else self._errors(held, again["held"], s.n_candidates)
+            left_out = self._path(s.n_candidates, steps=0).times(s.by_folds * (s.n_folds + 1))
+            steps = 0 if s.is_radial and s.choice_pairs else POWER_STEPS
+            parts["factorisations"] = total(self._path(s.n_candidates, s.gcv, steps), left_out)
+            if held and not s.gcv:
+                parts["their errors"] = self._errors(held, again["held"], s.n_candidates)
         else:
-            parts["eigenvalues"] = Work(eigen=4 * s.side**3 / 3, moved=2 * s.square).times(s.n_eigenvalues)
+            parts["eigenvalues"] = self._eigenvalues
+        if s.n_folds:
+            without = total(self._path(s.n_fold_candidates, steps=0), self._eigenvalues, Work(moved=3.0 * s.square))
+            parts[f"{s.n_folds} fits without a fold"] = total(without, self.epoch.times(s.epochs)).times(s.n_folds)
         parts["1 epoch" if s.epochs == 1 else f"{s.epochs} epochs"] = self.epoch.times(s.epochs)
         judged = total(self._features(again["held"]), self._readout(held, s.n_labels), self._rotate(held))
         moved_on = total(self._features(sum(again.values())), self._readout(fit + held + val, s.n_labels))
@@ -114,8 +125,8 @@ class BlockWork:
     @cached_property
     def draw(self) -> Work:
         """One adaptive draw of W¹: moments and a ridge path on some rows, errors on set-aside rows, AGOP diagonals."""
-        s, held, pairs = self.sizes, self.sizes.pairs("held"), self.sizes.leading(self.sizes.draw_pairs)
-        seen = self.sizes.leading(min(AGOP_PAIRS, self.sizes.draw_pairs))
+        s = self.sizes.drawn
+        held, pairs, seen = s.pairs("held"), s.leading(s.draw_pairs), s.leading(min(AGOP_PAIRS, s.draw_pairs))
         scale = self._rotate(s.pairs("fit")) if s.calibrated else Work()
         weights = Work(products=4.0 * s.n_features * s.fan_in * s.channels) if s.rotated else Work()
         return total(
@@ -123,12 +134,30 @@ class BlockWork:
             self._features(s.leading(MEAN_PAIRS) + pairs),
             self._gram(pairs),
             self._readout(pairs, s.n_labels),
-            self._path(s.draw_candidates, gcv=False),
+            self._path(s.draw_candidates),
             self._errors(held, held, s.draw_candidates),
             self._features(seen),
             self._product(seen, s.n_features, s.fan_in).times(s.n_targets),
             self._rotate(pairs + seen),
             weights,
+        )
+
+    @cached_property
+    def choices(self) -> Work:
+        """Kernels and λ tried on rows left out, some of them on half of the rows; before the first block a network.
+
+        Later blocks, and labels' own λ, are fitted without one of the folds, which judges them.
+        """
+        s, pairs = self.sizes, self.sizes.choice_pairs
+        rest, n_folds = 1 - 1 / s.n_folds, s.n_folds * s.is_first
+        share = 1 if s.is_first else rest
+        return total(
+            total(*BlockWork(s.tried).parts.values()).times(s.n_blocks) if s.tried else Work(),
+            self._kernel(pairs // 2),
+            self._kernel(pairs),
+            self._left_out(share * pairs / 2, n_folds).times(s.few_trials),
+            self._left_out(share * pairs, n_folds).times(s.trials),
+            self._left_out(rest * pairs, s.n_folds - 1).times(s.label_trials),
         )
 
     @cached_property
@@ -141,19 +170,24 @@ class BlockWork:
         s, n = self.sizes, self.sizes.n_labels
         if s.n_processes == 1:
             return {}
-        gradients = s.minibatch_epochs * len(s.batches["fit"])
+        passes, draws, sums = s.epochs * (s.n_folds + 1), s.redraws * (not s.by_folds), max(1, s.n_folds)
+        gradients = s.minibatch_epochs * len(s.batches["fit"]) * (s.n_folds + 1)
+        counts = 3 * n * (s.n_folds + 1) + (s.n_folds > 0)
         means = s.side + 1 + 3 * s.channels * s.calibrated
-        errors = s.redraws * (s.draw_candidates + 3) * n
-        errors += (s.n_candidates + 3) * n if s.n_candidates and not s.gcv else 0
-        draws = s.redraws * (s.n_targets + 2) * s.fan_in + (s.redraws > 0)
-        unseen = [*s.batches["held"], *s.batches["val"]]
+        errors = draws * (s.draw_candidates + 3) * n
+        errors += (s.n_candidates + 3) * n if s.n_candidates and s.batches["held"] and not s.gcv else 0
+        errors += draws * (s.n_targets + 2) * s.fan_in + (draws > 0)
+        unseen = [*s.batches["held"], *s.batches["val"], *(s.batches["fit"] if s.n_folds else ())]
+        rows = s.by_folds * sum(map(sum, s.drawn.batches.values())) * s.n_locations + s.choice_pairs
+        gathered = s.is_radial * s.n_features * s.fan_in + rows * (s.channels + n)
         judged = min(sum(unseen), n_rows_read(s.n_locations * n)) * s.n_locations * n
         return {
-            "Gram matrix": (s.redraws + 1) * s.square,
-            "cross products, means": ((s.redraws + 1) * (n * s.side + 2 + means) + 3 * n) * 8,
-            "errors, draws": (errors + draws) * 8,
+            "Gram matrix": draws * 8 * s.side**2 + sums * s.square,
+            "cross products, means": ((draws + sums) * (n * s.side + 2) + (draws + 1) * means + counts) * 8,
+            "errors, draws": errors * 8,
+            "rows gathered": gathered * s.itemsize,
             "mini-batch gradients": gradients * s.n_trained * s.itemsize,
-            "gradients, objectives": s.epochs * n * (s.side + 1) * 8,
+            "gradients, objectives": passes * n * (s.side + 1) * 8,
             "calibration": 2 * (len(unseen) * s.n_processes * 8 + judged * s.itemsize),
             "acceptance, checksums": (len(fields(SetAsideSums)) * n + s.n_processes * (s.n_blocks + CHECKED)) * 8,
         }
@@ -163,9 +197,40 @@ class BlockWork:
         return Work(products=2.0 * pairs * inputs * outputs, moved=float(pairs * inputs * self.sizes.itemsize))
 
     def _features(self, pairs: int) -> Work:
-        """Features of windows, written once."""
-        s, windows = self.sizes, self._product(pairs, self.sizes.fan_in, self.sizes.n_features)
-        return total(windows, Work(moved=float(pairs * s.n_features * s.feature_itemsize)))
+        """Features of windows, written once; those of units made white, of a factor that each entry of them reads."""
+        s, windows = self.sizes, self._product(pairs, self.sizes.n_read, self.sizes.n_features)
+        white = Work(products=pairs * s.n_features**2, moved=float(pairs * s.n_features * RADIAL_BYTES))
+        written = Work(moved=float(pairs * s.n_features * s.feature_itemsize))
+        return total(windows, written, white) if s.is_radial else total(windows, written)
+
+    @property
+    def _placed(self) -> Work:
+        """Distances of units from each other, for their mean and for their factor, and that factor."""
+        s, q = self.sizes, self.sizes.n_features
+        factor = Work(cholesky=q**3 / 3, moved=2.0 * q**2 * RADIAL_BYTES)
+        return total(self._product(q, s.n_read, q).times(2), factor)
+
+    @property
+    def _eigenvalues(self) -> Work:
+        s = self.sizes
+        return Work(eigen=4 * s.side**3 / 3, moved=2 * s.square).times(s.n_eigenvalues)
+
+    def _kernel(self, pairs: int) -> Work:
+        """Gram matrix of some pairs; there are as many kernels as need one, which is little, and one is counted."""
+        s = self.sizes
+        if pairs <= s.n_features:
+            return self._product(pairs, s.n_read, pairs)
+        return total(self._placed, self._features(pairs), self._product(pairs, s.n_features, pairs))
+
+    def _left_out(self, pairs: float, n_folds: int) -> Work:
+        """Fit by the Gram matrix of some pairs, and what it says of each fold left out.
+
+        In the run's precision matrices so small take about as long as large ones in float64.
+        """
+        folds, k = range(1, n_folds + 1), max(1, n_folds)
+        inverse = sum((fold / k) ** 2 + 2 * fold / k**2 for fold in folds) / k
+        operations = (1 / 3 + inverse) * pairs**3 + 2.0 * pairs**2 * self.sizes.n_labels
+        return Work(cholesky=operations, moved=float(pairs**2 * RADIAL_BYTES))
 
     def _readout(self, pairs: int, outputs: int) -> Work:
         return self._product(pairs, self.sizes.n_features, outputs)
@@ -182,15 +247,20 @@ class BlockWork:
         )
         return Work(products=2.0 * pairs * entries, moved=float(pairs * s.n_features * s.itemsize + s.square))
 
-    def _solve(self, n_sides: int) -> Work:
-        return Work(cholesky=2.0 * self.sizes.side**2 * n_sides, moved=float(self.sizes.square))
+    def _factored(self, operations: float, n_matrices: int) -> Work:
+        """Operations on square matrices, so many of which pass through memory."""
+        moved = float(n_matrices * self.sizes.square)
+        return Work(cholesky=operations, moved=moved) if self.sizes.sum_itemsize == 8 else Work(operations, moved=moved)
 
-    def _path(self, n_candidates: int, gcv: bool) -> Work:
+    def _solve(self, n_sides: int) -> Work:
+        return self._factored(2.0 * self.sizes.side**2 * n_sides, 1)
+
+    def _path(self, n_candidates: int, gcv: bool = False, steps: int = POWER_STEPS) -> Work:
         """Power steps to the largest eigenvalue; for each candidate a factorisation and a solution, and its score."""
         s, n = self.sizes, self.sizes.n_labels
-        factor = total(Work(cholesky=s.side**3 / 3, moved=2.0 * s.square), self._solve(n))
-        score = total(Work(cholesky=2 * s.side**3 / 3, moved=2.0 * s.square), self._solve(n)) if gcv else Work()
-        return total(self._solve(1).times(POWER_STEPS), total(factor, score).times(n_candidates))
+        factor = total(self._factored(s.side**3 / 3, 2), self._solve(n))
+        score = total(self._factored(2 * s.side**3 / 3, 2), self._solve(n)) if gcv else Work()
+        return total(self._solve(1).times(steps), total(factor, score).times(n_candidates))
 
     def _errors(self, pairs: int, recomputed: int, n_candidates: int) -> Work:
         """Return what candidate weights leave on set-aside pairs."""

@@ -23,6 +23,10 @@ QUIET = ["--trainer.logger", "false", "--trainer.enable_checkpointing", "false"]
 WIDE = ["--data.n_train", "400", "--model.n_features", "300"]
 EXACT = [*WIDE, "--model.solver", "ExactSolver"]
 CUT_SHORT = ["--layerwise.max_epochs_per_block", "12", "--layerwise.gradient_tolerance", "1e-9"]
+FOLDS = ["--layerwise.folds", "3", "--layerwise.acceptance", "none", "--data.acceptance_fraction", "0"]
+RADIAL = [*FOLDS, "--model.features", "RadialFeatures", "--data.n_train", "300", "--model.n_features", "3000"]
+KERNEL = [*RADIAL, "--model.solver", "KernelSolver"]
+ONE_TRIAL = [f"--model.solver.{name}" for name in ("alphas=[0.1]", "bandwidths=[1.0]", "powers=[2.0]")]
 ADAPTIVE = [*EXACT, "--model.adaptation", "AdaptiveDraw", "--model.adaptation.n_pairs", "2000"]
 # not ru_maxrss, which starts at the parent's: the peak of this process alone
 PEAK = f"""
@@ -33,11 +37,12 @@ from hierlit.cli import main
 from hierlit.plan.options import PlanOptions, sizes_of
 from hierlit.plan.tables import memory_of
 run = main(["plan", *sys.argv[1:], *{RATES}]).planned
-predicted = sum(memory_of(run, sizes_of(run, PlanOptions())).values())
+predicted = [sum(memory_of(run, sizes_of(run, PlanOptions(), cosines=of)).values()) for of in (False, True)]
 Diagnostics.on_train_epoch_end = lambda *_: None  # tries blocks at the end, which a plan does not count
-main(["fit", *sys.argv[1:]])
+block = main(["fit", *sys.argv[1:]]).model.net.block(0)
+are_cosines = getattr(block.features, "are_cosines", False)
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
-print("PEAK", run.base, round(predicted), int(peak[1]) * 1024)
+print("PEAK", run.base, round(predicted[are_cosines]), int(peak[1]) * 1024, int(are_cosines))
 """
 
 
@@ -74,6 +79,8 @@ class Operations(TorchDispatchMode):
             self.count += 2 * shapes[1][-1] ** 2 * shapes[0][-1]
         elif name == "cholesky_inverse":
             self.count += 2 * shapes[0][-1] ** 3 / 3
+        elif name == "linalg_solve_triangular":
+            self.count += shapes[0][-1] ** 2 * math.prod(shapes[1]) / shapes[0][-1]
         elif name == "_linalg_eigh":
             self.count += 4 * shapes[0][-1] ** 3 / 3
         return func(*args, **(kwargs or {}))
@@ -90,12 +97,19 @@ class Operations(TorchDispatchMode):
         [*EXACT, *CUT_SHORT, "--model.loss", "HybridMarginLoss", "--model.cache_budget_gib", "0"],
         [*WIDE, *CUT_SHORT],
         [*WIDE, *CUT_SHORT, "--model.cache_budget_gib", "0.004"],
+        [*EXACT, *FOLDS],
+        [*WIDE, *CUT_SHORT, *FOLDS],
+        [*KERNEL, *ONE_TRIAL, "--model.n_features", "700"],
     ],
-    ids=["exact", "adaptive", "rotated", "gcv-double-some-kept", "margin-none-kept", "gradient", "gradient-some-kept"],
+    ids=[
+        *("exact", "adaptive", "rotated", "gcv-double-some-kept", "margin-none-kept", "gradient", "gradient-some-kept"),
+        *("exact-folds", "gradient-folds", "kernel"),
+    ],
 )
 def test_operations_are_those_of_the_run(args: list[str]) -> None:
     sizes = sizes_of(planned(*args).planned, PlanOptions())
-    work = total(*BlockWork(sizes).parts.values()).times(sizes.n_blocks)
+    first, later = (total(*BlockWork(each).parts.values()) for each in (sizes, sizes.later))
+    work = total(first, later.times(sizes.n_blocks - 1))
     with Operations() as counted:
         main(["fit", *SMALL, *QUIET, *args])
     assert work.operations == pytest.approx(counted.count, rel=0.05)
@@ -108,14 +122,17 @@ def test_operations_are_those_of_the_run(args: list[str]) -> None:
         # matrices so large that what is freed of them is given back: how many stay in the heap is chance
         [*EXACT, "--model.n_features", "2100"],
         [*CUT_SHORT, "--model.n_features", "1400", "--data.n_train", "1500", "--data.batch_size", "400"],
+        [*KERNEL, *ONE_TRIAL],
+        [*RADIAL, "--model.solver", "AutoSolver", "--data.n_train", "1500", "--model.n_features", "1000"],
     ],
-    ids=["matrices", "features"],
+    ids=["matrices", "features", "kernel", "cosines"],
 )
-def test_memory_at_the_peak_is_that_of_the_run(args: list[str]) -> None:
+def test_memory_at_the_peak_is_that_of_the_run(args: list[str], request: pytest.FixtureRequest) -> None:
     command = [sys.executable, "-c", PEAK, *SMALL, "--model.n_blocks", "2", *args]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
-    base, predicted, peak = map(int, done.stdout.split("PEAK")[1].split())
+    base, predicted, peak, are_cosines = map(int, done.stdout.split("PEAK")[1].split())
+    assert are_cosines == ("cosines" in request.node.callspec.id)
     assert peak > base + 200 * 2**20
     assert predicted == pytest.approx(peak, rel=0.25)
     assert predicted - base == pytest.approx(peak - base, rel=0.25)
@@ -167,7 +184,6 @@ def test_what_a_config_does_not_tell_is_said(capsys: pytest.CaptureFixture[str])
         (["--model.n_featuers", "3"], ["n_featuers", "n_features"]),
         (["--data.acceptance_fraction", "0"], ["acceptance", "acceptance_fraction", "none", "0"]),
         (["--model.joint.epochs", "5"], ["joint training", "model.joint"]),
-        (["--layerwise.folds", "3"], ["cross-fitting", "layerwise.folds"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )

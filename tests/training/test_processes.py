@@ -109,6 +109,7 @@ def test_processes_that_do_not_add_up_are_stopped_with_one_line(solver: str, dif
         pytest.param([], id="gradient"),
         pytest.param(EXACT, id="exact", marks=pytest.mark.slow),
         pytest.param([*EXACT, "--model.adaptation.redraws", "2"], id="adaptive", marks=pytest.mark.slow),
+        pytest.param([*EXACT, "--layerwise.folds", "3"], id="folds", marks=pytest.mark.slow),
     ],
 )
 def test_a_block_adds_up_as_many_bytes_as_planned(args: list[str], tmp_path: Path) -> None:
