@@ -162,11 +162,11 @@ def adapted(sizes: Sizes, adaptation: AdaptiveDraw, run: Run, options: PlanOptio
 def kernel_sizes(sizes: Sizes, solver: KernelSolver, run: Run, options: PlanOptions, cosines: bool) -> Sizes:
     """Return the sizes of a run whose solver makes choices on rows left out: of its radial units, or cosines."""
     rows = min(max(sizes.n_folds, solver.choice_rows // sizes.n_locations), sum(sizes.batches["fit"]))
-    n_alphas, n_kernels = len(solver.among.alphas), len(solver.among.powers) * min(3, len(solver.among.bandwidths))
+    n_alphas, n_kinds = len(solver.among.alphas), len(solver.among.powers) + len(solver.among.spheres) - 1
     sizes = replace(
         sizes,
         choice_pairs=rows * sizes.n_locations,
-        few_trials=n_kernels * min(4, n_alphas),
+        few_trials=n_kinds * min(3, len(solver.among.bandwidths)) * min(4, n_alphas),
         trials=min(3, n_alphas),
         label_trials=min(1 + SMALLER + LARGER, n_alphas),
     )
