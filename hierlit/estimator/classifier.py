@@ -186,7 +186,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return self
 
     def decision_function(self, X: ArrayLike | Tensor) -> Floats:
-        """Log-odds of the classes or labels: of each, a strictly increasing function of the network's scores ŷ.
+        """Log-odds of the classes or labels, made of the network's scores ŷ; see `Calibration`.
 
         Args:
             X: Inputs [N, d] or [N, |G|, d], finite, d and |G| as in `fit`.
@@ -202,7 +202,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return last
 
     def predict_proba(self, X: ArrayLike | Tensor) -> Floats:
-        """Probabilities, from the curves of rows that no fit has seen; see `Calibration`.
+        """Probabilities, from the scores of rows that no fit has seen; see `Calibration`.
 
         Args:
             X: Inputs as for `decision_function`.

@@ -88,7 +88,7 @@ def train(
         initial = float(problem.initial_objective.sum())
         by_fold = None
         if rows.folds is not None:
-            by_fold = torch.stack(last.by_fold or (last.state.weight,) * rows.folds.number) * accepted[:, None]
+            by_fold = torch.stack(last.by_fold or (last.state.weight,) * rows.folds.number).mul_(accepted[:, None])
         solver.close(problem, by_fold, memory)
         by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
         train_rows = train_metrics(rows, robustness)

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from hierlit.layerwise.stream import Chunk
 
 Floats = NDArray[np.float64]
+STEEPEST = 8.0
+"""Of probabilities by scores: rounded scores, as of an exported file, give nearly the same probabilities."""
 RESOLVED = 6
 """Decimals by which scores, and the log-odds of a curve's steps, must differ."""
 MOST = 2**20
 """Scores that a run's last calibration is fitted to, of whole rows drawn at random."""
 BRIEF = 2**16
 """And the curve alone, after each block before the last."""
-PRIOR = 100.0
-"""Times half the square of its departure from the shared curve: what a line pays. 30 does as well, 10 does not."""
+PRIORS = (1.0, 10.0, 100.0)
+"""Candidates for what half the square of a line's departure from the shared curve adds to its loss."""
 NEWTON_STEPS = 30
 """At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
@@ -100,8 +102,8 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
     """Fit a calibration, in float64.
 
     While all labels share the curve, the average precision of all pairs is that of the scores. Lines of their own
-    change the order between labels: they are used if, fitted to either half of the rows, they do not lower the average
-    precision of the pairs of the other. Classes of a column never have lines of their own.
+    change the order between labels: their prior is the one that, fitted to either half of the rows, raises the average
+    precision of the other most, and they are used unless it lowers one of them. Classes of a column have none.
 
     Args:
         scores: Scores ŷ [N, |G|, n] of rows that no fit has seen, in any order: the halves are every other row.
@@ -111,12 +113,21 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
     n_labels = scores.shape[-1]
     membership = np.zeros((n_labels, 0)) if membership is None else membership
     may_differ = (membership == 0).all(1) & (n_labels > 1)
-    for half in (0, 1) if may_differ.any() else ():
-        fitted = fit_parts(scores[half::2], labels[half::2], membership, may_differ)
-        scores_left, labels_left = scores[1 - half :: 2], labels[1 - half :: 2]
-        own = fitted.log_odds(torch.from_numpy(scores_left)).numpy()
-        may_differ &= precision(own, labels_left) >= precision(scores_left, labels_left)
-    return fit_parts(scores, labels, membership, may_differ)
+    if not may_differ.any():
+        return fit_parts(scores, labels, membership)
+
+    def gains(prior: float) -> list[float]:
+        found = []
+        for half in (0, 1):
+            fitted = fit_parts(scores[half::2], labels[half::2], membership, may_differ, prior)
+            left, signs = scores[1 - half :: 2], labels[1 - half :: 2]
+            found.append(precision(fitted.log_odds(torch.from_numpy(left)).numpy(), signs) - precision(left, signs))
+        return found
+
+    of_prior = {prior: gains(prior) for prior in PRIORS}
+    best = max(PRIORS, key=lambda prior: sum(of_prior[prior]))
+    may_differ &= min(of_prior[best]) >= 0
+    return fit_parts(scores, labels, membership, may_differ, best)
 
 
 def as_calibration(knots: Floats, lines: Floats, membership: NDArray[Any]) -> Calibration:
@@ -128,7 +139,11 @@ def as_calibration(knots: Floats, lines: Floats, membership: NDArray[Any]) -> Ca
 
 
 def fit_parts(
-    scores: Floats, labels: NDArray[Any], membership: NDArray[Any], may_differ: NDArray[np.bool_] | None = None
+    scores: Floats,
+    labels: NDArray[Any],
+    membership: NDArray[Any],
+    may_differ: NDArray[np.bool_] | None = None,
+    prior: float = PRIORS[-1],
 ) -> Calibration:
     """Fit the curve that labels share, and lines of the labels [n] that may differ from it, if any may."""
     scores, labels = scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
@@ -137,13 +152,13 @@ def fit_parts(
     chosen = np.flatnonzero(np.zeros(labels.shape[1]) if may_differ is None else may_differ)
     if len(chosen):
         shared = as_calibration(knots, lines[:, chosen], np.zeros((len(chosen), 0)))
-        found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen])
+        found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen], prior)
         lines[:, chosen] = np.where(found[0] > 0, found, lines[:, chosen])
     return as_calibration(knots, lines, membership)
 
 
 def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:
-    """Isotonic regression of labels on scores, its steps joined at their middles so that no two scores tie.
+    """Isotonic regression of labels on scores, its steps joined at their middles, and nowhere too steep; no scores tie.
 
     Args:
         scores: Of labels that are observed [m].
@@ -161,6 +176,11 @@ def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:
         # and so are steps: scores between them would tie
         steps, step_of = np.unique(fitted.round(RESOLVED), return_inverse=True)
         points = np.bincount(step_of, np.bincount(value_of, scores)) / np.bincount(step_of, counts)
+        slack = (
+            expit(steps) - STEEPEST * points
+        )  # the mean of the nearest curves below and above that are not too steep
+        below, above = np.minimum.accumulate(slack), np.maximum.accumulate(slack[::-1])[::-1]
+        steps = logit(STEEPEST * points + (below + above) / 2)
     if len(points) == 1:
         points, steps = np.append(points, points + 1), np.append(steps, steps + SLOPE)
     return np.stack([points, steps])
@@ -173,23 +193,24 @@ def platt_targets(labels: NDArray[Any]) -> Floats:
     return targets
 
 
-def fit_lines(log_odds: Floats, labels: NDArray[Any]) -> Floats:
+def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float) -> Floats:
     """Slopes and intercepts [2, n] of the log-odds of labels in the shared curve's.
 
-    Logistic regression of each label, drawn to the slope 1 and the intercept 0 by `PRIOR`: the fewer rows tell of a
+    Logistic regression of each label, drawn to the slope 1 and the intercept 0 by the prior: the fewer rows tell of a
     label, the nearer it stays to what all labels share. Newton's method, all labels at once; a step that would raise a
     label's loss is made again a quarter as long.
 
     Args:
         log_odds: Of the shared curve [m, n].
         labels: In {−1, 0, 1} [m, n].
+        prior: What half the square of a departure adds to the loss.
     """
     seen, targets, shared = labels != 0, labels > 0, np.array([[1.0], [0.0]])
 
     def loss(lines: Floats) -> Floats:
         found = lines[0] * log_odds + lines[1]
         total: Floats = (np.logaddexp(0, found) - targets * found).sum(0, where=seen)
-        total += PRIOR / 2 * ((lines - shared) ** 2).sum(0)
+        total += prior / 2 * ((lines - shared) ** 2).sum(0)
         return total
 
     lines = shared.repeat(labels.shape[1], 1)
@@ -197,9 +218,9 @@ def fit_lines(log_odds: Floats, labels: NDArray[Any]) -> Floats:
     for _ in range(NEWTON_STEPS):
         chances = expit(lines[0] * log_odds + lines[1])
         errors, curvatures = seen * (chances - targets), seen * chances * (1 - chances)
-        first, second = np.stack([(errors * log_odds).sum(0), errors.sum(0)]) + PRIOR * (lines - shared)
-        outer, mixed = (curvatures * log_odds**2).sum(0) + PRIOR, (curvatures * log_odds).sum(0)
-        inner = curvatures.sum(0) + PRIOR
+        first, second = np.stack([(errors * log_odds).sum(0), errors.sum(0)]) + prior * (lines - shared)
+        outer, mixed = (curvatures * log_odds**2).sum(0) + prior, (curvatures * log_odds).sum(0)
+        inner = curvatures.sum(0) + prior
         step = np.stack([inner * first - mixed * second, outer * second - mixed * first]) / (outer * inner - mixed**2)
         if np.abs(step).max() < CONVERGED:  # losses so near differ by rounding alone
             lines -= step

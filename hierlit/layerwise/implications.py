@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -63,5 +64,5 @@ def implications(counts: Counts) -> Tensor:
     reached = csr_matrix(found.cpu().numpy())
     while (further := (reached + reached @ reached).astype(bool)).nnz > reached.nnz:
         reached = further
-    pairs = torch.tensor(reached.nonzero())
+    pairs = torch.from_numpy(np.stack(reached.nonzero())).long()
     return pairs[:, pairs[0] != pairs[1]]

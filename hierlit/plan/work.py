@@ -165,7 +165,8 @@ class BlockWork:
         """Bytes that a process adds up with the others for one block, by part; none where it is alone.
 
         What Lightning, torchmetrics and `Diagnostics` send is not in it: some numbers a label, 8 bytes a batch, and the
-        moments of blocks that are tried. The calibration is that of the last block; earlier ones read less.
+        moments of blocks that are tried. The calibration is that of the last block, labels that do not imply one
+        another; earlier ones read less.
         """
         s, n = self.sizes, self.sizes.n_labels
         if s.n_processes == 1:
@@ -180,7 +181,8 @@ class BlockWork:
         unseen = [*s.batches["held"], *s.batches["val"], *(s.batches["fit"] if s.n_folds else ())]
         rows = s.by_folds * sum(map(sum, s.drawn.batches.values())) * s.n_locations + s.choice_pairs
         gathered = s.is_radial * s.n_features * s.fan_in + rows * (s.channels + n)
-        judged = min(sum(unseen), n_rows_read(s.n_locations * n)) * s.n_locations * n
+        judged, counted = min(sum(unseen), n_rows_read(s.n_locations * n)), (2 * n**2 + n) * 4
+        own = judged * (2 * s.n_locations * n * s.itemsize + 8)
         return {
             "Gram matrix": draws * 8 * s.side**2 + sums * s.square,
             "cross products, means": ((draws + sums) * (n * s.side + 2) + (draws + 1) * means + counts) * 8,
@@ -188,7 +190,7 @@ class BlockWork:
             "rows gathered": gathered * s.itemsize,
             "mini-batch gradients": gradients * s.n_trained * s.itemsize,
             "gradients, objectives": passes * n * (s.side + 1) * 8,
-            "calibration": 2 * (len(unseen) * s.n_processes * 8 + judged * s.itemsize),
+            "calibration": 3 * len(unseen) * s.n_processes * 8 + own + counted,
             "acceptance, checksums": (len(fields(SetAsideSums)) * n + s.n_processes * (s.n_blocks + CHECKED)) * 8,
         }
 

@@ -26,7 +26,9 @@ CUT_SHORT = ["--layerwise.max_epochs_per_block", "12", "--layerwise.gradient_tol
 FOLDS = ["--layerwise.folds", "3", "--layerwise.acceptance", "none", "--data.acceptance_fraction", "0"]
 RADIAL = [*FOLDS, "--model.features", "RadialFeatures", "--data.n_train", "300", "--model.n_features", "3000"]
 KERNEL = [*RADIAL, "--model.solver", "KernelSolver"]
-ONE_TRIAL = [f"--model.solver.{name}" for name in ("alphas=[0.1]", "bandwidths=[1.0]", "powers=[2.0]")]
+ONE_TRIAL = [
+    f"--model.solver.{name}" for name in ("alphas=[0.1]", "bandwidths=[1.0]", "powers=[2.0]", "on_sphere=false")
+]
 ADAPTIVE = [*EXACT, "--model.adaptation", "AdaptiveDraw", "--model.adaptation.n_pairs", "2000"]
 # not ru_maxrss, which starts at the parent's: the peak of this process alone
 PEAK = f"""
