@@ -136,8 +136,8 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
 
     Args:
         problem: The block.
-        weight: [n, q+1], with rows of zeros for labels that are not accepted.
-        by_fold: What fitted rows advance with, by their fold, [K, n, q+1]; `weight` when None.
+        weight: [n, q+1], with rows of zeros for labels that are not accepted; changed in place.
+        by_fold: What fitted rows advance with, by their fold, [K, n, q+1], changed in place; `weight` when None.
 
     Returns:
         `by_fold` in the coordinates of the features that the network keeps.

@@ -78,7 +78,7 @@ class FirstLayer(nn.Module):
         return self
 
     def settled(self, weight: Tensor) -> Tensor:
-        """Return the weight [..., q+1] that is kept, of one for opened features; both make the same scores."""
+        """Return the weight [..., q+1] that is kept, in the place of one for opened features that does the same."""
         return weight
 
     def rows_at_once(self) -> int:

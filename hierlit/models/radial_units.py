@@ -200,9 +200,9 @@ class WhiteUnits(FirstLayer):
         self.__dict__.pop("factor", None)
 
     def settled(self, weight: Tensor) -> Tensor:
-        """Return the weight [..., q+1] for the units that does what one for their white features does."""
-        solved, factor = weight.clone(), self.factor.double()
-        for part in solved.view(-1, *weight.shape[-2:]):  # a fold at a time: its float64 is large where labels are many
+        """Return, in the place of a weight [..., q+1] of white features, the one for the units that does the same."""
+        factor = self.factor.double()
+        for part in weight.view(-1, *weight.shape[-2:]):  # a fold at a time: its float64 is large where labels are many
             slopes = part[:, :-1].double() * self.units.amplitude
             part[:, :-1] = torch.linalg.solve_triangular(factor, slopes, upper=False, left=False)
-        return solved
+        return weight
