@@ -72,7 +72,7 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
 
 
 def useful_implications(problem: BlockProblem, calibration: Calibration, pairs: Floats) -> Tensor:
-    """Return the labels that imply one another, [2, e], if those found on other rows raise the average precision.
+    """Return the labels that imply one another, [2, e], unless those found on other rows lower the average precision.
 
     Args:
         problem: The block's, whose rows that are fitted have the labels.
@@ -82,7 +82,7 @@ def useful_implications(problem: BlockProblem, calibration: Calibration, pairs: 
     scores, labels = torch.from_numpy(pairs[:, 0]), pairs[:, 1]
     counts, plain = count(problem, in_held=False), calibration.log_odds(scores).numpy()
     calibration.implications = implications(counts)
-    if not precision(calibration.log_odds(scores).numpy(), labels) > precision(plain, labels):
+    if not (labels > 0).any() or precision(calibration.log_odds(scores).numpy(), labels) < precision(plain, labels):
         return calibration.implications[:, :0]
     return implications(counts.add(count(problem, in_held=True)))
 
