@@ -81,9 +81,10 @@ def useful_implications(problem: BlockProblem, calibration: Calibration, pairs: 
     """
     scores, labels = torch.from_numpy(pairs[:, 0]), pairs[:, 1]
     counts, plain = count(problem, in_held=False), calibration.log_odds(scores).numpy()
-    calibration.implications = implications(counts)
-    if not (labels > 0).any() or precision(calibration.log_odds(scores).numpy(), labels) < precision(plain, labels):
-        return calibration.implications[:, :0]
+    calibration.implications = found = implications(counts)
+    is_judged = found.shape[1] > 0 and bool((labels > 0).any())
+    if not is_judged or precision(calibration.log_odds(scores).numpy(), labels) < precision(plain, labels):
+        return found[:, :0]
     return implications(counts.add(count(problem, in_held=True)))
 
 
