@@ -68,10 +68,13 @@ def network_of(contents: dict[str, Any]) -> HierarchicalResNet:
         ValueError: If its features are of a kind that hierlit does not know.
     """
     weights, sizes = weights_of(contents), dict(contents["sizes"])
-    kind, *_ = [sizes.pop(name, None) for name in ("features", "window", "first_layers")]
+    kind, *_ = [sizes.pop(name, None) for name in ("features", "window", "first_layers", "neighbours")]
     if kind not in KINDS:
         raise ValueError(f"model needs hierlit's own features, got {kind}: write it in Python, by export_model")
-    net = HierarchicalResNet(**sizes, features=KINDS[kind], proximity=IndexTable(weights["windows.table"].tolist()))
+    seen = IndexTable(weights["windows.table"].tolist())
+    beside = weights.get("neighbours.windows.table")
+    neighbours = None if beside is None else IndexTable(beside.tolist())
+    net = HierarchicalResNet(**sizes, features=KINDS[kind], proximity=seen, neighbours=neighbours)
     net.to(weights["blocks.0.weight"].dtype).load_state_dict(weights)
     net.rounding = contents.get("rounding")
     return net

@@ -130,6 +130,8 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
     """Labels n of a location."""
     n_locations: int = 1
     """Locations |G| of an example."""
+    masked: bool = False
+    """Whether input channel 0 says where an example has a location, 1, or is padded, 0."""
     levels: list[int] | None = None
     """The true level of each label, from 1, or None if unknown."""
     label_names: list[str] | None = None

@@ -59,12 +59,12 @@ class Predictions(nn.Module):
             if weight.shape[1] > 1:  # ONNX Runtime refuses to shape no features at all
                 change = readout(net.features_of(stream, index), weight)
             stream = net.add_scores(stream, change)
-        scores = net.scores(stream) if self.encoder is None else net.scores(stream)[:, 0]
+        scores = net.answers(stream) if self.encoder is None else net.answers(stream)[:, 0]
         return scores, net.calibration(scores)
 
 
 def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | None = None) -> None:
-    """Write a network, and what makes its inputs, for any number of rows at a time.
+    """Write a network, and what makes its inputs, for any number of rows, and lines of any length, at a time.
 
     The graph has the input `inputs`, float [B, |G|, d], and the outputs `scores` and `probabilities` [B, |G|, n]. With
     the encoder of a table it has the inputs `numbers`, float64 [B, columns], and if there are any `codes`, int64 [B,
@@ -98,14 +98,16 @@ def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | N
         write(Predictions(net, encoder).eval(), inputs, names, path, json.dumps(about, ensure_ascii=False))
 
 
-def any_batch(names: list[str]) -> tuple[tuple[dict[int, Any], ...]]:
-    """Return the dynamic shapes of `Predictions.forward`: every input's first dimension is the batch's."""
-    return (tuple({0: torch.export.Dim("batch")} for _ in names),)
+def any_size(graph: Predictions, names: list[str]) -> tuple[tuple[dict[int, Any], ...]]:
+    """Return the dynamic shapes of `Predictions.forward`: of every input the batch's, and where windows are those of a
+    line, its length."""
+    sizes = {0: torch.export.Dim("batch")} | ({1: torch.export.Dim("length")} if graph.net.windows.step else {})
+    return (tuple(sizes if graph.encoder is None else {0: sizes[0]} for _ in names),)
 
 
 def write_pt2(graph: Predictions, inputs: tuple[Tensor, ...], names: list[str], path: Path, about: str) -> None:
     """Write a torch.export archive; `torch.export.load` reads it."""
-    program = torch.export.export(graph, inputs, dynamic_shapes=any_batch(names))
+    program = torch.export.export(graph, inputs, dynamic_shapes=any_size(graph, names))
     archive = BytesIO()  # its writer goes back to where it has been
     torch.export.save(program, archive, extra_files={ABOUT: about})
     replace_file(path, lambda sink: sink.write(archive.getbuffer()))
@@ -124,7 +126,7 @@ def write_onnx(graph: Predictions, inputs: tuple[Tensor, ...], names: list[str],
         dynamo=True,
         input_names=names,
         output_names=OUTPUTS,
-        dynamic_shapes=any_batch(names),
+        dynamic_shapes=any_size(graph, names),
         verbose=False,
     )
     assert program is not None

@@ -70,7 +70,7 @@ def train(
     """
     stopping, acceptance = stopping or Stopping(), acceptance or Acceptance()
     memory = {} if memory is None else memory
-    penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
+    penalty = torch.full((net.n_scores,), regularization).to(net.block(0).weight)
     while not is_over(net, memory, stop_when_learned):
         start = time.perf_counter() - (0.0 if resume_after is None else resume_after.seconds)
         block, seed = net.frozen_block(int(net.n_trained)), int(net.draw["weight_seed"])
@@ -100,6 +100,7 @@ def train(
         if by_fold is not None:
             past = memory.get("by_fold", [])
             memory["by_fold"] = [*past, *[None] * (last.block - len(past)), by_fold]
+        accepted = accepted[: net.n_labels]
         report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
         report.is_last = is_last
         yield report
@@ -188,5 +189,5 @@ def train_metrics(rows: StreamCache, robustness: float) -> dict[str, Tensor]:
     metrics = label_metrics(rows.net.n_labels, robustness).to(rows.device)
     for split in ("fit", "held"):
         for chunk in rows.chunks(split):
-            metrics.update(rows.net.scores(chunk.stream), chunk.labels)
+            metrics.update(rows.net.answers(chunk.stream), chunk.labels[..., : rows.net.n_labels])
     return compute(metrics)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import expit, logit
 from torch import Tensor
 
-from hierlit.layerwise.gather import drawn, first_rows, gather_rows
+from hierlit.layerwise.gather import chunks_of, drawn, first_rows, gather_rows
 from hierlit.layerwise.implications import count, implications
 from hierlit.layerwise.solvers.choice import HELD
 from hierlit.metrics import average_precision
@@ -51,12 +52,15 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
     net, calibration = problem.rows.net, problem.rows.net.calibration
     splits = ("held", "val") if problem.rows.folds is None else ("held", "val", "fit")
     most = n_rows_read(net.n_locations * net.n_labels, MOST if is_last else BRIEF)
+    lengths = torch.tensor([chunk.labels.shape[1] for chunk in chunks_of(problem, splits)] or [0])
+    longest = int(problem.processes.all_gather(lengths.to(problem.penalty.device)).max())
     rows = drawn(problem.rows.seed, "calibration", problem.block.index, most, first_rows(problem, splits)[1])
 
     def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
-        return torch.stack([net.scores(chunk.stream[rows]), chunk.labels[rows]], 1)
+        pairs = torch.stack([net.answers(chunk.stream[rows]), chunk.labels[rows][..., : net.n_labels]], 1)
+        return F.pad(pairs, (0, 0, 0, longest - pairs.shape[2]))
 
-    pairs, folds = np.zeros((0, 2, net.n_locations, net.n_labels)), np.zeros(0)
+    pairs, folds = np.zeros((0, 2, longest, net.n_labels)), np.zeros(0)
     if len(rows):
         pairs = gather_rows(problem, rows, view, splits).cpu().double().numpy()
         folds = gather_rows(problem, rows, fold_of, splits).cpu().numpy()

@@ -40,12 +40,12 @@ class Counts(NamedTuple):
 @torch.no_grad()
 def count(problem: BlockProblem, in_held: bool) -> Counts:
     """Count labels of the rows that are fitted: of fold `HELD`, or of all others."""
-    n = problem.n_labels
+    n = problem.rows.net.n_labels
     zeros = [torch.zeros(shape, dtype=torch.int32, device=problem.penalty.device) for shape in ((n, n), (n, n), (n,))]
     counts = Counts(*zeros)
     for chunk in problem.chunks("fit"):
         own = torch.zeros(len(chunk.labels)) if chunk.folds is None else chunk.folds == HELD
-        labels = chunk.labels[own.to(chunk.labels.device) == in_held].flatten(0, 1)
+        labels = chunk.labels[own.to(chunk.labels.device) == in_held, :, :n].flatten(0, 1)
         positive, negative = ((sign * labels > 0).float() for sign in (1, -1))
         products = positive.T @ positive, positive.T @ negative, (labels != 0).sum(0)
         counts.add(Counts(*(product.to(torch.int32) for product in products)))

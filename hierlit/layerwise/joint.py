@@ -74,7 +74,7 @@ class JointTraining:
         if int(net.n_trained) and "joint" not in memory:
             raise ValueError(f"joint training is of all blocks at once, but {int(net.n_trained)} are trained already")
         start = time.perf_counter() - (0.0 if resume_after is None else resume_after.seconds)
-        penalty = torch.full((net.n_labels,), regularization).to(net.block(0).weight)
+        penalty = torch.full((net.n_scores,), regularization).to(net.block(0).weight)
         blocks = [net.frozen_block(index) for index in range(len(net.blocks))]
         problems = [BlockProblem(block, rows, loss, penalty, processes=processes) for block in blocks]
         last = resume_after
@@ -95,7 +95,7 @@ class JointTraining:
             if last is None:
                 last = self._pass(problem, memory, stopping)._replace(seconds=time.perf_counter() - start)
                 yield last
-            accepted = torch.ones(problem.n_labels, dtype=torch.bool, device=penalty.device)
+            accepted = torch.ones(net.n_labels, dtype=torch.bool, device=penalty.device)
             initial = float(problem.initial_objective.sum())
             freeze(problem, last.state.weight)
             calibrate(problem, index + 1 == len(blocks))

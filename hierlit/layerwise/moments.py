@@ -208,7 +208,7 @@ def mean_features(problem: BlockProblem) -> Tensor:
     total = torch.zeros(features.n_features + 1, dtype=torch.float64, device=features.mean.device)
     few = replace(problem, n_chunks=leading_chunks(problem, MEAN_PAIRS))
     for chunk in few.chunks():
-        for raw in features.tiles(problem.block.windows(chunk.stream).flatten(0, -2)):
+        for raw in features.tiles(problem.rows.windows(chunk, problem.block)):
             total[:-1] += raw.to(features.mean.dtype).sum(0)
             total[-1] += len(raw)
     total = problem.processes.sum(total)
@@ -227,10 +227,10 @@ def input_scale(problem: BlockProblem) -> float:
     kind, net = problem.block.features.input_scale, problem.rows.net
     if kind == "fan_in":
         return 1.0
-    width = net.n_inputs + net.n_labels
+    width = net.n_inputs + net.n_scores
     sums = torch.zeros(3, width, dtype=torch.float64, device=problem.penalty.device)
     for chunk in problem.rows.chunks("fit"):
-        stream = net.split(chunk.stream).flatten(0, -2).double()
+        stream = chunk.pairs(net.split(chunk.stream)).double()
         sums += torch.stack([torch.full((width,), len(stream)).to(sums), stream.sum(0), stream.square().sum(0)])
     count, total, power = problem.processes.sum(sums)
     if kind == "rms":

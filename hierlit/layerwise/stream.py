@@ -34,25 +34,44 @@ class Chunk:
         stream: Γ before the active block, [B, |G|, d+n].
         labels: Labels in {−1, 0, 1}, [B, |G|, n].
         folds: The fold of each row, [B]; None where rows have none.
-        features: The active block's features [B·|G|, q] where they are kept, in what they are computed in, else None.
+        present: Numbers [P] of the pairs (row, location) that exist; None if all do, and P is B·|G|.
+        features: The active block's features [P, q] where they are kept, in what they are computed in, else None.
         buffer: Memory for features, None where there was none left.
     """
 
     stream: Tensor
     labels: Tensor
     folds: Tensor | None = None
+    present: Tensor | None = None
     features: Tensor | None = None
     buffer: Tensor | None = None
 
     @property
     def n_pairs(self) -> int:
-        """Rows times locations."""
-        return self.labels[..., 0].numel()
+        """Rows times locations, without those that do not exist."""
+        return self.labels[..., 0].numel() if self.present is None else len(self.present)
 
     def n_pairs_without(self, fold: int | None) -> int:
         """Count the pairs of the rows that are not in a fold."""
-        rows = len(self.labels) if fold is None or self.folds is None else int((self.folds != fold).sum())
-        return rows * self.labels.shape[1]
+        return self.n_pairs if fold is None or self.folds is None else int((self.folds_of_pairs != fold).sum())
+
+    @property
+    def folds_of_pairs(self) -> Tensor:
+        """The fold of each pair, [P]."""
+        assert self.folds is not None
+        return self.pairs(self.folds[:, None, None].expand(-1, self.labels.shape[1], 1))[:, 0]
+
+    def pairs(self, values: Tensor) -> Tensor:
+        """Values [P, C] of the pairs that exist, of values [B, |G|, C]."""
+        flat = values.flatten(0, -2)
+        return flat if self.present is None else flat[self.present]
+
+    def locations(self, values: Tensor) -> Tensor:
+        """Values [B, |G|, C] of values [P, C] of the pairs, 0 where there is none."""
+        if self.present is not None:
+            flat = values.new_zeros(self.labels[..., 0].numel(), values.shape[-1])
+            values = flat.index_copy_(0, self.present, values)
+        return values.view(*self.labels.shape[:2], values.shape[-1])
 
 
 class Tile(NamedTuple):
@@ -122,8 +141,10 @@ class StreamCache:
         weight, folds = self.net.block(0).weight, self.folds if split == "fit" else None
         for inputs, labels, rows in batches:
             with memory_for("streams", labels.nbytes + inputs.nbytes):
-                stream, own = self.net.embed(inputs.to(weight)), None if folds is None else folds.of(rows)
-                chunk = Chunk(stream, labels.to(weight), None if own is None else own.to(weight.device))
+                inputs = inputs.to(weight)
+                stream, own = self.net.embed(inputs), None if folds is None else folds.of(rows)
+                labels = self.net.with_neighbours(labels.to(weight), inputs)
+                chunk = self._chunk(stream, labels, None if own is None else own.to(weight.device))
                 for index in range(int(self.net.n_trained)):
                     of_folds = by_fold[index] if index < len(by_fold) else None
                     passed = self.net.block(index).weight if of_folds is None else of_folds
@@ -131,6 +152,9 @@ class StreamCache:
                     chunk.stream = self.net.add_scores(chunk.stream, change)
                 stream, kept = self._keep(chunk.stream), self._keep(chunk.labels)
                 self._chunks[split].append(replace(chunk, stream=stream, labels=kept))
+
+    def _chunk(self, stream: Tensor, labels: Tensor, folds: Tensor | None = None) -> Chunk:
+        return Chunk(stream, labels, folds, self.net.present(stream))
 
     def get(self, split: str, number: int) -> Chunk | None:
         """Chunk number `number` of a split, if there is one."""
@@ -173,11 +197,11 @@ class StreamCache:
         fit, held = (list(self._leading(split, n_pairs)) for split in ("fit", "held"))
         if not held:
             whole = [(chunk, len(chunk.labels) - len(chunk.labels) // 5) for chunk in fit]
-            fit = [Chunk(chunk.stream[:n], chunk.labels[:n]) for chunk, n in whole]
-            held = [Chunk(chunk.stream[n:], chunk.labels[n:]) for chunk, n in whole]
-        for chunk in fit:
+            fit = [self._chunk(chunk.stream[:n], chunk.labels[:n]) for chunk, n in whole]
+            held = [self._chunk(chunk.stream[n:], chunk.labels[n:]) for chunk, n in whole]
+        for number, chunk in enumerate(fit):
             n_rows = math.ceil(share * len(chunk.labels))
-            chunk.stream, chunk.labels = chunk.stream[:n_rows], chunk.labels[:n_rows]
+            fit[number] = self._chunk(chunk.stream[:n_rows], chunk.labels[:n_rows])
         if without is not None:
             for chunk in (*fit, *held):
                 forgotten = self.net.scores(chunk.stream) * without.to(chunk.stream)
@@ -195,7 +219,7 @@ class StreamCache:
         left = math.ceil(n_pairs / self.net.n_locations)
         for chunk in self.chunks(split):
             if left > 0:
-                yield Chunk(chunk.stream[:left], chunk.labels[:left])
+                yield self._chunk(chunk.stream[:left], chunk.labels[:left])
                 left -= len(chunk.labels)
 
     def tiles(self, chunk: Chunk, block: Block) -> Iterator[Tile]:
@@ -205,12 +229,12 @@ class StreamCache:
 
     def pairs(self, chunk: Chunk, block: Block) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Scores [P, n], labels [P, n] and folds [P] of a chunk's pairs, by a block's tiles."""
-        scores, labels = self.net.scores(chunk.stream).flatten(0, -2), chunk.labels.flatten(0, -2)
+        scores, labels = chunk.pairs(self.net.scores(chunk.stream)), chunk.pairs(chunk.labels)
         size = block.features.rows_at_once()
         parts = zip(torch.split(scores, size), torch.split(labels, size), strict=True)
         if chunk.folds is None:
             return ((before, truth, None) for before, truth in parts)
-        folds = torch.split(chunk.folds.repeat_interleave(chunk.labels.shape[1]), size)
+        folds = torch.split(chunk.folds_of_pairs, size)
         return ((*part, fold) for part, fold in zip(parts, folds, strict=True))
 
     def change(self, chunk: Chunk, block: Block, weight: Tensor) -> Tensor:
@@ -226,13 +250,17 @@ class StreamCache:
             changes = [readout_by_fold(seen, weight, folds) for seen, (_, _, folds) in tiles if folds is not None]
         else:
             changes = [readout(seen, weight) for seen in self._features(chunk, block)]
-        return torch.cat(changes).view_as(chunk.labels)
+        return chunk.locations(torch.cat(changes))
 
     def _features(self, chunk: Chunk, block: Block) -> Iterator[Tensor]:
         """Return a block's features of a chunk, by the same tiles if kept: sums then round alike, to the bit."""
         if chunk.features is not None and block.features is self._kept_of:
             return iter(torch.split(chunk.features, block.features.rows_at_once()))
-        return block.features.tiles(block.windows(chunk.stream).flatten(0, -2))
+        return block.features.tiles(self.windows(chunk, block))
+
+    def windows(self, chunk: Chunk, block: Block) -> Tensor:
+        """Return what a block reads of a chunk's pairs, [P, fan_in]."""
+        return chunk.pairs(block.windows(chunk.stream))
 
     def keep_features(self, block: Block) -> None:
         """Compute the block's features of the rows fitted and set aside once, and keep them as far as the budget goes.
@@ -245,7 +273,7 @@ class StreamCache:
             self._reserve(chunk, features.n_features, features.dtype)
         for chunk in kept:
             if chunk.buffer is not None:
-                windows, rows = block.windows(self._fetch(chunk).stream).flatten(0, -2), features.rows_at_once()
+                windows, rows = self.windows(self._fetch(chunk), block), features.rows_at_once()
                 for place, tile in zip(torch.split(chunk.buffer, rows), features.tiles(windows), strict=True):
                     place.copy_(tile)
                 chunk.features = chunk.buffer

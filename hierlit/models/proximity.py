@@ -36,9 +36,9 @@ def check_odd(size: int) -> None:
         raise ValueError(f"size must be a positive odd integer, got {size}")
 
 
-def line_windows(length: int, size: int, periodic: bool) -> Tensor:
-    """Centred windows [length, size] on a line of `length` locations, or on a ring of them."""
-    windows = torch.arange(length)[:, None] + torch.arange(size) - size // 2
+def line_windows(length: int, size: int, periodic: bool, step: int = 1) -> Tensor:
+    """Centred windows [length, size] on a line of `length` locations, or on a ring: every `step`-th neighbour."""
+    windows = torch.arange(length)[:, None] + step * (torch.arange(size) - size // 2)
     if periodic:
         return windows % length
     return windows.where((windows >= 0) & (windows < length), -1)
@@ -59,23 +59,27 @@ class Window1d(Proximity):
 
     Args:
         size: Odd number of locations in a window.
-        periodic: Whether the ends are joined; windows are padded with zeros otherwise.
+        periodic: Whether the ends are joined; windows are padded with zeros otherwise, and lines may be of any length.
+        step: Distance of two neighbours in a window.
 
     Raises:
-        ValueError: `size` is not a positive odd integer.
+        ValueError: `size` is not a positive odd integer, or `step` no positive one.
     """
 
     size: int = 3
     periodic: bool = True
+    step: int = 1
 
     def __post_init__(self) -> None:
         check_odd(self.size)
+        if self.step < 1:
+            raise ValueError(f"step must be a positive integer, got {self.step}")
 
     def table(self, n_locations: int) -> Tensor:
         """Return the windows [|G|, size]; ValueError for a window wider than the ring."""
-        if self.size > n_locations:
-            raise ValueError(f"size must be at most n_locations = {n_locations}, got {self.size}: wider than the ring")
-        return line_windows(n_locations, self.size, self.periodic)
+        if self.periodic and (reach := self.step * (self.size - 1) + 1) > n_locations:
+            raise ValueError(f"size must be at most n_locations = {n_locations}, got {reach}: wider than the ring")
+        return line_windows(n_locations, self.size, self.periodic, self.step)
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ class Windows(nn.Module):
     index: Tensor
     is_identity: bool
     is_padded: bool
+    step: int
 
     def __init__(self, table: Tensor) -> None:
         super().__init__()
@@ -172,17 +177,36 @@ class Windows(nn.Module):
             [B, |G|, w·C], the channels of a window's first location first; `stream` itself for identity windows.
 
         Raises:
-            ValueError: The stream does not have the table's |G| locations.
+            ValueError: The stream does not have the table's |G| locations, which are not those of a line.
         """
-        if stream.shape[1] != self.n_locations:
-            raise ValueError(f"stream must have {self.n_locations} locations, got {stream.shape[1]}")
         if self.is_identity:
             return stream
+        if self.step:
+            return line_of_windows(stream, self.size, self.step)
+        if stream.shape[1] != self.n_locations:
+            raise ValueError(f"stream must have {self.n_locations} locations, got {stream.shape[1]}")
         if self.is_padded:
             stream = F.pad(stream, (0, 0, 0, 1))
         windows = stream.index_select(1, self.index)
         # not len(stream): an exported graph would take it for a constant
         return windows.view(stream.shape[0], self.n_locations, self.size * stream.shape[2])
+
+
+def line_of_windows(stream: Tensor, size: int, step: int) -> Tensor:
+    """Return the windows [B, |G|, size·C] on a line of any length, of a stream [B, |G|, C]."""
+    reach = step * (size // 2)
+    padded = F.pad(stream, (0, 0, reach, reach))
+    return torch.cat([padded[:, step * place : step * place + stream.shape[1]] for place in range(size)], -1)
+
+
+def step_on_line(table: Tensor) -> int:
+    """Return the step of the windows of a line, which this table [|G|, w] is of; 0 if it is of none."""
+    length, size = table.shape
+    if size == 1 or size % 2 == 0 or length <= size // 2:
+        return 0
+    step = int(table[0, size // 2 + 1])
+    is_line = step > 0 and torch.equal(table.cpu(), line_windows(length, size, False, step))
+    return step if is_line else 0
 
 
 def inspect_table(windows: Windows, _: object = None) -> None:
@@ -191,4 +215,5 @@ def inspect_table(windows: Windows, _: object = None) -> None:
     windows.is_padded = bool((table < 0).any())
     locations = torch.arange(windows.n_locations, device=table.device)
     windows.is_identity = windows.size == 1 and torch.equal(table[:, 0], locations)
+    windows.step = step_on_line(table)
     windows.register_buffer("index", (table % (windows.n_locations + 1)).flatten(), persistent=False)

@@ -85,9 +85,14 @@ class HierarchicalResNet(nn.Module):
         output: `split` keeps the stream as [x, scores]; `orthogonal` stores it rotated by a random orthogonal matrix
             whose last n rows are W^D. With Gaussian W¹ the two are equal in distribution.
         weight_seed: Seed of every frozen draw.
+        masked: Whether input channel 0 says where an example has a location, 1, or is padded, 0. Scores stay 0 where it
+            is padded, so that a window sees zeros there as it does beyond an end.
+        neighbours: Windows of the locations whose labels a location is to know as well (ours): the stream, which
+            carries nothing but labels, then tells more of what it has seen. Their centre is the location itself.
 
     Attributes:
         calibration: Maps the scores ŷ to probabilities.
+        n_scores: Scores of the stream: the n labels of a location, then those of its neighbours.
 
     Raises:
         ValueError: One line for each argument out of range.
@@ -104,6 +109,8 @@ class HierarchicalResNet(nn.Module):
         features: Features | None = None,
         output: str = "split",
         weight_seed: int = 0,
+        masked: bool = False,
+        neighbours: Proximity | None = None,
     ) -> None:
         super().__init__()
         sizes = {"n_inputs": n_inputs, "n_labels": n_labels, "n_locations": n_locations}
@@ -115,20 +122,24 @@ class HierarchicalResNet(nn.Module):
         problems += one_of(OUTPUTS, output=output)
         if output in OUTPUTS and output != "split" and not self.features.is_drawn:
             problems.append(f"output must be split with {type(self.features).__name__}, got {output!r}")
+        if masked and output != "split":
+            problems.append(f"output must be split where examples are padded, got {output!r}")
         raise_problems(problems)
         self.n_inputs, self.n_labels, self.n_locations, self.n_features = n_inputs, n_labels, n_locations, n_features
         self.draw: dict[str, int | str] = {"first_layers": described(self.features), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()
         self.windows = Windows(self.proximity.table(n_locations))
+        self.masked, self.neighbours = masked, None if neighbours is None else Neighbours(neighbours.table(n_locations))
+        self.n_scores = n_labels * (1 if self.neighbours is None else self.neighbours.windows.size)
         generator = torch.Generator().manual_seed(weight_seed)
-        width = n_inputs + n_labels
+        width = n_inputs + self.n_scores
         self.rotation: nn.Parameter | None = None
         if output == "orthogonal":
             self.rotation = frozen(torch.linalg.qr(torch.randn(width, width, generator=generator))[0])
         first_layers = (
             self.features.first_layer(self.windows.size * width, n_features, generator) for _ in range(n_blocks)
         )
-        self.blocks = nn.ModuleList(ResidualBlock(first_layer, n_labels) for first_layer in first_layers)
+        self.blocks = nn.ModuleList(ResidualBlock(first_layer, self.n_scores) for first_layer in first_layers)
         self.calibration = Calibration(n_labels)
         self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
         self.n_trained: Tensor
@@ -136,7 +147,7 @@ class HierarchicalResNet(nn.Module):
     @property
     def sizes(self) -> dict[str, int | str]:
         """What two networks must share for one to take the other's weights."""
-        return {
+        own: dict[str, int | str] = {
             "n_inputs": self.n_inputs,
             "n_labels": self.n_labels,
             "n_locations": self.n_locations,
@@ -146,6 +157,8 @@ class HierarchicalResNet(nn.Module):
             "features": self.features.kind,
             "output": "split" if self.rotation is None else "orthogonal",
         }
+        own |= {"masked": 1} if self.masked else {}
+        return own if self.neighbours is None else own | {"neighbours": self.neighbours.windows.size}
 
     def block(self, index: int) -> ResidualBlock:
         """Block number `index`, from 0."""
@@ -184,12 +197,12 @@ class HierarchicalResNet(nn.Module):
         if self.rotation is not None:
             return self.rotation[self.n_inputs :]
         weight = self.block(0).weight
-        return torch.eye(self.n_inputs + self.n_labels, dtype=weight.dtype, device=weight.device)[self.n_inputs :]
+        return torch.eye(self.n_inputs + self.n_scores, dtype=weight.dtype, device=weight.device)[self.n_inputs :]
 
     def embed(self, inputs: Tensor) -> Tensor:
         """Γ_0 [B, |G|, d+n] of inputs [B, |G|, d], in the orthogonal complement of W^D's row space."""
         if self.rotation is None:
-            return F.pad(inputs, (0, self.n_labels))
+            return F.pad(inputs, (0, self.n_scores))
         return inputs @ self.rotation[: self.n_inputs]
 
     def split(self, stream: Tensor) -> Tensor:
@@ -197,8 +210,29 @@ class HierarchicalResNet(nn.Module):
         return stream if self.rotation is None else stream @ self.rotation.T
 
     def scores(self, stream: Tensor) -> Tensor:
-        """Label scores ŷ = W^D Γ [B, |G|, n] of a stream [B, |G|, d+n]."""
+        """Scores ŷ = W^D Γ [B, |G|, n_scores] of a stream [B, |G|, d+n_scores]; see `answers`."""
         return self.split(stream)[..., self.n_inputs :]
+
+    def answers(self, stream: Tensor) -> Tensor:
+        """Label scores [B, |G|, n] of a stream: where neighbours know a location's labels too, the mean of all."""
+        if self.neighbours is None:
+            return self.scores(stream)
+        exists = stream[..., :1] if self.masked else torch.ones_like(stream[..., :1])
+        return self.neighbours.mean(self.scores(stream), exists)
+
+    def with_neighbours(self, labels: Tensor, inputs: Tensor) -> Tensor:
+        """Labels [B, |G|, n_scores] that the stream is to know, of labels [B, |G|, n] and inputs [B, |G|, d].
+
+        A label that is observed at a location does not hold, −1, for a neighbour that does not exist.
+        """
+        if self.neighbours is None:
+            return labels
+        exists = inputs[..., :1] if self.masked else torch.ones_like(inputs[..., :1])
+        return self.neighbours.labels(labels, exists)
+
+    def present(self, inputs: Tensor) -> Tensor | None:
+        """Numbers [P] of the pairs (row, location) of inputs [B, |G|, d] that exist; None if all do."""
+        return inputs[..., 0].flatten().nonzero()[:, 0] if self.masked else None
 
     def split_coordinates(self, weight: Tensor) -> Tensor:
         """First-layer weights [q, w·(d+n)] that act on windows of the stream, as they act on windows of [x, scores]."""
@@ -222,7 +256,9 @@ class HierarchicalResNet(nn.Module):
         return self.add_scores(stream, self.block(index)(self.windows(stream)))
 
     def add_scores(self, stream: Tensor, change: Tensor) -> Tensor:
-        """Return a stream [B, |G|, d+n] whose scores have changed by [B, |G|, n]."""
+        """Return a stream [B, |G|, d+n] whose scores have changed by [B, |G|, n], where there are locations."""
+        if self.masked:
+            change = change * stream[..., :1]
         if self.rotation is None:
             return stream + F.pad(change, (self.n_inputs, 0))
         return stream + change @ self.rotation[self.n_inputs :]
@@ -242,12 +278,64 @@ class HierarchicalResNet(nn.Module):
         for index in range(int(self.n_trained)):
             parts = torch.split(stream, max(1, NUMBERS_AT_ONCE // (self.n_locations * width)))
             stream = torch.cat([self.advance(part, index) for part in parts])
-            yield self.scores(stream)
+            yield self.answers(stream)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Label scores [B, |G|, n] of inputs [B, |G|, d]; a block not yet trained is the identity."""
-        scores: Tensor = self.scores(self.stream(inputs))
+        scores: Tensor = self.answers(self.stream(inputs))
         return scores
+
+
+class Neighbours(nn.Module):
+    """What a location knows of the labels of its neighbours, and they of its own (ours).
+
+    Args:
+        table: Windows [|G|, w] that are symmetric: the location itself in the middle, and place i of a window opposite
+            place w−1−i.
+
+    Raises:
+        ValueError: The windows are not.
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.windows = Windows(table)
+        if not is_symmetric(table):
+            raise ValueError("neighbours must be windows around each location, as Window1d and Window2d are")
+
+    def places(self, values: Tensor) -> Tensor:
+        """Values [B, |G|, w, C] of each location's neighbours, of values [B, |G|, C]; 0 where there is none."""
+        seen: Tensor = self.windows(values)
+        return seen.view(*values.shape[:2], self.windows.size, values.shape[2])
+
+    def labels(self, labels: Tensor, exists: Tensor) -> Tensor:
+        """Return a location's labels, then its neighbours', [B, |G|, n·w], of labels [B, |G|, n]."""
+        own, seen = labels[..., None, :], self.places(labels)
+        seen = seen.where(self.places(exists.to(labels)) > 0, -own.abs())
+        centre = self.windows.size // 2
+        return torch.cat([own, seen[:, :, :centre], seen[:, :, centre + 1 :]], 2).flatten(2) * exists
+
+    def mean(self, scores: Tensor, exists: Tensor) -> Tensor:
+        """Scores [B, |G|, n] of labels: the mean of what they and their neighbours say, of scores [B, |G|, n·w]."""
+        size = self.windows.size
+        said = scores.view(*scores.shape[:2], size, -1)
+        centre, total, number = size // 2, said[:, :, 0], torch.ones_like(exists)
+        there, parts = self.places(exists), [place for place in range(size) if place != centre]
+        for slot, place in enumerate(parts, 1):  # what this place's location says of the place opposite
+            total = total + self.places(said[:, :, size - slot])[:, :, place]
+            number = number + there[:, :, place]
+        return total / number * exists
+
+
+def is_symmetric(table: Tensor) -> bool:
+    """Return whether windows [|G|, w] have their location in the middle, and opposite places see one another."""
+    n, size = table.shape
+    if size % 2 == 0 or not torch.equal(table[:, size // 2], torch.arange(n)):
+        return False
+    there, back = table.flip(1), table.where(table >= 0, n)
+    padded = torch.cat([there, torch.full((1, size), -1)])
+    found = padded[back, torch.arange(size)]
+    return bool(((found == torch.arange(n)[:, None]) | (table < 0)).all())
 
 
 def is_count(value: object) -> bool:

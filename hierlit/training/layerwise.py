@@ -136,6 +136,8 @@ class LayerwiseTraining(L.Callback):
             problems.append("adaptation needs acceptance_fraction above 0 in the data, got 0; or leave it out")
         if task.adaptation is not None and not isinstance(task.net.block(0).features, RandomFeatures):
             problems.append(f"adaptation redraws random features, got {task.net.features}: leave it out")
+        if task.net.masked and not task.net.features.is_drawn:
+            problems.append(f"features must be drawn at random where examples are padded, got {task.net.features}")
         if task.joint is not None:
             problems += self._joint_problems(task)
         raise_problems(problems)

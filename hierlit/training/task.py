@@ -58,6 +58,8 @@ class LayerwiseTask(L.LightningModule):
             block's features, in GiB; a quarter of what is free when None. Streams beyond it are memory-mapped to
             temporary files, features beyond it are recomputed.
         weight_seed: Seed of every frozen draw.
+        masked: Whether input channel 0 says where an example has a location (linked).
+        neighbours: Windows of the locations whose labels a location is to know as well; its own alone when None.
         weights: A safetensors file with weights of blocks trained before, to resume from or to evaluate.
         tf32: In 32-true, whether the factors in random features are rounded to TF32, and CUDA computes with it there.
         compile: Whether torch.compile compiles the random features.
@@ -94,6 +96,8 @@ class LayerwiseTask(L.LightningModule):
         adaptation: AdaptiveDraw | None = None,
         cache_budget_gib: float | None = None,
         weight_seed: int = 0,
+        masked: bool = False,
+        neighbours: Proximity | None = None,
         weights: str | None = None,
         tf32: bool = False,
         compile: bool = False,
@@ -111,8 +115,9 @@ class LayerwiseTask(L.LightningModule):
         if levels is not None and len(levels) != n_labels:
             problems.append(f"levels must have one entry for each of {n_labels} labels, got {len(levels)}")
         sizes = (n_inputs, n_labels, n_locations, proximity, n_blocks, n_features, features, output, weight_seed)
+        seen = (masked, neighbours)
         try:
-            self.net = HierarchicalResNet(*sizes)
+            self.net = HierarchicalResNet(*sizes, *seen)
             self.net.compile_features(compile)
             if weights is not None:
                 load_weights(self.net, weights)
@@ -203,7 +208,7 @@ class LayerwiseTask(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the val metrics; while fitting, from the cached stream."""
         seen = self.rows.get("val", batch_idx) if self.trainer.state.fn == "fit" else None
-        scores = self(batch.inputs) if seen is None else self.net.scores(seen.stream)
+        scores = self(batch.inputs) if seen is None else self.net.answers(seen.stream)
         self.val_metrics.update(scores, batch.labels)
         self.margins.update(scores, batch.labels)
 

@@ -173,7 +173,7 @@ class Sample:
         self.rows = JudgedRows(folds.repeat_interleave(net.n_locations), *(part.flatten(0, 1) for part in parts))
         locations = torch.arange(net.n_locations, device=order.device)
         self.drawn = (order[:, None] * net.n_locations + locations).flatten()
-        channels = torch.arange(net.n_inputs + net.n_labels, device=stream.device)
+        channels = torch.arange(net.n_inputs + net.n_scores, device=stream.device)
         self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
         self.windows = problem.block.windows(stream).flatten(0, 1)
         self.stream, self.labels, self.folds = stream, labels, folds

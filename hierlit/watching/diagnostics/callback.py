@@ -162,7 +162,7 @@ class Diagnostics(L.Callback):
 def last_problem(trainer: L.Trainer, task: LayerwiseTask) -> BlockProblem:
     """Return the block that was trained last, with the rows as they stand after it."""
     block, processes = task.net.frozen_block(task.block - 1), Processes(trainer.world_size, trainer.global_rank)
-    penalty = torch.full((task.net.n_labels,), task.regularization).to(task.net.block(0).weight)
+    penalty = torch.full((task.net.n_scores,), task.regularization).to(task.net.block(0).weight)
     return BlockProblem(block, task.rows, task.loss, penalty, int(task.net.draw["weight_seed"]), processes)
 
 

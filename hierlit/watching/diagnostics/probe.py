@@ -86,7 +86,7 @@ def another_block(problem: BlockProblem, n_features: int, windows: Tensor | None
     net = problem.rows.net
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([problem.seed, PROBE]).generate_state(1)[0]))
     seen = net.windows if windows is None else Windows(windows).to(problem.penalty.device)
-    features = net.features.first_layer(seen.size * (net.n_inputs + net.n_labels), n_features, generator)
+    features = net.features.first_layer(seen.size * (net.n_inputs + net.n_scores), n_features, generator)
     features.rounding = net.rounding
     return Block(features.to(problem.penalty), seen, len(net.blocks))
 
