@@ -51,7 +51,7 @@ class FixedBatches(DistributedSampler[Tensor]):
             order = order[np.argsort(lengths[order], kind="stable")]
         batches = list(torch.split(rows[torch.from_numpy(order)], batch_size)) if len(rows) else []
         if lengths is not None and shuffle:
-            batches[:-1] = [batches[place] for place in Draws(seed, "batches by length").permutation(len(batches) - 1)]
+            batches[:-1] = [batches[place] for place in Draws(seed, "batches by length").permutation(len(batches[:-1]))]
         self.leading: int | None = None
         self.batches = [batch.tensor_split(num_replicas)[rank] for batch in batches]
 

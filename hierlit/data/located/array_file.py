@@ -115,6 +115,7 @@ class ArrayFile:
         if not self._has_labels:
             return None
         found, inputs, name = self._store.array(self._names.labels), self._inputs, self._names.labels
+        shape = list(found.shape)
         if len(found) != len(inputs):
             raise TableError(f"{self.path}: {name} must have {len(inputs)} rows as inputs have, got {len(found)}")
         if found.ndim == 1:
@@ -125,7 +126,7 @@ class ArrayFile:
         if found.ndim == 2:
             return found
         if found.ndim != inputs.ndim or (inputs.ndim == 4 and found.shape[:3] != inputs.shape[:3]):
-            raise TableError(f"{self.path}: {name} must be {self._label_shapes}, got {list(found.shape)}")
+            raise TableError(f"{self.path}: {name} must be {self._label_shapes}, got {shape}")
         sizes = [each.shape[1:2] if each.lengths is None else each.lengths for each in (found, inputs)]
         own, wanted = np.broadcast_arrays(*(np.asarray(size, np.int64) for size in sizes))
         if (unlike := own != wanted).any():
