@@ -37,9 +37,11 @@ if TYPE_CHECKING:
         JuntaHierarchy,
         LabelTable,
         LifeAutomaton,
+        LocatedArrays,
         RandomHierarchyModel,
         Supervision,
         ThresholdHierarchy,
+        TokenLabels,
     )
     from hierlit.estimator import HierarchicalClassifier
     from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
@@ -73,6 +75,7 @@ __all__ = [
     "LayerwiseTask",
     "LayerwiseTraining",
     "LifeAutomaton",
+    "LocatedArrays",
     "LogisticLoss",
     "PredictionWriter",
     "RadialFeatures",
@@ -83,6 +86,7 @@ __all__ = [
     "Staircase",
     "Supervision",
     "ThresholdHierarchy",
+    "TokenLabels",
     "TreeWindows",
     "Window1d",
     "Window2d",

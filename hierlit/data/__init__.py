@@ -1,7 +1,7 @@
-"""Data whose labels form a hierarchy: generated ones, and a user's own arrays."""
+"""Data whose labels form a hierarchy: generated ones, and a user's own arrays, tables, sequences, images and texts."""
 
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.data.base import Batch, HierarchyDataModule
+from hierlit.data.base import Batch, HierarchyDataModule, RowDataset
 from hierlit.data.hierarchies import (
     BrainDump,
     CellularAutomaton,
@@ -10,6 +10,7 @@ from hierlit.data.hierarchies import (
     RandomHierarchyModel,
     ThresholdHierarchy,
 )
+from hierlit.data.located import LocatedArrays, TokenLabels
 from hierlit.data.supervision import Supervision
 from hierlit.data.tables import LabelTable
 
@@ -22,7 +23,10 @@ __all__ = [
     "JuntaHierarchy",
     "LabelTable",
     "LifeAutomaton",
+    "LocatedArrays",
     "RandomHierarchyModel",
+    "RowDataset",
     "Supervision",
     "ThresholdHierarchy",
+    "TokenLabels",
 ]

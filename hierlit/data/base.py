@@ -1,106 +1,36 @@
 """What every data module of hierlit has: batches, tables and set-aside rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
+from hierlit.data.batches import BatchLoader, FixedBatches
 from hierlit.data.checks import loader_problems, n_set_aside, set_aside_problems, table_problems
+from hierlit.data.rows import ArrayDataset, Batch, RowDataset, last_locations
 from hierlit.draws import Draws
 from hierlit.models.checks import at_least, raise_problems
 from hierlit.theory import cube
 
+__all__ = [
+    "SPLITS",
+    "ArrayDataset",
+    "Batch",
+    "BatchLoader",
+    "FixedBatches",
+    "HierarchyDataModule",
+    "RowDataset",
+    "Table",
+]
+
 SPLITS = ("train", "val", "test")
-
-
-class Batch(NamedTuple):
-    """Examples that travel together.
-
-    Attributes:
-        inputs: Float32 [B, |G|, d].
-        labels: Float32 [B, |G|, n] in {-1, 0, 1}, 0 = not observed.
-        index: Long [B], the rows in their split's table; for fit and set-aside batches, in the training table.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    index: Tensor  # type: ignore[assignment]
-
-
-class ArrayDataset(Dataset[Batch]):
-    """A table in memory, read a batch at a time.
-
-    Args:
-        inputs: Float [N, |G|, d].
-        labels: Float [N, |G|, n].
-    """
-
-    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
-        self.inputs = inputs
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, index: Tensor | int) -> Batch:
-        """Return the rows ``index``, a long tensor [B] (an int counts as a tensor of one row)."""
-        rows = torch.as_tensor(index, dtype=torch.long).reshape(-1)
-        return Batch(self.inputs[rows], self.labels[rows], rows)
-
-
-class FixedBatches(DistributedSampler[Tensor]):
-    """Rows grouped into batches once, whatever the number of processes.
-
-    Each epoch yields every row exactly once: one index tensor a batch, of which a process gets its fixed slice,
-    perhaps an empty one. The order derives from the seed and from the epoch alone. It is a ``DistributedSampler`` so
-    that Lightning leaves it in place.
-
-    Args:
-        rows: Long [N], the rows to go through.
-        batch_size: Rows in a batch over all processes; the last batch may be smaller.
-        seed: Seed of the grouping and of the order.
-        shuffle: Group at random and take the batches in a new order each epoch; otherwise keep the order of ``rows``.
-        num_replicas: Number of processes.
-        rank: This process, 0..num_replicas-1.
-
-    Attributes:
-        leading: Number of batches that come first in every epoch, all of them if None: where Lightning's
-            ``limit_train_batches`` cuts an epoch short, every epoch has the same rows.
-    """
-
-    def __init__(
-        self, rows: Tensor, batch_size: int, seed: int, shuffle: bool, num_replicas: int = 1, rank: int = 0
-    ) -> None:
-        super().__init__(TensorDataset(rows), num_replicas, rank, shuffle, seed)
-        if shuffle:
-            rows = rows[torch.from_numpy(Draws(seed, "batches").permutation(len(rows)))]
-        batches = torch.split(rows, batch_size) if len(rows) else ()
-        self.leading: int | None = None
-        self.batches = [batch.tensor_split(num_replicas)[rank] for batch in batches]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """Yield this process's rows of each batch of the epoch, which is looked up when the first is asked for."""
-        order = np.arange(len(self.batches))
-        if self.shuffle:
-            draws = Draws(self.seed, "batch order", 0, self.epoch)
-            order[: self.leading] = draws.permutation(len(order[: self.leading]))
-        for number in order:
-            yield self.batches[number]
-
-
-class BatchLoader(DataLoader[Batch]):
-    """A loader of ``FixedBatches``."""
-
-    sampler: FixedBatches
+Table: TypeAlias = tuple[Tensor, Tensor] | RowDataset
+"""A split: inputs and labels in memory, or rows that are read when they are asked for."""
 
 
 class HierarchyDataModule(L.LightningDataModule, ABC):
@@ -129,9 +59,19 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
     n_labels: int
     """Labels n of a location."""
     n_locations: int = 1
-    """Locations |G| of an example."""
+    """Locations |G| of an example; where `masked`, of the longest one of the training files."""
     masked: bool = False
-    """Whether input channel 0 says where an example has a location, 1, or is padded, 0."""
+    """Whether input channel 0 says where an example has a location, 1, or is padded, 0.
+
+    Examples may then differ in their number of locations |G|, batches are padded to their longest example, and inputs
+    and labels are all 0 where there is no location. `n_inputs` counts channel 0.
+    """
+    pooled: bool = False
+    """Whether labels are those of examples: every location of an example has the same ones."""
+    grid: tuple[int, ...] | None = None
+    """The shape of the locations: (T,) of sequences, (H, W) of images; None if unknown."""
+    label_kinds: list[str] | None = None
+    """What each label is about, such as `character` or `word`; None where that is not told."""
     levels: list[int] | None = None
     """The true level of each label, from 1, or None if unknown."""
     label_names: list[str] | None = None
@@ -162,7 +102,7 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.acceptance_fraction = acceptance_fraction
         self.data_seed = data_seed
         self.pass_numbers: Iterable[int] | None = None
-        self.tables: dict[str, ArrayDataset] = {}
+        self.tables: dict[str, RowDataset] = {}
         self.fit_rows = torch.empty(0, dtype=torch.long)
         self.held_rows = torch.empty(0, dtype=torch.long)
 
@@ -173,8 +113,10 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
 
     @property
     def n_pairs(self) -> int:
-        """m|G|, the training rows, set-aside ones included, times the locations."""
-        return self.n_rows["train"] * self.n_locations
+        """m|G|, the locations of all training rows, set-aside ones included."""
+        n_rows = self.n_rows["train"]
+        lengths = self.tables["train"].lengths if "train" in self.tables else None
+        return n_rows * self.n_locations if lengths is None else int(lengths.sum())
 
     @property
     def n_rows(self) -> dict[str, int]:
@@ -199,9 +141,18 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         table = self.truth_table(label)
         return None if table is None else (cube(len(table).bit_length() - 1), np.array(table, dtype=float))
 
+    def location_texts(self, split: str, rows: Sequence[int]) -> list[list[str]] | None:
+        """Return the text of each location of some rows; None where locations are no text.
+
+        Args:
+            split: "train", "val" or "test", or "predict" for the rows that `predict_dataloader` has.
+            rows: As in `Batch.index`.
+        """
+        return None
+
     @abstractmethod
-    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return inputs [N, |G|, d] and labels [N, |G|, n] of "train", "val" and "test"."""
+    def make_tables(self) -> Mapping[str, Table]:
+        """Return "train", "val" and "test": inputs [N, |G|, d] and labels [N, |G|, n], or a `RowDataset`."""
 
     def setup(self, stage: str | None = None) -> None:
         """Make the tables and set rows aside, once.
@@ -218,14 +169,28 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         tables = self.make_tables()
         if missing := [split for split in SPLITS if split not in tables]:
             raise ValueError(f"make_tables must return {', '.join(SPLITS)}, missing {', '.join(missing)}")
-        shape = (self.n_locations, self.n_inputs, self.n_labels)
-        raise_problems([problem for split in SPLITS for problem in table_problems(split, *tables[split], shape)])
-        n_train = len(tables["train"][0])
+        raise_problems([problem for split in SPLITS for problem in self._table_problems(split, tables[split])])
+        rows = {split: self.rows_of(tables[split]) for split in SPLITS}
+        n_train = len(rows["train"])
         raise_problems(set_aside_problems(n_train, self.acceptance_fraction))
         order = torch.from_numpy(Draws(self.data_seed, "acceptance").permutation(n_train))
         n_held = n_set_aside(n_train, self.acceptance_fraction)
         self.held_rows, self.fit_rows = order[:n_held].sort().values, order[n_held:].sort().values
-        self.tables = {split: ArrayDataset(*(table.float() for table in tables[split])) for split in SPLITS}
+        self.tables = rows
+
+    def _table_problems(self, split: str, table: Table) -> list[str]:
+        shape = (None if self.masked else self.n_locations, self.n_inputs, self.n_labels)
+        if isinstance(table, RowDataset):
+            return table.problems(split, shape)
+        return table_problems(split, *table, shape, self.masked)
+
+    def rows_of(self, table: Table) -> RowDataset:
+        """Return a table's rows; where they are masked, and no image, cut to their own lengths."""
+        if isinstance(table, RowDataset):
+            return table
+        inputs, labels = (part.float() for part in table)
+        is_cut = self.masked and len(self.grid or (1,)) == 1
+        return ArrayDataset(inputs, labels, self.masked, last_locations(inputs[..., 0]) if is_cut else None)
 
     def train_dataloader(self) -> Iterable[Any]:
         """Batches of the rows to fit, for any loop over batches; while a layerwise loop lasts, what it goes through."""
@@ -244,7 +209,10 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         return loader
 
     def acceptance_dataloader(self) -> BatchLoader:
-        """Batches of the training rows that were set aside, in order; none if ``acceptance_fraction`` is 0."""
+        """Batches of the training rows that were set aside; none if ``acceptance_fraction`` is 0.
+
+        Here, and of the tables below, rows are in order; where they have lengths, by length, and in order then.
+        """
         return self._loader("train", self.held_rows)
 
     def val_dataloader(self) -> BatchLoader:
@@ -255,13 +223,22 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         """Batches of the test table, in order."""
         return self._loader("test")
 
-    predict_dataloader = test_dataloader
+    def predict_dataloader(self) -> BatchLoader:
+        """Batches of the test table, in the order of its rows, whatever their lengths."""
+        return self._loader("test", by_length=False)
 
-    def _loader(self, split: str, rows: Tensor | None = None, shuffle: bool = False) -> BatchLoader:
+    def _loader(
+        self, split: str, rows: Tensor | None = None, shuffle: bool = False, by_length: bool = True
+    ) -> BatchLoader:
         if not self.tables:
             raise RuntimeError(f"{type(self).__name__} has no tables yet: call setup() first")
-        table = self.tables[split]
+        return self._load(self.tables[split], rows, shuffle, by_length)
+
+    def _load(
+        self, table: RowDataset, rows: Tensor | None = None, shuffle: bool = False, by_length: bool = True
+    ) -> BatchLoader:
         rows = torch.arange(len(table)) if rows is None else rows
+        lengths = table.lengths[rows.numpy()] if by_length and table.lengths is not None else None
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        batches = FixedBatches(rows, self.batch_size, self.data_seed, shuffle, replicas, rank)
+        batches = FixedBatches(rows, self.batch_size, self.data_seed, shuffle, replicas, rank, lengths)
         return BatchLoader(table, batch_size=None, sampler=batches)

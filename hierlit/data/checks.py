@@ -7,34 +7,55 @@ from torch import Tensor
 from hierlit.models.checks import at_least, within
 
 LABELS_RULE = "labels must be in {-1, 0, 1} (0 = not observed)"
+PADDING_RULE = "inputs and labels must be 0 where there is no location"
 
 
-def table_problems(split: str, inputs: Tensor, labels: Tensor, shape: tuple[int, int, int]) -> list[str]:
-    """Say what is wrong with a table.
+def table_problems(
+    split: str,
+    inputs: Tensor,
+    labels: Tensor,
+    shape: tuple[int | None, int, int],
+    masked: bool = False,
+    first_row: int = 0,
+) -> list[str]:
+    """Say what is wrong with a table, or with a chunk of its rows.
 
     Args:
         split: Its name.
         inputs: Should be finite, [N, |G|, d].
         labels: Should be in {-1, 0, 1}, [N, |G|, n].
-        shape: |G|, d and n.
+        shape: |G|, None where any will do; d; and n.
+        masked: Whether input channel 0 should be 0 or 1, and all else be 0 where it is 0.
+        first_row: Number of the first row.
 
     Returns:
         One line for each problem.
     """
     n_locations, n_inputs, n_labels = shape
     for name, table, channels in (("inputs", inputs, n_inputs), ("labels", labels, n_labels)):
-        if list(table.shape[1:]) != [n_locations, channels] or table.ndim != 3:
-            return [f"{split} {name} must have shape [rows, {n_locations}, {channels}], got {list(table.shape)}"]
+        wanted = table.shape[1] if n_locations is None and table.ndim == 3 else n_locations
+        if table.ndim != 3 or list(table.shape[1:]) != [wanted, channels]:
+            rule = f"[rows, {'locations' if n_locations is None else n_locations}, {channels}]"
+            return [f"{split} {name} must have shape {rule}, got {list(table.shape)}"]
     if len(inputs) != len(labels):
         return [f"{split} inputs and labels must have equally many rows, got {len(inputs)} and {len(labels)}"]
-    if split == "train" and len(inputs) == 0:
+    if inputs.shape[1] != labels.shape[1]:
+        found = f"{inputs.shape[1]} and {labels.shape[1]}"
+        return [f"{split} inputs and labels must have equally many locations, got {found}"]
+    if split == "train" and len(inputs) == 0 and not first_row:
         return ["train must have at least 1 row, got 0"]
-    problems = []
     unlike = (labels != -1) & (labels != 0) & (labels != 1)
-    for rule, table, wrong in (("inputs must be finite", inputs, ~inputs.isfinite()), (LABELS_RULE, labels, unlike)):
+    rules = [("inputs must be finite", inputs, ~inputs.isfinite()), (LABELS_RULE, labels, unlike)]
+    if masked:
+        presence = inputs[..., :1]
+        padded = presence == 0
+        rules.append(("input 0 must say where there is a location, 0 or 1", presence, ~padded & (presence != 1)))
+        rules += [(PADDING_RULE, table, padded & (table != 0)) for table in (inputs, labels)]
+    problems = []
+    for rule, table, wrong in rules:
         if len(places := wrong.nonzero()):
             row, location, channel = places[0].tolist()
-            at = f"row {row}, location {location}, {'label' if rule == LABELS_RULE else 'input'} {channel}"
+            at = f"row {first_row + row}, location {location}, {'label' if table is labels else 'input'} {channel}"
             problems.append(f"{split} {rule}, got {table[row, location, channel].item()} at {at}")
     return problems
 

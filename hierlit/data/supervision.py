@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.base import SPLITS, BatchLoader, HierarchyDataModule
+from hierlit.data.base import SPLITS, BatchLoader, HierarchyDataModule, Table
+from hierlit.data.rows import RowDataset
+from hierlit.data.supervised_rows import SupervisedRows
 from hierlit.draws import Draws, as_signs
 from hierlit.models.checks import at_least, within
 
@@ -72,6 +74,7 @@ class Supervision(HierarchyDataModule):
         self.flip_probability, self.shuffle_labels = flip_probability, shuffle_labels
         self.rare_share = rare_share
         self.n_inputs, self.n_locations = data.n_inputs, data.n_locations
+        self.masked, self.pooled, self.grid = data.masked, data.pooled, data.grid
         self.n_added = n_redundant + n_rare + n_distractors
         of_level = [1] * data.n_labels if data.levels is None else data.levels
         self._repeated = Draws(data.data_seed, "redundant labels").integers(n_redundant, data.n_labels)
@@ -86,6 +89,8 @@ class Supervision(HierarchyDataModule):
         self.n_labels, self.class_labels = data.n_labels + self.n_added, data.class_labels
         if data.label_names is not None:
             self.label_names = [*data.label_names, *map(str, range(data.n_labels, self.n_labels))]
+        if data.label_kinds is not None and not self.n_added:
+            self.label_kinds = data.label_kinds
         self.levels = None if data.levels is None and not self.n_added else self._of_level
         self.parent_labels = None if self.n_added or shuffle_labels else data.parent_labels
 
@@ -97,9 +102,39 @@ class Supervision(HierarchyDataModule):
         """Return that of the hierarchy's own labels; None for added ones."""
         return self.data.label_function(label) if label < self.data.n_labels else None
 
-    def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return the hierarchy's tables with labels added, and training labels flipped and hidden."""
+    def make_tables(self) -> Mapping[str, Table]:
+        """Return the hierarchy's tables with labels added, and training labels flipped and hidden.
+
+        Raises:
+            ValueError: If labels are to be added to rows that are read from files or differ in their locations.
+        """
         tables = self.data.make_tables()
+        in_memory = {split: table for split, table in tables.items() if not isinstance(table, RowDataset)}
+        if self.data.masked or len(in_memory) < len(tables):
+            return self._supervised_rows({split: self.data.rows_of(table) for split, table in tables.items()})
+        return self._supervised_tables(in_memory)
+
+    def _supervised_rows(self, tables: Mapping[str, RowDataset]) -> dict[str, RowDataset]:
+        """Return rows whose labels are altered as they are fetched; the draws of a row are its own."""
+        if self.n_added:
+            rule = "n_redundant, n_rare and n_distractors must be 0"
+            raise ValueError(f"{rule} for rows read from files or masked, got {self.n_added} labels to add")
+
+        def alter(labels: Tensor, row: int) -> Tensor:
+            return self._hide(self._flip(labels, row), row)
+
+        is_altered = self.flip_probability or self.observed < 1 or self.single_positive
+        rows = {}
+        for part, split in enumerate(SPLITS):
+            own = alter if split == "train" and (is_altered or self.supervised_levels is not None) else None
+            order = Draws(self.data_seed, "label shuffle", part).permutation(len(tables[split]))
+            rows[split] = tables[split]
+            if own is not None or self.shuffle_labels:
+                given = order if self.shuffle_labels else None
+                rows[split] = SupervisedRows(tables[split], self.data.pooled, own, given)
+        return rows
+
+    def _supervised_tables(self, tables: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
         labels = {split: tables[split][1].float() for split in SPLITS}
         rare = _Conjunctions(labels["train"], self._of_level, self._rare_levels, self.rare_share, self.data_seed)
         for part, split in enumerate(SPLITS):
@@ -113,6 +148,10 @@ class Supervision(HierarchyDataModule):
             labels[split] = answers
         labels["train"] = self._hide(self._flip(labels["train"]))
         return {split: (tables[split][0], labels[split]) for split in SPLITS}
+
+    def location_texts(self, split: str, rows: Sequence[int]) -> list[list[str]] | None:
+        """Return those of the hierarchy's module."""
+        return self.data.location_texts(split, rows)
 
     def setup(self, stage: str | None = None) -> None:
         """Make the tables, once; to predict, those of the hierarchy's module, if it needs any."""
@@ -138,20 +177,22 @@ class Supervision(HierarchyDataModule):
         negated = Draws(self.data_seed, "redundant signs").bits(1, len(self._repeated))[0]
         return labels[..., torch.from_numpy(self._repeated)] * as_signs(negated)
 
-    def _flip(self, labels: Tensor) -> Tensor:
+    def _flip(self, labels: Tensor, *part: int) -> Tensor:
         if self.flip_probability == 0:
             return labels
-        chances = Draws(self.data_seed, "label flips").uniform(labels.numel())
+        chances = Draws(self.data_seed, "label flips", *part).uniform(labels.numel())
         return labels.where(torch.from_numpy(chances >= self.flip_probability).view_as(labels), -labels)
 
-    def _hide(self, labels: Tensor) -> Tensor:
+    def _hide(self, labels: Tensor, *part: int) -> Tensor:
         if self.supervised_levels is not None:
             labels = labels * torch.tensor([level in self.supervised_levels for level in self._of_level])
         if self.observed < 1:
-            chances = Draws(self.data_seed, "observed labels").uniform(labels.numel())
+            chances = Draws(self.data_seed, "observed labels", *part).uniform(labels.numel())
             labels = labels * torch.from_numpy(chances < self.observed).view_as(labels)
         if self.single_positive:
-            order = torch.from_numpy(Draws(self.data_seed, "single positives").uniform(labels.numel())).view_as(labels)
+            order = torch.from_numpy(Draws(self.data_seed, "single positives", *part).uniform(labels.numel())).view_as(
+                labels
+            )
             first = order.where(labels > 0, -1.0).argmax(-1, keepdim=True)
             labels = torch.zeros_like(labels).scatter(-1, first, (labels > 0).any(-1, keepdim=True).float())
         return labels

@@ -74,7 +74,7 @@ def margin_line(
     """
     if not rows or any(row["margin_error"] != 0 for row in rows[-1]):
         return ""
-    labels = "each label" if bool((data.tables["train"].labels != 0).all()) else "each observed label"
+    labels = "each label" if not data.tables["train"].counts()[1].any() else "each observed label"
     said = f"zero empirical margin error: y·ŷ ≥ 1 − ξ/2 for {labels} at all {data.n_pairs:,} training pairs"
     growth = margin_growth(rows, learned_accuracy) if data.top_level else None
     if not data.top_level or growth is None or growth <= 0:

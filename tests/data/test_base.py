@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import warnings
-from itertools import chain
+from itertools import chain, pairwise
 
 import lightning as L
 import numpy as np
@@ -69,6 +69,71 @@ def test_ranks_together_see_the_single_process_batches(n_rows, batch_size, repli
     assert all(len(batch) <= batch_size for batch in whole)
     if not shuffle:
         assert list(chain.from_iterable(whole)) == rows.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), max_size=40), batch_size=st.integers(1, 15), seed=st.integers(0, 2**40))
+def test_rows_of_similar_length_share_a_batch_on_any_number_of_processes(lengths, batch_size, seed) -> None:
+    rows, sizes = torch.arange(len(lengths)) + 5, np.array(lengths, np.int64)
+    samplers = [FixedBatches(rows, batch_size, seed, True, 3, rank, sizes) for rank in range(3)]
+    single = FixedBatches(rows, batch_size, seed, True, lengths=sizes)
+    whole = [batch.tolist() for batch in single]
+    assert whole == [torch.cat(parts).tolist() for parts in zip(*samplers, strict=True)]
+    assert sorted(chain.from_iterable(whole)) == rows.tolist()
+    spans = sorted((min(own), max(own)) for batch in whole for own in [[lengths[row - 5] for row in batch]])
+    assert all(ends <= begins for (_, ends), (begins, _) in pairwise(spans))
+    assert all(len(batch) <= batch_size for batch in whole) and len(whole) == -(-len(lengths) // batch_size)
+    ordered = FixedBatches(rows, batch_size, seed, False, lengths=sizes)
+    flat = torch.cat([*ordered, rows[:0]]).tolist()
+    assert flat == sorted(rows.tolist(), key=lambda row: (lengths[row - 5], row))
+
+
+class Masked(Custom):
+    n_inputs, masked = 3, True
+
+
+def masked_tables(n: int = 12) -> dict[str, tuple[Tensor, Tensor]]:
+    present = (torch.arange(4) < (torch.arange(n) % 4 + 1)[:, None]).float()[..., None]
+    inputs = torch.cat([present, torch.ones(n, 4, 2) * present], 2)
+    return {split: (inputs, present.clone()) for split in ("train", "val", "test")}
+
+
+def test_masked_rows_in_memory_are_cut_to_their_batch() -> None:
+    data = Masked(masked_tables(), batch_size=3, acceptance_fraction=0)
+    data.setup()
+    sizes = sorted(batch.inputs.shape[1] for batch in data.fit_dataloader())
+    assert sizes == [1, 2, 3, 4]
+    assert data.n_pairs == 3 * (1 + 2 + 3 + 4)
+    assert data.tables["train"].counts().tolist() == [[0], [0], [30]]
+    assert data.tables["train"].labels.shape == (12, 4, 1)
+    assert next(batch.index.tolist() for batch in data.predict_dataloader()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("channel", "value", "message"),
+    [
+        (0, 0.5, r"train input 0 must say where there is a location, 0 or 1, got 0.5 at row 3, location 1, input 0"),
+        (
+            0,
+            0.0,
+            r"train inputs and labels must be 0 where there is no location, got 1.0 at row 3, location 1, input 1",
+        ),
+    ],
+)
+def test_masks_are_checked(channel: int, value: float, message: str) -> None:
+    tables = masked_tables()
+    tables["train"] = (tables["train"][0].clone(), tables["train"][1])
+    tables["train"][0][3, 1, channel] = value
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Masked(tables).setup()
+
+
+def test_labels_are_counted_in_chunks() -> None:
+    inputs, labels = torch.zeros(700, 2, 1), torch.randint(-1, 2, (700, 2, 3)).float()
+    table = ArrayDataset(inputs, labels)
+    expected = [(labels == value).sum((0, 1)).tolist() for value in (-1, 0, 1)]
+    assert table.counts().tolist() == expected
+    assert [len(batch.index) for batch in table.chunks(300)] == [300, 300, 100]
 
 
 def test_epochs_permute_batches_and_keep_their_members() -> None:

@@ -81,7 +81,10 @@ class Diagnostics(L.Callback):
         data, kernel = trainer.datamodule, pl_module.net.features.kernel()  # type: ignore[attr-defined]
         if not trainer.is_global_zero or kernel is None:
             return
-        self._raise(single_label(data.tables["train"].labels))
+        rows = data.tables["train"]
+        negative, unobserved, _ = rows.counts()
+        if not negative.any() or not unobserved.any():  # all labels are looked at only where it may be
+            self._raise(single_label(rows.labels))
         self._needs = polynomials(data)
         self._lacking = [None if need is None else missing_degree(need.degree, *kernel) for need in self._needs]
         self._raise(next((found for found in self._lacking if found is not None), None))
@@ -126,8 +129,8 @@ class Diagnostics(L.Callback):
         return self._accuracy[-1] >= task.learned_accuracy
 
     def _known(self, trainer: L.Trainer, task: LayerwiseTask) -> Evidence:
-        labels = trainer.datamodule.tables["train"].labels  # type: ignore[attr-defined]
-        observed, accepted = (labels != 0).double().mean((0, 1)), torch.tensor(self._accepted)
+        counts = trainer.datamodule.tables["train"].counts().double()  # type: ignore[attr-defined]
+        observed, accepted = (counts[0] + counts[2]) / counts.sum(0), torch.tensor(self._accepted)
         training = next(found for found in trainer.callbacks if isinstance(found, LayerwiseTraining))  # type: ignore[attr-defined]
         refused = ~accepted & (training.acceptance.rule == "strict")
         return Evidence(self._accuracy[-1], self._learned(task), observed, refused)
@@ -182,8 +185,8 @@ def first_learned(accuracy: list[Tensor], label: int, threshold: float) -> int |
 
 def chance_of(trainer: L.Trainer) -> Tensor:
     """Return the share of the more frequent value of each label in the training table, [n]."""
-    labels = trainer.datamodule.tables["train"].labels  # type: ignore[attr-defined]
-    ones = (labels > 0).double().sum((0, 1)) / (labels != 0).double().sum((0, 1)).clamp(min=1)
+    negative, _, positive = trainer.datamodule.tables["train"].counts().double()  # type: ignore[attr-defined]
+    ones = positive / (negative + positive).clamp(min=1)
     return torch.maximum(ones, 1 - ones)
 
 
@@ -202,14 +205,13 @@ def judged_losses(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor]:
 def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> RunSettings:
     """Return what of a run may be changed."""
     data = trainer.datamodule  # type: ignore[attr-defined]
-    labels = data.tables["train"].labels
     return RunSettings(
         n_blocks=task.block,
         n_declared=len(task.net.blocks),
         n_features=task.net.block(0).features.n_features,
         window=task.net.windows.size,
         n_rows=len(data.fit_rows),
-        no_negatives=int(labels.min()) >= 0,
+        no_negatives=not data.tables["train"].counts()[0].any(),
         unobserved=str(task.hparams["unobserved"]),
     )
 

@@ -1,0 +1,168 @@
+"""Rows of array files as a dataset, and what is fitted to those for training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hierlit.data.located.array_file import ArrayFile, Examples
+from hierlit.data.located.label_values import FoundValues, LabelCoding, Place
+from hierlit.data.rows import Batch, RowDataset
+from hierlit.data.tables.fitted import TOLERANCE
+
+
+@dataclass(frozen=True)
+class FittedArrays:
+    """What predictions need of the training rows.
+
+    Attributes:
+        coding: What labels mean.
+        shifts: Of each channel.
+        scales: Of each channel, of which x becomes (x − shift) / scale.
+        masked: Whether channel 0 of inputs says where there is a location.
+        pooled: Whether labels are those of examples.
+        grid: The shape of the locations; of sequences, of the longest one.
+    """
+
+    coding: LabelCoding
+    shifts: list[float]
+    scales: list[float]
+    masked: bool
+    pooled: bool
+    grid: tuple[int, ...]
+
+    def to_json(self) -> str:
+        """Return a text of it."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def difference(self, text: str) -> str:
+        """Return the first thing in which it differs by more than rounding from that of a text; or nothing."""
+        there, here = json.loads(text), json.loads(self.to_json())
+        for name in ("coding", "masked", "pooled", "grid"):
+            if here[name] != there[name]:
+                return "labels" if name == "coding" else name
+        close = [len(here[name]) == len(there[name]) for name in ("shifts", "scales")]
+        if not all(close):
+            return "the number of channels"
+        for name in ("shifts", "scales"):
+            allowed = TOLERANCE * np.maximum(np.abs(here[name]), here["scales"])
+            if (np.abs(np.subtract(here[name], there[name])) > allowed).any():
+                return f"the {name} of channels"
+        return ""
+
+
+class ArrayRows(RowDataset):
+    """Rows of array files, read when they are asked for.
+
+    Args:
+        files: The files.
+        rows: Which of their rows, counted through all files, [N]; all when None.
+        fitted: How inputs and labels are made.
+        has_labels: Whether labels are read; they are 0 otherwise.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[ArrayFile],
+        rows: NDArray[np.int64] | None,
+        fitted: FittedArrays,
+        has_labels: bool = True,
+    ) -> None:
+        self._files, self._fitted, self._has_labels = files, fitted, has_labels
+        self._firsts = np.concatenate([[0], np.cumsum([file.n_rows for file in files])]).astype(np.int64)
+        self._rows = np.arange(self._firsts[-1]) if rows is None else rows
+        self.masked = fitted.masked
+        self.unknown: dict[int, None] = {}
+        if self.masked and len(fitted.grid) == 1:
+            lengths = [file.lengths for file in files]
+            self.lengths = np.concatenate(lengths)[self._rows] if lengths else np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Tensor | int) -> Batch:
+        """Return the rows ``index``, a long tensor [B] (an int counts as a tensor of one row).
+
+        Raises:
+            TableError: If a value cannot be read.
+        """
+        own = torch.as_tensor(index, dtype=torch.long).reshape(-1)
+        rows = self._rows[own.numpy()]
+        longest = int(np.prod(self._fitted.grid)) if self.lengths is None else int(self.lengths[own].max(initial=1))
+        n_inputs, n_labels = len(self._fitted.shifts) + self.masked, len(self._fitted.coding.names)
+        inputs, labels = torch.zeros(len(rows), longest, n_inputs), torch.zeros(len(rows), longest, n_labels)
+        places = np.searchsorted(self._firsts, rows, "right") - 1
+        for number in np.unique(places):
+            chosen = np.flatnonzero(places == number)
+            file, of_file = self._files[number], rows[chosen] - self._firsts[number]
+            examples = file.take(of_file)
+            n_locations = examples.inputs.shape[1]
+            inputs[chosen, :n_locations] = self._scaled(examples)
+            if self._has_labels:
+                signs = self._signs(file, of_file, examples)
+                labels[chosen, :n_locations] = torch.from_numpy(signs).float()
+        return Batch(inputs, labels, own)
+
+    def _scaled(self, examples: Examples) -> Tensor:
+        """Return inputs [B, |G|, d], with the channel of presence if there is one."""
+        shifts, scales = np.array(self._fitted.shifts), np.array(self._fitted.scales)
+        scaled = (((examples.inputs - shifts) / scales) * examples.present[..., None]).astype(np.float32)
+        if self.masked:
+            scaled = np.concatenate([examples.present[..., None].astype(np.float32), scaled], 2)
+        return torch.from_numpy(scaled)
+
+    def _signs(self, file: ArrayFile, rows: NDArray[np.int64], examples: Examples) -> NDArray[np.int8]:
+        if examples.labels is None:
+            return np.zeros((*examples.present.shape, len(self._fitted.coding.names)), np.int8)
+        coding = self._fitted.coding
+        return coding.read(examples.labels, examples.present, place_of(file, rows), self.unknown)
+
+
+def place_of(file: ArrayFile, rows: NDArray[np.int64]) -> Place:
+    """Return what says where a person finds each of some rows."""
+    return lambda row: file.place(int(rows[row]))
+
+
+def fit_arrays(
+    files: Sequence[ArrayFile], rows: NDArray[np.int64], found: FoundValues, names: list[str] | None, scale: str
+) -> FittedArrays:
+    """Go through the training files once: what labels mean is found in all rows, scales in those for training.
+
+    Args:
+        files: The training files.
+        rows: Their rows for training, ascending, counted through all files.
+        found: Gathers labels.
+        names: Of the labels, if given.
+        scale: standard or none.
+
+    Raises:
+        ValueError: If a value cannot be read, or files do not agree; one line names the file and the row.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler, first = StandardScaler(), 0
+    for file in files:
+        for of_file, examples in file.chunks():
+            if examples.labels is not None:
+                found.gather(examples.labels, examples.present, place_of(file, of_file))
+            own = np.isin(first + of_file, rows)
+            values = examples.inputs[own][examples.present[own]]
+            if scale == "standard" and len(values):
+                scaler.partial_fit(values.astype(np.float64))
+        first += file.n_rows
+    n_inputs = files[0].n_inputs
+    lengths = np.concatenate([file.lengths for file in files])
+    return FittedArrays(
+        found.coding(names),
+        scaler.mean_.tolist() if scale == "standard" else [0.0] * n_inputs,
+        scaler.scale_.tolist() if scale == "standard" else [1.0] * n_inputs,
+        any(file.is_masked for file in files),
+        files[0].is_pooled,
+        files[0].grid if files[0].is_image else (int(lengths.max()),),
+    )

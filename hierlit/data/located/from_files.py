@@ -1,0 +1,132 @@
+"""What data modules have in common whose rows stay in files and are read when they are asked for."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from hierlit.data.base import BatchLoader, HierarchyDataModule
+from hierlit.data.rows import RowDataset
+from hierlit.data.tables.roles import Names, as_names
+from hierlit.data.tables.table_file import TableError
+
+File = TypeVar("File")
+FILE_SPLITS = ("train", "val", "test", "predict")
+
+
+class Fitted(Protocol):
+    """What predictions need of the training rows."""
+
+    def to_json(self) -> str:
+        """Return a text of it."""
+
+    def difference(self, text: str) -> str:
+        """Return the first thing in which it differs by more than rounding from that of a text; or nothing.
+
+        Raises:
+            ValueError: If the text is no such thing.
+        """
+
+
+class FileHierarchy(HierarchyDataModule):
+    """Rows of files: whatever is fitted to them is fitted when it is first asked for, in passes over the files.
+
+    A subclass says which rows a split has and what is fitted.
+    """
+
+    @property
+    @abstractmethod
+    def fitted(self) -> Any:
+        """What predictions need of the training rows, a `Fitted`."""
+
+    @abstractmethod
+    def split_rows(self, split: str) -> RowDataset:
+        """Return the rows of "train", "val", "test" or "predict", the same object each time.
+
+        Raises:
+            ValueError: If a row cannot be read; one line names the file and the row.
+        """
+
+    @property
+    @abstractmethod
+    def predicted_split(self) -> str | None:
+        """The split, "predict" or "test", whose files `predict` reads; None where there are none."""
+
+    def make_tables(self) -> Mapping[str, RowDataset]:
+        """Return the rows of the splits; those of validation are for testing too where there are no others."""
+        tables = {split: self.split_rows(split) for split in ("train", "val", "test")}
+        if not len(tables["test"]):
+            tables["test"] = tables["val"]
+        return tables
+
+    def setup(self, stage: str | None = None) -> None:
+        """Go through the rows, once; to predict those of files, find no more than how their inputs are made.
+
+        Args:
+            stage: What is to be run.
+
+        Raises:
+            ValueError: If a value cannot be read, or no row is left to fit.
+        """
+        if stage == "predict" and self.predicted_split:
+            _ = self.fitted
+        else:
+            super().setup(stage)
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Batches of the rows of `predict_files`, of `test_files`, or else of the test table, in their order."""
+        if self.predicted_split is None:
+            return super().predict_dataloader()
+        return self._load(self.split_rows(self.predicted_split), by_length=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what predictions need of the training rows, for checkpoints."""
+        return {"fitted": self.fitted.to_json()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare it with that of a checkpoint.
+
+        Raises:
+            ValueError: If the training rows are not those of the checkpoint.
+        """
+        if difference := self.fitted.difference(state_dict["fitted"]):
+            raise ValueError(
+                f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
+            )
+
+
+def open_each(
+    given: Mapping[str, Names], open_file: Callable[[Path, str], File]
+) -> tuple[dict[str, list[File]], list[str]]:
+    """Open the files of splits.
+
+    Args:
+        given: The paths of each split.
+        open_file: Opens a path for a split.
+
+    Returns:
+        For each split those that can be opened, and one line for each that cannot.
+    """
+    files: dict[str, list[File]] = {}
+    problems = [] if as_names(given["train"]) else ["train_files must name a file, got none"]
+    for split, names in given.items():
+        paths, files[split] = [Path(name) for name in as_names(names)], []
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        problems += [f"{split}_files must not name a file twice, got {path}" for path in twice]
+        for path in paths:
+            try:
+                if not path.exists():
+                    raise TableError(f"no such file: {path}")
+                files[split].append(open_file(path, split))
+            except TableError as error:
+                problems.append(f"{split}_files: {error}")
+    return files, problems
+
+
+def warn_of_left_out(split: str, what: list[str]) -> None:
+    """Name what rows of a split have that training rows have not."""
+    if what:
+        shown = ", ".join(what[:10]) + (f" and {len(what) - 10:,} more" if len(what) > 10 else "")
+        rank_zero_warn(f"{split} rows: labels that no training row has are left out: {shown}")
