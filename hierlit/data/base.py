@@ -211,7 +211,7 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
     def acceptance_dataloader(self) -> BatchLoader:
         """Batches of the training rows that were set aside; none if ``acceptance_fraction`` is 0.
 
-        Here, and of the tables below, rows are in order; where they have lengths, by length, and in order then.
+        Here, and of the tables below, rows are in order; where they have lengths, a batch has rows of similar length.
         """
         return self._loader("train", self.held_rows)
 

@@ -28,7 +28,7 @@ class FixedBatches(DistributedSampler[Tensor]):
         rank: This process, 0..num_replicas-1.
         lengths: Locations of each of the rows, [N]: a batch then has rows of similar length, so that little of it is
             padding, and the batches are put in a random order once, all but the last, so that the leading ones are
-            not the shortest. None where rows have equally many.
+            not the shortest, whether or not they are shuffled. None where rows have equally many.
 
     Attributes:
         leading: Number of batches that come first in every epoch, all of them if None: where Lightning's
@@ -50,7 +50,7 @@ class FixedBatches(DistributedSampler[Tensor]):
         if lengths is not None:
             order = order[np.argsort(lengths[order], kind="stable")]
         batches = list(torch.split(rows[torch.from_numpy(order)], batch_size)) if len(rows) else []
-        if lengths is not None and shuffle:
+        if lengths is not None:
             batches[:-1] = [batches[place] for place in Draws(seed, "batches by length").permutation(len(batches[:-1]))]
         self.leading: int | None = None
         self.batches = [batch.tensor_split(num_replicas)[rank] for batch in batches]

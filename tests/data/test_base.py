@@ -84,8 +84,9 @@ def test_rows_of_similar_length_share_a_batch_on_any_number_of_processes(lengths
     assert all(ends <= begins for (_, ends), (begins, _) in pairwise(spans))
     assert all(len(batch) <= batch_size for batch in whole) and len(whole) == -(-len(lengths) // batch_size)
     ordered = FixedBatches(rows, batch_size, seed, False, lengths=sizes)
-    flat = torch.cat([*ordered, rows[:0]]).tolist()
-    assert flat == sorted(rows.tolist(), key=lambda row: (lengths[row - 5], row))
+    in_order = [sorted(own.tolist(), key=lambda row: (lengths[row - 5], row)) for own in ordered]
+    assert in_order == [own.tolist() for own in ordered]
+    assert sorted(chain.from_iterable(in_order)) == rows.tolist()
 
 
 class Masked(Custom):
