@@ -143,7 +143,7 @@ class Diagnostics(L.Callback):
 
     def _look_at_norms(self, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
         block = task.net.block(task.block - 1)
-        weight, n_features = block.weight[:, :-1].double(), block.features.n_features
+        weight, n_features = block.weight[: task.net.n_labels, :-1].double(), block.features.n_features
         live = block.features.weight.shape[1] / float(block.features.scale) ** 2
         needed = torch.tensor([needed_square(polynomial, kernel, live) for polynomial in self._needs])
         squares = n_features * weight.square().sum(1).cpu()
@@ -198,7 +198,7 @@ def judged_losses(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor]:
         scores = problem.rows.net.scores(chunk.stream)
         losses = [problem.loss(each, chunk.labels).sum((0, 1)) for each in (torch.zeros_like(scores), scores)]
         totals += torch.stack(losses)
-    zero, now = problem.processes.sum(totals).cpu()
+    zero, now = problem.processes.sum(totals).cpu()[:, : problem.rows.net.n_labels]
     return zero.clamp(min=1e-12), now
 
 

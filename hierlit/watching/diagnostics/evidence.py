@@ -127,7 +127,7 @@ def score_rates(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor, Tens
             square * (goal * scores < 0),
         )
         totals += torch.stack([(seen * part).sum((0, 1)) for part in parts])
-    count, goal, goals, score, scores, both, wrong = problem.processes.sum(totals).cpu()
+    count, goal, goals, score, scores, both, wrong = problem.processes.sum(totals).cpu()[:, : problem.rows.net.n_labels]
     count, tiny = count.clamp(min=1), 1e-12
     variance = (goals / count - (goal / count).square()).clamp(min=tiny)
     spread = (scores / count - (score / count).square()).clamp(min=tiny)

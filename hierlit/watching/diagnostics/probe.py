@@ -64,6 +64,8 @@ def probe(
         windows: Windows [|G|, w], the network's own when None.
         share: Share of those rows to fit.
     """
+    n_labels, n_scores = problem.rows.net.n_labels, problem.rows.net.n_scores
+    without = None if without is None else without.repeat(n_scores // n_labels)
     rows = problem.rows.sample(math.ceil(N_PAIRS / problem.processes.number), without, share)
     loss = replace(problem.label_loss, margin_loss=SquaredLoss())
     few = replace(problem, block=another_block(problem, sizes[-1], windows), rows=rows, label_loss=loss)
@@ -78,7 +80,8 @@ def probe(
     best = [part.argmin(0, keepdim=True) for part in split]
     after = [part.gather(0, chosen)[0] for part, chosen in zip(split, best, strict=True)]
     fitted = [path.residual(few.power).gather(0, chosen)[0] for path, chosen in zip(paths, best, strict=True)]
-    return Probe(errors.before.cpu(), torch.stack(after).cpu(), torch.stack(fitted).cpu(), moments.n_pairs)
+    found = (errors.before, torch.stack(after), torch.stack(fitted))
+    return Probe(*(part[..., :n_labels].cpu() for part in found), moments.n_pairs)
 
 
 def another_block(problem: BlockProblem, n_features: int, windows: Tensor | None = None) -> Block:
