@@ -99,8 +99,7 @@ def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | N
 
 
 def any_size(graph: Predictions, names: list[str]) -> tuple[tuple[dict[int, Any], ...]]:
-    """Return the dynamic shapes of `Predictions.forward`: of every input the batch's, and where windows are those of a
-    line, its length."""
+    """Return the dynamic shapes of `Predictions.forward`: every input's batch, and the length of a line."""
     sizes = {0: torch.export.Dim("batch")} | ({1: torch.export.Dim("length")} if graph.net.windows.step else {})
     return (tuple(sizes if graph.encoder is None else {0: sizes[0]} for _ in names),)
 

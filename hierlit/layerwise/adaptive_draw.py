@@ -145,7 +145,7 @@ def agop_diagonals(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tens
     totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
     for chunk in problem.chunks():
         coordinates = chunk.pairs(see(net.split(chunk.stream)))
-        for windows in problem.rows.windows(chunk, problem.block).split(features.rows_at_once()):
+        for windows in torch.split(problem.rows.windows(chunk, problem.block), features.rows_at_once()):
             slopes = features.slopes(windows)
             for number, weight in enumerate(weights[:, :-1]):
                 totals[number] += ((slopes * weight) @ first_layer).square_().sum(0)

@@ -80,8 +80,10 @@ def probe(
     best = [part.argmin(0, keepdim=True) for part in split]
     after = [part.gather(0, chosen)[0] for part, chosen in zip(split, best, strict=True)]
     fitted = [path.residual(few.power).gather(0, chosen)[0] for path, chosen in zip(paths, best, strict=True)]
-    found = (errors.before, torch.stack(after), torch.stack(fitted))
-    return Probe(*(part[..., :n_labels].cpu() for part in found), moments.n_pairs)
+    now, later, of_fit = (
+        part[..., :n_labels].cpu() for part in (errors.before, torch.stack(after), torch.stack(fitted))
+    )
+    return Probe(now, later, of_fit, moments.n_pairs)
 
 
 def another_block(problem: BlockProblem, n_features: int, windows: Tensor | None = None) -> Block:
