@@ -9,6 +9,7 @@ from hierlit.experiments.runner import run_all
 from hierlit.experiments.scaling import ScalingExperiment
 from hierlit.experiments.staircase import StaircaseExperiment
 from hierlit.experiments.supervision import SupervisionExperiment
+from hierlit.experiments.text import TextExperiment
 
 EXPERIMENTS: dict[str, type[Experiment]] = {
     "staircase": StaircaseExperiment,
@@ -17,6 +18,7 @@ EXPERIMENTS: dict[str, type[Experiment]] = {
     "supervision": SupervisionExperiment,
     "joint": JointExperiment,
     "scaling": ScalingExperiment,
+    "text": TextExperiment,
 }
 
 __all__ = [
