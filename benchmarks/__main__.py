@@ -29,6 +29,7 @@ from benchmarks import (
     ridge,
     scaling,
     tables,
+    text,
 )
 from benchmarks.table import Row, save, show
 
@@ -46,6 +47,7 @@ BENCHMARKS = {
     "random_hierarchy": random_hierarchy,
     "causes": causes,
     "tables": tables,
+    "text": text,
 }
 FOLDER = Path("lightning_logs")
 
