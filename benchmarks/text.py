@@ -1,8 +1,8 @@
 """Parts of speech and relations of real sentences against seconds: layerwise, and a residual convolution end to end.
 
 Both have the same sentences, inputs and labels. The baseline was given what was found for it: batch normalisation
-before each convolution of seven characters, dropout, AdamW whose rate falls to nothing at the end of its budget, and the
-logistic loss. Its checks are not counted; hierlit's seconds are those of all its blocks, certificates included.
+before each convolution of seven characters, dropout, AdamW whose rate falls to nothing at the end of its budget, and
+the logistic loss. Its checks are not counted; hierlit's seconds are those of all its blocks, certificates included.
 """
 
 from collections.abc import Iterator

@@ -45,7 +45,7 @@ class TextExperiment(Experiment):
     test_fraction: float = 0.2
     controls: list[str] = field(default_factory=lambda: list(CONTROLS))
     most_features: int = 7000
-    joint_epochs: int = 20
+    joint_epochs: int = 4
     margin: float = 0.15
 
     question: ClassVar[str] = (
@@ -58,7 +58,7 @@ class TextExperiment(Experiment):
         "that sees all that the deep network sees, stays .15 or more behind on parts of speech; without the labels of "
         "lower kinds less is learned; of shuffled labels nothing beyond their frequency."
     )
-    quick: ClassVar[dict[str, Any]] = {"seeds": 1, "overrides": {"model.n_features": 300}, "joint_epochs": 3}
+    quick: ClassVar[dict[str, Any]] = {"seeds": 1, "overrides": {"model.n_features": 300}, "joint_epochs": 1}
 
     def __post_init__(self) -> None:
         super().__post_init__()
