@@ -30,8 +30,8 @@ MOST = 2**20
 """Scores that a run's last calibration is fitted to, of whole rows drawn at random."""
 BRIEF = 2**16
 """And the curve alone, after each block before the last."""
-PRIORS = (1.0, 10.0, 100.0)
-"""Candidates for what half the square of a line's departure from the shared curve adds to its loss."""
+PRIORS = (100.0, 10.0, 1.0)
+"""Candidates for what half the square of a line's departure from the shared curve adds to its loss; of equals the first."""
 NEWTON_STEPS = 30
 """At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
@@ -144,13 +144,14 @@ def fit_parts(
     labels: NDArray[Any],
     membership: NDArray[Any],
     may_differ: NDArray[np.bool_] | None = None,
-    prior: float = PRIORS[-1],
+    prior: float = PRIORS[0],
 ) -> Calibration:
-    """Fit the curve that labels share, and lines of the labels [n] that may differ from it, if any may."""
+    """Fit the curve that labels share, and lines of the labels [n] that may differ from it and have both signs."""
     scores, labels = scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
     knots = fit_curve(scores[labels != 0], labels[labels != 0])
     lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
-    chosen = np.flatnonzero(np.zeros(labels.shape[1]) if may_differ is None else may_differ)
+    has_both = (labels > 0).any(0) & (labels < 0).any(0)
+    chosen = np.flatnonzero(has_both & (False if may_differ is None else may_differ))
     if len(chosen):
         shared = as_calibration(knots, lines[:, chosen], np.zeros((len(chosen), 0)))
         found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen], prior)
