@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 STEEPEST = 8.0
-"""Of probabilities by scores: rounded scores, as of an exported file, give nearly the same probabilities."""
+"""Of probabilities from knot to knot, by scores whose root mean square is 1: rounding, which is relative to scores, as
+of an exported file, changes them little."""
 RESOLVED = 6
 """Decimals by which scores, and the log-odds of a curve's steps, must differ."""
 MOST = 2**20
@@ -31,7 +32,7 @@ MOST = 2**20
 BRIEF = 2**16
 """And the curve alone, after each block before the last."""
 PRIORS = (100.0, 10.0, 1.0)
-"""Candidates for what half the square of a line's departure from the shared curve adds to its loss; of equals the first."""
+"""Candidates for what half the square of a line's departure from the curve adds to its loss; of equals, the first."""
 NEWTON_STEPS = 30
 """At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
@@ -160,7 +161,10 @@ def fit_parts(
 
 
 def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:
-    """Isotonic regression of labels on scores, its steps joined at their middles, and nowhere too steep; no scores tie.
+    """Isotonic regression of labels on scores, its steps joined at their middles; no scores tie.
+
+    From one step to the next it is at most as steep as `STEEPEST`; between them, where log-odds are straight,
+    probabilities may be a few times steeper.
 
     Args:
         scores: Of labels that are observed [m].
@@ -178,11 +182,11 @@ def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:
         # and so are steps: scores between them would tie
         steps, step_of = np.unique(fitted.round(RESOLVED), return_inverse=True)
         points = np.bincount(step_of, np.bincount(value_of, scores)) / np.bincount(step_of, counts)
-        slack = (
-            expit(steps) - STEEPEST * points
-        )  # the mean of the nearest curves below and above that are not too steep
+        # the mean of the nearest curves below and above that are not too steep
+        rise = STEEPEST * points / max(np.sqrt((scores**2).mean()), 10.0**-RESOLVED)
+        slack = expit(steps) - rise
         below, above = np.minimum.accumulate(slack), np.maximum.accumulate(slack[::-1])[::-1]
-        steps = logit(STEEPEST * points + (below + above) / 2)
+        steps = logit(rise + (below + above) / 2)
     if len(points) == 1:
         points, steps = np.append(points, points + 1), np.append(steps, steps + SLOPE)
     return np.stack([points, steps])

@@ -102,6 +102,14 @@ def test_average_precision_is_that_of_the_scores() -> None:
         assert average_precision_score(truth, after) == average_precision_score(truth, before)
 
 
+@pytest.mark.parametrize("size", [0.1, 0.01])
+def test_small_scores_mean_what_large_ones_do(size: float) -> None:
+    """As of a large λ, which shrinks them."""
+    scores, labels, _ = drawn(1000)
+    small, large = (expit(log_odds(fit_calibration(by * scores, labels), by * scores)) for by in (size, 1.0))
+    assert np.abs(small - large).mean() < 0.002
+
+
 def test_equal_steps_do_not_tie_the_scores_between_them() -> None:
     scores = np.arange(9) / 10
     labels = np.array([-1, -1, -1, 1, -1, 1, -1, 1, 1])
