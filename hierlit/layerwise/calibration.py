@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from hierlit.layerwise.gather import drawn, first_rows, gather_rows
-from hierlit.layerwise.implications import count, implications
+from hierlit.layerwise.implications import Counts, count, implications
 from hierlit.layerwise.solvers.choice import HELD
 from hierlit.metrics import average_precision
 from hierlit.models.calibration import SLOPE, Calibration
@@ -66,27 +68,34 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
     membership = calibration.membership.cpu().double().numpy()
     if is_last:
         fitted = fit_calibration(pairs[:, 0], pairs[:, 1], membership)
-        fitted.implications = useful_implications(problem, fitted, pairs[folds == HELD])
+        find_implications(fitted, pairs[folds == HELD], partial(count, problem))
     else:
         fitted = fit_parts(pairs[:, 0], pairs[:, 1], membership)
     calibration.load_state_dict(fitted.state_dict())
 
 
-def useful_implications(problem: BlockProblem, calibration: Calibration, pairs: Floats) -> Tensor:
-    """Return the labels that imply one another, [2, e], unless those found on other rows lower the average precision.
+def find_implications(
+    calibration: Calibration, pairs: Floats, count: Callable[[Tensor], tuple[Counts, Counts]]
+) -> None:
+    """Give a calibration the labels that imply one another, unless those found on other rows rank these worse.
+
+    Classes of a column are left out: their probabilities are no longer those of their log-odds.
 
     Args:
-        problem: The block's, whose rows that are fitted have the labels.
-        calibration: That of the scores, without implications.
+        calibration: In float64, without implications.
         pairs: Scores and labels [N, 2, |G|, n] of rows of fold `HELD`, or of rows that are not fitted.
+        count: Counts some labels [m] of rows that are fitted: of those of fold `HELD`, and of all others.
     """
+    alone = (calibration.membership == 0).all(1).nonzero()[:, 0]
+    if len(alone) < 2:
+        return
     scores, labels = torch.from_numpy(pairs[:, 0]), pairs[:, 1]
-    counts, plain = count(problem, in_held=False), calibration.log_odds(scores).numpy()
-    calibration.implications = found = implications(counts)
-    is_judged = found.shape[1] > 0 and bool((labels > 0).any())
-    if not is_judged or precision(calibration.log_odds(scores).numpy(), labels) < precision(plain, labels):
-        return found[:, :0]
-    return implications(counts.add(count(problem, in_held=True)))
+    (held, others), plain = count(alone), calibration.log_odds(scores).numpy()
+    none, calibration.implications = calibration.implications, alone[implications(others)]
+    if precision(calibration.log_odds(scores).numpy(), labels) < precision(plain, labels) or not (labels > 0).any():
+        calibration.implications = none
+    elif calibration.implications.shape[1]:
+        calibration.implications = alone[implications(held.add(others))]
 
 
 def fold_of(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
