@@ -156,12 +156,15 @@ def fit_parts(
     may_differ: NDArray[np.bool_] | None = None,
     prior: float = PRIORS[0],
 ) -> Calibration:
-    """Fit the curve that labels share, and lines of the labels [n] that may differ from it and have both signs."""
+    """Fit the curve that labels share, and lines of the labels [n] that may differ from it.
+
+    A label that is positive wherever it is observed, and not observed everywhere, has none: its negatives are missing.
+    """
     scores, labels = scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
     knots = fit_curve(scores[labels != 0], labels[labels != 0])
     lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
-    has_both = (labels > 0).any(0) & (labels < 0).any(0)
-    chosen = np.flatnonzero(has_both & (False if may_differ is None else may_differ))
+    tells = (labels < 0).any(0) | (labels != 0).all(0)
+    chosen = np.flatnonzero(tells & (False if may_differ is None else may_differ))
     if len(chosen):
         shared = as_calibration(knots, lines[:, chosen], np.zeros((len(chosen), 0)))
         found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen], prior)
