@@ -16,8 +16,8 @@ class Calibration(nn.Module):
     """Log-odds of each label's scores (ours): one curve for all labels, and for some a straight line of its log-odds.
 
     The curve increases: straight lines between knots, `SLOPE` beyond. So a label's own order of rows is that of its
-    scores, unless labels imply one another: then log-odds are the means of two that agree with that, the least above
-    them and the largest below. Until it is fitted the log-odds are `SLOPE`·ŷ. A state dict may hold another number of
+    scores, unless labels imply one another: then log-odds are the mean of the smallest consistent log-odds above them
+    and the largest below. Until it is fitted the log-odds are `SLOPE`·ŷ. A state dict may hold another number of
     knots, class columns or implications; one without a calibration makes it such a one.
 
     Args:
