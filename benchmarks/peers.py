@@ -56,13 +56,15 @@ class Task(TypedDict):
 class Peer(NamedTuple):
     """A method of many labels: `make(n_labels, seed, **setting)` makes a model.
 
-    `settings`: to choose from, beside the defaults; `by_label`: it is always one model a label; `can_be_single`: it may
-    be, of the rows where the label is observed, where labels are missing. No peer takes missing labels otherwise.
+    `settings`: to choose from, beside the defaults; `by_label`: it is always one model a label; `takes_missing`: labels
+    that are missing are NaN to it; `can_be_single`: otherwise it may be one model a label, of the rows where the label
+    is observed, where labels are missing.
     """
 
     make: Callable[..., Any]
     settings: tuple[dict[str, Any], ...] = ()
     by_label: bool = False
+    takes_missing: bool = False
     can_be_single: bool = True
 
 
@@ -128,7 +130,9 @@ NETWORK = (
     {"early_stopping": True, "hidden_layer_sizes": (256, 256), "alpha": 1.0},
 )
 PEERS = {
-    "HierarchicalClassifier": Peer(lambda n_labels, seed: HierarchicalClassifier(random_state=seed)),
+    "HierarchicalClassifier": Peer(
+        lambda n_labels, seed: HierarchicalClassifier(random_state=seed), takes_missing=True
+    ),
     "ridge": Peer(lambda n_labels, seed: RidgeCV(np.logspace(-1, 5, 13))),
     "random forest": Peer(of_sklearn(RandomForestClassifier, n_jobs=CORES), FOREST),
     "extra trees": Peer(of_sklearn(ExtraTreesClassifier, n_jobs=CORES), FOREST),
@@ -163,15 +167,17 @@ def fit_and_score(
     varied = np.flatnonzero((n_positive > 0) & (n_positive < n_observed))
     varied = varied[np.argsort(-n_positive[varied], kind="stable")]
     has_missing = bool((n_observed < len(labels)).any())
-    if has_missing and not peer.can_be_single:
+    is_split = has_missing and not peer.takes_missing
+    if is_split and not peer.can_be_single:
         raise ValueError("it takes no missing labels")
-    by_label, n_fitted, start = peer.by_label or has_missing, 0, time.perf_counter()
+    by_label, n_fitted, start = peer.by_label or is_split, 0, time.perf_counter()
     for group in varied[:, None] if by_label else [varied]:
         now = time.perf_counter()
         if n_fitted and now + (now - start) / n_fitted > deadline:
             break
-        rows = (labels[:, group] != 0).all(1)
-        positive = (labels[rows][:, group] > 0).astype(np.int32)
+        rows = (labels[:, group] != 0).any(1)
+        own = labels[rows][:, group]
+        positive = (own > 0).astype(np.int32) if own.all() else np.where(own == 0, np.nan, own > 0)
         model = peer.make(len(group), seed, **setting)
         model.fit(known[rows], positive[:, 0] if len(group) == 1 else positive)
         scores[:, group] = scores_of(model, inputs, len(group))

@@ -45,6 +45,8 @@ def test_missing_labels_are_left_out_of_fits_and_of_scores(tmp_path: Path) -> No
     assert abs(found["average_precision"] - expected) < 0.02
     assert abs(found["roc_auc"] - np.mean(list(map(roc_auc_score, signs, scores)))) < 0.02
     assert found["note"] == "one model a label, on its observed rows, 2 of 2"
+    whole = measured(method="HierarchicalClassifier", **files)
+    assert whole["average_precision"] > expected and not whole["note"]
     refused = measured(method="xgboost multi-output trees", **files)
     assert refused == {"why": "ValueError: it takes no missing labels"}
 

@@ -24,7 +24,8 @@ from hierlit.estimator.fitting import check_observed, fit_net, makes_choices, op
 from hierlit.estimator.probabilities import Floats, consistent, descendants
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array, as_dense
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
-from hierlit.layerwise.calibration import fit_calibration
+from hierlit.layerwise.calibration import find_implications, fit_calibration
+from hierlit.layerwise.implications import Counts
 from hierlit.layerwise.losses import MarginLoss
 from hierlit.layerwise.solvers import Solver
 from hierlit.models import Calibration, Features, Proximity
@@ -275,13 +276,23 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return descendants([(numbers[parent], numbers[child]) for parent, child in self.hierarchy], len(numbers))
 
     def _calibration_of_means(self, data: ArrayHierarchy) -> Calibration:
-        """Return a calibration of the networks' mean scores, fitted to the rows that no block was fitted on."""
+        """Return a calibration of the networks' mean scores, of rows that no block was fitted on.
+
+        It has implications between labels of those that blocks were fitted on.
+        """
         train, val = data.tables["train"], data.tables["val"]
         inputs = torch.cat([train.inputs[data.held_rows], val.inputs]).numpy()
         labels = torch.cat([train.labels[data.held_rows], val.labels]).numpy()
         with threads(self.n_jobs):
             (scores,) = deque(self._stages(inputs), maxlen=1)
-        return fit_calibration(scores, labels, self.net_.calibration.membership.numpy())
+        calibration = fit_calibration(scores, labels, self.net_.calibration.membership.numpy())
+        fitted = train.labels[data.fit_rows]
+
+        def count(chosen: Tensor) -> tuple[Counts, Counts]:
+            return Counts.of(fitted[:0, :, chosen]), Counts.of(fitted[..., chosen])
+
+        find_implications(calibration, np.stack([scores, labels], 1), count)
+        return calibration
 
     def _staged_log_odds(self, X: ArrayLike | Tensor) -> Iterator[Floats]:
         check_is_fitted(self)

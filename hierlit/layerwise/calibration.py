@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from hierlit.layerwise.gather import chunks_of, drawn, first_rows, gather_rows
-from hierlit.layerwise.implications import count, implications
+from hierlit.layerwise.implications import Counts, count, implications
 from hierlit.layerwise.solvers.choice import HELD
 from hierlit.metrics import average_precision
 from hierlit.models.calibration import SLOPE, Calibration
@@ -24,15 +26,16 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 STEEPEST = 8.0
-"""Of probabilities by scores: rounded scores, as of an exported file, give nearly the same probabilities."""
+"""Of probabilities from knot to knot, by scores whose root mean square is 1: rounding, which is relative to scores, as
+of an exported file, changes them little."""
 RESOLVED = 6
 """Decimals by which scores, and the log-odds of a curve's steps, must differ."""
 MOST = 2**20
 """Scores that a run's last calibration is fitted to, of whole rows drawn at random."""
 BRIEF = 2**16
 """And the curve alone, after each block before the last."""
-PRIORS = (1.0, 10.0, 100.0)
-"""Candidates for what half the square of a line's departure from the shared curve adds to its loss."""
+PRIORS = (100.0, 10.0, 1.0)
+"""Candidates for what half the square of a line's departure from the curve adds to its loss; of equals, the first."""
 NEWTON_STEPS = 30
 """At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
@@ -69,27 +72,34 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
     membership = calibration.membership.cpu().double().numpy()
     if is_last:
         fitted = fit_calibration(pairs[:, 0], pairs[:, 1], membership)
-        fitted.implications = useful_implications(problem, fitted, pairs[folds == HELD])
+        find_implications(fitted, pairs[folds == HELD], partial(count, problem))
     else:
         fitted = fit_parts(pairs[:, 0], pairs[:, 1], membership)
     calibration.load_state_dict(fitted.state_dict())
 
 
-def useful_implications(problem: BlockProblem, calibration: Calibration, pairs: Floats) -> Tensor:
-    """Return the labels that imply one another, [2, e], unless those found on other rows lower the average precision.
+def find_implications(
+    calibration: Calibration, pairs: Floats, count: Callable[[Tensor], tuple[Counts, Counts]]
+) -> None:
+    """Give a calibration the labels that imply one another, unless those found on other rows rank these worse.
+
+    Classes of a column are left out: their probabilities are no longer those of their log-odds.
 
     Args:
-        problem: The block's, whose rows that are fitted have the labels.
-        calibration: That of the scores, without implications.
+        calibration: In float64, without implications.
         pairs: Scores and labels [N, 2, |G|, n] of rows of fold `HELD`, or of rows that are not fitted.
+        count: Counts some labels [m] of rows that are fitted: of those of fold `HELD`, and of all others.
     """
+    alone = (calibration.membership == 0).all(1).nonzero()[:, 0]
+    if len(alone) < 2:
+        return
     scores, labels = torch.from_numpy(pairs[:, 0]), pairs[:, 1]
-    counts, plain = count(problem, in_held=False), calibration.log_odds(scores).numpy()
-    calibration.implications = found = implications(counts)
-    is_judged = found.shape[1] > 0 and bool((labels > 0).any())
-    if not is_judged or precision(calibration.log_odds(scores).numpy(), labels) < precision(plain, labels):
-        return found[:, :0]
-    return implications(counts.add(count(problem, in_held=True)))
+    (held, others), plain = count(alone), calibration.log_odds(scores).numpy()
+    none, calibration.implications = calibration.implications, alone[implications(others)]
+    if precision(calibration.log_odds(scores).numpy(), labels) < precision(plain, labels) or not (labels > 0).any():
+        calibration.implications = none
+    elif calibration.implications.shape[1]:
+        calibration.implications = alone[implications(held.add(others))]
 
 
 def fold_of(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
@@ -148,13 +158,17 @@ def fit_parts(
     labels: NDArray[Any],
     membership: NDArray[Any],
     may_differ: NDArray[np.bool_] | None = None,
-    prior: float = PRIORS[-1],
+    prior: float = PRIORS[0],
 ) -> Calibration:
-    """Fit the curve that labels share, and lines of the labels [n] that may differ from it, if any may."""
+    """Fit the curve that labels share, and lines of the labels [n] that may differ from it.
+
+    A label that is positive wherever it is observed, and not observed everywhere, has none: its negatives are missing.
+    """
     scores, labels = scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
     knots = fit_curve(scores[labels != 0], labels[labels != 0])
     lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
-    chosen = np.flatnonzero(np.zeros(labels.shape[1]) if may_differ is None else may_differ)
+    tells = (labels < 0).any(0) | (labels != 0).all(0)
+    chosen = np.flatnonzero(tells & (False if may_differ is None else may_differ))
     if len(chosen):
         shared = as_calibration(knots, lines[:, chosen], np.zeros((len(chosen), 0)))
         found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen], prior)
@@ -163,7 +177,10 @@ def fit_parts(
 
 
 def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:
-    """Isotonic regression of labels on scores, its steps joined at their middles, and nowhere too steep; no scores tie.
+    """Isotonic regression of labels on scores, its steps joined at their middles; no scores tie.
+
+    From one step to the next it is at most as steep as `STEEPEST`; between them, where log-odds are straight,
+    probabilities may be a few times steeper.
 
     Args:
         scores: Of labels that are observed [m].
@@ -181,11 +198,11 @@ def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:
         # and so are steps: scores between them would tie
         steps, step_of = np.unique(fitted.round(RESOLVED), return_inverse=True)
         points = np.bincount(step_of, np.bincount(value_of, scores)) / np.bincount(step_of, counts)
-        slack = (
-            expit(steps) - STEEPEST * points
-        )  # the mean of the nearest curves below and above that are not too steep
+        # the mean of the nearest curves below and above that are not too steep
+        rise = STEEPEST * points / max(np.sqrt((scores**2).mean()), 10.0**-RESOLVED)
+        slack = expit(steps) - rise
         below, above = np.minimum.accumulate(slack), np.maximum.accumulate(slack[::-1])[::-1]
-        steps = logit(STEEPEST * points + (below + above) / 2)
+        steps = logit(rise + (below + above) / 2)
     if len(points) == 1:
         points, steps = np.append(points, points + 1), np.append(steps, steps + SLOPE)
     return np.stack([points, steps])

@@ -28,8 +28,9 @@ class Folds:
         number: Folds K, 2 or more.
         n_rows: Rows of the training table.
         seed: Seed of the draw.
-        labels: Labels of these rows [rows, |G|, n] in {−1, 0, 1}, to give each fold its share of the rarer sign of each
-            (iterative stratification, Sechidis et al., ECML 2011); at random when None, or beyond `MOST_ROWS`.
+        labels: Labels of these rows [rows, |G|, n] in {−1, 0, 1}, to give each fold its share of the rarer sign of the
+            rarest labels that have a row for each fold, as many as `MOST_CELLS` allows (iterative stratification,
+            Sechidis et al., ECML 2011); at random when None, or beyond `MOST_ROWS`.
     """
 
     number: int

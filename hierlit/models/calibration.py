@@ -16,8 +16,8 @@ class Calibration(nn.Module):
     """Log-odds of each label's scores (ours): one curve for all labels, and for some a straight line of its log-odds.
 
     The curve increases: straight lines between knots, `SLOPE` beyond. So a label's own order of rows is that of its
-    scores, unless labels imply one another: then log-odds are the means of two that agree with that, the least above
-    them and the largest below. Until it is fitted the log-odds are `SLOPE`·ŷ. A state dict may hold another number of
+    scores, unless labels imply one another: then log-odds are the mean of the smallest consistent log-odds above them
+    and the largest below. Until it is fitted the log-odds are `SLOPE`·ŷ. A state dict may hold another number of
     knots, class columns or implications; one without a calibration makes it such a one.
 
     Args:
@@ -78,9 +78,11 @@ class Calibration(nn.Module):
         """Log-odds [..., n] that are nowhere lower than those of a label that implies them."""
         if not self.implications.shape[1]:
             return log_odds
-        first, second = self.implications.expand(*log_odds.shape[:-1], *self.implications.shape).unbind(-2)
-        above = log_odds.scatter_reduce(-1, second, log_odds[..., self.implications[0]], "amax")
-        below = log_odds.scatter_reduce(-1, first, log_odds[..., self.implications[1]], "amin")
+        above, below = log_odds.clone(), log_odds.clone()
+        for first, second in torch.split(self.implications, len(self.slopes), 1):  # all at once take much memory
+            shape = (*log_odds.shape[:-1], len(first))
+            above.scatter_reduce_(-1, second.expand(shape), log_odds[..., first], "amax")
+            below.scatter_reduce_(-1, first.expand(shape), log_odds[..., second], "amin")
         return (above + below) / 2
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:

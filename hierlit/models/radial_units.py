@@ -133,6 +133,7 @@ class RadialUnits(FirstLayer):
         for name in ("weight", "bias", "scale", "mean"):
             getattr(self, name).data = getattr(features, name).data.to(self.weight)
         self.power.fill_(COSINE)
+        self.on_sphere.fill_(False)
         self.are_cosines = True
 
     def opened(self) -> FirstLayer:
@@ -140,12 +141,13 @@ class RadialUnits(FirstLayer):
         return self if self.are_cosines else WhiteUnits(self)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        units, read, mean = (state_dict.get(f"{prefix}{name}") for name in ("weight", "read", "mean"))
-        if isinstance(units, Tensor) and isinstance(read, Tensor) and isinstance(mean, Tensor):
-            bias = state_dict.setdefault(f"{prefix}bias", torch.zeros_like(mean))
-            state_dict.setdefault(f"{prefix}on_sphere", torch.zeros_like(self.on_sphere))
-            for own, loaded in ((self.weight, units), (self.read, read), (self.mean, mean), (self.bias, bias)):
-                take_shape(own, loaded, loaded.shape if units.shape == (*mean.shape, *read.shape) else own.shape)
+        own = {name: getattr(self, name) for name in ("weight", "read", "mean", "bias")}
+        given = {name: state_dict.get(f"{prefix}{name}") for name in own}
+        loaded = {name: tensor for name, tensor in given.items() if isinstance(tensor, Tensor)}
+        if loaded.keys() == own.keys():
+            fits = loaded["weight"].shape == (*loaded["mean"].shape, *loaded["read"].shape)
+            for name, tensor in loaded.items():
+                take_shape(own[name], tensor, tensor.shape if fits else own[name].shape)
             self.are_cosines = bool((state_dict.get(f"{prefix}power", self.power) == COSINE).all())
         super()._load_from_state_dict(state_dict, prefix, *others)
 

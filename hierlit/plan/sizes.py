@@ -14,6 +14,8 @@ LARGEST_SHARE = 0.2
 """Share of a Gram matrix's trace that its largest eigenvalue takes; 0.03 to 0.7 were measured."""
 TRIED_BYTES = 30
 """Bytes for each entry of the Gram matrix that a kernel is chosen by: distances, kernels, a factor and copies."""
+COUNTED_BYTES = 30
+"""Bytes for each pair of labels, while it is found which implies which: counts, products, links; measured."""
 HEAP_SHARE = 0.5
 """Freed memory that the allocator does not give back, as a share of the matrices'; 0 to 0.8 were measured."""
 
@@ -217,7 +219,7 @@ class Sizes:
             "network": (self.n_frozen + (2 + self.n_folds) * self.n_trained) * self.itemsize,
             "streams and labels": self.cache.streams,
             "features kept": self.cache.features,
-            "matrices, factors": matrices,
+            "matrices, factors": max(matrices, COUNTED_BYTES * self.n_labels**2),
             "a batch at work": self._batch(candidates) * self.itemsize,
             "freed, not given back": HEAP_SHARE * matrices * (self.square < self.heap),
         }

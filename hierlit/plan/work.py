@@ -165,8 +165,8 @@ class BlockWork:
         """Bytes that a process adds up with the others for one block, by part; none where it is alone.
 
         What Lightning, torchmetrics and `Diagnostics` send is not in it: some numbers a label, 8 bytes a batch, and the
-        moments of blocks that are tried. The calibration is that of the last block, labels that do not imply one
-        another; earlier ones read less.
+        moments of blocks that are tried. The calibration is that of the last block, where no label is a class of a
+        column; earlier ones read less.
         """
         s, n = self.sizes, self.sizes.n_labels
         if s.n_processes == 1:
@@ -181,7 +181,7 @@ class BlockWork:
         unseen = [*s.batches["held"], *s.batches["val"], *(s.batches["fit"] if s.n_folds else ())]
         rows = s.by_folds * sum(map(sum, s.drawn.batches.values())) * s.n_locations + s.choice_pairs
         gathered = s.is_radial * s.n_features * s.fan_in + rows * (s.channels + n)
-        judged, counted = min(sum(unseen), n_rows_read(s.n_locations * n)), (2 * n**2 + n) * 4
+        judged, counted = min(sum(unseen), n_rows_read(s.n_locations * n)), 2 * (2 * n**2 + n) * 4 * (n > 1)
         own = judged * (2 * s.n_locations * n * s.itemsize + 8)
         return {
             "Gram matrix": draws * 8 * s.side**2 + sums * s.square,

@@ -174,7 +174,8 @@ class LayerwiseTraining(L.Callback):
         self._set_folds(task, data)
         labels = data.tables["train"].labels
         if not task.loss.weight and not (labels < 0).any() and not labels.all():
-            rank_zero_warn("labels are observed as positive alone: set unobserved to assume_negative to rank rows")
+            never = "no label is ever observed as negative, so rows cannot be ranked"
+            rank_zero_warn(f"{never}: set unobserved to assume_negative")
         self._fill(trainer, task)
         self._is_over = is_over(task.net, task.memory, self.stop_when_learned)
         if self._is_over:

@@ -34,3 +34,12 @@ def test_the_estimator_is_consistent_where_a_hierarchy_is_given() -> None:
         HierarchicalClassifier(hierarchy=[("top", 1)]).fit(x, y)
     with pytest.raises(ValueError, match="hierarchy must be None for one class a row"):
         HierarchicalClassifier(hierarchy=edges).fit(x, y[:, 0])
+
+
+def test_mean_scores_of_several_draws_agree_with_what_labels_imply() -> None:
+    draw = np.random.default_rng(0)
+    y = np.cumprod(draw.random((600, 3)) < [0.5, 0.5, 0.4], axis=1)
+    x = 2.0 * y - 1 + 2 * draw.normal(size=y.shape)
+    model = HierarchicalClassifier(n_draws=2, n_blocks=1, solver="exact", n_features=60, val_fraction=0.3)
+    probabilities = model.fit(x[:400], y[:400]).predict_proba(x[400:])
+    assert (np.diff(probabilities) <= 0).all()

@@ -93,6 +93,20 @@ def test_scores_and_probabilities_are_those_of_the_network(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_probabilities_of_a_file_agree_with_implications_too(suffix: str, tmp_path: Path) -> None:
+    skip_without_onnx(suffix)
+    net, path = HierarchicalResNet(3, 4, n_blocks=1, n_features=5), tmp_path / f"net{suffix}"
+    net.calibration.implications = torch.tensor([[0, 0, 0, 1, 1, 2], [1, 2, 3, 2, 3, 3]])
+    net.block(0).set_weight(torch.randn_like(net.block(0).weight))
+    net.n_trained += 1
+    export_model(net, path)
+    inputs = torch.randn(9, 1, 3)
+    found = run(path, inputs=inputs.numpy())[0][1]
+    np.testing.assert_allclose(found, net.calibration(net(inputs)).detach().numpy(), atol=1e-5)
+    assert (np.diff(found) >= 0).all()
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a table of numbers, large and small ones, and categories, some of all missing."""

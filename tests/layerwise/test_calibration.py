@@ -66,6 +66,16 @@ def test_labels_have_lines_of_their_own_where_scores_of_labels_mean_different_th
     assert errors[0] < 0.7 * errors[1]
 
 
+@pytest.mark.parametrize(("sign", "hidden", "has_line"), [(1, False, True), (1, True, False), (-1, True, True)])
+def test_a_label_whose_negatives_are_missing_has_no_line(sign: int, hidden: bool, has_line: bool) -> None:
+    scores, labels, _ = drawn(2000, np.array([0.9, 0.5, 0.3, 0.2, 0.1, 0.1]))
+    labels[..., 0] = sign
+    labels[:1000, :, 0] *= not hidden
+    calibration = fit_calibration(scores, labels)
+    assert bool(calibration.intercepts[0] != 0) == has_line
+    assert (calibration.intercepts[1:] != 0).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_lines_of_their_own_are_left_out_where_they_lower_average_precision(seed: int) -> None:
     """Scores are the best order already; few rows fit lines that can only spoil it."""
@@ -100,6 +110,14 @@ def test_average_precision_is_that_of_the_scores() -> None:
     for label in range(6):
         truth, before, after = (table[:, 0, label] for table in (test_labels > 0, test_scores, own))
         assert average_precision_score(truth, after) == average_precision_score(truth, before)
+
+
+@pytest.mark.parametrize("size", [0.1, 0.01])
+def test_small_scores_mean_what_large_ones_do(size: float) -> None:
+    """As of a large λ, which shrinks them."""
+    scores, labels, _ = drawn(1000)
+    small, large = (expit(log_odds(fit_calibration(by * scores, labels), by * scores)) for by in (size, 1.0))
+    assert np.abs(small - large).mean() < 0.002
 
 
 def test_equal_steps_do_not_tie_the_scores_between_them() -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hierlit.models import CosineFeatures
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits
 
 
@@ -41,6 +42,17 @@ def test_on_the_sphere_the_size_of_a_window_does_not_count_and_zeros_are_the_cen
     features, windows = placed(on_sphere=True), normal(4, 5, seed=1)
     torch.testing.assert_close(features(windows), features(100 * windows))
     assert features(torch.zeros(1, 5)).isfinite().all()
+
+
+def test_cosines_keep_nothing_of_the_kernel_that_was_tried_before() -> None:
+    drawn = CosineFeatures().first_layer(5, 7, torch.Generator().manual_seed(0))
+    states = []
+    for on_sphere in (False, True):
+        features = placed(on_sphere=on_sphere)
+        features.take(drawn)
+        states.append(features.state_dict())
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
 
 
 def test_a_coordinate_that_is_not_read() -> None:

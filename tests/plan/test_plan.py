@@ -29,6 +29,7 @@ KERNEL = [*RADIAL, "--model.solver", "KernelSolver"]
 ONE_TRIAL = [
     f"--model.solver.{name}" for name in ("alphas=[0.1]", "bandwidths=[1.0]", "powers=[2.0]", "on_sphere=false")
 ]
+MANY_LABELS = ["--data.n_levels", "3000", "--data.n_train", "40", "--model.n_features", "20", "--model.n_blocks", "1"]
 ADAPTIVE = [*EXACT, "--model.adaptation", "AdaptiveDraw", "--model.adaptation.n_pairs", "2000"]
 # not ru_maxrss, which starts at the parent's: the peak of this process alone
 PEAK = f"""
@@ -126,8 +127,9 @@ def test_operations_are_those_of_the_run(args: list[str]) -> None:
         [*CUT_SHORT, "--model.n_features", "1400", "--data.n_train", "1500", "--data.batch_size", "400"],
         [*KERNEL, *ONE_TRIAL],
         [*RADIAL, "--model.solver", "AutoSolver", "--data.n_train", "1500", "--model.n_features", "1000"],
+        pytest.param([*EXACT, *MANY_LABELS], marks=pytest.mark.slow),
     ],
-    ids=["matrices", "features", "kernel", "cosines"],
+    ids=["matrices", "features", "kernel", "cosines", "labels"],
 )
 def test_memory_at_the_peak_is_that_of_the_run(args: list[str], request: pytest.FixtureRequest) -> None:
     command = [sys.executable, "-c", PEAK, *SMALL, "--model.n_blocks", "2", *args]

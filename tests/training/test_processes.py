@@ -118,7 +118,7 @@ def test_a_block_adds_up_as_many_bytes_as_planned(args: list[str], tmp_path: Pat
     planned = main(["plan", *RUN[1:], *args, "--plan.devices", "2"]).planned
     n, blocks = planned.data.n_labels, rows(tmp_path, "blocks.csv")
     for block, row in enumerate(blocks):
-        of_last = 4 * (2 * n**2 + n) * (block < len(blocks) - 1)  # labels are counted at the end alone
+        of_last = 2 * 4 * (2 * n**2 + n) * (block < len(blocks) - 1)  # labels are counted at the end alone
         assert sent[block] + of_last in planned_bytes(planned, int(row["epochs"]))
 
 
