@@ -18,6 +18,8 @@ from hierlit.models.proximity import Identity, Proximity, Windows
 NUMBERS_AT_ONCE = 2**23
 """Features that `staged_scores` computes at a time."""
 OUTPUTS = ("split", "orthogonal")
+OPTIONAL_SIZES = ("masked", "pooled", "neighbours")
+"""Of `HierarchicalResNet.sizes`, those that a network which does without has not got."""
 
 
 class Block(NamedTuple):
@@ -89,6 +91,9 @@ class HierarchicalResNet(nn.Module):
             is padded, so that a window sees zeros there as it does beyond an end.
         neighbours: Windows of the locations whose labels a location is to know as well (ours): the stream, which
             carries nothing but labels, then tells more of what it has seen. Their centre is the location itself.
+        pooled: Whether labels are those of examples: every location learns them, and an example's scores are the means
+            over its locations (ours). The mean and not a learned read-out: there is nothing more to fit, so that blocks
+            are solved one by one as ever, and padding does not change it.
 
     Attributes:
         calibration: Maps the scores ŷ to probabilities.
@@ -111,6 +116,7 @@ class HierarchicalResNet(nn.Module):
         weight_seed: int = 0,
         masked: bool = False,
         neighbours: Proximity | None = None,
+        pooled: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"n_inputs": n_inputs, "n_labels": n_labels, "n_locations": n_locations}
@@ -129,7 +135,8 @@ class HierarchicalResNet(nn.Module):
         self.draw: dict[str, int | str] = {"first_layers": described(self.features), "weight_seed": weight_seed}
         self.proximity = proximity or Identity()
         self.windows = Windows(self.proximity.table(n_locations))
-        self.masked, self.neighbours = masked, None if neighbours is None else Neighbours(neighbours.table(n_locations))
+        self.masked, self.pooled = masked, pooled
+        self.neighbours = None if neighbours is None else Neighbours(neighbours.table(n_locations))
         self.n_scores = n_labels * (1 if self.neighbours is None else self.neighbours.windows.size)
         generator = torch.Generator().manual_seed(weight_seed)
         width = n_inputs + self.n_scores
@@ -157,7 +164,7 @@ class HierarchicalResNet(nn.Module):
             "features": self.features.kind,
             "output": "split" if self.rotation is None else "orthogonal",
         }
-        own |= {"masked": 1} if self.masked else {}
+        own |= {name: 1 for name in ("masked", "pooled") if getattr(self, name)}
         return own if self.neighbours is None else own | {"neighbours": self.neighbours.windows.size}
 
     def block(self, index: int) -> ResidualBlock:
@@ -214,11 +221,25 @@ class HierarchicalResNet(nn.Module):
         return self.split(stream)[..., self.n_inputs :]
 
     def answers(self, stream: Tensor) -> Tensor:
-        """Label scores [B, |G|, n] of a stream: where neighbours know a location's labels too, the mean of all."""
-        if self.neighbours is None:
-            return self.scores(stream)
+        """Label scores [B, |G|, n] of a stream: where neighbours know a location's labels too, the mean of all.
+
+        Of labels of examples, an example's mean over its locations, the same at each place.
+        """
+        scores = self.scores(stream)
         exists = stream[..., :1] if self.masked else torch.ones_like(stream[..., :1])
-        return self.neighbours.mean(self.scores(stream), exists)
+        if self.neighbours is not None:
+            scores = self.neighbours.mean(scores, exists)
+        if self.pooled:
+            scores = (scores.sum(1, keepdim=True) / exists.sum(1, keepdim=True).clamp(min=1)).expand_as(scores)
+        return scores
+
+    def judged(self, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return answers [B, |G|, n], and of the labels that the stream is to know [B, |G|, n_scores] theirs.
+
+        Of labels of examples once an example, [B, 1, n].
+        """
+        labels = labels[..., : self.n_labels]
+        return (answers[:, :1], labels.sum(1, keepdim=True).sign()) if self.pooled else (answers, labels)
 
     def with_neighbours(self, labels: Tensor, inputs: Tensor) -> Tensor:
         """Labels [B, |G|, n_scores] that the stream is to know, of labels [B, |G|, n] and inputs [B, |G|, d].
@@ -281,7 +302,7 @@ class HierarchicalResNet(nn.Module):
             yield self.answers(stream)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Label scores [B, |G|, n] of inputs [B, |G|, d]; a block not yet trained is the identity."""
+        """Label scores [B, |G|, n] of inputs [B, |G|, d], see `answers`; a block not yet trained is the identity."""
         scores: Tensor = self.answers(self.stream(inputs))
         return scores
 

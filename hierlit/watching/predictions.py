@@ -30,7 +30,8 @@ class PredictionWriter(L.Callback):
     by semicolons, and then the probability of each label, by its name. Probabilities of the classes of a column have
     the sum 1.
 
-    Locations that a row does not have, where rows differ in them, have no lines.
+    Locations that a row does not have, where rows differ in them, have no lines. Labels of examples have one line a
+    row, without a location.
 
     Only a batch is held at a time; with several processes, rank 0 gathers each batch and writes its rows in order.
     Lines go to a file whose name ends in `.part`, and which takes its own name once complete.
@@ -68,7 +69,7 @@ class PredictionWriter(L.Callback):
         self._n_rows = self._n_found = 0
         data = getattr(trainer, "datamodule", None)
         self._labels = Labels.of(net.n_labels, getattr(data, "label_names", None), getattr(data, "class_labels", {}))
-        self._has_locations = net.masked or net.n_locations > 1
+        self._has_locations = not net.pooled and (net.masked or net.n_locations > 1)
         self._texts_of = getattr(data, "location_texts", no_texts)
         none = np.zeros(0, np.int64)
         columns = LAYOUTS[self.format](self._labels, self._lines(none, none, torch.zeros(0, 2, net.n_labels).numpy()))
@@ -88,8 +89,9 @@ class PredictionWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Append a batch: scores [B, |G|, n] of the rows `batch.index`, at the locations that they have."""
-        found = torch.stack([outputs.float(), pl_module.net.calibration(outputs).float()], 2).detach().cpu()
-        exists = batch.inputs[..., 0] != 0 if pl_module.net.masked else torch.ones_like(outputs[..., 0])
+        net = pl_module.net
+        found = torch.stack([outputs.float(), net.calibration(outputs).float()], 2).detach().cpu()
+        exists = batch.inputs[..., 0] != 0 if net.masked and not net.pooled else torch.ones_like(outputs[..., 0])
         places, locations = exists.cpu().nonzero().unbind(1)
         pairs = batch.index.cpu()[places], locations, found[places, locations]
         rows, locations, found = gather_pairs(pairs, trainer)
