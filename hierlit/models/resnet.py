@@ -1,7 +1,7 @@
 """The paper's network: a residual stream that every block reads through random features and writes scores to."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from hierlit.models.calibration import Calibration
 from hierlit.models.checks import one_of, raise_problems
 from hierlit.models.features import Features, GaussianFeatures
 from hierlit.models.first_layer import ROUNDINGS, FirstLayer, frozen, take_shape
-from hierlit.models.proximity import Identity, Proximity, Windows
+from hierlit.models.proximity import Proximity, Windows, windows_of
 
 NUMBERS_AT_ONCE = 2**23
 """Features that `staged_scores` computes at a time."""
@@ -80,7 +80,7 @@ class HierarchicalResNet(nn.Module):
         n_inputs: Input channels d per location.
         n_labels: Labels n per location.
         n_locations: Locations |G| of an example.
-        proximity: The windows E_g; each location sees itself alone when None.
+        proximity: The windows E_g; those of `windows_of(grid)` when None.
         n_blocks: Number D−1 of residual blocks.
         n_features: Features q per block.
         features: How the blocks' first layers are made; `GaussianFeatures`, the paper's, when None.
@@ -94,6 +94,8 @@ class HierarchicalResNet(nn.Module):
         pooled: Whether labels are those of examples: every location learns them, and an example's scores are the means
             over its locations (ours). The mean and not a learned read-out: there is nothing more to fit, so that blocks
             are solved one by one as ever, and padding does not change it.
+        grid: The shape of the locations, as of data: (T,) of sequences, (H, W) of images; each location sees itself
+            alone when neither it nor `proximity` is given.
 
     Attributes:
         calibration: Maps the scores ŷ to probabilities.
@@ -117,6 +119,7 @@ class HierarchicalResNet(nn.Module):
         masked: bool = False,
         neighbours: Proximity | None = None,
         pooled: bool = False,
+        grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         sizes = {"n_inputs": n_inputs, "n_labels": n_labels, "n_locations": n_locations}
@@ -133,7 +136,7 @@ class HierarchicalResNet(nn.Module):
         raise_problems(problems)
         self.n_inputs, self.n_labels, self.n_locations, self.n_features = n_inputs, n_labels, n_locations, n_features
         self.draw: dict[str, int | str] = {"first_layers": described(self.features), "weight_seed": weight_seed}
-        self.proximity = proximity or Identity()
+        self.proximity = proximity or windows_of(grid)
         self.windows = Windows(self.proximity.table(n_locations))
         self.masked, self.pooled = masked, pooled
         self.neighbours = None if neighbours is None else Neighbours(neighbours.table(n_locations))

@@ -38,7 +38,8 @@ class LayerwiseTask(L.LightningModule):
         n_labels: Labels n per location (linked).
         n_locations: Locations |G| (linked).
         levels: True level of each label, None where unknown (linked); only metrics and tables read it.
-        proximity: Windows E_g; each location sees itself alone when None.
+        proximity: Windows E_g; when None those of the grid, 7 locations of a sequence, 3×3 of an image, and where there
+            is no grid each location sees itself alone.
         n_blocks: Residual blocks D−1.
         n_features: Random features q per block.
         features: Kind of the random features; GaussianFeatures, the paper's, when None.
@@ -61,6 +62,7 @@ class LayerwiseTask(L.LightningModule):
         masked: Whether input channel 0 says where an example has a location (linked).
         neighbours: Windows of the locations whose labels a location is to know as well; its own alone when None.
         pooled: Whether labels are those of examples, whose scores are means over their locations (linked).
+        grid: The shape of the locations: (T,) of sequences, (H, W) of images (linked).
         weights: A safetensors file with weights of blocks trained before, to resume from or to evaluate.
         tf32: In 32-true, whether the factors in random features are rounded to TF32, and CUDA computes with it there.
         compile: Whether torch.compile compiles the random features.
@@ -100,6 +102,7 @@ class LayerwiseTask(L.LightningModule):
         masked: bool = False,
         neighbours: Proximity | None = None,
         pooled: bool = False,
+        grid: Sequence[int] | None = None,
         weights: str | None = None,
         tf32: bool = False,
         compile: bool = False,
@@ -117,7 +120,7 @@ class LayerwiseTask(L.LightningModule):
         if levels is not None and len(levels) != n_labels:
             problems.append(f"levels must have one entry for each of {n_labels} labels, got {len(levels)}")
         sizes = (n_inputs, n_labels, n_locations, proximity, n_blocks, n_features, features, output, weight_seed)
-        seen = (masked, neighbours, pooled)
+        seen = (masked, neighbours, pooled, grid)
         try:
             self.net = HierarchicalResNet(*sizes, *seen)
             self.net.compile_features(compile)
