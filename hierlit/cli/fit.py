@@ -30,7 +30,7 @@ EPILOG = (
     "what the paper says of their hierarchy; discover, which takes them and looks for levels and parents of labels; "
     "export, which writes a checkpoint's weights or model to a file; and experiment, which makes the runs of one."
 )
-LINKED = ("n_inputs", "n_labels", "n_locations", "levels", "masked")
+LINKED = ("n_inputs", "n_labels", "n_locations", "levels", "masked", "pooled", "grid")
 
 
 class HierlitCLI(LightningCLI):

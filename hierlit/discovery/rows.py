@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.draws import Draws
-from hierlit.models.proximity import Proximity
+from hierlit.models.proximity import Proximity, windows_of
 
 ASIDE = 0.2
 """Share of the rows not held out that regularisation and the number of parents are chosen on."""
@@ -45,7 +45,7 @@ class LabelledRows:
         if len(inputs) < FEWEST:
             raise ValueError(f"data must have at least {FEWEST} training and validation rows, got {len(inputs)}")
         order = torch.from_numpy(Draws(data.data_seed, "discovery rows").permutation(len(inputs)))[:n_rows]
-        return cls(inputs[order], labels[order], proximity)
+        return cls(inputs[order], labels[order], proximity or windows_of(data.grid))
 
     @property
     def n_labels(self) -> int:

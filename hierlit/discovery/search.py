@@ -114,7 +114,7 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
     Args:
         data: Rows and labels. Its levels and parents are read after the search, to judge it.
         options: How to search.
-        proximity: Windows E_g; each location sees itself alone when None.
+        proximity: Windows E_g; those of the data's grid when None.
 
     Raises:
         ValueError: If there are too few rows.

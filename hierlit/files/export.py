@@ -50,7 +50,10 @@ class Predictions(nn.Module):
         self.net, self.encoder, self.n_trained = net, encoder, int(net.n_trained)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores ŷ and probabilities of inputs [B, |G|, d], as [B, |G|, n]; or of what the encoder takes, as [B, n]."""
+        """Scores ŷ and probabilities of inputs [B, |G|, d], as [B, |G|, n]; or of what the encoder takes, as [B, n].
+
+        Of labels of examples as [B, 1, n].
+        """
         net, given = self.net, inputs[0] if self.encoder is None else self.encoder(*inputs)[:, None]
         stream = net.embed(given)
         for index in range(self.n_trained):
@@ -59,17 +62,21 @@ class Predictions(nn.Module):
             if weight.shape[1] > 1:  # ONNX Runtime refuses to shape no features at all
                 change = readout(net.features_of(stream, index), weight)
             stream = net.add_scores(stream, change)
-        scores = net.answers(stream) if self.encoder is None else net.answers(stream)[:, 0]
+        scores = net.answers(stream)
+        if self.encoder is not None:
+            scores = scores[:, 0]
+        elif net.pooled:
+            scores = scores[:, :1]
         return scores, net.calibration(scores)
 
 
 def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | None = None) -> None:
     """Write a network, and what makes its inputs, for any number of rows, and lines of any length, at a time.
 
-    The graph has the input `inputs`, float [B, |G|, d], and the outputs `scores` and `probabilities` [B, |G|, n]. With
-    the encoder of a table it has the inputs `numbers`, float64 [B, columns], and if there are any `codes`, int64 [B,
-    columns of categories], and outputs [B, n]. The file says, as JSON called `hierlit.json`, which columns, categories,
-    labels and outputs they are.
+    The graph has the input `inputs`, float [B, |G|, d], and the outputs `scores` and `probabilities` [B, |G|, n], of
+    labels of examples [B, 1, n]. With the encoder of a table it has the inputs `numbers`, float64 [B, columns], and if
+    there are any `codes`, int64 [B, columns of categories], and outputs [B, n]. The file says, as JSON called
+    `hierlit.json`, which columns, categories, labels and outputs they are.
 
     Args:
         net: The network, on the CPU and in full precision.
@@ -90,7 +97,7 @@ def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | N
     if encoder is None:
         names, inputs = ["inputs"], (net.block(0).weight.new_zeros(2, net.n_locations, net.n_inputs),)
         about: dict[str, Any] = {"inputs": [net.n_locations, net.n_inputs]}
-        about |= {name: [net.n_locations, net.n_labels] for name in OUTPUTS}
+        about |= {name: [1 if net.pooled else net.n_locations, net.n_labels] for name in OUTPUTS}
     else:
         names, inputs, about = encoder.names, encoder.examples(), encoder.describe() | {"outputs": OUTPUTS}
     write = write_onnx if path.suffix == ".onnx" else write_pt2

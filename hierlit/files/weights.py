@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hierlit.files.atomic import replace_file
 from hierlit.files.digests import tensor_digest
-from hierlit.models.resnet import HierarchicalResNet
+from hierlit.models.resnet import OPTIONAL_SIZES, HierarchicalResNet
 
 VERSION = "1"
 NO_WEIGHTS = "truncated, or not a safetensors file"
@@ -100,7 +100,9 @@ def about_problems(about: Mapping[str, Any], net: HierarchicalResNet) -> list[st
     if about.get("version") != VERSION:
         return [f"its format is version {about.get('version')!r}, not {VERSION!r}"]
     sizes = {"features": about["sizes"].get("activation"), **about["sizes"]}  # its name in files of version 0.1.0
-    return [f"{name}={sizes.get(name)}, not {size}" for name, size in net.sizes.items() if sizes.get(name) != size]
+    names = dict.fromkeys([*net.sizes, *OPTIONAL_SIZES])
+    pairs = {name: (sizes.get(name), net.sizes.get(name)) for name in names}
+    return [f"{name}={there}, not {here}" for name, (there, here) in pairs.items() if there != here]
 
 
 def tensor_problems(tensors: Mapping[str, Tensor], about: Mapping[str, Any], net: HierarchicalResNet) -> list[str]:

@@ -189,5 +189,5 @@ def train_metrics(rows: StreamCache, robustness: float) -> dict[str, Tensor]:
     metrics = label_metrics(rows.net.n_labels, robustness).to(rows.device)
     for split in ("fit", "held"):
         for chunk in rows.chunks(split):
-            metrics.update(rows.net.answers(chunk.stream), chunk.labels[..., : rows.net.n_labels])
+            metrics.update(*rows.net.judged(rows.net.answers(chunk.stream), chunk.labels))
     return compute(metrics)

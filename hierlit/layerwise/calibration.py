@@ -54,13 +54,14 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
     """
     net, calibration = problem.rows.net, problem.rows.net.calibration
     splits = ("held", "val") if problem.rows.folds is None else ("held", "val", "fit")
-    most = n_rows_read(net.n_locations * net.n_labels, MOST if is_last else BRIEF)
-    lengths = torch.tensor([chunk.labels.shape[1] for chunk in chunks_of(problem, splits)] or [0])
+    n_locations = 1 if net.pooled else net.n_locations
+    most = n_rows_read(n_locations * net.n_labels, MOST if is_last else BRIEF)
+    lengths = torch.tensor([1 if net.pooled else chunk.labels.shape[1] for chunk in chunks_of(problem, splits)] or [0])
     longest = int(problem.processes.all_gather(lengths.to(problem.penalty.device)).max())
     rows = drawn(problem.rows.seed, "calibration", problem.block.index, most, first_rows(problem, splits)[1])
 
     def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
-        pairs = torch.stack([net.answers(chunk.stream[rows]), chunk.labels[rows][..., : net.n_labels]], 1)
+        pairs = torch.stack(net.judged(net.answers(chunk.stream[rows]), chunk.labels[rows]), 1)
         return F.pad(pairs, (0, 0, 0, longest - pairs.shape[2]))
 
     pairs, folds = np.zeros((0, 2, longest, net.n_labels)), np.zeros(0)

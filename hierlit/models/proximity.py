@@ -1,11 +1,17 @@
 """The paper's proximity mapping E_g: the window of w locations that location g sees, as a table of indices."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+SEQUENCE_WINDOW = 7
+"""Locations of the windows of sequences whose windows are not given: three to either side."""
+IMAGE_WINDOW = 3
+"""Rows, and columns, of those of images."""
 
 
 class Proximity(ABC):
@@ -145,6 +151,21 @@ class IndexTable(Proximity):
         if largest >= n_locations:
             raise ValueError(f"indices must be at most {n_locations - 1}, the last location, got {largest}")
         return torch.tensor(self.indices)
+
+
+def windows_of(grid: Sequence[int] | None) -> Proximity:
+    """Return the windows of locations of a shape where none are given, padded with zeros.
+
+    Args:
+        grid: (T,) of sequences: windows of 7 locations, or 2T − 1 if that is less. (H, W) of images: of 3×3, or where
+            a side has 1 as of sequences. When None, or another shape, each location sees itself alone.
+    """
+    sides = [size for size in grid or () if size > 1]
+    if len(sides) == 1:
+        return Window1d(min(SEQUENCE_WINDOW, 2 * sides[0] - 1), periodic=False)
+    if len(sides) == 2 and min(sides) >= IMAGE_WINDOW:
+        return Window2d(sides[0], sides[1], IMAGE_WINDOW, periodic=False)
+    return Identity()
 
 
 class Windows(nn.Module):

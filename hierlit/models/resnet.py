@@ -1,7 +1,7 @@
 """The paper's network: a residual stream that every block reads through random features and writes scores to."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -13,11 +13,13 @@ from hierlit.models.calibration import Calibration
 from hierlit.models.checks import one_of, raise_problems
 from hierlit.models.features import Features, GaussianFeatures
 from hierlit.models.first_layer import ROUNDINGS, FirstLayer, frozen, take_shape
-from hierlit.models.proximity import Identity, Proximity, Windows
+from hierlit.models.proximity import Proximity, Windows, windows_of
 
 NUMBERS_AT_ONCE = 2**23
 """Features that `staged_scores` computes at a time."""
 OUTPUTS = ("split", "orthogonal")
+OPTIONAL_SIZES = ("masked", "pooled", "neighbours")
+"""Of `HierarchicalResNet.sizes`, those that a network which does without has not got."""
 
 
 class Block(NamedTuple):
@@ -78,7 +80,7 @@ class HierarchicalResNet(nn.Module):
         n_inputs: Input channels d per location.
         n_labels: Labels n per location.
         n_locations: Locations |G| of an example.
-        proximity: The windows E_g; each location sees itself alone when None.
+        proximity: The windows E_g; those of `windows_of(grid)` when None.
         n_blocks: Number D−1 of residual blocks.
         n_features: Features q per block.
         features: How the blocks' first layers are made; `GaussianFeatures`, the paper's, when None.
@@ -89,6 +91,11 @@ class HierarchicalResNet(nn.Module):
             is padded, so that a window sees zeros there as it does beyond an end.
         neighbours: Windows of the locations whose labels a location is to know as well (ours): the stream, which
             carries nothing but labels, then tells more of what it has seen. Their centre is the location itself.
+        pooled: Whether labels are those of examples: every location learns them, and an example's scores are the means
+            over its locations (ours). The mean and not a learned read-out: there is nothing more to fit, so that blocks
+            are solved one by one as ever, and padding does not change it.
+        grid: The shape of the locations, as of data: (T,) of sequences, (H, W) of images; each location sees itself
+            alone when neither it nor `proximity` is given.
 
     Attributes:
         calibration: Maps the scores ŷ to probabilities.
@@ -111,6 +118,8 @@ class HierarchicalResNet(nn.Module):
         weight_seed: int = 0,
         masked: bool = False,
         neighbours: Proximity | None = None,
+        pooled: bool = False,
+        grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         sizes = {"n_inputs": n_inputs, "n_labels": n_labels, "n_locations": n_locations}
@@ -127,9 +136,10 @@ class HierarchicalResNet(nn.Module):
         raise_problems(problems)
         self.n_inputs, self.n_labels, self.n_locations, self.n_features = n_inputs, n_labels, n_locations, n_features
         self.draw: dict[str, int | str] = {"first_layers": described(self.features), "weight_seed": weight_seed}
-        self.proximity = proximity or Identity()
+        self.proximity = proximity or windows_of(grid)
         self.windows = Windows(self.proximity.table(n_locations))
-        self.masked, self.neighbours = masked, None if neighbours is None else Neighbours(neighbours.table(n_locations))
+        self.masked, self.pooled = masked, pooled
+        self.neighbours = None if neighbours is None else Neighbours(neighbours.table(n_locations))
         self.n_scores = n_labels * (1 if self.neighbours is None else self.neighbours.windows.size)
         generator = torch.Generator().manual_seed(weight_seed)
         width = n_inputs + self.n_scores
@@ -157,7 +167,7 @@ class HierarchicalResNet(nn.Module):
             "features": self.features.kind,
             "output": "split" if self.rotation is None else "orthogonal",
         }
-        own |= {"masked": 1} if self.masked else {}
+        own |= {name: 1 for name in ("masked", "pooled") if getattr(self, name)}
         return own if self.neighbours is None else own | {"neighbours": self.neighbours.windows.size}
 
     def block(self, index: int) -> ResidualBlock:
@@ -214,11 +224,25 @@ class HierarchicalResNet(nn.Module):
         return self.split(stream)[..., self.n_inputs :]
 
     def answers(self, stream: Tensor) -> Tensor:
-        """Label scores [B, |G|, n] of a stream: where neighbours know a location's labels too, the mean of all."""
-        if self.neighbours is None:
-            return self.scores(stream)
+        """Label scores [B, |G|, n] of a stream: where neighbours know a location's labels too, the mean of all.
+
+        Of labels of examples, an example's mean over its locations, the same at each place.
+        """
+        scores = self.scores(stream)
         exists = stream[..., :1] if self.masked else torch.ones_like(stream[..., :1])
-        return self.neighbours.mean(self.scores(stream), exists)
+        if self.neighbours is not None:
+            scores = self.neighbours.mean(scores, exists)
+        if self.pooled:
+            scores = (scores.sum(1, keepdim=True) / exists.sum(1, keepdim=True).clamp(min=1)).expand_as(scores)
+        return scores
+
+    def judged(self, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return answers [B, |G|, n], and of the labels that the stream is to know [B, |G|, n_scores] theirs.
+
+        Of labels of examples once an example, [B, 1, n].
+        """
+        labels = labels[..., : self.n_labels]
+        return (answers[:, :1], labels.sum(1, keepdim=True).sign()) if self.pooled else (answers, labels)
 
     def with_neighbours(self, labels: Tensor, inputs: Tensor) -> Tensor:
         """Labels [B, |G|, n_scores] that the stream is to know, of labels [B, |G|, n] and inputs [B, |G|, d].
@@ -281,7 +305,7 @@ class HierarchicalResNet(nn.Module):
             yield self.answers(stream)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Label scores [B, |G|, n] of inputs [B, |G|, d]; a block not yet trained is the identity."""
+        """Label scores [B, |G|, n] of inputs [B, |G|, d], see `answers`; a block not yet trained is the identity."""
         scores: Tensor = self.answers(self.stream(inputs))
         return scores
 

@@ -12,7 +12,7 @@ from hierlit.files.checkpoints import origin_problem
 from hierlit.files.digests import KEY, damage
 from hierlit.layerwise.solve import Pass
 from hierlit.layerwise.solvers import Certificate, State
-from hierlit.models.resnet import HierarchicalResNet, described
+from hierlit.models.resnet import OPTIONAL_SIZES, HierarchicalResNet, described
 
 if TYPE_CHECKING:
     from hierlit.training.task import LayerwiseTask
@@ -100,7 +100,7 @@ def restore_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
 
 def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper: bool) -> None:
     """Raise a ValueError unless a network is the one of a checkpoint, or one with more blocks where that may be."""
-    here = net.sizes | net.draw
+    here = dict.fromkeys(OPTIONAL_SIZES) | net.sizes | net.draw
     differ = [name for name in here if saved.get(name) != here[name]]
     is_deeper = "n_blocks" in differ and saved.get("n_blocks", math.inf) < len(net.blocks)
     if is_deeper and may_be_deeper:  # blocks are drawn one after another: a deeper net begins like this

@@ -38,7 +38,8 @@ class LayerwiseTask(L.LightningModule):
         n_labels: Labels n per location (linked).
         n_locations: Locations |G| (linked).
         levels: True level of each label, None where unknown (linked); only metrics and tables read it.
-        proximity: Windows E_g; each location sees itself alone when None.
+        proximity: Windows E_g; when None those of the grid, 7 locations of a sequence, 3×3 of an image, and where there
+            is no grid each location sees itself alone.
         n_blocks: Residual blocks D−1.
         n_features: Random features q per block.
         features: Kind of the random features; GaussianFeatures, the paper's, when None.
@@ -60,6 +61,8 @@ class LayerwiseTask(L.LightningModule):
         weight_seed: Seed of every frozen draw.
         masked: Whether input channel 0 says where an example has a location (linked).
         neighbours: Windows of the locations whose labels a location is to know as well; its own alone when None.
+        pooled: Whether labels are those of examples, whose scores are means over their locations (linked).
+        grid: The shape of the locations: (T,) of sequences, (H, W) of images (linked).
         weights: A safetensors file with weights of blocks trained before, to resume from or to evaluate.
         tf32: In 32-true, whether the factors in random features are rounded to TF32, and CUDA computes with it there.
         compile: Whether torch.compile compiles the random features.
@@ -98,6 +101,8 @@ class LayerwiseTask(L.LightningModule):
         weight_seed: int = 0,
         masked: bool = False,
         neighbours: Proximity | None = None,
+        pooled: bool = False,
+        grid: Sequence[int] | None = None,
         weights: str | None = None,
         tf32: bool = False,
         compile: bool = False,
@@ -115,7 +120,7 @@ class LayerwiseTask(L.LightningModule):
         if levels is not None and len(levels) != n_labels:
             problems.append(f"levels must have one entry for each of {n_labels} labels, got {len(levels)}")
         sizes = (n_inputs, n_labels, n_locations, proximity, n_blocks, n_features, features, output, weight_seed)
-        seen = (masked, neighbours)
+        seen = (masked, neighbours, pooled, grid)
         try:
             self.net = HierarchicalResNet(*sizes, *seen)
             self.net.compile_features(compile)
@@ -209,8 +214,9 @@ class LayerwiseTask(L.LightningModule):
         """Update the val metrics; while fitting, from the cached stream."""
         seen = self.rows.get("val", batch_idx) if self.trainer.state.fn == "fit" else None
         scores = self(batch.inputs) if seen is None else self.net.answers(seen.stream)
-        self.val_metrics.update(scores, batch.labels)
-        self.margins.update(scores, batch.labels)
+        scores, labels = self.net.judged(scores, batch.labels)
+        self.val_metrics.update(scores, labels)
+        self.margins.update(scores, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the val metrics and keep them, and how the margins spread, for tables and figures."""
@@ -220,9 +226,9 @@ class LayerwiseTask(L.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the test metrics."""
-        scores = self(batch.inputs)
-        self.test_metrics.update(scores, batch.labels)
-        self.average_precision.update(self.net.calibration.log_odds(scores), batch.labels)
+        scores, labels = self.net.judged(self(batch.inputs), batch.labels)
+        self.test_metrics.update(scores, labels)
+        self.average_precision.update(self.net.calibration.log_odds(scores), labels)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics and keep them for the tables."""
@@ -239,8 +245,9 @@ class LayerwiseTask(L.LightningModule):
         self.log_dict({**means, f"{split}/learned": learned}, sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Label scores [B, |G|, n] of a batch."""
-        return self(batch.inputs)  # type: ignore[no-any-return]
+        """Label scores [B, |G|, n] of a batch; of labels of examples [B, 1, n]."""
+        scores: Tensor = self(batch.inputs)
+        return scores[:, :1] if self.net.pooled else scores
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the network's sizes and draw, the last pass as it is, and where the run was."""

@@ -37,45 +37,50 @@ class Labels:
         return cls(np.arange(n_labels, dtype=np.int32) if names is None else np.array(names, object), classes)
 
 
-Layout = Callable[[Labels, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]], Columns]
-"""Makes columns of labels, row numbers [B], scores [B, |G|, n] and probabilities [B, |G|, n]."""
+@dataclass(frozen=True)
+class Lines:
+    """What was predicted at P pairs of a row and a location.
+
+    Attributes:
+        places: The columns that say which pairs they are, each [P].
+        scores: [P, n].
+        probabilities: [P, n].
+    """
+
+    places: Columns
+    scores: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
 
 
-def long_table(
-    labels: Labels, rows: NDArray[np.int64], scores: NDArray[np.float32], probabilities: NDArray[np.float32]
-) -> Columns:
+Layout = Callable[[Labels, Lines], Columns]
+"""Makes the columns of a file."""
+
+
+def long_table(labels: Labels, lines: Lines) -> Columns:
     """Return a line for each row, location and label; see `PredictionWriter`."""
-    values: dict[str, tuple[NDArray[Any], type]] = {"row": (rows[:, None, None], np.int64)}
-    values |= {"location": (np.arange(scores.shape[1])[:, None], np.int32)} if scores.shape[1] > 1 else {}
-    values |= {"label": (labels.names, labels.names.dtype.type), "score": (scores, np.float32)}
-    values |= {"probability": (probabilities, np.float32), "sign": (np.sign(scores), np.int8)}
-    return {
-        name: np.broadcast_to(value, scores.shape).ravel().astype(dtype, copy=False)
-        for name, (value, dtype) in values.items()
-    }
+    n_lines, n_labels = lines.scores.shape
+    columns = {name: place.repeat(n_labels) for name, place in lines.places.items()}
+    columns |= {"label": np.tile(labels.names, n_lines), "score": lines.scores.ravel()}
+    return columns | {"probability": lines.probabilities.ravel(), "sign": np.sign(lines.scores.ravel()).astype(np.int8)}
 
 
-def wide_table(
-    labels: Labels, rows: NDArray[np.int64], scores: NDArray[np.float32], probabilities: NDArray[np.float32]
-) -> Columns:
+def wide_table(labels: Labels, lines: Lines) -> Columns:
     """Return a line for each row and location; see `PredictionWriter`.
 
     Raises:
         ValueError: If two columns would have the same name.
     """
-    n_locations, flat = scores.shape[1], probabilities.reshape(-1, scores.shape[2])
-    parts: list[tuple[str, NDArray[Any]]] = [("row", rows.repeat(n_locations))]
-    parts += [("location", np.tile(np.arange(n_locations, dtype=np.int32), len(rows)))] if n_locations > 1 else []
+    parts: list[tuple[str, NDArray[Any]]] = list(lines.places.items())
     is_free = np.ones(len(labels.names), bool)
     for column, own in labels.classes.items():
         is_free[own] = False
         classes = np.array([name.removeprefix(f"{column}=") for name in labels.names[own]], object)
-        parts.append((column, classes[flat[:, own].argmax(1)]))
+        parts.append((column, classes[lines.probabilities[:, own].argmax(1)]))
     if is_free.any():
-        texts = labels.names[is_free].astype(str)
-        found = [SEPARATOR.join(texts[line]) for line in flat[:, is_free] > 0.5]  # as `HierarchicalClassifier.predict`
-        parts.append(("labels", np.array(found, object)))
-    parts += [(str(name), flat[:, label]) for label, name in enumerate(labels.names)]
+        texts, found = labels.names[is_free].astype(str), lines.probabilities[:, is_free] > 0.5
+        chosen = [SEPARATOR.join(texts[line]) for line in found]  # as `HierarchicalClassifier.predict`
+        parts.append(("labels", np.array(chosen, object)))
+    parts += [(str(name), lines.probabilities[:, label]) for label, name in enumerate(labels.names)]
     names = [name for name, _ in parts]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"predictions.format must be long for these labels, got wide: two columns named {twice[0]!r}")

@@ -1,30 +1,37 @@
 """PredictionWriter: scores, probabilities and signs of `predict`, streamed to a table."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import Batch
 from hierlit.models.checks import one_of, raise_problems
 from hierlit.training.task import LayerwiseTask
-from hierlit.watching.prediction_files import FILES, LAYOUTS, Labels, TableFile, import_pyarrow
+from hierlit.watching.prediction_files import FILES, LAYOUTS, Columns, Labels, Lines, TableFile, import_pyarrow
 
 
 class PredictionWriter(L.Callback):
     """Write what `predict` computes; do nothing in other runs.
 
     The long table has a line for each row, location and label: `row` (in its split's table, from 0), `location` (where
-    there is more than one), `label` (its name, or else its number), `score` (ŷ, float32), `probability` (float32; see
-    `Calibration`) and `sign` (−1, 1, or 0 where the score is exactly 0: no block has learned the label).
+    there is more than one), `text` (of the location, where the data tells one), `label` (its name, or else its number),
+    `score` (ŷ, float32), `probability` (float32; see `Calibration`) and `sign` (−1, 1, or 0 where the score is exactly
+    0: no block has learned the label).
 
-    The wide table has a line for each row and location: `row`, `location` as above, of each column of classes, by its
-    name, the most probable class, in `labels` the other labels whose probability is above ½, separated by semicolons,
-    and then the probability of each label, by its name. Probabilities of the classes of a column have the sum 1.
+    The wide table has a line for each row and location: `row`, `location` and `text` as above, of each column of
+    classes, by its name, the most probable class, in `labels` the other labels whose probability is above ½, separated
+    by semicolons, and then the probability of each label, by its name. Probabilities of the classes of a column have
+    the sum 1.
+
+    Locations that a row does not have, where rows differ in them, have no lines. Labels of examples have one line a
+    row, without a location.
 
     Only a batch is held at a time; with several processes, rank 0 gathers each batch and writes its rows in order.
     Lines go to a file whose name ends in `.part`, and which takes its own name once complete.
@@ -62,8 +69,10 @@ class PredictionWriter(L.Callback):
         self._n_rows = self._n_found = 0
         data = getattr(trainer, "datamodule", None)
         self._labels = Labels.of(net.n_labels, getattr(data, "label_names", None), getattr(data, "class_labels", {}))
-        none = np.zeros((0, net.n_locations, net.n_labels), np.float32)
-        columns = LAYOUTS[self.format](self._labels, np.zeros(0, np.int64), none, none)
+        self._has_locations = not net.pooled and (net.masked or net.n_locations > 1)
+        self._texts_of = getattr(data, "location_texts", no_texts)
+        none = np.zeros(0, np.int64)
+        columns = LAYOUTS[self.format](self._labels, self._lines(none, none, torch.zeros(0, 2, net.n_labels).numpy()))
         if trainer.is_global_zero:
             self._target = Path(folder) / self.path
             self._part = self._target.with_name(f"{self._target.name}.part")
@@ -79,12 +88,29 @@ class PredictionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Append a batch: scores [B, |G|, n] of the rows `batch.index`."""
-        found = torch.stack([outputs.float(), pl_module.net.calibration(outputs).float()], 1).detach().cpu()
-        rows, found = gather_batch(batch.index.cpu(), found, trainer)
+        """Append a batch: scores [B, |G|, n] of the rows `batch.index`, at the locations that they have."""
+        net = pl_module.net
+        found = torch.stack([outputs.float(), net.calibration(outputs).float()], 2).detach().cpu()
+        exists = batch.inputs[..., 0] != 0 if net.masked and not net.pooled else torch.ones_like(outputs[..., 0])
+        places, locations = exists.cpu().nonzero().unbind(1)
+        pairs = batch.index.cpu()[places], locations, found[places, locations]
+        rows, locations, found = gather_pairs(pairs, trainer)
         if self._file is not None:
-            self._file.write(LAYOUTS[self.format](self._labels, rows.numpy(), *found.numpy().swapaxes(0, 1)))
-            self._n_rows, self._n_found = self._n_rows + len(rows), self._n_found + found[:, 0].numel()
+            lines = self._lines(rows.numpy(), locations.numpy(), found.numpy())
+            self._file.write(LAYOUTS[self.format](self._labels, lines))
+            self._n_rows, self._n_found = self._n_rows + len(rows.unique()), self._n_found + lines.scores.size  # type: ignore[no-untyped-call]
+
+    def _lines(self, rows: NDArray[np.int64], locations: NDArray[np.int64], found: NDArray[np.float32]) -> Lines:
+        """Return lines of rows [P] and their locations [P], and of scores and probabilities [P, 2, n]."""
+        places: Columns = {"row": rows}
+        if self._has_locations:
+            places["location"] = locations.astype(np.int32)
+            own, place_of = np.unique(rows, return_inverse=True)
+            texts = self._texts_of("predict", own.tolist())
+            if texts is not None:
+                chosen = [texts[row][location] for row, location in zip(place_of, locations, strict=True)]
+                places["text"] = np.array(chosen, object)
+        return Lines(places, found[:, 0], found[:, 1])
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the file, give it its name and say where it is."""
@@ -103,12 +129,19 @@ class PredictionWriter(L.Callback):
             file.close()
 
 
-def gather_batch(rows: Tensor, found: Tensor, trainer: L.Trainer) -> tuple[Tensor, Tensor]:
-    """Return a batch's rows [B] and what was found of them [B, ...] of all processes, in the order of the rows."""
+def gather_pairs(pairs: tuple[Tensor, Tensor, Tensor], trainer: L.Trainer) -> tuple[Tensor, ...]:
+    """Return a batch's rows [P], their locations [P] and what was found there [P, ...], of all processes, row by row.
+
+    However long the rows of a process are, there are no pairs of locations that none has.
+    """
     if trainer.world_size == 1:
-        return rows, found
-    parts: list[tuple[Tensor, Tensor]] = [(rows, found)] * trainer.world_size
-    dist.all_gather_object(parts, (rows, found))
-    rows, found = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-    order = rows.argsort()
-    return rows[order], found[order]
+        return pairs
+    parts = [pairs] * trainer.world_size
+    dist.all_gather_object(parts, pairs)
+    rows, locations, found = map(torch.cat, zip(*parts, strict=True))
+    order = rows.argsort(stable=True)
+    return rows[order], locations[order], found[order]
+
+
+def no_texts(split: str, rows: Sequence[int]) -> None:
+    """Say that locations are no text."""

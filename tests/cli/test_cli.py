@@ -54,6 +54,13 @@ def test_every_test_config_fits(config: Path, own_folder: Path) -> None:
         assert float(row["gradient_norm"]) <= float(row["gradient_tolerance"])
 
 
+PARTS = "NOUN VERB ADJ ADV PRON DET ADP PROPN AUX PUNCT".split()
+RELATIONS = "nsubj obj root det case amod advmod obl nmod conj".split()
+COLUMNS = [
+    f"{number}\tword{number}\tword\t{part}\t_\t_\t0\t{relation}\t_\t_\n"
+    for number, (part, relation) in enumerate(zip(PARTS, RELATIONS, strict=True), 1)
+]
+SENTENCE = "".join(COLUMNS) + "\n"
 SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
 
 
@@ -63,6 +70,9 @@ def test_every_shipped_config_runs_an_epoch(config: Path) -> None:
     if config.stem.endswith("tables"):
         Path("rows.csv").write_text("a,b,y\n" + "".join(f"{i % 3},{i % 5},{i % 2}\n" for i in range(60)))
         needs = ["--data.init_args.train_files", "[rows.csv]", "--data.init_args.label_columns", "[y]"]
+    if config.stem == "text":
+        Path("text.conllu").write_text(SENTENCE * 10)
+        needs = ["--data.init_args.train_files", "[text.conllu]"]
     main(["fit", "--config", str(config), "--trainer.fast_dev_run", "true", "--model.n_features", "50", *needs])
 
 

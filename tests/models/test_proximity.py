@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hierlit.models.proximity import Identity, IndexTable, Proximity, Window1d, Window2d, Windows
+from hierlit.models import HierarchicalResNet
+from hierlit.models.proximity import Identity, IndexTable, Proximity, Window1d, Window2d, Windows, windows_of
 
 GRAPH = IndexTable([[0, 3], [2, -1], [-1, -1], [1, 0]])
 CASES = [
@@ -121,3 +122,31 @@ def test_empty_batch_and_gradient() -> None:
 def test_bad_arguments(build: object, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         build()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        (None, Identity()),
+        ((1,), Identity()),
+        ((2,), Window1d(3, periodic=False)),
+        ((50,), Window1d(7, periodic=False)),
+        ((5, 4), Window2d(5, 4, 3, periodic=False)),
+        ((1, 9), Window1d(7, periodic=False)),
+        ((2, 9), Identity()),
+        ((3, 3, 3), Identity()),
+    ],
+)
+def test_windows_follow_from_the_shape_of_the_locations(grid: tuple[int, ...] | None, expected: Proximity) -> None:
+    assert windows_of(grid) == expected
+
+
+def test_windows_that_are_given_stay() -> None:
+    net = HierarchicalResNet(2, 2, 20, Window2d(4, 5), 1, 10, grid=(20,))
+    assert net.proximity == Window2d(4, 5)
+    assert HierarchicalResNet(2, 2, 20, None, 1, 10, grid=(20,)).proximity == Window1d(7, periodic=False)
+
+
+def test_lines_of_any_length_pass_windows_of_a_short_one() -> None:
+    seen = Windows(windows_of((2,)).table(2))
+    assert seen(torch.ones(1, 40, 2)).shape == (1, 40, 6)

@@ -194,6 +194,7 @@ def test_the_next_wider_windows() -> None:
     assert torch.equal(sets(widened(Window1d(3), 8)), sets(Window1d(5).table(8)))
     assert torch.equal(sets(widened(Identity(), 8)), sets(Window1d(3).table(8)))
     assert torch.equal(sets(widened(Window2d(4, 4, 1), 16)), sets(Window2d(4, 4, 3).table(16)))
+    assert torch.equal(widened(Identity(), 8, periodic=False), Window1d(3, periodic=False).table(8))
     assert widened(Window1d(7), 8) is None
 
 

@@ -12,10 +12,10 @@ import torch
 from scipy.special import expit
 from torch import Tensor
 
-from hierlit.data import ArrayHierarchy
+from hierlit.data import ArrayHierarchy, TokenLabels
 from hierlit.training import LayerwiseTask
 from hierlit.watching import PredictionWriter
-from hierlit.watching.prediction_files import CsvFile, Labels, long_table
+from hierlit.watching.prediction_files import CsvFile, Labels, Lines, long_table
 
 ROWS, LOCATIONS, LABELS = 22, 3, 2
 KNOTS = [[-0.5, 0.5], [-3.0, 2.0]]
@@ -137,9 +137,10 @@ def test_says_how_to_install_pyarrow(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_csv_is_fast_and_exact(tmp_path: Path) -> None:
-    scores = np.random.default_rng(0).normal(size=(2000, 1, 64)).astype(np.float32)
+    scores = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
     start = time.process_time()
-    columns = long_table(Labels.of(64, None, {}), np.arange(2000), scores, expit(scores))
+    lines = Lines({"row": np.arange(2000)}, scores, expit(scores))
+    columns = long_table(Labels.of(64, None, {}), lines)
     file = CsvFile(tmp_path / "scores.csv", columns)
     file.write(columns)
     file.close()
@@ -209,3 +210,50 @@ def test_two_processes_write_one_file_in_order(suffix, read, tmp_path: Path) -> 
     run = trainer(tmp_path, writer, strategy="ddp_spawn", devices=2)
     run.predict(task(), datamodule=data(), return_predictions=False)
     check(read(tmp_path / f"predictions.{suffix}"), tolerance=1e-5)
+
+
+SENTENCES = ["Go , now", "A", "Max said no", "the end", '"', "I saw her go home"]
+
+
+def sentences(folder: Path) -> TokenLabels:
+    """Sentences of one to five tokens, of which a batch has three, in the order of the file."""
+    tokens = [[f"{token} {'AB'[len(token) % 2]}" for token in sentence.split()] for sentence in SENTENCES]
+    file = folder / "tokens.txt"
+    file.write_text("\n\n".join("\n".join(lines) for lines in tokens) + "\n")
+    return TokenLabels([str(file)], predict_files=[str(file)], unit="token", n_hashes=8, min_count=1, batch_size=3)
+
+
+def of_sentences(data: TokenLabels) -> LayerwiseTask:
+    task = LayerwiseTask(data.n_inputs, 2, data.n_locations, n_blocks=1, n_features=20, masked=True)
+    task.net.n_trained += 1
+    task.net.block(0).weight.copy_(torch.randn(2, 21, generator=torch.Generator().manual_seed(1)))
+    return task
+
+
+KINDS = [("long", "csv", 1), ("wide", "csv", 1), ("long", "parquet", 1), ("wide", "parquet", 1)]
+KINDS.append(pytest.param("long", "csv", 2, marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize(("kind", "suffix", "n_processes"), KINDS)
+def test_locations_that_exist_have_lines_with_their_text(
+    kind: str, suffix: str, n_processes: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = sentences(tmp_path)
+    model, writer = of_sentences(data), PredictionWriter(f"tokens.{suffix}", kind)
+    ranks = {"strategy": "ddp_spawn", "devices": n_processes} if n_processes > 1 else {}
+    trainer(tmp_path, writer, **ranks).predict(model, datamodule=data, return_predictions=False)
+    read = pd.read_csv if suffix == "csv" else pd.read_parquet
+    table, texts = read(tmp_path / f"tokens.{suffix}"), [sentence.split() for sentence in SENTENCES]
+    n_tokens, n_lines = sum(map(len, texts)), 2 if kind == "long" else 1
+    assert f"wrote {2 * n_tokens} predictions of {len(SENTENCES)} rows" in capfd.readouterr().out
+    places = [(row, place, token) for row, tokens in enumerate(texts) for place, token in enumerate(tokens)]
+    assert list(table[["row", "location", "text"]].itertuples(index=False, name=None)) == [
+        place for place in places for _ in range(n_lines)
+    ]
+    with torch.no_grad():
+        alone = [model(data.split_rows("predict")[row].inputs)[0] for row in range(len(texts))]
+        chances = model.net.calibration(torch.cat(alone))
+    columns = ["label", "score", "probability", "sign"] if kind == "long" else ["label", "label=A", "label=B"]
+    assert list(table.columns) == ["row", "location", "text", *columns]
+    found = table["probability"].to_numpy().reshape(-1, 2) if kind == "long" else table[columns[1:]].to_numpy()
+    np.testing.assert_allclose(found, chances.numpy(), rtol=1e-5)

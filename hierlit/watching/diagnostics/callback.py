@@ -150,7 +150,7 @@ class Diagnostics(L.Callback):
         self._raise(exploding_norm(squares, needed, rise, task.block, n_features, penalty_of(task)))
 
     def _look_at_windows(self, trainer: L.Trainer, task: LayerwiseTask, problem: BlockProblem) -> None:
-        chance, wide = chance_of(trainer), widened(task.net.proximity, task.net.n_locations)
+        chance, wide = chance_of(trainer), widened(task.net.proximity, task.net.n_locations, not task.net.masked)
         labels = stuck(self._accuracy, chance + NEAR, task.levels, task.learned_accuracy)
         if not labels or wide is None or self._windows_tried:
             return

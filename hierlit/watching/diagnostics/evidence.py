@@ -81,7 +81,7 @@ class Probes:
         flips, explained, now = score_rates(problem, judged)
         size = problem.block.features.n_features
         sizes = [2 * size // 3, size] if 3 * size >= 2 * MIN_PROBE_WIDTH else [size, MIN_PROBE_WIDTH]
-        own, wide = sizes.index(size), widened(net.proximity, net.n_locations)
+        own, wide = sizes.index(size), widened(net.proximity, net.n_locations, not net.masked)
         instead = partial(probe, problem, without=unlearned)
         further, fresh = probe(problem, [size], adaptation), instead(sizes)
         share = 1.0 if problem.label_loss.weight else known.observed.clamp(min=1e-12)

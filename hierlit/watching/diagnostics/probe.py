@@ -109,13 +109,14 @@ def padded(weights: Tensor, size: int) -> Tensor:
     return wide
 
 
-def widened(proximity: Proximity, n_locations: int) -> Tensor | None:
+def widened(proximity: Proximity, n_locations: int, periodic: bool = True) -> Tensor | None:
     """Windows [|G|, w'] of the next wider proximity: one location more on every side, or two steps and not one.
 
-    Where each location sees itself alone, locations are taken to lie on a ring. None if nothing more can be seen.
+    Where each location sees itself alone, locations are taken to lie on a ring, or unless `periodic` on a line. None if
+    nothing more can be seen.
     """
     if isinstance(proximity, Identity):
-        proximity = Window1d(1)
+        proximity = Window1d(1, periodic)
     table = proximity.table(n_locations)
     if isinstance(proximity, Window1d | Window2d):
         try:
