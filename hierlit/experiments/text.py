@@ -123,14 +123,18 @@ class TextExperiment(Experiment):
             axes[0, 1].errorbar(own["mean"], height, xerr=half, fmt="o", markersize=4, capsize=2, label=kind)
         axes[0, 1].set_yticks(list(places.values()), list(places))
         axes[0, 1].set(xlabel="average precision after the last block", xlim=(0, 1.02), title="controls")
+        axes[0, 1].grid(axis="y", alpha=0.3)
         return {"text": figure}
 
     def summary(self, results: pd.DataFrame) -> pd.DataFrame:
         """Return a row a control: means over seeds, and half of the 95% interval of the last two kinds."""
-        rows = []
+        rows, kinds = [], kinds_of(results)
         for control, own in results.groupby("control", sort=False):
             row: dict[str, Any] = {"control": control, "seeds": len(own)}
-            row |= {kind: own[kind].mean() for kind in kinds_of(results)}
+            row |= {kind: own[kind].mean() for kind in kinds}
+            for kind in kinds[-2:]:
+                interval = means(own, ["control"], kind).iloc[0]
+                row[f"{kind} ±"] = (interval["high"] - interval["low"]) / 2
             row["seconds"] = own["training_seconds"].mean()
             rows.append(row)
         return pd.DataFrame(rows)
@@ -146,9 +150,9 @@ class TextExperiment(Experiment):
                 deep, other = interval[FULL], interval[control]
                 lead = deep["mean"] - other["mean"]
                 text.append(f"{lead:+.3f} against {control} ({deep['mean']:.3f}, {other['mean']:.3f})")
-                if control == FAR:
-                    apart = bool(deep["low"] > other["high"]) if deep["n"] > 1 else None
-                    holds += [bool(lead >= self.margin), apart]
+                if control in (FAR, WITHHELD):
+                    holds.append(bool(deep["low"] > other["high"]) if deep["n"] > 1 else None)
+                    holds += [bool(lead >= self.margin)] if control == FAR else []
         if SHUFFLED in interval:
             shuffled = results[results["control"] == SHUFFLED]
             beyond = float((shuffled[last] - shuffled["frequency"]).max())
