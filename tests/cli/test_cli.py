@@ -54,8 +54,8 @@ def test_every_test_config_fits(config: Path, own_folder: Path) -> None:
         assert float(row["gradient_norm"]) <= float(row["gradient_tolerance"])
 
 
-PARTS = "NOUN VERB ADJ ADV PRON DET ADP PROPN AUX PUNCT".split()
-RELATIONS = "nsubj obj root det case amod advmod obl nmod conj".split()
+PARTS = ["NOUN", "VERB", "ADJ", "ADV", "PRON", "DET", "ADP", "PROPN", "AUX", "PUNCT"]
+RELATIONS = ["nsubj", "obj", "root", "det", "case", "amod", "advmod", "obl", "nmod", "conj"]
 COLUMNS = [
     f"{number}\tword{number}\tword\t{part}\t_\t_\t0\t{relation}\t_\t_\n"
     for number, (part, relation) in enumerate(zip(PARTS, RELATIONS, strict=True), 1)
