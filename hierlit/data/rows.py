@@ -56,6 +56,11 @@ class RowDataset(Dataset[Batch], ABC):
         firsts = range(0, len(self), n_rows)
         return (self[torch.arange(first, min(first + n_rows, len(self)))] for first in firsts)
 
+    def label_pairs(self) -> Iterator[Tensor]:
+        """Yield the labels [P, n] of all locations that rows have, a chunk of rows at a time."""
+        for batch in self.chunks():
+            yield batch.labels[batch.inputs[..., 0] != 0] if self.masked else batch.labels.flatten(0, 1)
+
     def counts(self) -> Tensor:
         """Return how often each label is −1, 0 and 1, long [3, n], over all locations that rows have.
 
@@ -63,8 +68,7 @@ class RowDataset(Dataset[Batch], ABC):
         """
         if self._counts is None:
             counts = torch.zeros(3, self[torch.arange(0)].labels.shape[2], dtype=torch.long)
-            for batch in self.chunks():
-                labels = batch.labels[batch.inputs[..., 0] != 0] if self.masked else batch.labels.flatten(0, 1)
+            for labels in self.label_pairs():
                 counts += torch.stack([(labels == value).sum(0) for value in (-1, 0, 1)])
             self._counts = counts
         return self._counts

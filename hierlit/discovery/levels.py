@@ -70,7 +70,8 @@ def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
     width = min(MOST_FEATURES, options.n_blocks * options.n_features)
     single, n_permutations = replace(options, n_blocks=1, n_features=width), options.permutations(rows.n_labels)
     for seed in range(options.seeds):
-        held = rows.labels[rows.split(seed, options.held_fraction)[2]]
+        places = rows.split(seed, options.held_fraction)[2]
+        held, exists = rows.labels[places], rows.exists[places]
         fits = [staged_scores(rows, options, seed, share) for share in FITS]
         one_block = explained(staged_scores(rows, single, seed, GAIN), held)[-1]
         shares = np.stack([explained(scores, held) for scores in fits])
@@ -80,7 +81,7 @@ def find_levels(rows: LabelledRows, options: DiscoverOptions) -> Levels:
         blocks.append(first_near(curve, one_block, np.where(chosen == 0, NOISELESS_SHARE, options.nearness)))
         wide.append(one_block)
         last = torch.stack([scores[-1] for scores in fits])
-        p.append(permutation_p(last, held, n_permutations, seed))
+        p.append(permutation_p(last, held, n_permutations, seed, exists))
     return Levels(np.stack(blocks), np.stack(curves), np.stack(wide), over_splits(np.stack(p)), options.rate)
 
 
@@ -111,6 +112,7 @@ def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, share
         data_seed=seed,
         positives_only=True,
     )
+    data.masked, data.grid = rows.masked, rows.grid
     task = LayerwiseTask(
         data.n_inputs,
         data.n_labels,
@@ -121,6 +123,8 @@ def staged_scores(rows: LabelledRows, options: DiscoverOptions, seed: int, share
         solver=ExactSolver(),
         adaptation=None if share is GAIN else options.adaptation,
         weight_seed=seed,
+        masked=rows.masked,
+        pooled=rows.pooled,
     )
     layerwise = LayerwiseTraining() if share is GAIN else LayerwiseTraining(acceptance="strict", strict_share=share)
     with warnings.catch_warnings(), torch.enable_grad():

@@ -137,7 +137,7 @@ class ParentSearch:
         order = torch.from_numpy(Draws(self.seed, "discovery parent", number).permutation(len(true)))
         permuted = true.clone()
         place = self._set.index(number)
-        permuted[..., place] = true[order][..., place]
+        permuted[..., place] = true[order][..., place] * self.rows.exists[..., 0]
         lost = OneBlock(self, permuted).losses(self.held) - self._left
         return np.asarray(lost.double().numpy()) / max(self.variance(self.held), 1e-12)
 
@@ -162,13 +162,25 @@ class OneBlock:
 
     @torch.no_grad()
     def __init__(self, search: ParentSearch, inputs: Tensor, adaptation: AdaptiveDraw | None = None) -> None:
-        self.inputs, self.target = inputs, search.target
-        sizes, seed = (inputs.shape[2], 1, inputs.shape[1]), search.seed
-        self.net = HierarchicalResNet(*sizes, search.rows.proximity, 1, search.options.n_features, weight_seed=seed)
+        masked, seed = search.rows.masked, search.seed
+        self.inputs = torch.cat([search.rows.exists, inputs], 2) if masked else inputs
+        self.target, self.read = search.target, slice(int(masked), self.inputs.shape[2])
+        self.net = HierarchicalResNet(
+            self.inputs.shape[2],
+            1,
+            inputs.shape[1],
+            search.rows.proximity,
+            1,
+            search.options.n_features,
+            weight_seed=seed,
+            masked=masked,
+        )
         stream = StreamCache(self.net)
         stream.open()
         for split, places in (("fit", search.fit), ("held", search.aside)):
-            stream.fill(split, ((inputs[part], self.target[part], part) for part in torch.split(places, ROWS_AT_ONCE)))
+            stream.fill(
+                split, ((self.inputs[part], self.target[part], part) for part in torch.split(places, ROWS_AT_ONCE))
+            )
         loss, penalty = label_loss(SquaredLoss(), "ignore", None, 1), torch.zeros(1, dtype=inputs.dtype)
         self.problem = BlockProblem(self.net.frozen_block(0), stream, loss, penalty, seed)
         if adaptation is not None:
@@ -183,7 +195,7 @@ class OneBlock:
     def shares(self) -> Floats:
         """Return each input's share [C] of the diagonal of the AGOP, in units of its own size, summed over a window."""
         agop, power = agop_diagonals(self.problem, self.net.block(0).weight)
-        importance = (agop[0] * power).view(self.net.windows.size, -1).sum(0)[: self.inputs.shape[2]].double()
+        importance = (agop[0] * power).view(self.net.windows.size, -1).sum(0)[self.read].double()
         return np.asarray((importance / importance.sum().clamp(min=1e-300)).numpy())
 
     @torch.no_grad()

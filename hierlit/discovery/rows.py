@@ -25,11 +25,17 @@ class LabelledRows:
         inputs: [N, |G|, d].
         labels: [N, |G|, n] in {−1, 0, 1}, 0 = not observed.
         proximity: Windows E_g; each location sees itself alone when None.
+        masked: Whether input channel 0 says where a row has a location; all rows are padded to one length.
+        pooled: Whether labels are those of rows, the same at all locations.
+        grid: The shape of the locations, None if unknown.
     """
 
     inputs: Tensor
     labels: Tensor
     proximity: Proximity | None = None
+    masked: bool = False
+    pooled: bool = False
+    grid: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, data: HierarchyDataModule, proximity: Proximity | None, n_rows: int | None) -> LabelledRows:
@@ -40,12 +46,23 @@ class LabelledRows:
         """
         data.setup()
         tables = [data.tables[split] for split in ("train", "val") if len(data.tables[split])]
-        inputs = torch.cat([table.inputs for table in tables])
-        labels = torch.cat([table.labels for table in tables])
-        if len(inputs) < FEWEST:
-            raise ValueError(f"data must have at least {FEWEST} training and validation rows, got {len(inputs)}")
-        order = torch.from_numpy(Draws(data.data_seed, "discovery rows").permutation(len(inputs)))[:n_rows]
-        return cls(inputs[order], labels[order], proximity or windows_of(data.grid))
+        total = sum(map(len, tables))
+        if total < FEWEST:
+            raise ValueError(f"data must have at least {FEWEST} training and validation rows, got {total}")
+        order = torch.from_numpy(Draws(data.data_seed, "discovery rows").permutation(total))[:n_rows]
+        firsts = [0, *(len(table) for table in tables[:-1])]
+        owns = [(order >= first) & (order < first + len(table)) for first, table in zip(firsts, tables, strict=True)]
+        parts = [table[order[own] - first] for first, own, table in zip(firsts, owns, tables, strict=True)]
+        longest = max(part.labels.shape[1] for part in parts)
+        inputs, labels = (torch.zeros(len(order), longest, size) for size in (data.n_inputs, data.n_labels))
+        for own, part in zip(owns, parts, strict=True):
+            inputs[own, : part.inputs.shape[1]], labels[own, : part.labels.shape[1]] = part.inputs, part.labels
+        return cls(inputs, labels, proximity or windows_of(data.grid), data.masked, data.pooled, data.grid)
+
+    @property
+    def exists(self) -> Tensor:
+        """Where rows have locations, 1, and where not, 0, [N, |G|, 1]."""
+        return (self.inputs[..., :1] != 0).float() if self.masked else torch.ones_like(self.inputs[..., :1])
 
     @property
     def n_labels(self) -> int:
@@ -68,7 +85,7 @@ class LabelledRows:
     def with_shuffled_rows(self, seed: int) -> LabelledRows:
         """Whole label rows permuted against the inputs: no label is predictable, and all keep their dependences."""
         order = torch.from_numpy(Draws(seed, "discovery null of levels").permutation(len(self.labels)))
-        return replace(self, labels=self.labels[order])
+        return replace(self, labels=self.labels[order] * self.exists)
 
     def with_shuffled_labels(self, seed: int) -> LabelledRows:
         """Return each label permuted across rows by itself: no label depends on another."""
@@ -78,4 +95,4 @@ class LabelledRows:
             ]
             for label in range(self.n_labels)
         ]
-        return replace(self, labels=torch.stack(columns, 2))
+        return replace(self, labels=torch.stack(columns, 2) * self.exists)

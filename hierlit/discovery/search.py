@@ -10,7 +10,6 @@ import pandas as pd
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.supervision import Supervision
-from hierlit.data.tables import LabelTable
 from hierlit.discovery.agreement import Agreement, Hierarchy
 from hierlit.discovery.levels import Levels, find_levels
 from hierlit.discovery.options import DiscoverOptions
@@ -25,7 +24,7 @@ class Discovery:
     """What a search found.
 
     Attributes:
-        names: Of the labels: a table's; y0, y1, … where labels have none.
+        names: Of the labels; y0, y1, … where they have none.
         n_rows: Rows searched.
         levels: Of the labels.
         edges: Between them.
@@ -132,5 +131,5 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
     agreement = None if known is None else Agreement.of(known, levels.level, edges.pairs(), levels.by_seed.mean(0))
     seconds = time.perf_counter() - start
     n_rows = len(rows.inputs)
-    names = source.label_names if isinstance(source, LabelTable) else [f"y{label}" for label in range(source.n_labels)]
+    names = source.label_names or [f"y{label}" for label in range(source.n_labels)]
     return Discovery(names, n_rows, levels, edges, null_levels, null_edges, known, agreement, seconds)

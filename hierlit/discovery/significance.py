@@ -32,26 +32,37 @@ def explained(scores: Tensor, labels: Tensor) -> Floats:
     return np.asarray(correlation.clamp(min=0).square().numpy())
 
 
-def permutation_p(scores: Tensor, labels: Tensor, n_permutations: int, seed: int) -> Floats:
+def permutation_p(
+    scores: Tensor, labels: Tensor, n_permutations: int, seed: int, exists: Tensor | None = None
+) -> Floats:
     """p-value [n] of each label being independent of its scores, by permuting held-out label rows.
 
     The statistic is the largest of the correlations with several models' scores, in the permutations too. It is exact:
-    the models have not seen the rows.
+    the models have not seen the rows. Where rows differ in their locations it is nearly so: in a permutation fewer
+    locations have both scores and labels, so sums over rows are divided by the root of those of squares.
 
     Args:
         scores: [K, R, |G|, n] of K models.
         labels: [R, |G|, n] in {−1, 0, 1}.
         n_permutations: Of the rows, all locations of a row together.
         seed: Of the permutations.
+        exists: Where rows have locations, 1, [R, |G|, 1]; everywhere when None.
     """
-    seen = (labels != 0).to(scores)
-    left, right = centred(scores, torch.ones_like(scores)), centred(labels.to(scores), seen)
+    seen, there = (labels != 0).to(scores), torch.ones_like(scores) if exists is None else exists.expand_as(scores)
+    left, right = centred(scores, there), centred(labels.to(scores), seen)
+
+    def largest(order: Tensor) -> Tensor:
+        of_rows = (left * right[order]).sum(-2)
+        found = of_rows.sum(-2)
+        if not there.all():
+            found = found / of_rows.square().sum(-2).sqrt().clamp(min=1e-12)
+        return found.amax(0)
+
     generator = torch.Generator().manual_seed(seed)
-    found = (left * right).sum((-3, -2)).amax(0)
+    found = largest(torch.arange(len(labels)))
     as_large = torch.ones_like(found)
     for _ in range(n_permutations):
-        order = torch.randperm(len(labels), generator=generator)
-        as_large += (left * right[order]).sum((-3, -2)).amax(0) >= found - 1e-9
+        as_large += largest(torch.randperm(len(labels), generator=generator)) >= found - 1e-9
     return np.asarray((as_large / (n_permutations + 1)).double().numpy())
 
 

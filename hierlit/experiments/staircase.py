@@ -78,7 +78,8 @@ class StaircaseExperiment(Experiment):
         learned = learning_blocks(run.labels, self.threshold)
         of_level = learned.groupby("level")["block"].agg(lambda blocks: blocks.max(skipna=False))
         last = run.labels[run.labels["block"] == run.labels["block"].max()]
-        ones = (run.cli.datamodule.tables["val"].labels > 0).double().mean((0, 1)).numpy()
+        counts = run.cli.datamodule.tables["val"].counts().double()
+        ones = (counts[2] / counts.sum(0)).numpy()
         return {
             "learned_by": " ".join("-" if np.isnan(block) else f"{block:.0f}" for block in of_level),
             "levels_learned": int(of_level.notna().sum()),

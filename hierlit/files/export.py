@@ -107,7 +107,9 @@ def export_model(net: HierarchicalResNet, path: str | Path, encoder: Encoder | N
 
 def any_size(graph: Predictions, names: list[str]) -> tuple[tuple[dict[int, Any], ...]]:
     """Return the dynamic shapes of `Predictions.forward`: every input's batch, and the length of a line."""
-    sizes = {0: torch.export.Dim("batch")} | ({1: torch.export.Dim("length")} if graph.net.windows.step else {})
+    net, sizes = graph.net, {0: torch.export.Dim("batch")}
+    if net.windows.step or (net.windows.is_identity and net.n_locations > 1 and net.masked):
+        sizes[1] = torch.export.Dim("length")
     return (tuple(sizes if graph.encoder is None else {0: sizes[0]} for _ in names),)
 
 

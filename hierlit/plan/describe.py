@@ -119,7 +119,7 @@ class Description:
         kernel = net.features.kernel()
         found = [least_ptf(data, label) for label in range(data.n_labels)]
         level_of = data.levels or [1] * data.n_labels
-        levels = level_constants(data.tables["train"].labels, level_of, [ptf and ptf.constants for ptf in found])
+        levels = level_constants(data.tables["train"].counts(), level_of, [ptf and ptf.constants for ptf in found])
         radii = [row.constants.robustness for row in levels if row.constants is not None]
         places, n_inputs = net.windows.size, data.n_inputs
         needs = [
@@ -162,11 +162,11 @@ def _least_ptf(points: tuple[tuple[float, ...], ...], values: tuple[float, ...])
 
 
 def level_constants(
-    labels: Tensor, level_of: Sequence[int], found: Sequence[ThresholdConstants | None]
+    counts: Tensor, level_of: Sequence[int], found: Sequence[ThresholdConstants | None]
 ) -> list[LevelConstants]:
-    """Return the rows of the table, of training labels [m, |G|, n], their levels and constants."""
-    observed = (labels != 0).double().mean((0, 1))
-    ones = (labels > 0).double().mean((0, 1)) / observed
+    """Return the rows of the table, of how often training labels are −1, 0 and 1 [3, n], their levels and constants."""
+    negative, _, positive = counts.double()
+    observed, ones = (negative + positive) / counts.sum(0), positive / (negative + positive)
     rows = []
     for level in sorted(set(level_of)):
         members = [label for label, own in enumerate(level_of) if own == level]

@@ -92,6 +92,8 @@ class Run(NamedTuple):
 def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1, cosines: bool = False) -> Sizes:
     """Return the sizes of a run on a number of processes, of its first block where others are smaller.
 
+    Where examples differ in their locations, all count as the longest one: what is planned is the most that it takes.
+
     Args:
         run: The run.
         options: What else there is to know.
@@ -118,7 +120,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1, cosines: bool
         n_rows=sum(n_rows.values()),
         n_locations=data.n_locations,
         n_inputs=data.n_inputs,
-        n_labels=data.n_labels,
+        n_labels=task.net.n_scores,
         n_features=min(features.n_centres, splits["fit"] * data.n_locations) or features.n_features,
         n_blocks=run.n_blocks,
         budget=budget,

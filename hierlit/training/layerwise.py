@@ -13,7 +13,7 @@ from torch import Tensor
 from hierlit.data.base import HierarchyDataModule
 from hierlit.layerwise.acceptance import STRICT_SHARE, Acceptance
 from hierlit.layerwise.algorithm import Event, is_over, train
-from hierlit.layerwise.folds import Folds
+from hierlit.layerwise.folds import MOST_ROWS, Folds
 from hierlit.layerwise.processes import Processes
 from hierlit.layerwise.stopping import Stopping
 from hierlit.models import RandomFeatures
@@ -172,8 +172,7 @@ class LayerwiseTraining(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         task.net.calibration.set_classes(list(data.class_labels.values()))
         self._set_folds(task, data)
-        labels = data.tables["train"].labels
-        if not task.loss.weight and not (labels < 0).any() and not labels.all():
+        if not task.loss.weight and has_positives_alone(data):
             never = "no label is ever observed as negative, so rows cannot be ranked"
             rank_zero_warn(f"{never}: set unobserved to assume_negative")
         self._fill(trainer, task)
@@ -190,9 +189,10 @@ class LayerwiseTraining(L.Callback):
         if before - {self.folds}:
             found = f"as many as rows advanced with in the blocks trained so far, {before.pop()}"
             raise ValueError(f"layerwise.folds must be {found}; got {'null' if self.folds is None else self.folds}")
-        folds, labels = None, data.tables["train"].labels
+        folds, table = None, data.tables["train"]
         if self.folds is not None:
-            folds = Folds(self.folds, len(labels), int(task.net.draw["weight_seed"]), labels)
+            labels = table.labels if len(table) <= MOST_ROWS else None
+            folds = Folds(self.folds, len(table), int(task.net.draw["weight_seed"]), labels)
         task.rows.folds = folds
         if folds is not None and len(folds.of(data.fit_rows).unique()) == 1:  # type: ignore[no-untyped-call]
             n_rows = f"{len(data.fit_rows)}, all of them in one of {self.folds} folds"
@@ -271,3 +271,9 @@ class LayerwiseTraining(L.Callback):
         task.events = None
         if isinstance(data := trainer.datamodule, HierarchyDataModule) and data.pass_numbers is not None:  # type: ignore[attr-defined]
             data.pass_numbers, trainer.limit_train_batches = None, self._limit
+
+
+def has_positives_alone(data: HierarchyDataModule) -> bool:
+    """Return whether no label is observed as −1 in the training rows, and some are not observed."""
+    negative, unobserved, _ = data.tables["train"].counts()
+    return not negative.any() and bool(unobserved.any())

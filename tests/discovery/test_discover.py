@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from hierlit import ArrayHierarchy
+from hierlit import ArrayHierarchy, LocatedArrays, Window1d
 from hierlit.cli import main
 from hierlit.discovery import Agreement, DiscoverOptions, Hierarchy, discover
 from hierlit.discovery.levels import find_levels
@@ -112,6 +112,43 @@ def test_p_values_of_scores_that_know_nothing_are_uniform() -> None:
     assert kstest(permutation_p(scores, labels, 99, 0), "uniform").pvalue > 0.01
     assert permutation_p(labels[None].repeat(2, 1, 1, 1), labels, 99, 0).max() == pytest.approx(0.01)
     assert permutation_p(torch.zeros(2, 60, 1, 300), labels, 99, 0).min() == 1
+
+
+def test_p_values_are_uniform_where_rows_differ_in_their_locations() -> None:
+    draws = torch.Generator().manual_seed(0)
+    exists = (torch.arange(9) < torch.randint(1, 10, (60, 1), generator=draws)).float()[..., None]
+    scores = torch.randn(2, 60, 9, 300, generator=draws) * exists
+    labels = torch.randn(60, 9, 300, generator=draws).sign() * exists
+    assert kstest(permutation_p(scores, labels, 99, 0, exists), "uniform").pvalue > 0.01
+    assert permutation_p(labels[None], labels, 99, 0, exists).max() == pytest.approx(0.01)
+
+
+def lines(n_rows: int = 90) -> LocatedArrays:
+    """Sequences of two to ten signs: products of neighbours, products of those, and coins."""
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(2, 11, n_rows)
+    signs = draw.choice([-1.0, 1.0], (n_rows, 12, 2))
+    first = signs[:, 1:, 0] * signs[:, :-1, 0]
+    labels = np.stack([first[:, 1:] * first[:, :-1], first[:, :-1], signs[:, :10, 1]], 2)
+    exists = (np.arange(10) < lengths[:, None])[..., None]
+    labels[:, :, 0] *= np.arange(10) < lengths[:, None] - 2  # what lies beyond the end is not seen
+    labels[:, :, 1] *= np.arange(10) < lengths[:, None] - 1
+    given = {"inputs": signs[:, :10, :1] * exists, "labels": labels * exists, "lengths": lengths}
+    np.savez("lines.npz", **given)
+    return LocatedArrays("lines.npz", lengths="lengths", label_names=["second", "first", "coin"])
+
+
+def test_lines_of_different_lengths_have_levels_and_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = lines()
+    rows = LabelledRows.of(data, None, 50)
+    assert rows.proximity == Window1d(7, periodic=False) and rows.masked and len(rows.inputs) == 50
+    assert not rows.labels[rows.exists.expand_as(rows.labels) == 0].any()
+    found = discover(data, QUICK, Window1d(3, periodic=False))
+    assert found.names == ["second", "first", "coin"]
+    assert found.levels.level.tolist() == [2, 1, 0]
+    assert found.edges.pairs() == {(1, 0)}
+    assert not find_levels(rows.with_shuffled_rows(0), QUICK).found.any()
 
 
 def test_variance_explained_is_the_squared_correlation_over_what_is_observed() -> None:

@@ -97,22 +97,22 @@ def test_one_positive_and_no_negative_is_single_label_supervision(data: st.DataO
     shown = data.draw(st.lists(st.integers(0, n), min_size=n_pairs, max_size=n_pairs))
     labels = torch.zeros(n_pairs, 1, n + 1)
     labels[range(n_pairs), 0, shown] = 1
-    found = single_label(labels[..., :n])
+    found = single_label(labels[..., :n].flatten(0, 1))
     assert (found is not None) == any(which < n for which in shown)
     assert found is None or f" in {sum(which < n for which in shown)} of {n_pairs} " in found.evidence
     labels[0, 0, :2] = 1
-    assert single_label(labels[..., :n]) is None
+    assert single_label(labels[..., :n].flatten(0, 1)) is None
     labels[0, 0, :2] = torch.tensor([1.0, -1.0])
-    assert single_label(labels[..., :n]) is None
+    assert single_label(labels[..., :n].flatten(0, 1)) is None
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
 def test_classes_coded_one_hot_are_single_label_supervision(classes: list[int]) -> None:
     labels = 2 * torch.nn.functional.one_hot(torch.tensor(classes), 4)[:, None] - 1
-    found = single_label(labels)
+    found = single_label(labels.flatten(0, 1))
     assert found is not None and "one-hot" in found.evidence
     labels[0] *= -1
-    assert single_label(labels) is None
+    assert single_label(labels.flatten(0, 1)) is None
 
 
 @given(st.integers(0, 6), st.sampled_from(sorted(ACTIVATIONS)), st.integers(0, 19), st.data())

@@ -84,7 +84,7 @@ class Diagnostics(L.Callback):
         rows = data.tables["train"]
         negative, unobserved, _ = rows.counts()
         if not negative.any() or not unobserved.any():  # all labels are looked at only where it may be
-            self._raise(single_label(rows.labels))
+            self._raise(single_label(torch.cat([labels.to(torch.int8) for labels in rows.label_pairs()])))
         self._needs = polynomials(data)
         self._lacking = [None if need is None else missing_degree(need.degree, *kernel) for need in self._needs]
         self._raise(next((found for found in self._lacking if found is not None), None))

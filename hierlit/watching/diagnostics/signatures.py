@@ -47,13 +47,13 @@ class Finding:
 
 
 def single_label(labels: Tensor) -> Finding | None:
-    """Single-label supervision in training labels [m, |G|, n]: one positive a pair and no negative, or one-hot labels.
+    """Single-label supervision in the labels of training pairs: one positive a pair and no negative, or one-hot labels.
 
     Args:
-        labels: In {−1, 0, 1}.
+        labels: In {−1, 0, 1}, [P, n], of the pairs of a row and a location that it has.
     """
-    n, n_pairs = labels.shape[2], labels[..., 0].numel()
-    ones = (labels > 0).sum(2)
+    n_pairs, n = labels.shape
+    ones = (labels > 0).sum(1)
     if n >= 2 and int(labels.min()) >= 0 and int(ones.max()) == 1:
         shown = (
             f"of {n} labels one is observed as 1 and none as -1 in {int(ones.sum()):,} of {n_pairs:,} training pairs"
