@@ -26,7 +26,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
 
 
 class AveragePrecision(Metric):
-    """`average_precision` of the batches of all processes; it keeps every score."""
+    """`average_precision` of the batches of all processes; it keeps the scores of all pairs with an observed label."""
 
     full_state_update = False
     is_differentiable = False
@@ -39,13 +39,21 @@ class AveragePrecision(Metric):
         self.labels: list[Tensor]
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Add a batch of scores and of labels in {−1, 0, 1}, of one shape."""
-        self.scores.append(scores.flatten())
-        self.labels.append(labels.flatten().to(torch.int8))
+        """Add a batch of scores and of labels in {−1, 0, 1}, both [..., n]."""
+        observed = (labels != 0).any(-1)
+        self.scores.append(scores[observed])
+        self.labels.append(labels[observed].to(torch.int8))
 
     def compute(self) -> Tensor:
         """Return the average precision, a scalar float64."""
         if not len(self.scores):
             return torch.tensor(torch.nan, dtype=torch.float64)
         found = average_precision(dim_zero_cat(self.scores), dim_zero_cat(self.labels))
+        return torch.tensor(found, dtype=torch.float64)
+
+    def of_labels(self) -> Tensor:
+        """Return that of each label by itself, [n] float64; NaN without a positive."""
+        with self.sync_context():
+            scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
+        found = [average_precision(scores[:, label], labels[:, label]) for label in range(labels.shape[1])]
         return torch.tensor(found, dtype=torch.float64)

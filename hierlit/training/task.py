@@ -231,9 +231,15 @@ class LayerwiseTask(L.LightningModule):
         self.average_precision.update(self.net.calibration.log_odds(scores), labels)
 
     def on_test_epoch_end(self) -> None:
-        """Log the test metrics and keep them for the tables."""
+        """Log the test metrics and keep them for the tables; where labels are of kinds, also by kind."""
         self._log_results("test", self.test_metrics)
         self.log("test/average_precision", self.average_precision.compute())
+        kinds = getattr(getattr(self.trainer, "datamodule", None), "label_kinds", None)
+        if kinds is not None:
+            of_labels = self.average_precision.of_labels()
+            for kind in dict.fromkeys(kinds):
+                own = torch.tensor([each == kind for each in kinds])
+                self.log(f"test/average_precision/{kind}", of_labels[own].nanmean())
         self.average_precision.reset()
 
     def _log_results(self, split: str, metrics: MetricCollection) -> None:

@@ -26,6 +26,18 @@ def test_batches_add_up() -> None:
     assert float(metric.compute()) == average_precision(scores, labels)
 
 
+def test_each_label_has_its_own() -> None:
+    draw = torch.Generator().manual_seed(0)
+    scores, labels = torch.randn(30, 2, 4, generator=draw), torch.randint(-1, 2, (30, 2, 4), generator=draw)
+    labels[..., 3] = -1
+    metric = AveragePrecision()
+    for rows in torch.arange(30).split(7):
+        metric.update(scores[rows], labels[rows])
+    found = metric.of_labels()
+    expected = [average_precision(scores[..., label], labels[..., label]) for label in range(4)]
+    assert found[:3].tolist() == expected[:3] and found[3].isnan()
+
+
 @pytest.mark.parametrize("label", [0.0, -1.0])
 def test_nothing_positive(label: float) -> None:
     assert math.isnan(average_precision(torch.randn(4), torch.full((4,), label)))

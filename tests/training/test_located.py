@@ -14,6 +14,7 @@ from processes import TWO, assert_same_run, checkpoints, fault, rows, run, weigh
 from hierlit import Identity, LayerwiseTask, LocatedArrays, Window1d, Window2d
 from hierlit.cli import main
 from hierlit.files.checkpoints import find_checkpoint
+from hierlit.metrics import average_precision
 from hierlit.models import Proximity
 from hierlit.plan.options import PlanOptions, sizes_of
 from hierlit.watching import Diagnostics
@@ -91,7 +92,18 @@ def test_sentences_are_validated_tested_and_predicted(whole: tuple[Path, list[st
     cli = main(["validate", *args, *last])
     final = [float(row["val_accuracy"]) for row in rows(folder, "labels.csv") if row["block"] == "3"]
     np.testing.assert_allclose(cli.model.results["val"]["accuracy"], final, atol=1e-4)
-    main(["test", *args, *last])
+    tested = main(["test", *args, *last])
+    found, data = tested.trainer.callback_metrics, tested.datamodule
+    batches = list(data.test_dataloader())
+    exists = torch.cat([batch.inputs[..., 0].flatten() for batch in batches]) > 0
+    scores = torch.cat([tested.model(batch.inputs).flatten(0, 1) for batch in batches])[exists]
+    odds = tested.model.net.calibration.log_odds(scores)
+    labels = torch.cat([batch.labels.flatten(0, 1) for batch in batches])[exists]
+    for kind in ("character", "word", "label"):
+        own = [label for label, each in enumerate(data.label_kinds) if each == kind]
+        expected = np.mean([average_precision(odds[:, label], labels[:, label]) for label in own])
+        assert float(found[f"test/average_precision/{kind}"]) == pytest.approx(expected, abs=1e-6)
+    assert float(found["test/average_precision"]) == pytest.approx(average_precision(odds, labels), abs=1e-6)
     main(["predict", *args, *last, "--predictions.path", str(tmp_path / "all.csv"), "--predictions.format", "wide"])
     table = pd.read_csv(tmp_path / "all.csv", keep_default_na=False)
     texts = cli.datamodule.location_texts("predict", range(len(cli.datamodule.tables["test"])))
