@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,7 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
     splits = ("held", "val") if problem.rows.folds is None else ("held", "val", "fit")
     n_locations = 1 if net.pooled else net.n_locations
     most = n_rows_read(n_locations * net.n_labels, MOST if is_last else BRIEF)
-    lengths = torch.tensor([1 if net.pooled else chunk.labels.shape[1] for chunk in chunks_of(problem, splits)] or [0])
-    longest = int(problem.processes.all_gather(lengths.to(problem.penalty.device)).max())
+    longest = longest_row(problem, splits) if net.masked and not net.pooled else n_locations
     rows = drawn(problem.rows.seed, "calibration", problem.block.index, most, first_rows(problem, splits)[1])
 
     def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
@@ -77,6 +76,12 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
     else:
         fitted = fit_parts(pairs[:, 0], pairs[:, 1], membership)
     calibration.load_state_dict(fitted.state_dict())
+
+
+def longest_row(problem: BlockProblem, splits: Sequence[str]) -> int:
+    """Return the most locations |G| that chunks of some splits have, over all processes."""
+    lengths = torch.tensor([chunk.labels.shape[1] for chunk in chunks_of(problem, splits)] or [0])
+    return int(problem.processes.all_gather(lengths.to(problem.penalty.device)).max())
 
 
 def find_implications(

@@ -62,7 +62,7 @@ def made(name: str, options: Mapping[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "scaling" else []) for name in sorted(EXPERIMENTS)]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "scaling" else []) for name in sorted(SMALL)]
 )
 def test_an_experiment_runs_from_cells_to_report(name: str, tmp_path: Path) -> None:
     experiment, results = made(name, SMALL[name]), Results(tmp_path)

@@ -172,7 +172,10 @@ def test_labels_that_padding_would_hide_are_looked_at(tmp_path: Path, fit: Calla
     positive = np.where(exists, np.where(draw.random((40, 5, 2)) < 0.5, np.nan, 1), 0)
     for name, labels in {"classes": (2 * classes - 1) * exists, "positive": positive}.items():
         np.savez(tmp_path / f"{name}.npz", inputs=draw.normal(size=(40, 5, 2)) * exists, labels=labels, lengths=lengths)
-    for name, warned in {"classes": "exactly one of 3 labels", "positive": "labels are observed as positive"}.items():
+    for name, warned in {
+        "classes": "exactly one of 3 labels",
+        "positive": "no label is ever observed as negative",
+    }.items():
         data = LocatedArrays(str(tmp_path / f"{name}.npz"), lengths="lengths", acceptance_fraction=0.0)
         task = LayerwiseTask(3, data.n_labels, 5, n_blocks=1, n_features=10, masked=True, grid=data.grid)
         with pytest.warns(UserWarning, match=warned):
