@@ -15,6 +15,9 @@ from hierlit.data import ArrayHierarchy
 from hierlit.data.base import HierarchyDataModule
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 
+# what a failed comparison of two runs compared is shown
+pytest.register_assert_rewrite("processes")
+
 # the machine may be shared: torch's threads wait for one another far longer than these problems take
 torch.set_num_threads(1)
 
