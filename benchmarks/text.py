@@ -20,7 +20,8 @@ from benchmarks.table import Row, now
 from hierlit.cli.fit import run as run_command
 from hierlit.data import TokenLabels
 from hierlit.experiments.base import Run
-from hierlit.experiments.text import by_block, precisions
+from hierlit.experiments.text import by_block
+from hierlit.metrics import AveragePrecision
 
 KINDS = ("upos", "deprel")
 HIGHEST_RATE, LEAST_SHARE, BATCH_SIZE, KERNEL = 3e-3, 0.02, 16, 7
@@ -164,14 +165,12 @@ def end_to_end(data: TokenLabels, name: str, budget: float, seed: int, n_checks:
 def checked(net: nn.Module, data: TokenLabels) -> dict[str, float]:
     """Return the average precision on the test rows, by kind."""
     net.eval()
-    scores, labels = [], []
+    metric = AveragePrecision()
     for batch in data.test_dataloader():
         exists = batch.inputs[..., 0] > 0
-        scores.append(net(batch.inputs.transpose(1, 2)).transpose(1, 2)[exists].numpy())
-        labels.append(batch.labels[exists].numpy())
+        metric.update(net(batch.inputs.transpose(1, 2)).transpose(1, 2)[exists], batch.labels[exists])
     net.train()
-    found, kinds = precisions(np.concatenate(labels), np.concatenate(scores)), np.array(data.label_kinds)
-    return {kind: float(np.nanmean(found[kinds == kind])) for kind in KINDS}
+    return {kind: value for kind, value in metric.of_kinds(data.label_kinds).items() if kind in KINDS}
 
 
 def draw(points: list[Point], path: Path) -> None:

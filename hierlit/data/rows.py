@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from hierlit.data.checks import table_problems
 
+Integers = NDArray[np.int64]
 ROWS_AT_ONCE = 256
 """Rows of a chunk, where a table is gone through."""
 
@@ -40,7 +41,7 @@ class RowDataset(Dataset[Batch], ABC):
     """
 
     masked: bool = False
-    lengths: NDArray[np.int64] | None = None
+    lengths: Integers | None = None
     _counts: Tensor | None = None
 
     @abstractmethod
@@ -121,9 +122,7 @@ class ArrayDataset(RowDataset):
         lengths: Locations of each row, [N], where batches are to be cut to the longest of their rows.
     """
 
-    def __init__(
-        self, inputs: Tensor, labels: Tensor, masked: bool = False, lengths: NDArray[np.int64] | None = None
-    ) -> None:
+    def __init__(self, inputs: Tensor, labels: Tensor, masked: bool = False, lengths: Integers | None = None) -> None:
         self._inputs, self._labels = inputs, labels
         self.masked, self.lengths = masked, lengths
 
@@ -145,6 +144,19 @@ class ArrayDataset(RowDataset):
         rows = torch.as_tensor(index, dtype=torch.long).reshape(-1)
         longest = None if self.lengths is None else int(self.lengths[rows.numpy()].max(initial=1))
         return Batch(self.inputs[rows][:, :longest], self.labels[rows][:, :longest], rows)
+
+
+def by_file(firsts: Integers, rows: Integers) -> Iterator[tuple[int, Integers, Integers]]:
+    """Yield each file that has some of the rows, their places among them, and their numbers in it.
+
+    Args:
+        firsts: Number of the first row of each file, and of all rows.
+        rows: Numbers counted through all files.
+    """
+    of_files = np.searchsorted(firsts, rows, "right") - 1
+    for number in np.unique(of_files):
+        places = np.flatnonzero(of_files == number)
+        yield int(number), places, rows[places] - firsts[number]
 
 
 def last_locations(present: Tensor) -> NDArray[np.int64]:

@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, decided, product, tables_of
 from hierlit.experiments.drawing import draw_lines, panels
 from hierlit.experiments.statistics import means
+from hierlit.metrics import AveragePrecision
 
 FULL, OWN, WIDE, FAR = "none", "own labels alone", "one block, as wide", "one block that sees as far"
 WITHHELD, ALONE, SHUFFLED, JOINT = "lower kinds withheld", "last kind alone", "shuffled labels", "trained jointly"
@@ -174,30 +173,17 @@ def kinds_of(results: pd.DataFrame) -> list[str]:
 
 def by_block(run: Run) -> pd.DataFrame:
     """Return the average precision on the test rows, by block and kind of label, the mean over labels."""
-    task, data = run.cli.model, run.cli.datamodule
-    kinds = np.array(data.label_kinds)
-    scores: list[list[NDArray[np.float32]]] = [[] for _ in range(task.block)]
-    labels = []
+    net, data = run.cli.model.net, run.cli.datamodule
+    metrics = [AveragePrecision() for _ in range(run.cli.model.block)]
     for batch in data.test_dataloader():
-        exists = batch.inputs[..., 0] > 0
-        labels.append(batch.labels[exists].numpy())
-        for found, staged in zip(scores, task.net.staged_scores(batch.inputs), strict=True):
-            found.append(staged[exists].numpy())
-    truth, rows = np.concatenate(labels), []
-    for block, parts in enumerate(scores, 1):
-        precision = precisions(truth, np.concatenate(parts))
-        for kind in dict.fromkeys(data.label_kinds):
-            own = kinds == kind
-            frequency = float((truth[:, own] > 0).mean(0).mean())
-            rows.append((block, kind, float(np.nanmean(precision[own])), frequency))
+        exists = net.exists(batch.inputs)[..., 0] > 0
+        for metric, scores in zip(metrics, net.staged_scores(batch.inputs), strict=True):
+            metric.update(scores[exists], batch.labels[exists])
+    negative, _, positive = data.tables["test"].counts().double()
+    rate, kinds = positive / (negative + positive), data.label_kinds
+    rows = []
+    for block, metric in enumerate(metrics, 1):
+        for kind, value in metric.of_kinds(kinds).items():
+            frequency = rate[torch.tensor([each == kind for each in kinds])].nanmean()
+            rows.append((block, kind, value, float(frequency)))
     return pd.DataFrame(rows, columns=["block", "kind", "average_precision", "frequency"])
-
-
-def precisions(labels: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Average precision of each label [n] over the pairs where it is observed; NaN where none is positive."""
-    found = np.full(labels.shape[1], np.nan)
-    for label in range(labels.shape[1]):
-        seen = labels[:, label] != 0
-        if (labels[:, label] > 0).any():
-            found[label] = average_precision_score(labels[seen, label] > 0, scores[seen, label])
-    return found

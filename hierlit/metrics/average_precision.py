@@ -1,5 +1,6 @@
 """Average precision of all label–location pairs together: the area under one precision–recall curve."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,3 +58,9 @@ class AveragePrecision(Metric):
             scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
         found = [average_precision(scores[:, label], labels[:, label]) for label in range(labels.shape[1])]
         return torch.tensor(found, dtype=torch.float64)
+
+    def of_kinds(self, kinds: Sequence[str]) -> dict[str, float]:
+        """Return the mean of each kind over its labels that have a positive; `kinds` has that of each label."""
+        found = self.of_labels()
+        owned = {kind: torch.tensor([each == kind for each in kinds]) for kind in dict.fromkeys(kinds)}
+        return {kind: float(found[own].nanmean()) for kind, own in owned.items()}

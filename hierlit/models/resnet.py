@@ -229,7 +229,7 @@ class HierarchicalResNet(nn.Module):
         Of labels of examples, an example's mean over its locations, the same at each place.
         """
         scores = self.scores(stream)
-        exists = stream[..., :1] if self.masked else torch.ones_like(stream[..., :1])
+        exists = self.exists(stream)
         if self.neighbours is not None:
             scores = self.neighbours.mean(scores, exists)
         if self.pooled:
@@ -251,8 +251,11 @@ class HierarchicalResNet(nn.Module):
         """
         if self.neighbours is None:
             return labels
-        exists = inputs[..., :1] if self.masked else torch.ones_like(inputs[..., :1])
-        return self.neighbours.labels(labels, exists)
+        return self.neighbours.labels(labels, self.exists(inputs))
+
+    def exists(self, inputs: Tensor) -> Tensor:
+        """Where inputs [B, |G|, d], or a stream, have a location: 1, else 0, [B, |G|, 1]."""
+        return inputs[..., :1] if self.masked else torch.ones_like(inputs[..., :1])
 
     def present(self, inputs: Tensor) -> Tensor | None:
         """Numbers [P] of the pairs (row, location) of inputs [B, |G|, d] that exist; None if all do."""

@@ -236,10 +236,8 @@ class LayerwiseTask(L.LightningModule):
         self.log("test/average_precision", self.average_precision.compute())
         kinds = getattr(getattr(self.trainer, "datamodule", None), "label_kinds", None)
         if kinds is not None:
-            of_labels = self.average_precision.of_labels()
-            for kind in dict.fromkeys(kinds):
-                own = torch.tensor([each == kind for each in kinds])
-                self.log(f"test/average_precision/{kind}", of_labels[own].nanmean())
+            for kind, value in self.average_precision.of_kinds(kinds).items():
+                self.log(f"test/average_precision/{kind}", value)
         self.average_precision.reset()
 
     def _log_results(self, split: str, metrics: MetricCollection) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hierlit.data.located.array_file import ArrayFile, Examples
 from hierlit.data.located.label_values import FoundValues, LabelCoding, Place
-from hierlit.data.rows import Batch, RowDataset
+from hierlit.data.rows import Batch, RowDataset, by_file
 from hierlit.data.tables.fitted import TOLERANCE
 
 
@@ -97,10 +97,8 @@ class ArrayRows(RowDataset):
         longest = int(np.prod(self._fitted.grid)) if self.lengths is None else int(self.lengths[own].max(initial=1))
         n_inputs, n_labels = len(self._fitted.shifts) + self.masked, len(self._fitted.coding.names)
         inputs, labels = torch.zeros(len(rows), longest, n_inputs), torch.zeros(len(rows), longest, n_labels)
-        places = np.searchsorted(self._firsts, rows, "right") - 1
-        for number in np.unique(places):
-            chosen = np.flatnonzero(places == number)
-            file, of_file = self._files[number], rows[chosen] - self._firsts[number]
+        for number, chosen, of_file in by_file(self._firsts, rows):
+            file = self._files[number]
             examples = file.take(of_file)
             n_locations = examples.inputs.shape[1]
             inputs[chosen, :n_locations] = self._scaled(examples)

@@ -1,18 +1,19 @@
 """What data modules have in common whose rows stay in files and are read when they are asked for."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from hierlit.data.base import BatchLoader, HierarchyDataModule
 from hierlit.data.rows import RowDataset
+from hierlit.data.tables.files import File, open_each
+from hierlit.data.tables.fitted import refuse_other_rows
 from hierlit.data.tables.roles import Names, as_names
 from hierlit.data.tables.table_file import TableError
 
-File = TypeVar("File")
 FILE_SPLITS = ("train", "val", "test", "predict")
 
 
@@ -33,8 +34,10 @@ class Fitted(Protocol):
 class FileHierarchy(HierarchyDataModule):
     """Rows of files: whatever is fitted to them is fitted when it is first asked for, in passes over the files.
 
-    A subclass says which rows a split has and what is fitted.
+    A subclass opens the files of each split, says which rows a split has and what is fitted.
     """
+
+    _files: Mapping[str, Sequence[Any]]
 
     @property
     @abstractmethod
@@ -50,9 +53,14 @@ class FileHierarchy(HierarchyDataModule):
         """
 
     @property
-    @abstractmethod
     def predicted_split(self) -> str | None:
         """The split, "predict" or "test", whose files `predict` reads; None where there are none."""
+        return next((split for split in ("predict", "test") if self._files[split]), None)
+
+    @property
+    def n_labels(self) -> int:  # type: ignore[override]
+        """Labels of the training files."""
+        return len(self.label_names or ())
 
     def make_tables(self) -> Mapping[str, RowDataset]:
         """Return the rows of the splits; those of validation are for testing too where there are no others."""
@@ -91,38 +99,21 @@ class FileHierarchy(HierarchyDataModule):
         Raises:
             ValueError: If the training rows are not those of the checkpoint.
         """
-        if difference := self.fitted.difference(state_dict["fitted"]):
-            raise ValueError(
-                f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
-            )
+        refuse_other_rows(self.fitted.difference(state_dict["fitted"]))
 
 
-def open_each(
+def open_located(
     given: Mapping[str, Names], open_file: Callable[[Path, str], File]
 ) -> tuple[dict[str, list[File]], list[str]]:
-    """Open the files of splits.
+    """Open the files of splits, of which there must be some to train on; see `open_each`."""
 
-    Args:
-        given: The paths of each split.
-        open_file: Opens a path for a split.
+    def open_existing(path: Path, split: str) -> File:
+        if not path.exists():
+            raise TableError(f"no such file: {path}")
+        return open_file(path, split)
 
-    Returns:
-        For each split those that can be opened, and one line for each that cannot.
-    """
-    files: dict[str, list[File]] = {}
-    problems = [] if as_names(given["train"]) else ["train_files must name a file, got none"]
-    for split, names in given.items():
-        paths, files[split] = [Path(name) for name in as_names(names)], []
-        twice = sorted({path for path in paths if paths.count(path) > 1})
-        problems += [f"{split}_files must not name a file twice, got {path}" for path in twice]
-        for path in paths:
-            try:
-                if not path.exists():
-                    raise TableError(f"no such file: {path}")
-                files[split].append(open_file(path, split))
-            except TableError as error:
-                problems.append(f"{split}_files: {error}")
-    return files, problems
+    files, problems = open_each(given, open_existing)
+    return files, ([] if as_names(given["train"]) else ["train_files must name a file, got none"]) + problems
 
 
 def warn_of_left_out(split: str, what: list[str]) -> None:

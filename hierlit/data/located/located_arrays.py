@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 
 from hierlit.data.checks import loader_problems
 from hierlit.data.located.array_file import LAYOUTS, ArrayFile, ArrayNames
 from hierlit.data.located.array_rows import ArrayRows, FittedArrays, fit_arrays
-from hierlit.data.located.from_files import FILE_SPLITS, FileHierarchy, open_each, warn_of_left_out
+from hierlit.data.located.from_files import FILE_SPLITS, FileHierarchy, open_located, warn_of_left_out
 from hierlit.data.located.label_values import FoundValues
 from hierlit.data.tables.labels import ZEROS
 from hierlit.data.tables.splits import Splits
@@ -102,7 +103,7 @@ class LocatedArrays(FileHierarchy):
         def open_file(path: Path, split: str) -> ArrayFile:
             return ArrayFile(path, names, split != "predict")
 
-        self._files, unopened = open_each(given, open_file)
+        self._files, unopened = open_located(given, open_file)
         raise_problems(problems + unopened)
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(ignore=["levels"])
@@ -172,11 +173,6 @@ class LocatedArrays(FileHierarchy):
             rows.unknown.clear()
 
     @property
-    def predicted_split(self) -> str | None:
-        """The split, "predict" or "test", whose files `predict` reads; None where there are none."""
-        return next((split for split in ("predict", "test") if self._files[split]), None)
-
-    @property
     def label_names(self) -> list[str]:  # type: ignore[override]
         """Of the labels."""
         return self.fitted.coding.names
@@ -194,17 +190,9 @@ class LocatedArrays(FileHierarchy):
         return len(self.fitted.shifts) + self.fitted.masked
 
     @property
-    def n_labels(self) -> int:  # type: ignore[override]
-        """Columns of labels, or classes of the training files."""
-        return len(self.label_names)
-
-    @property
     def n_locations(self) -> int:  # type: ignore[override]
         """Locations of the longest example of the training files."""
-        n_locations = 1
-        for size in self.fitted.grid:
-            n_locations *= size
-        return n_locations
+        return math.prod(self.fitted.grid)
 
     @property
     def levels(self) -> list[int] | None:  # type: ignore[override]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hierlit.data.checks import loader_problems
 from hierlit.data.located.conllu_file import LABEL_COLUMNS, ConlluFile
-from hierlit.data.located.from_files import FILE_SPLITS, FileHierarchy, open_each
+from hierlit.data.located.from_files import FILE_SPLITS, FileHierarchy, open_located
 from hierlit.data.located.sentences import FORM, ColumnFile, SentenceFile
 from hierlit.data.located.token_inputs import (
     VECTOR_SUFFIXES,
@@ -116,7 +116,7 @@ class TokenLabels(FileHierarchy):
         if FORM not in names or len(set(names)) < len(names):
             problems.append(f"columns must be different names, one of them form, got {names}")
         given = dict(zip(FILE_SPLITS, (train_files, val_files, test_files, predict_files), strict=True))
-        self._files, unopened = open_each(given, lambda path, split: open_sentences(path, names, split != "predict"))
+        self._files, unopened = open_located(given, lambda path, split: open_sentences(path, names, split != "predict"))
         known = self._files["train"][0].columns if self._files["train"] else LABEL_COLUMNS
         for file in (file for split in ("val", "test") for file in self._files[split]):
             if file.columns != known:
@@ -174,11 +174,6 @@ class TokenLabels(FileHierarchy):
         return (own if len(own) or split != "test" else self.split_rows("val")).texts(rows)
 
     @property
-    def predicted_split(self) -> str | None:
-        """The split, "predict" or "test", whose files `predict` reads; None where there are none."""
-        return next((split for split in ("predict", "test") if self._files[split]), None)
-
-    @property
     def label_names(self) -> list[str]:  # type: ignore[override]
         """Of the labels."""
         return [label.name for label in self.fitted.labels]
@@ -206,11 +201,6 @@ class TokenLabels(FileHierarchy):
     def n_inputs(self) -> int:  # type: ignore[override]
         """Channels, with the one that says where there is a location."""
         return len(self.input_names)
-
-    @property
-    def n_labels(self) -> int:  # type: ignore[override]
-        """Labels of the training rows."""
-        return len(self.fitted.labels)
 
     @property
     def n_locations(self) -> int:  # type: ignore[override]

@@ -15,7 +15,7 @@ from torch import Tensor
 from hierlit.data.located.sentences import Sentence, SentenceFile
 from hierlit.data.located.token_inputs import TokenInputs
 from hierlit.data.located.token_values import CHARACTER, FoundTokens, Labeller, TokenLabel, Wanted
-from hierlit.data.rows import Batch, RowDataset
+from hierlit.data.rows import Batch, RowDataset, by_file
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,8 @@ class TokenRows(RowDataset):
 
     def _sentences(self, own: NDArray[np.int64]) -> Iterator[tuple[int, Sentence]]:
         """Yield rows' places in `own`, and their sentences, file by file."""
-        rows = self._rows[own]
-        of_files = np.searchsorted(self._firsts, rows, "right") - 1
-        for number in np.unique(of_files):
-            places = np.flatnonzero(of_files == number)
-            sentences = self._files[number].read(rows[places] - self._firsts[number])
-            yield from zip(places.tolist(), sentences, strict=True)
+        for number, places, of_file in by_file(self._firsts, self._rows[own]):
+            yield from zip(places.tolist(), self._files[number].read(of_file), strict=True)
 
 
 def find_lengths(files: Sequence[SentenceFile], unit: str) -> NDArray[np.int64]:

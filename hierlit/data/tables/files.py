@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from hierlit.data.tables.arff import ArffFile
 from hierlit.data.tables.csv_file import CsvFile
@@ -11,6 +12,7 @@ from hierlit.data.tables.parquet_file import ParquetFile
 from hierlit.data.tables.roles import Names, as_names
 from hierlit.data.tables.table_file import Reading, TableError, TableFile
 
+File = TypeVar("File")
 FORMATS: dict[str, Callable[[Path, Reading], TableFile]] = {
     ".csv": CsvFile,
     ".tsv": CsvFile,
@@ -37,7 +39,22 @@ def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str,
     Raises:
         ImportError: If pandas or pyarrow is needed and not installed.
     """
-    files: dict[str, list[TableFile]] = {}
+    return open_each(given, lambda path, _: open_table(path, reading))
+
+
+def open_each(
+    given: Mapping[str, Names], open_file: Callable[[Path, str], File]
+) -> tuple[dict[str, list[File]], list[str]]:
+    """Open the files of splits.
+
+    Args:
+        given: The paths of each split.
+        open_file: Opens a path for a split.
+
+    Returns:
+        For each split those that can be opened, and one line for each that cannot.
+    """
+    files: dict[str, list[File]] = {}
     problems = []
     for split, names in given.items():
         paths, files[split] = [Path(name) for name in as_names(names)], []
@@ -45,7 +62,7 @@ def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str,
         problems += [f"{split}_files must not name a file twice, got {path}" for path in twice]
         for path in paths:
             try:
-                files[split].append(open_table(path, reading))
+                files[split].append(open_file(path, split))
             except TableError as error:
                 problems.append(f"{split}_files: {error}")
     return files, problems

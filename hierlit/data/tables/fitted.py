@@ -96,3 +96,15 @@ def read_columns(path: Path) -> FittedTable:
         raise TableError(f"columns_file: cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise TableError(f"columns_file: {path} was not written by write_columns ({error})") from error
+
+
+def refuse_other_rows(difference: str) -> None:
+    """Say in what training rows differ from those of a checkpoint.
+
+    Raises:
+        ValueError: If they do.
+    """
+    if difference:
+        raise ValueError(
+            f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
+        )

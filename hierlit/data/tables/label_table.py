@@ -17,7 +17,7 @@ from hierlit.data.checks import loader_problems
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems
-from hierlit.data.tables.fitted import FittedTable, read_columns
+from hierlit.data.tables.fitted import FittedTable, read_columns, refuse_other_rows
 from hierlit.data.tables.hierarchy import find_hierarchy
 from hierlit.data.tables.labels import ZEROS, ColumnLabels, Labels, PathLabels, Signs
 from hierlit.data.tables.notices import warn_of_training, warn_of_unknown
@@ -321,10 +321,7 @@ class LabelTable(HierarchyDataModule):
             ValueError: If the training rows are not those of the checkpoint.
         """
         saved = FittedTable.of_json(state_dict["columns"])
-        if difference := self.fitted.difference(saved):
-            raise ValueError(
-                f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
-            )
+        refuse_other_rows(self.fitted.difference(saved))
         self._restored = TableEncoder(saved)
 
 
