@@ -1,0 +1,1 @@
+"""What labels say of one another, from the label table alone."""

@@ -1,0 +1,155 @@
+"""Rows that pairs of labels share, and how likely chance would share as many."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
+from scipy.special import gammaln, rel_entr
+
+from hierlit.discovery.structure.columns import LabelColumns, Places
+
+Floats = NDArray[np.float64]
+MOST_TERMS = 200
+FEWEST_POSITIVES = 10
+"""Of a label whose positives an example are looked at."""
+
+
+class PairCounts:
+    """Counts of label pairs; what is not observed is not counted.
+
+    Attributes:
+        columns: What they are the counts of.
+        positives: Rows where a label is 1, [n].
+        negatives: Rows where it is −1, [n].
+        both: Rows where two labels are 1, [n, n].
+        weight: Independent rows a row. Locations of one example may have labels in common; how much so is seen in how
+            much the positives of an example vary.
+    """
+
+    def __init__(self, columns: LabelColumns) -> None:
+        self.columns, positive, hidden = columns, columns.positive, columns.hidden
+        self.positives = np.asarray(positive.sum(0)).ravel()
+        self._hidden = np.asarray(hidden.sum(0)).ravel()
+        self.negatives = columns.n_rows - self.positives - self._hidden
+        self.both: csr_matrix = (positive.T @ positive).tocsr()
+        self.weight = 1 / design_effect(columns, self.positives)
+        # rows where the first label is 1 and the second not observed, and where neither is observed
+        self._half: csr_matrix = (positive.T @ hidden).tocsr()
+        self._neither: csr_matrix = (hidden.T @ hidden).tocsr()
+
+    def shared(self, first: Places, second: Places) -> Places:
+        """Rows where both labels of each pair are 1."""
+        return at(self.both, first, second)
+
+    def support(self, first: Places, second: Places) -> Places:
+        """Rows where the first label of each pair is 1 and the second observed."""
+        return self.positives[first] - at(self._half, first, second)
+
+    def seen(self, first: Places, second: Places) -> Places:
+        """Rows where both are observed."""
+        return self.columns.n_rows - self._hidden[first] - self._hidden[second] + at(self._neither, first, second)
+
+    def log_p_implied(self, first: Places, second: Places) -> Floats:
+        """Log-probability that chance leaves no more rows of the first label without the second (Fisher's exact test).
+
+        The second label is shuffled among the rows where both are observed.
+        """
+        support, of_second = self.support(first, second), self.support(second, first)
+        exceptions = support - self.shared(first, second)
+        return self._log_tail(self.seen(first, second), of_second, support, exceptions)
+
+    def log_p_within(self, first: int, second: Places, third: Places) -> Floats:
+        """Log-probability of the same among the rows of third labels, which the first label implies, [second, third]."""
+        support = self.support(np.full(len(second), first), second)
+        exceptions = support - self.shared(np.full(len(second), first), second)
+        seen = self.support(third[None], second[:, None])
+        drawn = np.minimum(support[:, None], seen)
+        of_second = self.both[second][:, third].toarray()
+        return self._log_tail(seen, of_second, drawn, np.minimum(exceptions[:, None], drawn))
+
+    def log_p_excluded(self, first: Places, second: Places) -> Floats:
+        """Log-probability that chance lets both labels share no more rows."""
+        support, of_second, seen = self.support(first, second), self.support(second, first), self.seen(first, second)
+        return self._log_tail(seen, seen - of_second, support, self.shared(first, second))
+
+    def _log_tail(self, seen: Places, marked: Places, drawn: Places, exceptions: Places) -> Floats:
+        if self.weight < 1:  # as many examples, an exception remaining one
+            seen, marked, drawn = (np.floor(count * self.weight) for count in (seen, marked, drawn))
+            exceptions = np.minimum(np.ceil(exceptions * self.weight), drawn)
+        return log_tail(seen, marked, drawn, exceptions)
+
+
+def design_effect(columns: LabelColumns, positives: Places) -> float:
+    """Return how many rows make an independent one, by the label of which it takes most (Kish's design effect).
+
+    It is the variance of the positives of an example over that of as many independent rows, at least 1.
+    """
+    if columns.n_examples == columns.n_rows:
+        return 1.0
+    of_example = np.unique(columns.example, return_inverse=True)[1]
+    ones = np.ones(columns.n_rows, dtype=np.int64)
+    sums = csr_matrix((ones, (of_example, np.arange(columns.n_rows)))) @ columns.positive
+    rate, sizes = positives / columns.n_rows, np.bincount(of_example)
+    judged = np.flatnonzero((positives >= FEWEST_POSITIVES) & (rate < 1))
+    effects = [
+        np.square(sums[:, [label]].toarray().ravel() - rate[label] * sizes).sum()
+        / (columns.n_rows * rate[label] * (1 - rate[label]))
+        for label in judged
+    ]
+    return float(max(effects, default=columns.n_rows / columns.n_examples)) if max(effects, default=1) > 1 else 1.0
+
+
+def at(matrix: csr_matrix, first: Places, second: Places) -> Places:
+    """Return a sparse matrix's entries at pairs of places, which are broadcast."""
+    first, second = (places.copy() for places in np.broadcast_arrays(first, second))
+    found = matrix[first.ravel(), second.ravel()] if first.size and matrix.nnz else np.zeros(first.size, np.int64)
+    return np.asarray(found).reshape(first.shape)
+
+
+def log_tail(seen: ArrayLike, marked: ArrayLike, drawn: ArrayLike, exceptions: ArrayLike) -> Floats:
+    """Log-probability that of rows drawn without replacement no more are unmarked (hypergeometric).
+
+    Where there are more than `MOST_TERMS` exceptions it is Hoeffding's bound, which is no smaller.
+
+    Args:
+        seen: Rows there are.
+        marked: Those that are marked.
+        drawn: Those drawn.
+        exceptions: The number of unmarked rows among those drawn, or less.
+    """
+    seen, marked, drawn, exceptions = np.broadcast_arrays(*(np.asarray(n, float) for n in (seen, marked, drawn, exceptions)))
+    found, is_many = np.full(seen.shape, -np.inf), exceptions > MOST_TERMS
+    found[is_many] = bound(exceptions[is_many], drawn[is_many], 1 - marked[is_many] / seen[is_many])
+    summed = np.where(is_many, -1, exceptions)
+    for number in range(int(summed.max(initial=-1)) + 1):
+        possible = (number <= summed) & (number <= seen - marked) & (0 <= drawn - number) & (drawn - number <= marked)
+        own = [values[possible] for values in (seen, marked, drawn)]
+        ways = log_choose(own[1], own[2] - number) + log_choose(own[0] - own[1], np.full(len(own[0]), float(number)))
+        found[possible] = np.logaddexp(found[possible], ways - log_choose(own[0], own[2]))
+    return np.minimum(found, 0.0)
+
+
+def bound(exceptions: Floats, drawn: Floats, expected: Floats) -> Floats:
+    """Hoeffding's bound of the log-probability of so few exceptions where a share of the rows is expected."""
+    share = exceptions / drawn
+    divergence = rel_entr(share, expected) + rel_entr(1 - share, 1 - expected)
+    return np.where(share < expected, -drawn * divergence, 0.0)
+
+
+def log_choose(n: Floats, k: Floats) -> Floats:
+    """Return the logarithm of the binomial coefficient."""
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+
+
+def cutoff(log_p: Floats, n_tests: float, rate: float) -> float:
+    """Return the largest log p-value that Benjamini–Hochberg lets pass; −∞ if none does.
+
+    Args:
+        log_p: Those small enough to matter.
+        n_tests: Tests there are in all.
+        rate: False discovery rate.
+    """
+    ordered = np.sort(log_p)
+    passed = np.flatnonzero(ordered <= np.log(rate * np.arange(1, len(ordered) + 1) / max(n_tests, 1)))
+    return float(ordered[passed[-1]]) if len(passed) else -np.inf

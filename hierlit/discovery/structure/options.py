@@ -1,0 +1,32 @@
+"""The options of a search in a table of labels."""
+
+from dataclasses import dataclass
+
+from hierlit.models.checks import at_least, raise_problems, within
+
+
+@dataclass(frozen=True)
+class StructureOptions:
+    """How the structure of labels is looked for.
+
+    Args:
+        exceptions: Share of a label's rows, in [0, .25), that may be wrong: an implication may have as many exceptions,
+            a function of k labels (k + 1) times as many. People's labels are noisy; 0 asks for none.
+        rate: False discovery rate over all pairs of labels, in (0, 1).
+        resamples: Bootstrap resamples of the rows, 0 for none, that edges are looked for in.
+        null: Whether a table with shuffled columns is searched too.
+        seed: Of resamples and shuffling.
+
+    Raises:
+        ValueError: One line naming each argument out of range.
+    """
+
+    exceptions: float = 0.0
+    rate: float = 0.05
+    resamples: int = 10
+    null: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = within("exceptions", self.exceptions, "[0, 0.25)") + within("rate", self.rate, "(0, 1)")
+        raise_problems(problems + at_least(0, resamples=self.resamples, seed=self.seed))

@@ -1,0 +1,348 @@
+"""What labels say of one another: implications, exclusions, functions, levels."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+
+from hierlit.discovery.structure.columns import LabelColumns, Places
+from hierlit.discovery.structure.counts import PairCounts
+from hierlit.discovery.structure.evidence import Evidence, resample
+from hierlit.discovery.structure.functions import LabelFunction, Signs
+from hierlit.discovery.structure.groups import one_of_groups
+from hierlit.discovery.structure.implications import Implications, find_implications
+from hierlit.discovery.structure.levels import Reading, choose, levels_of, longest_ways
+from hierlit.discovery.structure.options import StructureOptions
+from hierlit.discovery.structure.search import Explanation, FunctionSearch
+
+MOST_SIGNS = 20_000
+"""Rows that functions are looked for in."""
+HELD = 5
+"""Every so many examples one is left out of the search for functions."""
+FEW, OF_FEW = 64, 4
+"""Variables up to which all are candidates of truth tables, of so many of them."""
+SCREENED, OF_SCREENED = 24, 2
+"""Candidates among more variables, those that go with a label most, for truth tables of so many."""
+MOST_LABELS = 1000
+"""Labels up to which truth tables are looked for; of more, functions are those that implications suggest."""
+
+
+@dataclass(frozen=True)
+class LabelStructure:
+    """What was found in a table of labels.
+
+    Attributes:
+        columns: The labels.
+        options: How it was searched.
+        counts: Of label pairs.
+        implications: Between labels, and exclusions.
+        evidence: Of each implication.
+        readings: Functions that explain labels, kept or not.
+        groups: Sets of labels of which each row has exactly one.
+        variable_names: Of what functions read.
+        null: Implications, exclusions and labels with a function in a table whose columns were shuffled; None if not
+            tried.
+        seconds: It took.
+    """
+
+    columns: LabelColumns
+    options: StructureOptions
+    counts: PairCounts
+    implications: Implications
+    evidence: Evidence
+    readings: list[Reading]
+    groups: list[list[int]]
+    variable_names: list[str]
+    null: tuple[int, int, int] | None = None
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the labels."""
+        return self.columns.names
+
+    @property
+    def edges(self) -> list[tuple[str, str]]:
+        """Names of the parent and the child of each edge, as `HierarchicalClassifier(hierarchy=…)` takes them."""
+        return [(self.names[parent], self.names[child]) for parent, child in sorted(self.implications.edges())]
+
+    @property
+    def levels(self) -> list[int]:
+        """Level of each label by its function (definition 3.1); that of the first for labels that are the same."""
+        own = levels_of(self.readings, self.columns.n_labels)
+        return [own[label] for label in self.implications.stands_for]
+
+    @property
+    def depths(self) -> list[int]:
+        """Number of labels on the longest way down to each through the edges; 1 for one that implies nothing."""
+        graph = nx.DiGraph(sorted(self.implications.edges()))
+        graph.add_nodes_from(range(self.columns.n_labels))
+        own = longest_ways(graph, self.columns.n_labels)
+        return [own[label] for label in self.implications.stands_for]
+
+    def edge_table(self) -> pd.DataFrame:
+        """List implications (`is_edge` for those that no other explains) and exclusions with their evidence."""
+        names, found = np.array(self.names, dtype=object), self.implications
+        support = self.counts.support(found.child, found.parent)
+        log_p = np.concatenate([found.log_p, found.log_p_excluded])
+        ranks = np.argsort(np.argsort(log_p, kind="stable"), kind="stable") + 1
+        first, second = found.excluded.T
+        of_first = self.counts.support(first, second)
+        implied = pd.DataFrame(
+            {
+                "label": names[found.child],
+                "relation": "implies",
+                "other": names[found.parent],
+                "is_edge": found.is_edge,
+                "support": support,
+                "exceptions": support - self.counts.shared(found.child, found.parent),
+                "found_in_resamples": self.evidence.frequency,
+                "left_out_support": self.evidence.support,
+                "left_out_exceptions": self.evidence.exceptions,
+                "left_out_effect": self.evidence.effect,
+                "p_within_best_other": np.exp(found.log_within),
+                "p_not_needed": found.needed,
+            }
+        )
+        excluded = pd.DataFrame(
+            {
+                "label": names[first],
+                "relation": "excludes",
+                "other": names[second],
+                "is_edge": False,
+                "support": of_first,
+                "exceptions": self.counts.shared(first, second),
+            }
+        )
+        table = pd.concat([implied, excluded] if len(excluded) else [implied], ignore_index=True)
+        with np.errstate(under="ignore"):
+            table["p"] = np.exp(log_p)
+            table["q"] = np.minimum(1.0, np.exp(log_p) * found.n_tests / ranks)
+        return table
+
+    def function_table(self) -> pd.DataFrame:
+        """List the functions that explain labels, those kept first."""
+        rows = [
+            {
+                "label": self.names[own.label],
+                "kind": own.explanation.function.kind,
+                "function": own.explanation.function.text(self.variable_names.__getitem__),
+                "n_variables": len(own.explanation.function.variables),
+                "exceptions": own.explanation.exceptions,
+                "rows": own.explanation.rows,
+                "left_out_exceptions": own.explanation.held_exceptions,
+                "left_out_rows": own.explanation.held_rows,
+                "bits_saved": own.explanation.bits,
+                "p": min(1.0, 2.0**-own.explanation.bits),
+                "is_reversible": own.is_reversible,
+                "is_kept": own.is_kept,
+                "why_not": own.reason,
+            }
+            for own in sorted(self.readings, key=lambda own: (not own.is_kept, own.label))
+        ]
+        return pd.DataFrame(rows, columns=FUNCTION_COLUMNS)
+
+    def label_table(self) -> pd.DataFrame:
+        """List for each label its counts, level, depth, function, parents and what the table cannot decide of it."""
+        names, found, counts = np.array(self.names, dtype=object), self.implications, self.counts
+        kept = {own.label: own for own in self.readings if own.is_kept}
+        parents: list[list[str]] = [[] for _ in names]
+        covered = np.full(len(names), np.nan)
+        children: dict[int, list[int]] = {}
+        for parent, child in sorted(found.edges()):
+            parents[child].append(names[parent])
+            children.setdefault(parent, []).append(child)
+        for parent, own in children.items():
+            rows = self.columns.positive[:, [parent]].multiply(self.columns.positive[:, own].sum(1) > 0)
+            covered[parent] = rows.sum() / counts.positives[parent]
+        group = {label: number for number, own in enumerate(self.groups, 1) for label in own}
+        return pd.DataFrame(
+            {
+                "label": names,
+                "positives": counts.positives,
+                "negatives": counts.negatives,
+                "level": self.levels,
+                "depth": self.depths,
+                "parents": [" ".join(own) for own in parents],
+                "n_children": [len(children.get(label, [])) for label in range(len(names))],
+                "covered_by_children": covered,
+                "function": [
+                    kept[label].explanation.function.text(self.variable_names.__getitem__) if label in kept else ""
+                    for label in range(len(names))
+                ],
+                "is_reversible": [label in kept and kept[label].is_reversible for label in range(len(names))],
+                "same_as": np.where(found.stands_for == np.arange(len(names)), "", names[found.stands_for]),
+                "one_of_group": [group.get(label, 0) for label in range(len(names))],
+                "undecided_implications": found.undecided,
+                "note": [note(*own) for own in zip(counts.positives, counts.negatives, strict=True)],
+            }
+        )
+
+    def hierarchy_table(self) -> pd.DataFrame:
+        """List the edges as `hierarchy_file` takes them: columns parent and child."""
+        return pd.DataFrame(self.edges, columns=["parent", "child"])
+
+    def violations(self) -> pd.DataFrame:
+        """List the exceptions to the edges found: rows that have the child without the parent."""
+        return violations(self.columns, self.edges)
+
+
+FUNCTION_COLUMNS = [
+    "label", "kind", "function", "n_variables", "exceptions", "rows", "left_out_exceptions", "left_out_rows",
+    "bits_saved", "p", "is_reversible", "is_kept", "why_not",
+]  # fmt: skip
+
+
+def note(positives: int, negatives: int) -> str:
+    """Return why nothing can be said of a label; empty if something can."""
+    if not positives:
+        return "never 1" if negatives else "never observed"
+    return "" if negatives else "1 wherever observed: every label implies it"
+
+
+def label_structure(labels: Any, options: StructureOptions | None = None, names: list[str] | None = None) -> LabelStructure:
+    """Find what the labels of a table say of one another.
+
+    Args:
+        labels: A data frame, an array or tensor [N, n] or [N, |G|, n], or a sparse matrix [N, n], as `LabelColumns.of`
+            reads them; or `LabelColumns`.
+        options: How to search.
+        names: Of the labels, if they are no data frame.
+
+    Raises:
+        ValueError: In one line, if they are no labels.
+    """
+    columns = labels if isinstance(labels, LabelColumns) else LabelColumns.of(labels, names)
+    return search_structure(columns, options or StructureOptions())
+
+
+def search_structure(columns: LabelColumns, options: StructureOptions, windows: Places | None = None) -> LabelStructure:
+    """Find what labels say of one another.
+
+    Args:
+        columns: The labels.
+        options: How to search.
+        windows: Rows [R, w] whose labels a function of a row's label may read, −1 for none; its own when None.
+    """
+    start = time.perf_counter()
+    counts, found, readings, groups, names = search_once(columns, options, windows)
+    evidence = resample(
+        columns, found.child, found.parent, options.exceptions, options.rate, options.resamples, options.seed
+    )
+    null = None
+    if options.null:
+        shuffled = columns.shuffled(np.random.default_rng(options.seed))
+        _, null_found, null_readings, _, _ = search_once(shuffled, options, windows)
+        n_labels = len({own.label for own in null_readings})
+        null = len(null_found.child), len(null_found.excluded), n_labels
+    seconds = time.perf_counter() - start
+    return LabelStructure(columns, options, counts, found, evidence, readings, groups, names, null, seconds)
+
+
+def search_once(
+    columns: LabelColumns, options: StructureOptions, windows: Places | None
+) -> tuple[PairCounts, Implications, list[Reading], list[list[int]], list[str]]:
+    """Return counts, implications, functions, groups and the names of variables, without evidence."""
+    counts = PairCounts(columns)
+    found = find_implications(counts, options.exceptions, options.rate)
+    groups = one_of_groups(columns) if columns.n_labels <= MOST_LABELS else []
+    search = Variables(counts, found, groups, options, windows)
+    explanations = {label: own for label in search.labels if (own := search.explain(label))}
+    return counts, found, choose(explanations, search.label_of, columns.names), groups, search.names
+
+
+class Variables:
+    """What functions may read, and the search of one label's.
+
+    Args:
+        counts: Of the labels.
+        found: Implications between them.
+        groups: Of labels of which each row has exactly one; none of them explains another.
+        options: How to search.
+        windows: Rows [R, w] that a row's label may read; its own when None.
+
+    Attributes:
+        label_of: The label of each variable.
+        names: Of the variables: a label's name, with the place in the window where it is not the row's own.
+        labels: Those whose function is looked for: the first of each that are the same, if they vary.
+    """
+
+    def __init__(
+        self,
+        counts: PairCounts,
+        found: Implications,
+        groups: list[list[int]],
+        options: StructureOptions,
+        windows: Places | None,
+    ) -> None:
+        columns, self._counts, self._found = counts.columns, counts, found
+        n, self._options = columns.n_labels, options
+        firsts = found.stands_for == np.arange(n)
+        self.labels = np.flatnonzero(firsts & (counts.positives > 0) & (counts.negatives > 0)).tolist()
+        windows = np.arange(columns.n_rows)[:, None] if windows is None else windows
+        own_place = int((windows == np.arange(len(windows))[:, None]).mean(0).argmax()) if len(windows) else 0
+        stride = -(-columns.n_rows // MOST_SIGNS)
+        kept = np.flatnonzero(columns.example % stride == 0)
+        self._held = columns.example[kept] // stride % HELD == HELD - 1
+        self._signs = signs_of(columns, windows[kept])
+        self._is_first, self._mean = firsts, self._signs[~self._held].mean(0)
+        self._fitted = self._signs[~self._held].astype(np.float32)
+        self._own = [own_place * n + label for label in range(n)]
+        self.label_of = [variable % n for variable in range(self._signs.shape[1])]
+        self.names = [
+            columns.names[variable % n] + ("" if variable // n == own_place else f"@{variable // n - own_place:+d}")
+            for variable in range(self._signs.shape[1])
+        ]
+        self._group = {label: set(own) for own in groups for label in own}
+        self._weight = counts.weight
+        self._tables = n <= MOST_LABELS
+        edges = sorted(found.edges())
+        self._children = {label: [c for p, c in edges if p == label] for label in {p for p, _ in edges}}
+        self._parents = {label: [p for p, c in edges if c == label] for label in {c for _, c in edges}}
+
+    def explain(self, label: int) -> list[Explanation]:
+        """Return the functions that explain a label."""
+        least = float(np.log2(len(self.labels) / self._options.rate))
+        search = FunctionSearch(self._signs, self._held, self._weight, self._options.exceptions, least)
+        given = [
+            LabelFunction(tuple(sorted(self._own[other] for other in others)), (False,) * len(others), at_least)
+            for others, at_least in (
+                (self._children.get(label, []), 1),
+                (self._parents.get(label, []), len(self._parents.get(label, []))),
+            )
+            if len(others) > 1
+        ]
+        candidates, most = self._candidates(label)
+        return search.explain(self._signs[:, self._own[label]], candidates, most, given)
+
+    def _candidates(self, label: int) -> tuple[list[int], int]:
+        """Return the variables that a truth table may read, and how many of them at most."""
+        if not self._tables:
+            return [], 0
+        out = {label, *self._group.get(label, set())}
+        allowed = [v for v, of in enumerate(self.label_of) if of not in out and self._is_first[of]]
+        if len(allowed) <= FEW:
+            return allowed, OF_FEW
+        signs = self._fitted
+        own, means = self._own[label], self._mean[allowed]
+        covariance = signs[:, own] @ signs[:, allowed] / len(signs) - self._mean[own] * means
+        correlation = np.abs(covariance) / np.sqrt(np.maximum(1 - means**2, 1e-9))
+        chosen = np.argsort(-correlation, kind="stable")[:SCREENED]
+        return sorted(np.array(allowed)[chosen].tolist()), OF_SCREENED
+
+
+def signs_of(columns: LabelColumns, windows: Places) -> Signs:
+    """Return the labels [R, w · n] in {−1, 0, 1} of windows [R, w] of rows; 0 where there is no row."""
+    parts = []
+    for place in windows.T:
+        own = columns.take(np.maximum(place, 0))
+        signs = 2 * own.positive.toarray().astype(np.int8) - 1
+        signs[own.hidden.toarray() > 0] = 0
+        signs[place < 0] = 0
+        parts.append(signs)
+    return np.concatenate(parts, axis=1)
