@@ -28,6 +28,7 @@ from benchmarks import (
     random_hierarchy,
     ridge,
     scaling,
+    structure,
     tables,
     text,
 )
@@ -46,6 +47,7 @@ BENCHMARKS = {
     "corruption": corruption,
     "random_hierarchy": random_hierarchy,
     "causes": causes,
+    "structure": structure,
     "tables": tables,
     "text": text,
 }

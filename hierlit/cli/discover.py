@@ -66,20 +66,30 @@ class DiscoverCLI(DryCLI):
             proximity: Windows E_g.
         """
         from hierlit.cli.experiment import version_folder
-        from hierlit.discovery.report import EDGES, LEVELS, write_discovery
-        from hierlit.discovery.search import discover
+        from hierlit.discovery.report import write_discovery
+        from hierlit.discovery.search import discover, discover_structure
+        from hierlit.discovery.structure.report import summary_tables
 
         root = Path(self.config.trainer.default_root_dir or ".")
-        found = discover(data, options, proximity)
+        structure = edges_found = found = None
+        if options.view != "rows":
+            structure, edges_found = discover_structure(data, options, proximity)
+        if options.view != "labels":
+            found = discover(data, options, proximity)
         self.folder = version_folder(root / LOGS / self.name, self.command, fresh=True)
-        verdict = write_discovery(found, options, self.command, self.folder)
+        verdict = write_discovery(found, structure, edges_found, options, self.command, self.folder)
         console = Console(highlight=False)
-        levels, edges = found.level_table(), found.edge_table()
-        print_rows(console, "levels", levels.filter([*PRINTED, "known_level"]))
-        print_rows(console, "edges", edges[edges["is_edge"]].drop(columns=["p", "is_edge"]))
-        for sentence in verdict.text.rstrip(".").split("; "):
+        if structure is not None:
+            functions, implied = summary_tables(structure)
+            print_rows(console, "functions of labels", functions)
+            print_rows(console, "labels that imply others", implied)
+        if found is not None:
+            levels, edges = found.level_table(), found.edge_table()
+            print_rows(console, "levels", levels.filter([*PRINTED, "known_level"]))
+            print_rows(console, "edges", edges[edges["is_edge"]].drop(columns=["p", "is_edge"]))
+        for sentence in verdict.text.rstrip(".").replace(". ", "; ").split("; "):
             console.print(sentence, soft_wrap=True)
-        console.print(f"{LEVELS}, {EDGES}, graph.png and report.html in {self.folder}", soft_wrap=True)
+        console.print(f"tables, figures and report.html in {self.folder}", soft_wrap=True)
 
 
 def print_rows(console: Console, title: str, rows: pd.DataFrame) -> None:

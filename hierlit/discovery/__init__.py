@@ -2,6 +2,19 @@
 
 from hierlit.discovery.agreement import Agreement, Hierarchy
 from hierlit.discovery.options import DiscoverOptions
-from hierlit.discovery.search import Discovery, discover
+from hierlit.discovery.search import Discovery, discover, discover_structure
+from hierlit.discovery.structure import EdgesFound, LabelStructure, StructureOptions, label_structure, violations
 
-__all__ = ["Agreement", "DiscoverOptions", "Discovery", "Hierarchy", "discover"]
+__all__ = [
+    "Agreement",
+    "DiscoverOptions",
+    "Discovery",
+    "EdgesFound",
+    "Hierarchy",
+    "LabelStructure",
+    "StructureOptions",
+    "discover",
+    "discover_structure",
+    "label_structure",
+    "violations",
+]

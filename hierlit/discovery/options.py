@@ -3,14 +3,16 @@
 from dataclasses import dataclass, field
 from math import ceil
 
+from hierlit.discovery.structure.options import StructureOptions
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
-from hierlit.models.checks import raise_problems
+from hierlit.models.checks import one_of, raise_problems
 from hierlit.models.resnet import is_count
 
 NOISELESS_SHARE = 0.97
 """Of a label's variance: what a block must explain of one that can be predicted without error to be its level."""
 
 FEWEST_PERMUTATIONS = 999
+VIEWS = ("both", "rows", "labels")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class DiscoverOptions:
         least_loss: Share of a label's variance, in (0, 1), that permuting a parent must cost on average.
         rate: False discovery rate of labels, and of edges, in (0, 1).
         null: Whether the null models are made too, which take as long as the search itself.
+        view: What to look at: what rows can predict, `rows`; what labels say of one another, `labels`; or both.
+        structure: How the latter is looked for.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -49,6 +53,8 @@ class DiscoverOptions:
     least_loss: float = 0.1
     rate: float = 0.05
     null: bool = True
+    view: str = "both"
+    structure: StructureOptions = field(default_factory=StructureOptions)
 
     def __post_init__(self) -> None:
         counts = ["seeds", "n_blocks", "n_features", "max_parents"]
@@ -61,7 +67,7 @@ class DiscoverOptions:
             value = getattr(self, name)
             if not 0 < value < 1:
                 problems.append(f"{name} must be in (0, 1), got {value}")
-        raise_problems(problems)
+        raise_problems(problems + one_of(VIEWS, view=self.view))
 
     def permutations(self, n_labels: int) -> int:
         """Permutations for so many labels: a p-value is 2/(P+1) at least, which must be below the rate over n."""

@@ -13,6 +13,17 @@ from matplotlib.ticker import MaxNLocator
 
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.search import Discovery
+from hierlit.discovery.structure import EdgesFound, LabelStructure
+from hierlit.discovery.structure.report import (
+    FUNCTIONS,
+    HIERARCHY,
+    IMPLICATIONS,
+    LABELS,
+    draw_structure,
+    sentences,
+    summary_tables,
+    write_structure,
+)
 from hierlit.experiments.base import Verdict
 from hierlit.experiments.report import as_html, render_report, save_figures
 from hierlit.files.atomic import replace_text
@@ -26,36 +37,65 @@ QUESTION = (
     "function of?"
 )
 
+LABEL_QUESTION = "From labels alone: which imply or exclude which, and which are simple functions of few others?"
+LABEL_PREDICTION = (
+    "In a hierarchy that people have drawn up a parent is the union of its children, so each child implies it. The "
+    "search knows nothing of it."
+)
 
-def write_discovery(found: Discovery, options: DiscoverOptions, command: str, folder: Path) -> Verdict:
+
+def write_discovery(
+    found: Discovery | None,
+    structure: LabelStructure | None,
+    edges_found: EdgesFound | None,
+    options: DiscoverOptions,
+    command: str,
+    folder: Path,
+) -> Verdict:
     """Write the tables, the figures as PNG and SVG, and `report.html`.
 
     Args:
-        found: What was found.
+        found: What rows can predict; None if that was not looked at.
+        structure: What labels say of one another; None if that was not looked at.
+        edges_found: How its edges agree with what is known.
         options: How it was searched.
         command: The command line.
         folder: Gets the files.
     """
-    tables = {LEVELS: found.level_table(), EDGES: found.edge_table()}
-    for name, table in tables.items():
-        replace_text(folder / name, table.to_csv(index=False))
-    drawn = save_figures({"graph": draw_graph(found), "curves": draw_curves(found)}, folder)
-    judged = verdict(found)
-    edges = tables[EDGES]
-    shown = [tables[LEVELS].drop(columns=["level_median", "p"]), edges[edges["is_edge"]].drop(columns=["p", "is_edge"])]
+    figures: dict[str, Figure] = {}
+    tables, set_up = [], []
+    judged = Verdict(None, "")
+    if found is not None:
+        levels, edges = found.level_table(), found.edge_table()
+        replace_text(folder / LEVELS, levels.to_csv(index=False))
+        replace_text(folder / EDGES, edges.to_csv(index=False))
+        figures |= {"graph": draw_graph(found), "curves": draw_curves(found)}
+        tables += [levels.drop(columns=["level_median", "p"]), edges[edges["is_edge"]].drop(columns=["p", "is_edge"])]
+        judged = verdict(found)
+        set_up.append(
+            f"{found.n_rows:,} rows, {len(found.names)} labels, {options.seeds} splits, {found.seconds / 60:.1f} "
+            f"minutes. All labels are in {LEVELS}, all pairs that may be edges in {EDGES}."
+        )
+    if structure is not None:
+        write_structure(structure, folder)
+        figures["structure"] = draw_structure(structure)
+        tables += summary_tables(structure)
+        said = sentences(structure) + ([] if edges_found is None else edges_found.sentences())
+        judged = Verdict(judged.holds, " ".join(filter(None, [judged.text, "; ".join(said) + "."])))
+        set_up.append(
+            f"Labels alone: {structure.columns.n_rows:,} rows, {structure.seconds:.0f} seconds; in {LABELS}, "
+            f"{IMPLICATIONS}, {FUNCTIONS} and {HIERARCHY}."
+        )
     render_report(
         folder,
         name="discover",
-        question=QUESTION,
-        prediction=prediction(found),
+        question=QUESTION if found is not None else LABEL_QUESTION,
+        prediction=prediction(found) if found is not None else LABEL_PREDICTION,
         options=dict(flattened(asdict(options))),
-        figures=drawn,
-        summary="".join(as_html(table, digits=3) for table in shown),
+        figures=save_figures(figures, folder),
+        summary="".join(as_html(table, digits=3) for table in tables),
         verdict=judged,
-        set_up=(
-            f"{found.n_rows:,} rows, {len(found.names)} labels, {options.seeds} splits, {found.seconds / 60:.1f} "
-            f"minutes. All labels are in {LEVELS}, all pairs that may be edges in {EDGES}."
-        ),
+        set_up=" ".join(set_up),
         commands={"The command": [command]},
         failures={},
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
+from hierlit.discovery.structure.columns import LabelColumns
 from hierlit.draws import Draws
 from hierlit.models.proximity import Proximity, windows_of
 
@@ -81,6 +85,21 @@ class LabelledRows:
         rest = order[~is_held]
         n_aside = max(1, round(ASIDE * len(rest)))
         return rest[n_aside:], rest[:n_aside], order[is_held]
+
+    def columns(self, names: Sequence[str]) -> tuple[LabelColumns, NDArray[np.int64] | None]:
+        """Return the labels alone, a row a location, and which rows' labels a row sees [R, w]; None for its own."""
+        n_rows, n_locations = self.labels.shape[:2]
+        if self.pooled:  # labels of examples, the same at all locations
+            first = self.exists[..., 0].argmax(1)
+            return LabelColumns.of_signs(self.labels[torch.arange(n_rows), first].numpy(), names), None
+        exists = self.exists[..., 0].numpy() > 0
+        columns = LabelColumns.of_signs(self.labels.numpy(), names, exists)
+        if self.proximity is None:
+            return columns, None
+        number = np.where(exists, np.cumsum(exists).reshape(exists.shape) - 1, -1)
+        table = self.proximity.table(n_locations).numpy()
+        seen = np.where(table < 0, -1, number[:, np.maximum(table, 0)])
+        return columns, seen[exists]
 
     def with_shuffled_rows(self, seed: int) -> LabelledRows:
         """Whole label rows permuted against the inputs: no label is predictable, and all keep their dependences."""

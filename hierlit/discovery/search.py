@@ -10,12 +10,15 @@ import pandas as pd
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.data.supervision import Supervision
+from hierlit.data.tables import LabelTable
 from hierlit.discovery.agreement import Agreement, Hierarchy
 from hierlit.discovery.levels import Levels, find_levels
 from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.parents import Edges, find_parents
 from hierlit.discovery.rows import LabelledRows
 from hierlit.discovery.significance import median_interval
+from hierlit.discovery.structure import EdgesFound, LabelStructure
+from hierlit.discovery.structure.structure import search_structure
 from hierlit.models.proximity import Proximity
 
 
@@ -126,10 +129,43 @@ def discover(data: HierarchyDataModule, options: DiscoverOptions, proximity: Pro
     if options.null:
         null_levels = int(find_levels(rows.with_shuffled_rows(data.data_seed), options).found.sum())
         null_edges = int(find_parents(rows.with_shuffled_labels(data.data_seed), levels.level, options).found.sum())
-    source = data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data
+    source, names = named_source(data)
     known = Hierarchy.of(source)
     agreement = None if known is None else Agreement.of(known, levels.level, edges.pairs(), levels.by_seed.mean(0))
     seconds = time.perf_counter() - start
     n_rows = len(rows.inputs)
-    names = source.label_names or [f"y{label}" for label in range(source.n_labels)]
     return Discovery(names, n_rows, levels, edges, null_levels, null_edges, known, agreement, seconds)
+
+
+def discover_structure(
+    data: HierarchyDataModule, options: DiscoverOptions, proximity: Proximity | None = None
+) -> tuple[LabelStructure, EdgesFound | None]:
+    """Look for what labels say of one another in the training and validation rows of a data module.
+
+    Args:
+        data: Labels; inputs are not read. Its parents are read after the search, to judge it.
+        options: How to search: `n_rows` and `structure`.
+        proximity: Windows whose labels a function may read; those of the data's grid when None.
+
+    Returns:
+        What was found, and how its edges agree with parents that are known; None if none are.
+
+    Raises:
+        ValueError: If there are too few rows.
+    """
+    source, names = named_source(data)
+    columns, windows = LabelledRows.of(data, proximity, options.n_rows).columns(names)
+    found = search_structure(columns, options.structure, windows)
+    known = Hierarchy.of(source)
+    if known is None or known.parents is None or not isinstance(source, LabelTable):
+        return found, None
+    # people's hierarchies are unions: a parent is implied by its children
+    edges = known.edges(set(range(columns.n_labels)))
+    stands_for = found.implications.stands_for.tolist()
+    return found, EdgesFound.of(found.counts, stands_for, found.implications.edges(), edges)
+
+
+def named_source(data: HierarchyDataModule) -> tuple[HierarchyDataModule, list[str]]:
+    """Return the data whose hierarchy a search is judged by, and the names of its labels."""
+    source = data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data
+    return source, list(source.label_names or [f"y{label}" for label in range(source.n_labels)])

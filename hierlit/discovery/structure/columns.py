@@ -60,7 +60,9 @@ class LabelColumns:
         return cls.of_signs(signs, named)
 
     @classmethod
-    def of_signs(cls, signs: NDArray[Any], names: Sequence[str], exists: NDArray[np.bool_] | None = None) -> LabelColumns:
+    def of_signs(
+        cls, signs: NDArray[Any], names: Sequence[str], exists: NDArray[np.bool_] | None = None
+    ) -> LabelColumns:
         """Return those of signs.
 
         Args:
@@ -110,7 +112,7 @@ class LabelColumns:
         def rows_of(examples: Places) -> Places:
             own = sizes[examples]
             within = np.arange(own.sum()) - np.repeat(np.cumsum(own) - own, own)
-            return np.repeat(starts[examples], own) + within
+            return np.asarray(np.repeat(starts[examples], own) + within)
 
         sample = self.take(rows_of(drawn))
         number = np.repeat(np.arange(len(drawn)), sizes[drawn])

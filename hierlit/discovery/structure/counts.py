@@ -44,11 +44,13 @@ class PairCounts:
 
     def support(self, first: Places, second: Places) -> Places:
         """Rows where the first label of each pair is 1 and the second observed."""
-        return self.positives[first] - at(self._half, first, second)
+        n_seen: Places = self.positives[first] - at(self._half, first, second)
+        return n_seen
 
     def seen(self, first: Places, second: Places) -> Places:
         """Rows where both are observed."""
-        return self.columns.n_rows - self._hidden[first] - self._hidden[second] + at(self._neither, first, second)
+        n_hidden: Places = self._hidden[first] + self._hidden[second] - at(self._neither, first, second)
+        return self.columns.n_rows - n_hidden
 
     def log_p_implied(self, first: Places, second: Places) -> Floats:
         """Log-probability that chance leaves no more rows of the first label without the second (Fisher's exact test).
@@ -60,7 +62,7 @@ class PairCounts:
         return self._log_tail(self.seen(first, second), of_second, support, exceptions)
 
     def log_p_within(self, first: int, second: Places, third: Places) -> Floats:
-        """Log-probability of the same among the rows of third labels, which the first label implies, [second, third]."""
+        """Log-probability [second, third] of the same among the rows of third labels, which the first label implies."""
         support = self.support(np.full(len(second), first), second)
         exceptions = support - self.shared(np.full(len(second), first), second)
         seen = self.support(third[None], second[:, None])
@@ -118,23 +120,25 @@ def log_tail(seen: ArrayLike, marked: ArrayLike, drawn: ArrayLike, exceptions: A
         drawn: Those drawn.
         exceptions: The number of unmarked rows among those drawn, or less.
     """
-    seen, marked, drawn, exceptions = np.broadcast_arrays(*(np.asarray(n, float) for n in (seen, marked, drawn, exceptions)))
+    seen, marked, drawn, exceptions = np.broadcast_arrays(
+        *(np.asarray(n, float) for n in (seen, marked, drawn, exceptions))
+    )
     found, is_many = np.full(seen.shape, -np.inf), exceptions > MOST_TERMS
     found[is_many] = bound(exceptions[is_many], drawn[is_many], 1 - marked[is_many] / seen[is_many])
     summed = np.where(is_many, -1, exceptions)
     for number in range(int(summed.max(initial=-1)) + 1):
-        possible = (number <= summed) & (number <= seen - marked) & (0 <= drawn - number) & (drawn - number <= marked)
+        possible = (number <= summed) & (number <= seen - marked) & (drawn - number >= 0) & (drawn - number <= marked)
         own = [values[possible] for values in (seen, marked, drawn)]
         ways = log_choose(own[1], own[2] - number) + log_choose(own[0] - own[1], np.full(len(own[0]), float(number)))
         found[possible] = np.logaddexp(found[possible], ways - log_choose(own[0], own[2]))
-    return np.minimum(found, 0.0)
+    return np.asarray(np.minimum(found, 0.0))
 
 
 def bound(exceptions: Floats, drawn: Floats, expected: Floats) -> Floats:
     """Hoeffding's bound of the log-probability of so few exceptions where a share of the rows is expected."""
     share = exceptions / drawn
     divergence = rel_entr(share, expected) + rel_entr(1 - share, 1 - expected)
-    return np.where(share < expected, -drawn * divergence, 0.0)
+    return np.asarray(np.where(share < expected, -drawn * divergence, 0.0))
 
 
 def log_choose(n: Floats, k: Floats) -> Floats:

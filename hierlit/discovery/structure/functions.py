@@ -33,10 +33,11 @@ class LabelFunction:
         own = signs[:, list(self.variables)]
         if self.at_least is None:
             places = ((own > 0) << np.arange(own.shape[1])).sum(1)
-            return np.where((own != 0).all(1), np.array(self.table, np.int8)[places], 0).astype(np.int8)
+            values = np.array(self.table, np.int8)[places]
+            return np.asarray(np.where((own != 0).all(1), values, np.int8(0)))
         literals = own * np.where(self.negated, -1, 1).astype(np.int8)
         surely, maybe = (literals > 0).sum(1), (literals >= 0).sum(1)
-        return (surely >= self.at_least).astype(np.int8) - (maybe < self.at_least).astype(np.int8)
+        return np.asarray((surely >= self.at_least).astype(np.int8) - (maybe < self.at_least).astype(np.int8))
 
     @property
     def kind(self) -> str:

@@ -101,8 +101,18 @@ def find_implications(counts: PairCounts, exceptions: float, rate: float) -> Imp
     is_edge, within, needed = explain(counts, child, parent, limit)
     first = broadest(excluded, child, parent, stands_for)
     return Implications(
-        child, parent, log_p, within, needed, is_edge, stands_for, limit, n_tests, undecided,
-        excluded[first], log_p_excluded[first],
+        child,
+        parent,
+        log_p,
+        within,
+        needed,
+        is_edge,
+        stands_for,
+        limit,
+        n_tests,
+        undecided,
+        excluded[first],
+        log_p_excluded[first],
     )
 
 
@@ -125,7 +135,9 @@ def broadest(excluded: Places, child: Places, parent: Places, stands_for: Places
         above.setdefault(label, []).append(implied)
 
     def follows(first: int, second: int) -> bool:
-        lifted = [(upper, second) for upper in above.get(first, [])] + [(upper, first) for upper in above.get(second, [])]
+        lifted = [(upper, second) for upper in above.get(first, [])] + [
+            (upper, first) for upper in above.get(second, [])
+        ]
         return any((min(pair), max(pair)) in pairs for pair in lifted)
 
     same = (stands_for[excluded] == excluded).all(1) if len(excluded) else np.zeros(0, bool)
@@ -140,7 +152,9 @@ def same_labels(child: Places, parent: Places, n_labels: int) -> Places:
     return np.asarray(firsts[component])
 
 
-def explain(counts: PairCounts, child: Places, parent: Places, limit: float) -> tuple[NDArray[np.bool_], Floats, Floats]:
+def explain(
+    counts: PairCounts, child: Places, parent: Places, limit: float
+) -> tuple[NDArray[np.bool_], Floats, Floats]:
     """Find which implications are edges.
 
     A label i implies many others: its parents, what these imply, and labels that merely go with them. An implication of
@@ -240,4 +254,5 @@ class Reasons:
         return counted
 
     def _rows(self, label: int) -> Places:
-        return self._columns.indices[self._columns.indptr[label] : self._columns.indptr[label + 1]]
+        first, last = self._columns.indptr[label], self._columns.indptr[label + 1]
+        return np.asarray(self._columns.indices[first:last])

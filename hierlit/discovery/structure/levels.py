@@ -31,7 +31,9 @@ class Reading:
     reason: str
 
 
-def choose(explanations: Mapping[int, Sequence[Explanation]], label_of: Sequence[int], names: Sequence[str]) -> list[Reading]:
+def choose(
+    explanations: Mapping[int, Sequence[Explanation]], label_of: Sequence[int], names: Sequence[str]
+) -> list[Reading]:
     """Keep a function a label, so that none is a function of itself.
 
     Functions of fewer variables come first, and of these counts of labels, then an or or and that negates labels, then
@@ -59,7 +61,9 @@ def choose(explanations: Mapping[int, Sequence[Explanation]], label_of: Sequence
     graph, readings = nx.DiGraph(), []
     for label, own in sorted(offered, key=order):
         above = parents(own)
-        through = next((x for x in sorted(above) if graph.has_node(label) and x in graph and nx.has_path(graph, label, x)), None)
+        through = next(
+            (x for x in sorted(above) if graph.has_node(label) and x in graph and nx.has_path(graph, label, x)), None
+        )
         reason = f"{names[label]} has a function" if label in kept else ""
         if not reason and through is not None:
             reason = f"{names[through]} is a function of {names[label]}"

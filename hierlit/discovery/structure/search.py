@@ -63,9 +63,7 @@ class FunctionSearch:
     exceptions: float
     least_bits: float
 
-    def explain(
-        self, labels: Signs, candidates: list[int], most: int, given: list[LabelFunction]
-    ) -> list[Explanation]:
+    def explain(self, labels: Signs, candidates: list[int], most: int, given: list[LabelFunction]) -> list[Explanation]:
         """Return the functions that explain a label, the best first, of the smallest size; none if none does.
 
         Args:
@@ -80,7 +78,7 @@ class FunctionSearch:
         if any(not own.exceptions and not own.held_exceptions for own in found):
             most = 0
         fitted = np.flatnonzero(~self.held & (labels != 0))[:SEARCHED]
-        tables = TableSearch(self.signs[np.ix_(fitted, candidates)], labels[fitted])
+        tables = TableSearch(self.signs[fitted][:, candidates], labels[fitted])
         for size in range(1, min(most, len(candidates)) + 1):
             functions = [self._table(labels, [candidates[v] for v in own]) for own in tables.best(size)]
             judged = [self.judge(labels, function) for function in functions if function is not None]
@@ -108,7 +106,7 @@ class FunctionSearch:
     def _table(self, labels: Signs, variables: list[int]) -> LabelFunction | None:
         """Return the function that is most often right on the fitted rows; None if a variable does not matter to it."""
         fitted, size = np.flatnonzero(~self.held)[: 4 * SEARCHED], len(variables)
-        own, label = self.signs[np.ix_(fitted, variables)], labels[fitted]
+        own, label = self.signs[fitted][:, variables], labels[fitted]
         known = (own != 0).all(1) & (label != 0)
         places = ((own[known] > 0) << np.arange(size)).sum(1)
         table = np.sign(np.bincount(places, label[known], minlength=2**size)).astype(int)
@@ -165,4 +163,4 @@ class TableSearch:
                     part = np.s_[first : first + n, second : second + n]
                     wrong += np.minimum(less[part], more[part])
                     rows += less[part] + more[part]
-        return wrong / np.maximum(rows, 1)
+        return np.asarray(wrong / np.maximum(rows, np.float32(1)))

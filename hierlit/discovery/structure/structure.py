@@ -15,6 +15,7 @@ from hierlit.discovery.structure.counts import PairCounts
 from hierlit.discovery.structure.evidence import Evidence, resample
 from hierlit.discovery.structure.functions import LabelFunction, Signs
 from hierlit.discovery.structure.groups import one_of_groups
+from hierlit.discovery.structure.hierarchy import violations
 from hierlit.discovery.structure.implications import Implications, find_implications
 from hierlit.discovery.structure.levels import Reading, choose, levels_of, longest_ways
 from hierlit.discovery.structure.options import StructureOptions
@@ -205,7 +206,9 @@ def note(positives: int, negatives: int) -> str:
     return "" if negatives else "1 wherever observed: every label implies it"
 
 
-def label_structure(labels: Any, options: StructureOptions | None = None, names: list[str] | None = None) -> LabelStructure:
+def label_structure(
+    labels: Any, options: StructureOptions | None = None, names: list[str] | None = None
+) -> LabelStructure:
     """Find what the labels of a table say of one another.
 
     Args:
