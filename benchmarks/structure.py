@@ -123,7 +123,7 @@ def null(folder: Path, name: str, shuffles: int) -> int:
 
 
 def made_table(n_labels: int, n_rows: int) -> tuple[float, str]:
-    """Seconds, and edges of a made sparse table: a tree of ten children a label; rows have three leaves and all above them."""
+    """Seconds, and edges of a made sparse table: a tree of ten children a label; rows have three and all above."""
     draws = np.random.default_rng(0)
     parent = (np.arange(n_labels) - 1) // 10
     chosen = np.minimum(draws.geometric(5 / n_labels, size=(n_rows, 3)), n_labels) - 1

@@ -14,6 +14,7 @@ from torch import Tensor
 from hierlit.estimator.targets import LabelTargets, missing
 
 Places = NDArray[np.int64]
+RULE = "labels must be in {-1, 1} or {0, 1}, NaN = not observed"
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,13 @@ class LabelColumns:
         if values.ndim not in (2, 3) or not values.size:
             raise ValueError(f"labels must be [rows, labels] or [rows, locations, labels], got shape {values.shape}")
         named = names or [f"y{label}" for label in range(values.shape[-1])]
-        values = np.where(missing(values), np.nan, values).astype(float)
-        if not np.isin(values[~np.isnan(values)], (-1, 0, 1)).all():
-            raise ValueError("labels must be in {-1, 1} or {0, 1}, NaN = not observed")
+        try:
+            values = np.where(missing(values), np.nan, values).astype(float)
+        except ValueError:
+            raise ValueError(f"{RULE}, got {values.dtype} values that are no numbers") from None
+        others = values[~np.isnan(values) & ~np.isin(values, (-1, 0, 1))]
+        if len(others):
+            raise ValueError(f"{RULE}, got {others[0]:g}")
         signs = LabelTargets.of(values, np.array(named, dtype=object), zero_labels).encode(values)
         return cls.of_signs(signs, named)
 

@@ -77,8 +77,8 @@ class PairCounts:
 
     def _log_tail(self, seen: Places, marked: Places, drawn: Places, exceptions: Places) -> Floats:
         if self.weight < 1:  # as many examples, an exception remaining one
-            seen, marked, drawn = (np.floor(count * self.weight) for count in (seen, marked, drawn))
-            exceptions = np.minimum(np.ceil(exceptions * self.weight), drawn)
+            seen, marked, drawn = (np.floor(count * self.weight + 1e-6) for count in (seen, marked, drawn))
+            exceptions = np.minimum(np.ceil(exceptions * self.weight - 1e-6), drawn)
         return log_tail(seen, marked, drawn, exceptions)
 
 

@@ -20,6 +20,8 @@ MOST_EXCEPTIONS = 0.25
 """Of the rows: what no function may exceed."""
 CONFIDENCE = 0.99
 """Of there being no more exceptions than are allowed."""
+GROWTH = 1.25
+"""Of the bits that fewer variables save: what more must save. Where entries are wrong, related labels help a little."""
 LEAST_SHARE = 0.5
 """Of the bits that the best function saves: what another one of its size must."""
 
@@ -83,7 +85,7 @@ class FunctionSearch:
             functions = [self._table(labels, [candidates[v] for v in own]) for own in tables.best(size)]
             judged = [self.judge(labels, function) for function in functions if function is not None]
             own = [explanation for explanation in judged if explanation is not None]
-            if own and max(explanation.bits for explanation in own) > best + np.log2(len(candidates)):
+            if own and max(explanation.bits for explanation in own) > GROWTH * best + np.log2(len(candidates)):
                 best, found = max(explanation.bits for explanation in own), own
             elif found and size > min(len(own.function.variables) for own in found):
                 break
