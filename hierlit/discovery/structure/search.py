@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +78,14 @@ class FunctionSearch:
         best = max((own.bits for own in found), default=0.0)
         if any(not own.exceptions and not own.held_exceptions for own in found):
             most = 0
+        most_bits = saved_bits(labels[~self.held], labels[~self.held], self.weight)[0]
+        if most_bits < self.least_bits:
+            return []
         fitted = np.flatnonzero(~self.held & (labels != 0))[:SEARCHED]
         tables = TableSearch(self.signs[fitted][:, candidates], labels[fitted])
         for size in range(1, min(most, len(candidates)) + 1):
-            functions = [self._table(labels, [candidates[v] for v in own]) for own in tables.best(size)]
+            sets = tables.best(size, self.allowed(size, tables.n_rows) / max(tables.n_rows, 1))
+            functions = [self._table(labels, [candidates[v] for v in own]) for own in sets]
             judged = [self.judge(labels, function) for function in functions if function is not None]
             own = [explanation for explanation in judged if explanation is not None]
             if own and max(explanation.bits for explanation in own) > GROWTH * best + np.log2(len(candidates)):
@@ -98,12 +101,15 @@ class FunctionSearch:
         bits, wrong, rows = saved_bits(labels[~self.held], values[~self.held], self.weight)
         bits -= function.cost(self.signs.shape[1])
         _, held_wrong, held_rows = saved_bits(labels[self.held], values[self.held], self.weight)
-        allowed = min(MOST_EXCEPTIONS, self.exceptions * (len(function.variables) + 1))
-        n_rows = int(self.weight * (rows + held_rows))
-        most = int(binom.ppf(CONFIDENCE, n_rows, allowed)) if n_rows and allowed else 0
+        most = self.allowed(len(function.variables), int(self.weight * (rows + held_rows)))
         if bits < self.least_bits or self.weight * (wrong + held_wrong) > most:
             return None
         return Explanation(function, bits, wrong, rows, held_wrong, held_rows)
+
+    def allowed(self, size: int, n_rows: int) -> int:
+        """Exceptions that a function of so many variables may have in independent rows."""
+        rate = min(MOST_EXCEPTIONS, self.exceptions * (size + 1))
+        return int(binom.ppf(CONFIDENCE, n_rows, rate)) if n_rows and rate else 0
 
     def _table(self, labels: Signs, variables: list[int]) -> LabelFunction | None:
         """Return the function that is most often right on the fitted rows; None if a variable does not matter to it."""
@@ -123,32 +129,40 @@ class TableSearch:
     Args:
         signs: [R, V] in {−1, 0, 1}.
         labels: [R] in {−1, 1}.
+
+    Attributes:
+        n_rows: R.
     """
 
     def __init__(self, signs: Signs, labels: Signs) -> None:
         self._halves = np.concatenate([signs > 0, signs < 0], 1).astype(np.float32)
-        self._labels, self._n = labels, signs.shape[1]
+        self._labels, self._n, self.n_rows = labels, signs.shape[1], len(labels)
         self._best: dict[int, list[tuple[int, ...]]] = {0: [()]}
 
-    def best(self, size: int) -> list[tuple[int, ...]]:
-        """Return the best sets of a size: of up to three variables among all, of more around the best with two less."""
+    def best(self, size: int, most: float) -> list[tuple[int, ...]]:
+        """Return the best sets of a size: of up to three variables among all, of more around the best with two less.
+
+        Args:
+            size: Variables of a set.
+            most: Share of exceptions in the rows that none of them may exceed; twice as many, as rows are few.
+        """
         if size < 3:
             bases: list[tuple[int, ...]] = [()]
         elif size == 3:
             bases = [(v,) for v in range(self._n)]
         else:
             bases = self._best[size - 2]
+        first, second = np.diag_indices(self._n) if size == 1 else np.triu_indices(self._n, 1)
         scored: dict[tuple[int, ...], float] = {}
         for base in bases:
-            rates = self._rates(base)
-            pairs = np.array([(v, v) for v in range(self._n)] if size == 1 else list(combinations(range(self._n), 2)))
-            values = rates[pairs[:, 0], pairs[:, 1]] if len(pairs) else np.empty(0)
-            for place in np.argsort(values, kind="stable")[: 4 * KEPT].tolist():
-                own = tuple(sorted({*base, *pairs[place].tolist()}))
+            values = self._rates(base)[first, second]
+            few = np.argpartition(values, 2 * KEPT)[: 2 * KEPT] if len(values) > 2 * KEPT else np.arange(len(values))
+            for place in few.tolist():
+                own = tuple(sorted({*base, int(first[place]), int(second[place])}))
                 if len(own) == size:
-                    scored[own] = min(values[place], scored.get(own, np.inf))
+                    scored[own] = float(values[place])
         self._best[size] = sorted(scored, key=lambda own: scored[own])[: 2 * KEPT]
-        return self._best[size]
+        return [own for own in self._best[size] if scored[own] <= 2 * most]
 
     def _rates(self, base: tuple[int, ...]) -> Counts:
         """Share of exceptions [V, V] of the tables of a base and each two variables, where all are known."""

@@ -25,10 +25,10 @@ MOST_SIGNS = 20_000
 """Rows that functions are looked for in."""
 HELD = 5
 """Every so many examples one is left out of the search for functions."""
-FEW, OF_FEW = 64, 4
-"""Variables up to which all are candidates of truth tables, of so many of them."""
-SCREENED, OF_SCREENED = 24, 2
-"""Candidates among more variables, those that go with a label most, for truth tables of so many."""
+FEW, OF_FEW = 32, 4
+"""Variables up to which truth tables are of so many."""
+MANY, OF_MANY = 256, 2
+"""Candidates, and variables of truth tables, where there are more: all, or those that go with a label most."""
 MOST_LABELS = 1000
 """Labels up to which truth tables are looked for; of more, functions are those that implications suggest."""
 
@@ -329,14 +329,14 @@ class Variables:
             return [], 0
         out = {label, *self._group.get(label, set())}
         allowed = [v for v, of in enumerate(self.label_of) if of not in out and self._is_first[of]]
-        if len(allowed) <= FEW:
-            return allowed, OF_FEW
+        if len(allowed) <= MANY:
+            return allowed, OF_FEW if len(allowed) <= FEW else OF_MANY
         signs = self._fitted
         own, means = self._own[label], self._mean[allowed]
         covariance = signs[:, own] @ signs[:, allowed] / len(signs) - self._mean[own] * means
         correlation = np.abs(covariance) / np.sqrt(np.maximum(1 - means**2, 1e-9))
-        chosen = np.argsort(-correlation, kind="stable")[:SCREENED]
-        return sorted(np.array(allowed)[chosen].tolist()), OF_SCREENED
+        chosen = np.argsort(-correlation, kind="stable")[:MANY]
+        return sorted(np.array(allowed)[chosen].tolist()), OF_MANY
 
 
 def signs_of(columns: LabelColumns, windows: Places) -> Signs:
