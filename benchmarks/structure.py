@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
+from scipy.special import comb
 
 from benchmarks.table import Row, write
 from benchmarks.tables import real_files
 from hierlit.data import LabelTable
 from hierlit.discovery import DiscoverOptions, StructureOptions, discover_structure, label_structure
 from hierlit.discovery.structure import LabelColumns
-from hierlit.discovery.structure.counts import PairCounts, at
+from hierlit.discovery.structure.counts import PairCounts, at, log_tail
 from hierlit.discovery.structure.implications import find_implications
 
 CURATED = ["cellcycle_FUN", "derisi_FUN", "Enron_corr", "ImCLEF07D", "cellcycle_GO"]
@@ -153,7 +154,8 @@ def peak() -> float:
 def judge_rules(folder: Path, path: Path) -> pd.DataFrame:
     """Rules mined by others, head :- body (`n` before a label: not), beside what was found, and the test rows' verdict.
 
-    Rules with one label in the body are implications or exclusions. Of others it is said whether they hold.
+    Rules with one label in the body are implications or exclusions, which are looked for. Of others it is said whether
+    chance would make them in the rows where all of the body but one label is true, at .05 over all rules of their size.
     """
     train, test = (columns_of(table_of(folder, "yeast", files)) for files in (0, 1))
     counts, rows = PairCounts(train), []
@@ -167,12 +169,17 @@ def judge_rules(folder: Path, path: Path) -> pd.DataFrame:
         (target, sign), conditions = literals[0], literals[1:]
         held, of = holds(train, target, sign, conditions)
         tested, of_test = holds(test, target, sign, conditions)
-        verdict = "does not hold in the training rows" if not held else "holds; a conjunction"
+        verdict = "does not hold in the training rows"
+        if held:
+            is_chance = log_p_of_rule(train, target, sign, conditions) > np.log(
+                0.05 / n_rules(train.n_labels, conditions)
+            )
+            verdict = "holds; may be chance" if is_chance else "holds beyond chance; its body is a conjunction"
         if held and len(conditions) == 1 and conditions[0][1]:
             source = conditions[0][0]
             known.add((source, target, sign))
             is_found = (source, target) in implied if sign else frozenset((source, target)) in excluded
-            verdict = "found" if is_found else "holds; may be chance"
+            verdict = "found" if is_found else "holds; may be chance"  # which the search decides for one label
         rows.append((line.strip(), verdict, of, tested, of_test))
     own = [(i, j, True) for i, j in implied] + [(*sorted(pair), False) for pair in excluded]
     for source, target, sign in sorted(own):
@@ -185,8 +192,28 @@ def judge_rules(folder: Path, path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["rule", "verdict", "train_rows", "holds_in_test", "test_rows"])
 
 
+def n_rules(n_labels: int, conditions: list[tuple[int, bool]]) -> float:
+    """Rules with as many conditions."""
+    return 2.0 * n_labels * comb(n_labels - 1, len(conditions)) * 2 ** len(conditions)
+
+
+def log_p_of_rule(labels: LabelColumns, target: int, sign: bool, conditions: list[tuple[int, bool]]) -> float:
+    """Log-probability of chance making a rule, in those rows of all its conditions but one that explain it best."""
+    is_head = (labels.positive[:, [target]].toarray().ravel() > 0) == sign
+    bodies = [rows_of(labels, conditions[:left] + conditions[left + 1 :]) for left in range(len(conditions))]
+    drawn = int(rows_of(labels, conditions).sum())
+    return max(float(log_tail(body.sum(), (body & is_head).sum(), drawn, 0)) for body in bodies)
+
+
+def rows_of(labels: LabelColumns, conditions: list[tuple[int, bool]]) -> np.ndarray:
+    """Rows in which labels are 1, or not, as conditions say."""
+    signs = labels.positive.toarray() > 0
+    return np.logical_and.reduce(
+        [np.ones(len(signs), bool), *(signs[:, label] == wanted for label, wanted in conditions)]
+    )
+
+
 def holds(labels: LabelColumns, target: int, sign: bool, conditions: list[tuple[int, bool]]) -> tuple[bool, int]:
     """Whether a rule has no exception, and in how many rows its body is true."""
-    signs = labels.positive.toarray() > 0
-    body = np.all([signs[:, label] == wanted for label, wanted in conditions], axis=0)
-    return bool((signs[body, target] == sign).all()), int(body.sum())
+    body, is_head = rows_of(labels, conditions), labels.positive[:, [target]].toarray().ravel() > 0
+    return bool((is_head[body] == sign).all()), int(body.sum())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import networkx as nx
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -16,6 +17,8 @@ LABELS, IMPLICATIONS, FUNCTIONS = "labels.csv", "implications.csv", "functions.c
 HIERARCHY, VIOLATIONS = "hierarchy.csv", "violations.csv"
 MOST_DRAWN = 250
 """Labels of a graph; of more, those that are 1 most often are drawn."""
+NARROW = 8
+"""Labels of the lowest level up to which their names are horizontal."""
 MOST_NAMES = 60
 """Labels up to which each has its name."""
 
@@ -86,22 +89,49 @@ def draw_structure(found: LabelStructure) -> Figure:
             graph.add_edge(child, parent)
     frequent = sorted(graph, key=lambda label: -int(found.counts.positives[label]))[:MOST_DRAWN]
     graph = graph.subgraph(frequent)
-    for layer, labels in enumerate(nx.topological_generations(graph)):
-        for label in labels:
-            graph.nodes[label]["layer"] = layer
-    places = nx.multipartite_layout(graph, subset_key="layer", align="horizontal") if len(graph) else {}
-    n_layers = 1 + max((graph.nodes[label]["layer"] for label in graph), default=0)
-    figure, axes = plt.subplots(
-        figsize=(12 if len(graph) > 20 else 7, min(2 + 1.2 * n_layers, 9)), layout="constrained"
-    )
+    layers = [sorted(labels) for labels in nx.topological_generations(graph)]
+    places = places_of(graph, layers)
+    widest = len(layers[0]) if layers else 1
+    size = min(max(5.0, 0.35 * widest), 16.0), min(2 + 1.3 * max(1, len(layers)), 9.0)
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
     colours = ["C0" if edge in functions else "0.6" for edge in graph.edges]
     nx.draw_networkx_edges(graph, places, ax=axes, edge_color=colours, width=0.8, arrowsize=6, node_size=40)
     nx.draw_networkx_nodes(graph, places, ax=axes, node_size=40, node_color="0.25")
     if len(graph) <= MOST_NAMES:
-        above = {label: (x, y + 0.04) for label, (x, y) in places.items()}
-        names = {label: found.names[label] for label in graph}
-        nx.draw_networkx_labels(graph, above, names, ax=axes, font_size=7)
+        for label in graph:
+            is_lowest = label in layers[0]
+            axes.annotate(
+                found.names[label],
+                places[label],
+                (0, -6 if is_lowest else 6),
+                textcoords="offset points",
+                ha="center",
+                va="top" if is_lowest else "bottom",
+                rotation=90 if is_lowest and widest > NARROW else 0,
+                fontsize=7,
+            )
     axes.set_title("blue: is read by the function above; grey: implies the label above", fontsize=8)
-    axes.margins(0.08, 0.12)
+    axes.margins(0.04, 0.2)
     axes.set_axis_off()
     return figure
+
+
+def places_of(graph: nx.DiGraph, layers: list[list[int]]) -> dict[int, tuple[float, float]]:
+    """Return places of labels: those of the lowest layer side by side, others above the middle of what is below them.
+
+    The lowest are in the order in which a walk down from the top comes by.
+    """
+    walk: dict[int, None] = {}
+    for top in (label for layer in reversed(layers) for label in layer if label not in walk):
+        walk.update(dict.fromkeys(nx.dfs_preorder_nodes(graph.reverse(copy=False), top)))
+    order = {label: number for number, label in enumerate(walk)}
+    places: dict[int, tuple[float, float]] = {}
+    for height, layer in enumerate(layers):
+        middle = {
+            label: float(np.mean([places[below][0] for below in graph.predecessors(label)] or [0.0])) for label in layer
+        }
+        left = -np.inf
+        for number, label in enumerate(sorted(layer, key=lambda label: (middle[label], order[label]))):
+            left = max(left + 0.8, middle[label]) if height else float(number)
+            places[label] = left, float(height)
+    return places

@@ -138,6 +138,7 @@ class TableSearch:
         self._halves = np.concatenate([signs > 0, signs < 0], 1).astype(np.float32)
         self._labels, self._n, self.n_rows = labels, signs.shape[1], len(labels)
         self._best: dict[int, list[tuple[int, ...]]] = {0: [()]}
+        self._of_pairs = self._rates(())
 
     def best(self, size: int, most: float) -> list[tuple[int, ...]]:
         """Return the best sets of a size: of up to three variables among all, of more around the best with two less.
@@ -155,7 +156,7 @@ class TableSearch:
         first, second = np.diag_indices(self._n) if size == 1 else np.triu_indices(self._n, 1)
         scored: dict[tuple[int, ...], float] = {}
         for base in bases:
-            values = self._rates(base)[first, second]
+            values = (self._rates(base) if base else self._of_pairs)[first, second]
             few = np.argpartition(values, 2 * KEPT)[: 2 * KEPT] if len(values) > 2 * KEPT else np.arange(len(values))
             for place in few.tolist():
                 own = tuple(sorted({*base, int(first[place]), int(second[place])}))

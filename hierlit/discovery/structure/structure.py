@@ -27,7 +27,7 @@ HELD = 5
 """Every so many examples one is left out of the search for functions."""
 FEW, OF_FEW = 32, 4
 """Variables up to which truth tables are of so many."""
-MANY, OF_MANY = 256, 2
+MANY, OF_MANY = 128, 2
 """Candidates, and variables of truth tables, where there are more: all, or those that go with a label most."""
 MOST_LABELS = 1000
 """Labels up to which truth tables are looked for; of more, functions are those that implications suggest."""
