@@ -15,6 +15,7 @@ from rich.console import Console
 
 from hierlit.cli import main
 from hierlit.cli.errors import parse_error_line
+from hierlit.cli.words import program
 from hierlit.experiments import EXPERIMENTS, Experiment, key_of, run_all, write_report
 from hierlit.experiments.report import versions
 from hierlit.experiments.runner import Results, cells_of
@@ -71,7 +72,7 @@ def asked(args: Sequence[str]) -> tuple[str, Experiment, Any]:
     name, *others = args or [""]
     names = ", ".join(EXPERIMENTS)
     if name not in EXPERIMENTS:
-        parser = ArgumentParser(prog="hierlit experiment", description=f"An experiment on the paper: {names}.")
+        parser = ArgumentParser(prog=f"{program()} experiment", description=f"An experiment on the paper: {names}.")
         parser.add_argument("name", help=names)
         parser.parse_args([name] if name in ("-h", "--help") else ["--help"] if not name else [name])
         parser.error(f"name must be one of {names}, got {name!r}")
@@ -107,7 +108,7 @@ def tell(name: str, chosen: Experiment, results: Results, folder: Path, console:
 
 def parse(name: str, kind: type[Experiment], args: Sequence[str]) -> tuple[Any, ArgumentParser]:
     """Options of an experiment; `--quick` stands for values between those of config files and of the others."""
-    parser = ExperimentParser(prog=f"hierlit experiment {name}", description=kind.question)
+    parser = ExperimentParser(prog=f"{program()} experiment {name}", description=kind.question)
     parser.add_argument("--config", action="config", help="a YAML file of the options below")
     parser.add_class_arguments(kind)
     parser.add_argument("--quick", action=ActionYesNo, default=False, help="minutes instead of the full setting")
