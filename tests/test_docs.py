@@ -28,6 +28,7 @@ from torch.distributed.run import get_args_parser
 
 import hierlit
 import hierlit.cli.experiment
+import hierlit.cli.sweep
 import hierlit.theory
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
@@ -175,6 +176,9 @@ class Reader:
                     main(args)
             elif command in ("experiment", "export"):
                 main(args)
+            elif command in ("sweep", "compare"):
+                patch.setattr(hierlit.cli.sweep, "run_all", run_one_after_another)
+                main([*args, *self.small(args), "--seeds=1"])
             elif command == "discover":
                 main([*args, *(SMALL_SEARCH if self.is_small else [])])
             elif command in ("plan", "describe"):
@@ -223,14 +227,14 @@ def data_class(args: list[str]) -> type:
 
 
 def run_nothing(
-    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command, **_: Any
 ) -> Results:
     """In the place of an experiment's runs: none."""
     return Results(folder)
 
 
 def run_one_after_another(
-    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command, **_: Any
 ) -> Results:
     """In the place of parallel processes."""
     results = Results(folder)

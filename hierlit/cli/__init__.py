@@ -20,6 +20,8 @@ COMMANDS = {
     "discover": "discover.DiscoverCLI",
     "export": "export.export",
     "experiment": "experiment.experiment",
+    "sweep": "sweep.sweep",
+    "compare": "sweep.compare",
 }
 """Beside fit, validate, test and predict; imported when asked for, since a fit should not wait for what they need."""
 

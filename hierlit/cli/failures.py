@@ -36,6 +36,8 @@ def failure_line(error: BaseException) -> str:
         return f"error{where}: {text or type(error).__name__}"
     if isinstance(error, ModuleNotFoundError) and error.name in OF_EXPERIMENTS:
         return f"error: this needs {error.name}: pip install 'hierlit[experiments]'"
+    if isinstance(error, ModuleNotFoundError) and error.name == "submitit":
+        return "error: --engine submitit needs submitit: pip install 'hierlit[slurm]'"
     first_line = str(error).partition("\n")[0]
     if is_out_of_memory(error):
         remedy = "lower model.n_features, model.cache_budget_gib or data.batch_size"
