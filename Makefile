@@ -6,7 +6,7 @@ DATA ?= ../shared/data
 # the variable silences a notice of mkdocs-material about another project
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: fit board test test-slow test-browser real-data docs clean
+.PHONY: fit board test test-slow test-minimum test-browser real-data docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
@@ -24,6 +24,12 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow
+
+# needs uv; the tests that meet other packages most
+test-minimum:
+	uv venv --quiet --clear --python $(PYTHON) .venv-minimum
+	VIRTUAL_ENV=.venv-minimum uv pip install --quiet --resolution lowest-direct --editable '.[test]'
+	.venv-minimum/bin/python -m pytest tests/cli tests/training tests/data
 
 test-browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser
