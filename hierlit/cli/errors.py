@@ -61,6 +61,8 @@ class HierlitParser(LightningArgumentParser):
 
 def section_of(group: Any) -> str:
     """Return the section that a group of options is of; nothing if it is of none."""
+    if group.title == "Linked arguments":
+        return ""
     sections = [action.dest.partition(".")[0] for action in group._group_actions]
     return next((section for section in sections if section in HELP_ORDER), "")
 
