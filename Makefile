@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# uv, where there is one, installs in a sixth of pip's processor time
+INSTALL := $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip,$(BIN)/pip) install --quiet --constraint constraints.txt
 # folder of the real sets, which do not come with the project
 DATA ?= ../shared/data
 # the variable silences a notice of mkdocs-material about another project
@@ -45,12 +47,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) torch --editable .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 clean:

@@ -89,7 +89,7 @@ def run_parallel(
 
 
 def is_backend_given() -> bool:
-    """Return whether joblib has been told to use another backend than its own, loky."""
+    """Return whether another backend of joblib than its own, loky, is active."""
     return type(get_active_backend()[0]).__name__ != "LokyBackend"
 
 
