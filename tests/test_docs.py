@@ -32,6 +32,7 @@ import hierlit.cli.sweep
 import hierlit.theory
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
+from hierlit.cli.words import packaged
 from hierlit.experiments import EXPERIMENTS, Experiment
 from hierlit.experiments.base import Command
 from hierlit.experiments.runner import Results, cells_of, run_cell
@@ -219,7 +220,7 @@ def data_class(args: list[str]) -> type:
     """The class of the data of a command."""
     configs = [word for word, before in zip(args, ["", *args], strict=False) if before == "--config"]
     given: Any = [word for word, before in zip(args, ["", *args], strict=False) if before == "--data"]
-    given += [data for path in configs if (data := yaml.safe_load(Path(path).read_text()).get("data"))]
+    given += [data for path in configs if (data := yaml.safe_load(Path(packaged(path)).read_text()).get("data"))]
     path = given[0] if isinstance(given[0], str) else given[0]["class_path"]
     module, _, name = path.rpartition(".")
     found: type = getattr(import_module(module) if module else hierlit, name)

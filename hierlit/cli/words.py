@@ -20,21 +20,24 @@ def files_first(words: Sequence[str]) -> list[str]:
     The name of a packaged config stands for its file, unless there is a file of that name.
 
     Args:
-        words: The subcommand and its arguments.
+        words: The subcommand, the name of what it does if it has one, and options.
     """
+    start = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    if start == 0:  # before the subcommand they are of no section
+        return list(words)
     files: list[str] = []
     others: list[str] = []
-    rest = iter(words)
+    rest = iter(words[start:])
     for word in rest:
         option, is_whole, value = word.partition("=")
-        if option not in FILE_OPTIONS or not others:  # before the subcommand they are of no section
+        if option not in FILE_OPTIONS:
             others.append(word)
         elif is_whole:
             files += ["--config", packaged(value)]
         else:
             found = next(rest, None)
             files += ["--config"] if found is None else ["--config", packaged(found)]
-    return [*others[:1], *files, *others[1:]]
+    return [*words[:start], *files, *others]
 
 
 def packaged(name: str) -> str:
