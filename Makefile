@@ -1,12 +1,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# uv, where there is one, installs in a sixth of pip's processor time
+INSTALL := $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip,$(BIN)/pip) install --quiet --constraint constraints.txt
 # folder of the real sets, which do not come with the project
 DATA ?= ../shared/data
 # the variable silences a notice of mkdocs-material about another project
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: fit board test test-slow test-browser real-data docs clean
+.PHONY: fit board test test-slow test-minimum test-browser real-data docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
@@ -25,6 +27,12 @@ test: $(VENV)/installed-dev
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow
 
+# needs uv; the tests that meet other packages most
+test-minimum:
+	uv venv --quiet --clear --python $(PYTHON) .venv-minimum
+	VIRTUAL_ENV=.venv-minimum uv pip install --quiet --resolution lowest-direct --editable '.[test]'
+	.venv-minimum/bin/python -m pytest tests/cli tests/training tests/data
+
 test-browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser
 
@@ -39,12 +47,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) torch --editable .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 clean:

@@ -3,31 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hierlit.layerwise import (
-    AdaptiveDraw,
-    ExactSolver,
-    GradientSolver,
-    HingeLoss,
-    HybridMarginLoss,
-    JointTraining,
-    LogisticLoss,
-    SquaredHingeLoss,
-    SquaredLoss,
-)
-from hierlit.models import (
-    CosineFeatures,
-    Features,
-    GaussianFeatures,
-    HierarchicalResNet,
-    Identity,
-    IndexTable,
-    RadialFeatures,
-    RandomFeatures,
-    TreeWindows,
-    Window1d,
-    Window2d,
-)
-
 if TYPE_CHECKING:
     from hierlit.data import (
         ArrayHierarchy,
@@ -44,6 +19,30 @@ if TYPE_CHECKING:
         TokenLabels,
     )
     from hierlit.estimator import HierarchicalClassifier
+    from hierlit.layerwise import (
+        AdaptiveDraw,
+        ExactSolver,
+        GradientSolver,
+        HingeLoss,
+        HybridMarginLoss,
+        JointTraining,
+        LogisticLoss,
+        SquaredHingeLoss,
+        SquaredLoss,
+    )
+    from hierlit.models import (
+        CosineFeatures,
+        Features,
+        GaussianFeatures,
+        HierarchicalResNet,
+        Identity,
+        IndexTable,
+        RadialFeatures,
+        RandomFeatures,
+        TreeWindows,
+        Window1d,
+        Window2d,
+    )
     from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
     from hierlit.watching import BlockProgress, Diagnostics, PredictionWriter, Staircase
 
@@ -91,14 +90,15 @@ __all__ = [
     "Window1d",
     "Window2d",
 ]
-LIGHTNING = ("data", "training", "watching", "estimator")
-"""Packages that need Lightning, imported when one of their names is asked for (PEP 562): `hierlit.theory` does not."""
+HOMES = ("models", "layerwise", "data", "training", "watching", "estimator")
+"""Packages of these names, imported when one is asked for (PEP 562): `hierlit.theory` needs no Lightning, and a
+misspelt option on the command line no torch."""
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name in __all__:
-            for home in LIGHTNING:
+            for home in HOMES:
                 if hasattr(module := import_module(f"{__name__}.{home}"), name):
                     return globals().setdefault(name, getattr(module, name))
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -185,12 +185,16 @@ class Sometimes:
     Args:
         lost: Numbers that end their process.
         seconds: What all others take.
+        failing: Numbers that end with an error.
     """
 
     lost: tuple[int, ...] = ()
     seconds: float = 0.0
+    failing: tuple[int, ...] = ()
 
     def __call__(self, arguments: list[str]) -> Any:
+        if int(arguments[0]) in self.failing:
+            raise ValueError("beta must be in [0, 1], got 7")
         if int(arguments[0]) in self.lost:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds)

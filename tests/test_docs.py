@@ -28,9 +28,11 @@ from torch.distributed.run import get_args_parser
 
 import hierlit
 import hierlit.cli.experiment
+import hierlit.cli.sweep
 import hierlit.theory
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
+from hierlit.cli.words import packaged
 from hierlit.experiments import EXPERIMENTS, Experiment
 from hierlit.experiments.base import Command
 from hierlit.experiments.runner import Results, cells_of, run_cell
@@ -175,6 +177,9 @@ class Reader:
                     main(args)
             elif command in ("experiment", "export"):
                 main(args)
+            elif command in ("sweep", "compare"):
+                patch.setattr(hierlit.cli.sweep, "run_all", run_one_after_another)
+                main([*args, *self.small(args), "--seeds=1"])
             elif command == "discover":
                 main([*args, *(SMALL_SEARCH if self.is_small else [])])
             elif command in ("plan", "describe"):
@@ -215,7 +220,7 @@ def data_class(args: list[str]) -> type:
     """The class of the data of a command."""
     configs = [word for word, before in zip(args, ["", *args], strict=False) if before == "--config"]
     given: Any = [word for word, before in zip(args, ["", *args], strict=False) if before == "--data"]
-    given += [data for path in configs if (data := yaml.safe_load(Path(path).read_text()).get("data"))]
+    given += [data for path in configs if (data := yaml.safe_load(Path(packaged(path)).read_text()).get("data"))]
     path = given[0] if isinstance(given[0], str) else given[0]["class_path"]
     module, _, name = path.rpartition(".")
     found: type = getattr(import_module(module) if module else hierlit, name)
@@ -223,14 +228,14 @@ def data_class(args: list[str]) -> type:
 
 
 def run_nothing(
-    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command, **_: Any
 ) -> Results:
     """In the place of an experiment's runs: none."""
     return Results(folder)
 
 
 def run_one_after_another(
-    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command, **_: Any
 ) -> Results:
     """In the place of parallel processes."""
     results = Results(folder)

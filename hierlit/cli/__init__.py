@@ -1,14 +1,18 @@
-"""The command line: one plain LightningCLI, and commands on the same sections that run nothing."""
+"""The command line: one plain LightningCLI, and commands on the same sections that run nothing.
+
+What needs torch or Lightning is imported once the options have been looked at: a misspelt one is met within a second.
+"""
 
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from lightning.pytorch.cli import LightningCLI
+from hierlit.cli.misspelt import misspelt
+from hierlit.cli.words import files_first, program
 
-from hierlit.cli.failures import explain_threads, failure_line, watch_launcher
-from hierlit.cli.fit import run
-from hierlit.cli.terminal import keep_quiet
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import LightningCLI
 
 COMMANDS = {
     "plan": "dry.PlanCLI",
@@ -16,11 +20,13 @@ COMMANDS = {
     "discover": "discover.DiscoverCLI",
     "export": "export.export",
     "experiment": "experiment.experiment",
+    "sweep": "sweep.sweep",
+    "compare": "sweep.compare",
 }
 """Beside fit, validate, test and predict; imported when asked for, since a fit should not wait for what they need."""
 
 
-def main(args: Sequence[str] | None = None) -> LightningCLI | None:
+def main(args: Sequence[str] | None = None) -> "LightningCLI | None":
     """Run a subcommand.
 
     Args:
@@ -29,20 +35,25 @@ def main(args: Sequence[str] | None = None) -> LightningCLI | None:
     Raises:
         SystemExit: With code 2 after a wrong argument, 1 after a failure that one line explains, 143 after SIGTERM.
     """
-    given = sys.argv[1:] if args is None else list(args)
+    given = files_first(sys.argv[1:] if args is None else list(args))
+    if given and (line := misspelt(given[0], given[1:])):
+        print(f"tip: the options are listed by: {program()} {given[0]} --help\nerror: {line}", file=sys.stderr)
+        raise SystemExit(2)
+    from hierlit.cli.failures import explain_threads, failure_line, watch_launcher
+    from hierlit.cli.terminal import keep_quiet
+
     watch_launcher()
     explain_threads()
     keep_quiet()
     try:
-        if given and given[0] in COMMANDS:
-            module, _, name = COMMANDS[given[0]].partition(".")
-            made = getattr(import_module(f"hierlit.cli.{module}"), name)(given[1:])
-            return made if isinstance(made, LightningCLI) else None
-        return run(args)
+        name = COMMANDS.get(given[0], "") if given else ""
+        module, _, door = (name or "fit.run").partition(".")
+        made = getattr(import_module(f"hierlit.cli.{module}"), door)(given[1:] if name else given)
     except Exception as error:
         if line := failure_line(error):
             raise SystemExit(line) from error
         raise
+    return made if hasattr(made, "parser") else None
 
 
 def script() -> None:

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from hierlit.cli.errors import HierlitParser
 from hierlit.cli.fit import HierlitCLI
+from hierlit.cli.words import program
 from hierlit.models.first_layer import ROUNDINGS
 from hierlit.plan.describe import DescribeOptions, Description, print_description
 from hierlit.plan.options import PlanOptions, Run
@@ -41,7 +42,7 @@ class DryCLI(HierlitCLI):
             save_config_callback=None,
             load_from_checkpoint_support=False,
             seed_everything_default=False,
-            parser_kwargs={"prog": f"hierlit {self.name}", "description": self.description},
+            parser_kwargs={"prog": f"{program()} {self.name}", "description": self.description},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -58,7 +59,7 @@ class DryCLI(HierlitCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse a strategy that `fit` would refuse."""
         if problem := strategy_problem(self.config.trainer.strategy):
-            self.parser.error(problem)
+            self._refuse(problem)
 
     def instantiate_classes(self) -> None:
         """Make what the config says, of whose blocks only one, and look at it."""
@@ -77,7 +78,7 @@ class DryCLI(HierlitCLI):
             run = Run(made.model, made.supervision, made.layerwise, n_blocks, dtype, features, device, base)
             self.look(run, made[self.name])
         except (ValueError, ImportError) as error:
-            self.parser.error(str(error))
+            self._refuse(str(error))
 
     def look(self, run: Run, options: Any) -> None:
         """Print what there is to say of a run that was not made."""

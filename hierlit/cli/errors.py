@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from hierlit.cli.misspelt import ALWAYS, OTHER_KEYS, unknown
 from hierlit.data import Supervision
 from hierlit.training import BlockCheckpoint, LayerwiseTraining
 from hierlit.training.task import LayerwiseTask
@@ -21,7 +22,8 @@ SECTIONS: dict[str, type] = {
     "predictions": PredictionWriter,
     "trainer": Trainer,
 }
-OTHER_KEYS = ("data", "seed_everything", "ckpt_path")
+HELP_ORDER = ("help", "data", "model", "layerwise", "supervision", "checkpoint", "predictions", "trainer", "ckpt_path")
+"""Sections as `--help` has them; of any other command its own comes last."""
 NOISE = r"NoneType|^Subtypes|^Given value|^Errors:|^Does not validate|^Parser key|^Problem with given|^$"
 
 
@@ -30,6 +32,24 @@ class HierlitParser(LightningArgumentParser):
 
     sections: dict[str, type] = SECTIONS
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+
+    def format_usage(self, *formatter: Any) -> str:
+        """Return one line, not the names of all arguments."""
+        if self._subcommands_action is not None:
+            return str(super().format_usage(*formatter))
+        return f"usage: {self.prog.replace(' [options]', '')} [--config FILE] [--SECTION.ARGUMENT VALUE ...]\n"
+
+    def format_help(self, *formatter: Any) -> str:
+        """Return the help below one line of usage: hierlit's own sections first, those of Lightning last."""
+        usage = super().format_usage(*formatter)
+        self._action_groups = sorted(self._action_groups, key=section_place)
+        for group in self._action_groups:
+            if section := next((each for each in HELP_ORDER[1:-1] if section_of(group) == each), ""):
+                group.title = f"{section}: {(group.title or '').removeprefix(section + ': ')}"
+        return super().format_help(*formatter).replace(usage, self.format_usage(*formatter), 1)
+
     def print_usage(self, file: Any = None) -> None:
         """Print one line, not the names of all arguments."""
         print(f"usage: {self.prog.replace(' [options]', '')} [--config FILE] [--SECTION.ARGUMENT VALUE ...]", file=file)
@@ -37,6 +57,20 @@ class HierlitParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the usage and one line, and exit with code 2."""
         super().error(parse_error_line(message, self.sections), ex)
+
+
+def section_of(group: Any) -> str:
+    """Return the section that a group of options is of; nothing if it is of none."""
+    if group.title == "Linked arguments":
+        return ""
+    sections = [action.dest.partition(".")[0] for action in group._group_actions]
+    return next((section for section in sections if section in HELP_ORDER), "")
+
+
+def section_place(group: Any) -> int:
+    """Return where a group of options stands in the help."""
+    section = section_of(group)
+    return HELP_ORDER.index(section) if section else len(HELP_ORDER)
 
 
 def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
@@ -49,13 +83,14 @@ def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
     elif wrong := _first(r"Option '([\w.]+)' is not accepted", message):
         path = _first(r"class_path '([\w.]+)'", message)
         if path:
-            return unknown(wrong, arguments(_class(path)), f"{key} {path.rpartition('.')[2]}")
+            return unknown(wrong, arguments(_class(path)), key, path.rpartition(".")[2])
     elif wrong := _first(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message):
         group = _first(r"^Group '(\w+)' does", message)
         section, _, name = f"{group}.{wrong}".lstrip(".").partition(".")
         if section not in sections:
-            return unknown(section, [*sections, *OTHER_KEYS], "the command line and config")
-        return unknown(name, arguments(sections[section]), section)
+            return unknown(section, [*sections, *OTHER_KEYS], "")
+        valid = [each for each in arguments(sections[section]) if each not in ALWAYS.get(section, ())]
+        return unknown(name, valid, section)
     if expected := _mismatch(message):
         return f"{key} must be {expected}"
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
@@ -65,17 +100,31 @@ def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
     )
 
 
+def with_paths(message: str, config: Any) -> str:
+    """Return the problems of a constructor with each argument named by its whole path, where only one has the name.
+
+    Args:
+        message: Problems, joined by "; ".
+        config: A `Namespace` of all arguments.
+    """
+    paths: dict[str, set[str]] = {}
+    for key in vars(config.as_flat()) if hasattr(config, "as_flat") else ():
+        path = key.replace(".init_args", "").removesuffix(".class_path")
+        paths.setdefault(path.rpartition(".")[2], set()).add(path)
+
+    def whole(match: re.Match[str]) -> str:
+        found = paths.get(match[2], set())
+        return match[1] + (next(iter(found)) if len(found) == 1 else match[2])
+
+    return re.sub(r"(^\s*(?:- )?|; )([a-z]\w*)(?= )", whole, message, flags=re.M)
+
+
 def _mismatch(message: str) -> str:
     """Return the valid type or choices, and the value got, of a message about one plain value; or nothing."""
     choices = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.+?)\])", message)
     expected = [choice for found in choices for choice in found if choice and choice != "NoneType"]
     got = _first(r"Got value: (.+)|^\s*Given value: (\S+)$", message)
     return f"{' or '.join(expected)}, got {got}" if expected and got else ""
-
-
-def unknown(name: str, valid: list[str], owner: str) -> str:
-    """Return the line for a misspelt key."""
-    return f"{owner} has no argument {name!r}; valid are {', '.join(valid)}"
 
 
 def arguments(cls: type) -> list[str]:

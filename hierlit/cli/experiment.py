@@ -2,29 +2,25 @@
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from filelock import FileLock, Timeout
 from jsonargparse import ActionYesNo, ArgumentParser
-from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
 from hierlit.cli import main
 from hierlit.cli.errors import parse_error_line
+from hierlit.cli.versions import LOCK, add_run_options, engine_of, version_folder, working_in
+from hierlit.cli.words import program
 from hierlit.experiments import EXPERIMENTS, Experiment, key_of, run_all, write_report
 from hierlit.experiments.report import versions
 from hierlit.experiments.runner import Results, cells_of
-from hierlit.files.atomic import replace_text
 from hierlit.files.checkpoints import LOGS
 
-SETTINGS = "settings.json"
-LOCK = "lock"
+__all__ = ["LOCK", "experiment", "version_folder"]
 CONFIG = re.compile("--config(=|$)")
-INTERRUPTED = 130
 NOT_OF_IDENTITY = ("seeds",)
 """Fields that may change from one call to the next that continues it."""
 
@@ -51,15 +47,9 @@ def experiment(args: Sequence[str]) -> None:
     folder = version_folder(Path(given.root) / LOGS / name, identity(chosen), given.fresh)
     console = Console(highlight=False)
     console.print(f"{name}: {len(cells_of(chosen))} runs in {folder}", soft_wrap=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            results = run_all(chosen, folder, given.workers, console, main)
-            tell(name, chosen, results, folder, console)
-    except Timeout:
-        raise SystemExit(f"error: another command works in {folder}; --fresh starts a version beside it") from None
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are kept, and the same command goes on from them", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    with working_in(folder):
+        results = run_all(chosen, folder, given.workers, console, main, **engine_of(given))
+        tell(name, chosen, results, folder, console)
 
 
 def asked(args: Sequence[str]) -> tuple[str, Experiment, Any]:
@@ -71,7 +61,7 @@ def asked(args: Sequence[str]) -> tuple[str, Experiment, Any]:
     name, *others = args or [""]
     names = ", ".join(EXPERIMENTS)
     if name not in EXPERIMENTS:
-        parser = ArgumentParser(prog="hierlit experiment", description=f"An experiment on the paper: {names}.")
+        parser = ArgumentParser(prog=f"{program()} experiment", description=f"An experiment on the paper: {names}.")
         parser.add_argument("name", help=names)
         parser.parse_args([name] if name in ("-h", "--help") else ["--help"] if not name else [name])
         parser.error(f"name must be one of {names}, got {name!r}")
@@ -107,13 +97,11 @@ def tell(name: str, chosen: Experiment, results: Results, folder: Path, console:
 
 def parse(name: str, kind: type[Experiment], args: Sequence[str]) -> tuple[Any, ArgumentParser]:
     """Options of an experiment; `--quick` stands for values between those of config files and of the others."""
-    parser = ExperimentParser(prog=f"hierlit experiment {name}", description=kind.question)
+    parser = ExperimentParser(prog=f"{program()} experiment {name}", description=kind.question)
     parser.add_argument("--config", action="config", help="a YAML file of the options below")
     parser.add_class_arguments(kind)
     parser.add_argument("--quick", action=ActionYesNo, default=False, help="minutes instead of the full setting")
-    parser.add_argument("--workers", type=PositiveInt | None, default=None, help="runs at a time")
-    parser.add_argument("--fresh", action=ActionYesNo, default=False, help="start a new version")
-    parser.add_argument("--root", default=".", help="the folder that has lightning_logs")
+    add_run_options(parser)
     given = parser.parse_args(list(args))
     if given.quick:
         quick = ["--config", json.dumps(kind.quick)]
@@ -129,16 +117,3 @@ def identity(chosen: Experiment) -> str:
     options["configs"] = {name: Path(path.absolute).read_text() for name, path in chosen.configs.items()}
     options["versions"] = versions()
     return json.dumps(options, default=str, indent=1)
-
-
-def version_folder(root: Path, settings: str, fresh: bool) -> Path:
-    """Return the newest version folder of these settings, else a new one."""
-    versions = sorted(int(path.name.partition("_")[2]) for path in root.glob("version_*") if path.name[8:].isdigit())
-    for number in [] if fresh else reversed(versions):
-        folder = root / f"version_{number}"
-        if (folder / SETTINGS).is_file() and (folder / SETTINGS).read_text() == settings:
-            return folder
-    folder = root / f"version_{versions[-1] + 1 if versions else 0}"
-    folder.mkdir(parents=True)
-    replace_text(folder / SETTINGS, settings)
-    return folder

@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
+from hierlit.cli.words import program
 from hierlit.data import LabelTable, Supervision
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
@@ -34,7 +35,7 @@ def export(args: Sequence[str]) -> None:
     Raises:
         SystemExit: With code 2, after one line that says what is wrong.
     """
-    parser = ArgumentParser(prog="hierlit export", description=DESCRIPTION)
+    parser = ArgumentParser(prog=f"{program()} export", description=DESCRIPTION)
     parser.add_argument("--ckpt_path", default="last", help="a checkpoint file, or `last`")
     parser.add_argument("--weights", type=str, help="the file to write, ending in .safetensors")
     parser.add_argument("--model", type=str, help="the file to write, ending in .onnx or .pt2")

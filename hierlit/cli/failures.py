@@ -3,7 +3,10 @@
 import errno
 import os
 import sys
+import sysconfig
 import threading
+import traceback
+from pathlib import Path
 
 from torch.distributed import DistNetworkError
 
@@ -17,6 +20,10 @@ RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "LOCAL_RANK
 """Where launchers say which rank a process has, the surest first."""
 OF_EXPERIMENTS = ("pandas", "jinja2", "filelock")
 """Packages of the extra `experiments`, which its modules import at their top."""
+PACKAGE = Path(__file__).parents[1]
+LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+WHOLE = "HIERLIT_TRACEBACK"
+"""Environment variable that has errors in a person's own code shown with all calls."""
 LOST = ("closed by peer", "reset by peer", "broken pipe", "pair closure", "ncclremoteerror", "timed out waiting")
 """What a message of torch.distributed has in it when another process is gone."""
 
@@ -29,6 +36,8 @@ def failure_line(error: BaseException) -> str:
         return f"error{where}: {text or type(error).__name__}"
     if isinstance(error, ModuleNotFoundError) and error.name in OF_EXPERIMENTS:
         return f"error: this needs {error.name}: pip install 'hierlit[experiments]'"
+    if isinstance(error, ModuleNotFoundError) and error.name == "submitit":
+        return "error: --engine submitit needs submitit: pip install 'hierlit[slurm]'"
     first_line = str(error).partition("\n")[0]
     if is_out_of_memory(error):
         remedy = "lower model.n_features, model.cache_budget_gib or data.batch_size"
@@ -37,7 +46,23 @@ def failure_line(error: BaseException) -> str:
         return f"error{where}: {first_line}"
     if is_of_lost_process(error):
         return f"error{where}: another process of the run is gone ({first_line})"
-    return ""
+    place = own_place(error)
+    return f"error{where}: {place}: {type(error).__name__}: {first_line}; {WHOLE}=1 shows all calls" if place else ""
+
+
+def own_place(error: BaseException) -> str:
+    """Return the line of a person's own code, called by hierlit, that an error came through last; nothing if none.
+
+    Nothing either where the environment asks for the whole traceback.
+    """
+    is_within, place = False, ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.is_relative_to(PACKAGE):
+            is_within = True
+        elif is_within and path.is_file() and not any(path.is_relative_to(folder) for folder in LIBRARIES):
+            place = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+    return "" if os.environ.get(WHOLE) else place
 
 
 def is_of_lost_process(error: BaseException) -> bool:

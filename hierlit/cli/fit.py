@@ -1,9 +1,10 @@
 """fit, validate, test and predict: one plain LightningCLI."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -11,10 +12,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from rich.console import Console
+from rich.table import Table
 
 import hierlit.layerwise
 import hierlit.models  # noqa: F401  short class names resolve among imported classes
-from hierlit.cli.errors import HierlitParser
+from hierlit.cli.errors import HierlitParser, with_paths
+from hierlit.cli.misspelt import LINKED
+from hierlit.cli.words import program
 from hierlit.data import HierarchyDataModule, Supervision
 from hierlit.files.checkpoints import LOGS, REQUEUED, find_checkpoint, find_requeued, read_checkpoint
 from hierlit.training import BlockCheckpoint, LayerwiseTraining
@@ -25,18 +31,25 @@ from hierlit.training.trainer import check_trainer, strategy_problem
 from hierlit.watching import BlockProgress, Diagnostics, PredictionWriter, Staircase
 
 DESCRIPTION = "Train networks on data whose many labels form an unknown hierarchy, one block at a time."
+COMMANDS = {
+    "fit": "Train a network, block after block.",
+    "validate": "Print the table of the validation rows again, of a trained network.",
+    "test": "Print the same table for the test rows, and average precision.",
+    "predict": "Write scores and probabilities of rows to a file (--predictions.path).",
+}
 EPILOG = (
-    "And plan, which takes the arguments of fit and prints what it would cost; describe, which takes them and prints "
-    "what the paper says of their hierarchy; discover, which takes them and looks for levels and parents of labels; "
-    "export, which writes a checkpoint's weights or model to a file; and experiment, which makes the runs of one."
+    "More commands, each with a --help of its own. With the arguments of fit: plan (what a fit would cost), describe "
+    "(what the paper says of a hierarchy), discover (levels and parents of labels), sweep (a table over values and "
+    "seeds), compare (layerwise against end to end). Others: export (a checkpoint as a file for other programs) and "
+    "experiment (the experiments on the paper)."
 )
-LINKED = ("n_inputs", "n_labels", "n_locations", "levels", "masked", "pooled", "grid")
 
 
 class HierlitCLI(LightningCLI):
     """LightningCLI with the layerwise callbacks in sections of their own, and `supervision` between data and model."""
 
     def __init__(self, args: Sequence[str] | None, parser_class: type[HierlitParser], **options: Any) -> None:
+        self._asked = asked_for(args)
         super().__init__(
             LayerwiseTask,
             HierarchyDataModule,
@@ -46,6 +59,11 @@ class HierlitCLI(LightningCLI):
             args=args,  # type: ignore[arg-type]
             **options,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Return the subcommand that is asked for, since the options of each take long to gather; all for the help."""
+        known = super().subcommands()
+        return {name: known[name] for name in self._asked}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections of the callbacks and of the supervision, and the links from data to it and to the model."""
@@ -83,9 +101,11 @@ class HierlitCLI(LightningCLI):
         """Add the progress bar, unless it was turned off, and let `predict` stream."""
         config = self.config[self.config.subcommand]
         if problem := strategy_problem(config.trainer.strategy):
-            self.parser.error(problem)
+            self._refuse(problem)
         if config.trainer.enable_progress_bar is not False:
             self.trainer_defaults["callbacks"].append(BlockProgress())
+        if "verbose" in config:
+            config.verbose = False  # `after_test` and `after_validate` print the metrics
         if "return_predictions" in config and config.return_predictions is None:
             config.return_predictions = False
 
@@ -107,7 +127,7 @@ class HierlitCLI(LightningCLI):
                 self.model.round_features(self.trainer.precision)
                 self._get(self.config_init, "layerwise").check(self.model, self.datamodule)
         except (ValueError, TypeError, MisconfigurationException) as error:
-            self.parser.error(str(error))
+            self._refuse(str(error))
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, and report an argument that fails before a batch has been trained on as the parser does."""
@@ -116,7 +136,31 @@ class HierlitCLI(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             if self.model.has_begun:
                 raise
-            self.parser.error(str(error))
+            self._refuse(str(error))
+
+    def after_test(self) -> None:
+        """Print the metrics, or that there was nothing to test."""
+        self._print_metrics("test")
+
+    def after_validate(self) -> None:
+        """Print the metrics, or that there was nothing to validate on."""
+        self._print_metrics("validation")
+
+    def _print_metrics(self, rows: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        if not self.trainer.callback_metrics:
+            rank_zero_warn(f"the data has no {rows} rows with an observed label: nothing was measured")
+            return
+        table = Table("metric", "value")
+        for name, value in self.trainer.callback_metrics.items():
+            table.add_row(name, f"{float(value):.4f}")
+        Console().print(table)
+
+    def _refuse(self, problem: str) -> NoReturn:
+        parser = self._parser(self.config.get("subcommand")) if hasattr(self, "_subcommand_parsers") else self.parser
+        config = self.config.get(self.config.get("subcommand")) or self.config
+        parser.error(with_paths(problem, config))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Continue the log of the run that a fit resumes; make no checkpoints if they are turned off."""
@@ -160,6 +204,12 @@ def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**json.loads(json.dumps(kept, default=str)), "trainer": trainer}
 
 
+def asked_for(args: Sequence[str] | None) -> list[str]:
+    """Return the subcommand that is asked for; all of them where that is none of them, as for `--help`."""
+    given = (sys.argv[1:] if args is None else args)[:1]
+    return list(given) if given and given[0] in COMMANDS else list(COMMANDS)
+
+
 def run(args: Sequence[str] | None) -> LightningCLI:
     """Run fit, validate, test or predict."""
     return HierlitCLI(
@@ -173,5 +223,10 @@ def run(args: Sequence[str] | None) -> LightningCLI:
             "enable_model_summary": False,
             "callbacks": [Staircase(), Diagnostics()],
         },
-        parser_kwargs={"prog": "python -m hierlit", "description": DESCRIPTION, "epilog": EPILOG},
+        parser_kwargs={
+            "prog": program(),
+            "description": DESCRIPTION,
+            "epilog": EPILOG,
+            **{name: {"description": COMMANDS[name]} for name in asked_for(args)},
+        },
     )

@@ -64,8 +64,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         zero_labels: What 0 means in labels: negative, not_observed, or auto: negative if there is no −1 at all, not
             observed if each label with a 0 has a −1 too and none is NaN, an error otherwise. With a treatment of labels
             that are not observed, `auto` is not_observed.
-        solver: `auto`, `exact`, `gradient`, or a `Solver`. What `auto` does not need to be told it finds out on rows
-            left out: radial units or cosines, their bandwidth or draw, λ of each label, number of blocks; see
+        solver: `auto`, `exact`, `gradient`, or a `Solver`. `auto` chooses on rows left out of the fits: radial units
+            or cosines, their bandwidth or draw, λ of each label, number of blocks; see
             `AutoSolver`. It reads no regularization and sets no rows aside for acceptance. With features, a loss, an
             adaptation or strict acceptance it is `exact`, for these are to be as they are given.
         adaptation: Redraws W¹ towards the coordinates that the labels depend on; the paper's draw when None.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hierlit.layerwise.problem import BlockProblem
     from hierlit.layerwise.solvers.base import Certificate
 
+SOLVED = "gradient norm"
+"""Why a block ends that is solved to its tolerance."""
 RESOLUTION = 1e-6
 """Share of a label's loss at score 0 below which float32 scores no longer resolve it."""
 
@@ -60,5 +62,5 @@ class Stopping:
     def reason(self, problem: BlockProblem, certificate: Certificate, epochs: int) -> str | None:
         """Return why a block ends at a certificate after so many passes, or None if it continues."""
         if float(certificate.gradient_norm.norm()) <= self.tolerance(problem, certificate):
-            return "gradient norm"
+            return SOLVED
         return "max epochs" if epochs >= self.max_epochs else None

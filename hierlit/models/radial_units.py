@@ -115,7 +115,7 @@ class RadialUnits(FirstLayer):
         seen = (windows if len(windows) else windows.new_zeros(1, windows.shape[1])).double()
         reads = seen.var(0, correction=0) > 0 if reads is None else reads
         seen = points_of(seen[:, reads], kernel.on_sphere)
-        deviation = math.sqrt(float(seen.var(0, correction=int(len(seen) > 1)).sum()))
+        deviation = math.sqrt(float(seen.var(0, correction=int(len(seen) > 1)).sum())) if reads.any() else 0.0
         self.read.data, self.weight.data = reads.nonzero()[:, 0], seen[: len(windows)].to(self.weight)
         self.on_sphere.fill_(kernel.on_sphere)
         self.scale.fill_(1 / (kernel.bandwidth * deviation) if deviation > 0 else 1.0)

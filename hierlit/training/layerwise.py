@@ -16,6 +16,7 @@ from hierlit.layerwise.algorithm import Event, is_over, train
 from hierlit.layerwise.folds import MOST_ROWS, Folds
 from hierlit.layerwise.processes import Processes
 from hierlit.layerwise.stopping import Stopping
+from hierlit.metrics import AveragePrecision
 from hierlit.models import RandomFeatures
 from hierlit.models.checks import raise_problems
 from hierlit.training.precision import check_precision
@@ -253,6 +254,8 @@ class LayerwiseTraining(L.Callback):
                 f"its gradient norm {norm:.3g} is above {tolerance:.3g}"
             )
         self._is_over = trainer.should_stop = report.is_last
+        if report.is_last and pl_module.levels is None:
+            rank_left_out(pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Forget the streams, and say so if the run ended early."""
@@ -271,6 +274,19 @@ class LayerwiseTraining(L.Callback):
         task.events = None
         if isinstance(data := trainer.datamodule, HierarchyDataModule) and data.pass_numbers is not None:  # type: ignore[attr-defined]
             data.pass_numbers, trainer.limit_train_batches = None, self._limit
+
+
+@torch.no_grad()
+def rank_left_out(task: LayerwiseTask) -> None:
+    """Keep the average precision of validation rows, and of the training rows if fits left them out, in the task."""
+    net = task.net
+    for split, parts in {"val": ("val",), "train": ("fit", "held") if task.rows.folds is not None else ()}.items():
+        metric, chunks = AveragePrecision(), [chunk for part in parts for chunk in task.rows.chunks(part)]
+        for chunk in chunks:
+            scores, labels = net.judged(net.answers(chunk.stream), chunk.labels)
+            metric.update(net.calibration.log_odds(scores), labels)
+        if split in task.results and parts:
+            task.precision[split] = float(metric.to(task.device).compute())
 
 
 def has_positives_alone(data: HierarchyDataModule) -> bool:

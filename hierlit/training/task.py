@@ -72,6 +72,8 @@ class LayerwiseTask(L.LightningModule):
         progress: `objective`, `gradient_norm` and `gradient_tolerance` of the last pass, if it has a certificate.
         report: That of a block just frozen, until the next begins.
         results: Metrics [n] by split, as they stand.
+        precision: Average precision by split of rows that no fit has seen, at the end of a run whose labels have no
+            known levels, and of a test.
 
     Raises:
         ValueError: One line naming each argument out of range, its value and the valid choices.
@@ -145,6 +147,7 @@ class LayerwiseTask(L.LightningModule):
         self.report: BlockReport | None = None
         self.progress: dict[str, float] = {}
         self.results: dict[str, dict[str, Tensor]] = {}
+        self.precision: dict[str, float] = {}
         self.config: dict[str, Any] = {}
         self.origin, self.has_begun = "", False
 
@@ -233,7 +236,8 @@ class LayerwiseTask(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the test metrics and keep them for the tables; where labels are of kinds, also by kind."""
         self._log_results("test", self.test_metrics)
-        self.log("test/average_precision", self.average_precision.compute())
+        self.precision["test"] = float(precision := self.average_precision.compute())
+        self.log("test/average_precision", precision)
         kinds = getattr(getattr(self.trainer, "datamodule", None), "label_kinds", None)
         if kinds is not None:
             for kind, value in self.average_precision.of_kinds(kinds).items():

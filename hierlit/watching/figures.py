@@ -10,14 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+DPI = 150
+"""Dots an inch of a picture in a file."""
 MOST_NUMBERS = 120
 """Cells of the staircase up to which each has its number written in it."""
 MOST_LINES = 60
 """Labels up to which each has a line of its own; more are drawn as a map."""
 
 
-def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
-    """Return a heat map of held-out accuracy `[blocks][levels]`: one step up for each block that learned a level."""
+def draw_staircase(accuracy: list[list[float]], levels: list[int], rows: str = "held-out") -> Figure:
+    """Return a heat map of accuracy `[blocks][levels]` on some rows: a step up for each block that learned a level."""
     values = np.asarray(accuracy).T
     n_levels, n_blocks = values.shape
     size = (min(1.5 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))
@@ -25,7 +27,7 @@ def draw_staircase(accuracy: list[list[float]], levels: list[int]) -> Figure:
     image = axes.imshow(values, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
     name_ticks(axes.xaxis, range(1, n_blocks + 1))
     name_ticks(axes.yaxis, levels)
-    axes.set(xlabel="blocks trained", ylabel="level", title="Held-out accuracy")
+    axes.set(xlabel="blocks trained", ylabel="level", title=f"{rows.capitalize()} accuracy")
     if values.size <= MOST_NUMBERS:
         for (level, block), value in np.ndenumerate(values):
             colour = "black" if value > 0.8 else "white"

@@ -1,11 +1,13 @@
 """Staircase: tables, scalars and the picture of which block learned which level."""
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import matplotlib.pyplot as plt
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -16,6 +18,7 @@ from hierlit.layerwise.report import BlockReport
 from hierlit.training.logs import cut_logs, log_sizes, log_versions
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching.dashboard import close_dashboard, draw_block, final_metrics, is_drawn, open_dashboard
+from hierlit.watching.figures import DPI, draw_staircase
 from hierlit.watching.levels import level_rows, margin_line
 
 BLOCK_COLUMNS = (
@@ -31,7 +34,17 @@ BLOCK_COLUMNS = (
     "initial_objective",
     "gradient_tolerance",
 )
-TABLE_COLUMNS = ("level", "labels", "accuracy", "min margin", "mean margin", "margin error", "learned")
+MARGINS = {
+    "min margin": ("min_margin", "{:.4f}"),
+    "mean margin": ("mean_margin", "{:.4f}"),
+    "margin error": ("margin_error", "{:.4f}"),
+}
+LABELS, ACCURACY = {"labels": ("n_labels", "{:.0f}")}, {"accuracy": ("accuracy", "{:.4f}")}
+LEVEL_COLUMNS = {"level": ("level", "{:.0f}"), **LABELS, **ACCURACY, **MARGINS, "learned": ("learned", "{:.0f}")}
+"""Columns of the closing table: a value of a row, and its form."""
+LABEL_COLUMNS = {**LABELS, **ACCURACY, "average precision": ("average_precision", "{:.4f}"), **MARGINS}
+"""Where levels are unknown."""
+PICTURE = "staircase.png"
 
 
 class Staircase(L.Callback):
@@ -135,6 +148,17 @@ class Staircase(L.Callback):
             line = margin_line(self.train, data, robustness, pl_module.learned_accuracy)
             print(line, end="\n" if line else "")
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
+        """Save the picture of the run in its log folder, and print where, below all else."""
+        if self.accuracy and trainer.is_global_zero and trainer.loggers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            held_out = "val" in pl_module.results
+            values = self.accuracy if held_out else [[row["accuracy"] for row in rows] for rows in self.train]
+            rows = "validation" if held_out else "training"
+            figure = draw_staircase(values, [int(row["level"]) for row in self._entry["rows"]], rows)
+            figure.savefig(self._folder / PICTURE, dpi=DPI)
+            plt.close(figure)
+            print(f"accuracy by block and level: {shortest(self._folder / PICTURE)}")
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """After a block and its validation, what `on_train_epoch_end` does; of a `validate` run, prints the table."""
         if trainer.state.fn == "validate":
@@ -235,11 +259,26 @@ def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 @rank_zero_only
 def print_table(split: str, task: LayerwiseTask) -> None:
-    """Print one row a level of a split's metrics."""
-    table = Table(title=f"{split} rows after {task.block} of {len(task.net.blocks)} blocks")
-    for name in TABLE_COLUMNS:
-        table.add_column(name, justify="right")
-    for row in level_rows(task.results[split], task.levels, task.learned_accuracy):
-        numbers = [f"{row[name]:.4f}" for name in ("accuracy", "min_margin", "mean_margin", "margin_error")]
-        table.add_row(f"{row['level']:.0f}", f"{row['n_labels']:.0f}", *numbers, f"{row['learned']:.0f}")
+    """Print one row a level of a split's metrics; where levels are unknown, one row with average precision."""
+    rows = level_rows(task.results[split], task.levels, task.learned_accuracy)
+    shown = LEVEL_COLUMNS if task.levels is not None else LABEL_COLUMNS
+    table = Table(title=title_of(split, task))
+    for title in shown:
+        table.add_column(title, justify="right")
+    for row in rows:
+        values = {**row, "average_precision": task.precision.get(split, math.nan)}
+        table.add_row(*(form.format(values[name]) for name, form in shown.values()))
     Console().print(table)
+
+
+def shortest(path: Path) -> Path:
+    """Return a path from the working directory, if it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def title_of(split: str, task: LayerwiseTask) -> str:
+    """Return what a table is of: rows, and the blocks that are used, of which one without gain is none."""
+    n_blocks = task.block - bool(task.memory.get("has_no_gain"))
+    left_out = "train" in task.precision and split == "train"
+    rows = "training rows, left out of the fits that score them," if left_out else f"{split} rows"
+    return f"{rows} after {n_blocks} of {len(task.net.blocks)} blocks"

@@ -55,6 +55,31 @@ def test_each_worker_has_a_gpu_and_a_share_of_the_cores(tmp_path: Path, monkeypa
     assert set(rows["threads"]) == {3}
 
 
+@pytest.mark.parametrize("engine", ["joblib", pytest.param("submitit", marks=pytest.mark.slow)])
+def test_of_twelve_runs_one_crashes_and_one_is_killed(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(Path(__file__).parents[n]) for n in (1, 2)))
+    cells: Any = Cells(12)
+    runs = [key_of(settings, 0) for settings in cells.settings()]
+
+    def run_twelve(command: Sometimes) -> runner.Results:
+        return runner.run_all(cells, tmp_path, 2, Console(quiet=True), command, engine)
+
+    first = run_twelve(Sometimes(lost=(3,), failing=(7,)))
+    before = pd.read_csv(tmp_path / "results.csv").set_index("run")
+    assert len(first.table(runs)) == 10
+    reasons = first.failures(runs)
+    assert set(reasons) == {"number=3,seed=0", "number=7,seed=0"}
+    assert reasons["number=3,seed=0"].startswith("its process was lost")
+    assert reasons["number=7,seed=0"] == "ValueError: beta must be in [0, 1], got 7"
+    second = run_twelve(Sometimes())
+    after = pd.read_csv(tmp_path / "results.csv").set_index("run")
+    assert second.failures(runs) == {} and len(second.table(runs)) == 12
+    finished = before.index[before["pid"].notna()]
+    assert before["pid"][finished].eq(after["pid"][finished]).all(), "no finished run is repeated"
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """SIGINT raises KeyboardInterrupt, also where a shell started the tests in the background and had it ignored."""

@@ -123,7 +123,7 @@ class Diagnostics(L.Callback):
         self.unlearned = explain(evidence, settings, data.levels, parents_of(data), learned_by, self._lacking)
         if trainer.loggers:
             write_table(self._folder / "unlearned.csv", self.unlearned)
-        print_unlearned(self.unlearned, data.n_labels)
+        print_unlearned(self.unlearned, data.n_labels, data.label_names is not None)
 
     def _learned(self, task: LayerwiseTask) -> Tensor:
         return self._accuracy[-1] >= task.learned_accuracy
@@ -213,6 +213,8 @@ def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> RunSettings:
         n_rows=len(data.fit_rows),
         no_negatives=not data.tables["train"].counts()[0].any(),
         unobserved=str(task.hparams["unobserved"]),
+        learned_accuracy=task.learned_accuracy,
+        names=data.label_names,
     )
 
 
@@ -234,11 +236,12 @@ def write_table(path: Path, rows: list[Unlearned]) -> None:
     replace_text(path, text.getvalue())
 
 
-def print_unlearned(rows: list[Unlearned], n_labels: int) -> None:
+def print_unlearned(rows: list[Unlearned], n_labels: int, is_named: bool) -> None:
     """Print how many labels were not learned for what cause, and the first of them."""
     if rows:
         causes = ", ".join(f"{cause}: {count}" for cause, count in Counter(row.cause for row in rows).most_common())
-        print(f"not learned: {len(rows)} of {n_labels} labels ({causes})")
+        numbered = "" if is_named else "; labels are numbered from 0"
+        print(f"not learned: {len(rows)} of {n_labels} labels ({causes}){numbered}")
     for row in rows[:MOST_PRINTED]:
         print(f"- {row}")
     if len(rows) > MOST_PRINTED:

@@ -34,6 +34,8 @@ class RunSettings:
         n_declared: Blocks that the network has.
         no_negatives: Whether observed labels are all 1.
         unobserved: The model's treatment of labels that are not observed.
+        learned_accuracy: Accuracy from which a label counts as learned.
+        names: Of the labels; None where they have numbers alone.
     """
 
     n_blocks: int
@@ -43,6 +45,12 @@ class RunSettings:
     n_declared: int
     no_negatives: bool = False
     unobserved: str = "ignore"
+    learned_accuracy: float = 0.999
+    names: Sequence[str] | None = None
+
+    def name_of(self, label: int) -> str:
+        """Return what a label is called: its name, else its number."""
+        return f"label {label if self.names is None else self.names[label]}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Unlearned:
         evidence: The numbers that say so.
         setting: The one setting to change.
         after: The labels that it depends on and that are not learned.
+        called: What it is called.
+        asked: The accuracy from which it would count as learned.
     """
 
     label: int
@@ -66,12 +76,13 @@ class Unlearned:
     evidence: str
     setting: str
     after: tuple[int, ...] = ()
+    called: str = ""
+    asked: float = 1.0
 
     def __str__(self) -> str:
         level = "" if self.level == "" else f", level {self.level}"
-        return (
-            f"label {self.label}{level}, accuracy {self.accuracy:.4f}: {self.cause} ({self.evidence}); {self.setting}"
-        )
+        called, accuracy = self.called or f"label {self.label}", f"accuracy {self.accuracy:.4f} of {self.asked:g}"
+        return f"{called}{level}, {accuracy}: {self.cause} ({self.evidence}); {self.setting}"
 
 
 def explain(
@@ -110,7 +121,8 @@ def explain(
             or (evidence.probes and tried(evidence.probes, settings, label, bool(evidence.refused[label])))
             or (UNKNOWN, "the run was cut short", "none")
         )
-        rows[label] = Unlearned(label, level, float(evidence.accuracy[label]), *found, after=tuple(missing))
+        accuracy, called = float(evidence.accuracy[label]), settings.name_of(label)
+        rows[label] = Unlearned(label, level, accuracy, *found, tuple(missing), called, settings.learned_accuracy)
     return [rows[label] for label in sorted(rows)]
 
 
@@ -153,8 +165,8 @@ def waiting(missing: Sequence[int], parents: Sequence[int], rows: dict[int, Unle
     while root.cause == DEPENDS:
         root = rows[root.after[0]]
     which = f"{len(missing)} of {len(parents)} labels, among them" if len(parents) > 1 else "it is"
-    behind = "" if root is first else f", behind label {root.label}"
-    return DEPENDS, f"{which} label {first.label}, accuracy {first.accuracy:.4f}{behind}: {root.cause}", root.setting
+    behind = "" if root is first else f", behind {root.called}"
+    return DEPENDS, f"{which} {first.called}, accuracy {first.accuracy:.4f}{behind}: {root.cause}", root.setting
 
 
 def out_of_blocks(late: Sequence[int], settings: RunSettings, is_cut_short: bool) -> Found | None:
@@ -167,7 +179,11 @@ def out_of_blocks(late: Sequence[int], settings: RunSettings, is_cut_short: bool
             "raise trainer.max_epochs or trainer.max_time",
         )
     if late:
-        return BLOCKS, f"label {late[0]} was learned by block {done}, the last", f"raise model.n_blocks, now {declared}"
+        return (
+            BLOCKS,
+            f"{settings.name_of(late[0])} was learned by block {done}, the last",
+            f"raise model.n_blocks, now {declared}",
+        )
     return None
 
 
