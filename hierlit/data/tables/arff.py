@@ -6,7 +6,7 @@ The format is described in the manual of CLUS; neither SciPy's reader nor liac-a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,10 +103,10 @@ class ArffFile(TextFile):
                     )
                 yield number, split_row(line)
 
-    def chunks(self, names: Sequence[str]) -> Iterator[DataFrame]:
+    def chunks(self, names: Sequence[str], numeric: Collection[str] = ()) -> Iterator[DataFrame]:
         """Yield texts, where the header lists them those that it does."""
         listed = {name: self._listed[name] for name in names if name in self._listed}
-        for frame in super().chunks(names):
+        for frame in super().chunks(names, numeric):
             for name, valid in listed.items():
                 if (others := ~frame[name].isin([*valid, None]).to_numpy()).any():
                     raise cell_error(frame, others, name, f"must be one of {', '.join(valid)}")

@@ -1,9 +1,12 @@
 """LabelTable: a person's own tables as a data module."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,8 +27,11 @@ from hierlit.data.tables.notices import warn_of_training, warn_of_unknown
 from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
-from hierlit.data.tables.table_file import MISSING_TEXTS, Reading
+from hierlit.data.tables.table_file import MISSING_TEXTS, Reading, TableFile
 from hierlit.models.checks import one_of, raise_problems
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 Names = list[str] | str | None
 Table = tuple[NDArray[np.float32], Signs]
@@ -164,13 +170,11 @@ class LabelTable(HierarchyDataModule):
 
         Inputs are fitted to the rows for training alone.
         """
-        from pandas import concat
-
         labels, files = self._labels, self._files["train"]
         if labels is None:
             raise ValueError("train_files must be given for anything but predict, got columns_file")
         columns = self._roles.features + self._roles.label_columns
-        frame = concat([frame for file in files for frame in file.chunks(columns)])
+        frame = read_rows(files, columns, labels.texts + self._roles.categorical)
         numbers = take_numbers(frame, self._roles, files)
         labels.find(frame)
         answers = labels.read(frame, [entry for file in files for entry in file.classes])
@@ -253,12 +257,14 @@ class LabelTable(HierarchyDataModule):
         for split in ("val", "test"):
             if files := self._files[split]:
                 columns = self.fitted.columns + labels.columns
-                chunks = ((frame, file.classes) for file in files for frame in file.chunks(columns))
+                chunks = (
+                    (frame, file.classes) for file in files for frame in file.chunks(columns, self.fitted.numbers)
+                )
                 parts = [(encoder.encode(frame), labels.read(frame, classes)) for frame, classes in chunks]
                 inputs, signs = map(np.concatenate, zip(*parts, strict=True))
                 tables[split] = inputs, signs
                 warn_of_unknown(f"{split}_files", encoder, labels)
-            if n_rows := int(np.isin(row_hashes(tables[split][0]), known).sum()):
+            if n_rows := int(row_hashes(tables[split][0]).isin(known).sum()):
                 total = len(tables[split][0])
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
         if not len(tables["test"][0]):
@@ -325,9 +331,27 @@ class LabelTable(HierarchyDataModule):
         self._restored = TableEncoder(saved)
 
 
-def row_hashes(inputs: NDArray[np.float32]) -> NDArray[np.uint64]:
+def row_hashes(inputs: NDArray[np.float32]) -> Series:
     """Return 64-bit hashes [rows] of inputs [rows, d], the same for 0 and −0."""
     from pandas import DataFrame
     from pandas.util import hash_pandas_object
 
-    return hash_pandas_object(DataFrame(inputs + np.float32(0)), index=False).to_numpy()  # type: ignore[no-any-return]
+    return hash_pandas_object(DataFrame(inputs + np.float32(0)), index=False)
+
+
+def read_rows(files: Sequence[TableFile], columns: Sequence[str], texts: Collection[str]) -> DataFrame:
+    """Return all rows of some files; a column is numbers throughout, or as its files have it.
+
+    Args:
+        files: The files.
+        columns: Names of columns.
+        texts: Those of which numbers, too, are wanted as they are written.
+    """
+    from pandas import concat
+
+    numeric = set(columns) - set(texts)
+    frames = [frame for file in files for frame in file.chunks(columns, numeric)]
+    kinds = [{name for name, kind in frame.dtypes.items() if kind == np.float64} for frame in frames]
+    if set.union(*kinds) - set.intersection(*kinds):  # a column's first rows had numbers alone, and a later one has not
+        frames = [frame for file in files for frame in file.chunks(columns)]
+    return concat(frames)

@@ -40,7 +40,7 @@ class ColumnLabels:
     hierarchy = None
 
     def __init__(self, columns: Sequence[str], class_columns: Sequence[str], zero: str) -> None:
-        self.columns, self._class_columns, self._zero = list(columns), class_columns, zero
+        self.columns, self.texts, self._zero = list(columns), list(class_columns), zero
         self.names: list[str] = []
         self.class_labels: dict[str, list[int]] = {}
         self.unknown: dict[str, None] = {}
@@ -62,10 +62,10 @@ class ColumnLabels:
 
     def _classes_of(self, frame: DataFrame, name: str, held: dict[str, set[float]]) -> list[str] | None:
         """Return a column's classes; or None, and note in `held` what it holds, if it is a label."""
-        if name not in self._class_columns:
+        if name not in self.texts:
             signs, others = as_signs(frame[name])
             if not others.any():
-                held[name] = set(np.unique(signs).tolist())
+                held[name] = {sign for sign in (-1, 0, 1) if (signs == sign).any()}
                 return None
             if not (others | np.isnan(signs)).all():
                 remedy = "; name the column in class_columns if it holds classes"
@@ -148,7 +148,8 @@ class PathLabels:
     """
 
     def __init__(self, column: str, separator: str, declared: LabelHierarchy | None) -> None:
-        self.columns, self._separator, self._declared = [column], separator, declared
+        self.columns = self.texts = [column]
+        self._separator, self._declared = separator, declared
         self.hierarchy = declared or LabelHierarchy({}, is_graph=False)
         self.class_labels: dict[str, list[int]] = {}
         self.names: list[str] = []
@@ -221,7 +222,7 @@ Labels = ColumnLabels | PathLabels
 def as_signs(column: Series) -> tuple[Floats, Bools]:
     """Return −1, 0 and 1 [rows], true and false as 1 and 0, NaN where missing; and where [rows] there are others."""
     values, wrong = numbers(column)
-    return values, wrong | ~(np.isnan(values) | np.isin(values, (-1, 0, 1)))
+    return values, wrong | ~(np.isnan(values) | (values == 0) | (np.abs(values) == 1))
 
 
 def _class_key(text: str) -> tuple[int, float, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ class ParquetFile(TableFile):
 
         return parquet.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
 
-    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
+    def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
         """Yield numbers and texts as they are stored."""
         import pyarrow
 
