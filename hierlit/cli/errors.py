@@ -22,6 +22,7 @@ SECTIONS: dict[str, type] = {
     "trainer": Trainer,
 }
 OTHER_KEYS = ("data", "seed_everything", "ckpt_path")
+QUOTES = "put quotes around a name that YAML takes for something else, such as 'no', '1' or '~'"
 NOISE = r"NoneType|^Subtypes|^Given value|^Errors:|^Does not validate|^Parser key|^Problem with given|^$"
 
 
@@ -70,7 +71,8 @@ def _mismatch(message: str) -> str:
     choices = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.+?)\])", message)
     expected = [choice for found in choices for choice in found if choice and choice != "NoneType"]
     got = _first(r"Got value: (.+)|^\s*Given value: (\S+)$", message)
-    return f"{' or '.join(expected)}, got {got}" if expected and got else ""
+    remedy = f"; {QUOTES}" if "str" in expected and not got.startswith(("'", "[", "{")) else ""
+    return f"{' or '.join(dict.fromkeys(expected))}, got {got}{remedy}" if expected and got else ""
 
 
 def unknown(name: str, valid: list[str], owner: str) -> str:

@@ -19,6 +19,8 @@ Bools = NDArray[np.bool_]
 MISSING = -1
 """The code of a value that is missing."""
 WORDS = {"true": 1.0, "false": 0.0}
+SIGNS = frozenset({"0", "1", "-1", *WORDS})
+"""Values of labels, and not of classes."""
 WHOLE = re.compile(r"\+?(-?\d+)(?:\.0*)?")
 LARGE = re.compile(r"-?\d(\.\d+)?e\+(1[6-9]|2\d)")
 """Whole numbers as pandas writes them where they are floats of 10¹⁶ or more."""

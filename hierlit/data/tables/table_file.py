@@ -57,6 +57,8 @@ class TableFile(ABC):
         is_number: Whether the columns whose type the header tells hold numbers, or else categories.
         refused: Types that no input or label can have, by column.
         label_names: Columns that the format has for labels.
+        class_names: Columns that have other values than labels have, as far as the header tells.
+        notices: What a person should know of the rows, once they have been read.
         path_column: The column of paths or terms that the format has for labels.
         classes: What the header lists as that column's paths, or edges; empty if it lists none.
         classes_line: The line where it does.
@@ -75,6 +77,8 @@ class TableFile(ABC):
         self.is_number: dict[str, bool] = {}
         self.refused: dict[str, str] = {}
         self.label_names: list[str] = []
+        self.class_names: list[str] = []
+        self.notices: list[str] = []
         self.path_column: str | None = None
         self.classes: list[str] = []
         self.classes_line = 0
