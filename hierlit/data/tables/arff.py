@@ -49,7 +49,7 @@ class ArffFile(TextFile):
     def __init__(self, path: Path, reading: Reading) -> None:
         self._listed: dict[str, list[str]] = {}
         self._data_line = self._n_first = 0
-        super().__init__(path, replace(reading, missing=reading.missing | {"?"}))
+        super().__init__(path, replace(reading, missing=reading.missing and reading.missing | {"?"}))
 
     def take_header(self) -> None:
         """Read the attributes.
@@ -132,7 +132,7 @@ class ArffFile(TextFile):
         """Yield the line and the values of each row."""
         n_weights, n_columns = 0, len(self.names)
         # what is not there is 0, or the first value that the header lists
-        absent = [self._listed[name][0] if name in self._listed else "0" for name in self.names]
+        absent = [self._listed.get(name, "?" if name == self.path_column else "0")[0] for name in self.names]
         for number, line in self._lines():
             if number > self._data_line:
                 values, has_weight = self._sparse(number, line, absent) if line[0] == "{" else (split_row(line), False)

@@ -19,7 +19,7 @@ END = "\x1aend of file"
 """A line after the last, which is a record of its own unless a quote is still open."""
 LONGEST = 2**31 - 1
 """Characters of a value: the csv module takes 2¹⁷ unless it is told."""
-BLOCK, MOST_BYTES = 2**20, 4
+BLOCK, MOST_BYTES = 2**19, 4
 """Bytes of the rows that are parsed at once, more where a row is longer; and those of a character."""
 
 
@@ -133,7 +133,7 @@ class CsvFile(TextFile):
             text = Recoded(file)
             yield from arrow.open_csv(
                 text,
-                arrow.ReadOptions(column_names=self.names, block_size=block),
+                arrow.ReadOptions(use_threads=False, column_names=self.names, block_size=block),
                 arrow.ParseOptions(delimiter=self._separator, newlines_in_values=True),
                 arrow.ConvertOptions(include_columns=names, column_types=types, null_values=sorted(self.missing)),
             )

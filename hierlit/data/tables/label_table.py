@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cached_property, partial
+from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,14 @@ from hierlit.data.checks import loader_problems
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems
-from hierlit.data.tables.fitted import FittedTable, read_columns, refuse_other_rows
+from hierlit.data.tables.fitted import NAMES, FittedTable, read_columns, refuse_other_rows
 from hierlit.data.tables.hierarchy import find_hierarchy
-from hierlit.data.tables.labels import ZEROS, ColumnLabels, Labels, PathLabels, Signs
-from hierlit.data.tables.notices import warn_of_training, warn_of_unknown
+from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
+from hierlit.data.tables.notices import warn_of_rows, warn_of_training
 from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
-from hierlit.data.tables.table_file import MISSING_TEXTS, Reading, TableFile
+from hierlit.data.tables.table_file import Reading, TableFile
 from hierlit.models.checks import one_of, raise_problems
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class LabelTable(HierarchyDataModule):
         zero_labels: What 0 means in label columns: negative, not_observed, or auto: not observed in columns that have
             -1 as well.
         path_column: The column with slash paths, as in 01/03/02, whose beginnings are labels too.
-        path_separator: Between the paths of a row.
+        path_separator: Between the paths of a row; a row's paths may also be a list as in ['a', 'b'].
+        empty_paths: What a row without a path has: negative, no label, or not_observed, all labels unknown; when None
+            also not_observed, and a warning counts these rows.
         hierarchy_file: Edges parent/child, one a line, of a graph whose terms `path_column` holds; its ancestors are a
             term's labels too.
         feature_columns: Names or prefixes of the inputs; all columns that are nothing else when None.
@@ -106,6 +109,7 @@ class LabelTable(HierarchyDataModule):
         zero_labels: str = "auto",
         path_column: str | None = None,
         path_separator: str = "@",
+        empty_paths: str | None = None,
         hierarchy_file: str | None = None,
         feature_columns: Names = None,
         ignore_columns: Names = None,
@@ -128,6 +132,7 @@ class LabelTable(HierarchyDataModule):
         self._splits = Splits(0.0 if val_files else val_fraction, test_fraction, n_folds, fold, data_seed)
         problems = one_of(IMPUTATIONS, impute=impute) + one_of(SCALES, scale=scale)
         problems += one_of(ZEROS, zero_labels=zero_labels) + one_of((None, "given"), levels=levels)
+        problems += one_of(EMPTY, empty_paths=empty_paths)
         problems += text_problems(separator, path_separator, encoding) + self._splits.problems()
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         given = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
@@ -135,7 +140,7 @@ class LabelTable(HierarchyDataModule):
             problems.append("train_files must be given, or columns_file in its place, and not both")
         if test_files and (test_fraction or n_folds):
             problems.append("test_files must be left out with test_fraction or n_folds")
-        reading = Reading(separator, frozenset(MISSING_TEXTS if missing is None else missing), encoding)
+        reading = Reading(separator, None if missing is None else frozenset(missing), encoding)
         self._files, unopened = open_tables(given if is_encoding(encoding) else {}, reading)
         raise_problems(problems + unopened)
         super().__init__(batch_size, acceptance_fraction, data_seed)
@@ -160,7 +165,7 @@ class LabelTable(HierarchyDataModule):
             self._labels = ColumnLabels(roles.labels, roles.classes, zero_labels)
         else:
             declared = find_hierarchy(hierarchy_file, encoding, roles.path, self._files["train"])
-            self._labels = PathLabels(roles.path, path_separator, declared)
+            self._labels = PathLabels(roles.path, path_separator, empty_paths, declared)
         for problem in column_warnings(roles, feature_columns is None, self._files):
             rank_zero_warn(problem)
 
@@ -179,11 +184,12 @@ class LabelTable(HierarchyDataModule):
         labels.find(frame)
         answers = labels.read(frame, [entry for file in files for entry in file.classes])
         rows_of = self._splits.rows(len(frame))
-        train = frame.iloc[rows_of["train"]]
-        found = {name: fit_categories(train[name]) for name in self._roles.features if name not in numbers}
+        train = rows_of["train"]
+        found = {name: fit_categories(frame[name].iloc[train]) for name in self._roles.features if name not in numbers}
+        values = frame[numbers].to_numpy(np.float64)[train]
         table = FittedTable(
             numbers,
-            **fit_numbers(train[numbers], self._impute, self._scale),
+            **fit_numbers(values, self._impute, self._scale),
             categories={name: categories for name, (categories, _) in found.items()},
             frequent={name: text for name, (_, text) in found.items()},
             unit=self._scale == "unit",
@@ -192,10 +198,16 @@ class LabelTable(HierarchyDataModule):
             depths=labels.hierarchy.depths if labels.hierarchy else None,
             class_labels=labels.class_labels,
         )
-        encoder = TableEncoder(table)
+        encoder = self._restored or TableEncoder(table)
+        digest = blake2b(np.ascontiguousarray(values).data, digest_size=16)
+        del values
+        for name in found:
+            digest.update(repr(list(map(str, frame[name].iloc[train]))).encode())
+        self._input_digest = digest.hexdigest()
         inputs = encoder.encode(frame)
-        warn_of_unknown("train_files, in rows set apart", encoder, labels)
-        warn_of_training(table, inputs[rows_of["train"]], answers[rows_of["train"]])
+        warn_of_rows("train_files, in rows set apart", encoder, files, labels)
+        undeclared = [name for name in found if name not in (*self._roles.categorical, *files[0].is_number)]
+        warn_of_training(table, inputs[train], answers[train], undeclared)
         return labels, encoder, {name: (inputs[rows], answers[rows]) for name, rows in rows_of.items()}
 
     @property
@@ -263,7 +275,7 @@ class LabelTable(HierarchyDataModule):
                 parts = [(encoder.encode(frame), labels.read(frame, classes)) for frame, classes in chunks]
                 inputs, signs = map(np.concatenate, zip(*parts, strict=True))
                 tables[split] = inputs, signs
-                warn_of_unknown(f"{split}_files", encoder, labels)
+                warn_of_rows(f"{split}_files", encoder, files, labels)
             if n_rows := int(row_hashes(tables[split][0]).isin(known).sum()):
                 total = len(tables[split][0])
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
@@ -302,7 +314,7 @@ class LabelTable(HierarchyDataModule):
             return super().predict_dataloader()
         source = "predict" if self._files["predict"] else "test"
         processes = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        at_end = partial(warn_of_unknown, f"{source}_files", self.encoder)
+        at_end = partial(warn_of_rows, f"{source}_files", self.encoder, self._files[source])
         rows = StreamedRows(self._files[source], self.encoder, self.batch_size, *processes, at_end)
         return DataLoader(rows, batch_size=None)
 
@@ -327,8 +339,20 @@ class LabelTable(HierarchyDataModule):
             ValueError: If the training rows are not those of the checkpoint.
         """
         saved = FittedTable.of_json(state_dict["columns"])
-        refuse_other_rows(self.fitted.difference(saved))
+        difference = self.fitted.difference(saved)
+        if not self.takes_other_rows or difference in NAMES:
+            refuse_other_rows(difference)
         self._restored = TableEncoder(saved)
+        if difference:  # other rows are filled and scaled as the checkpoint's were
+            self.__dict__.pop("_training", None)
+            if self.tables:
+                self.tables = {}
+                self.setup()
+
+    def input_digest(self) -> str:
+        """Return a digest of the training rows as they are read, before anything fills or scales them."""
+        _ = self._training
+        return self._input_digest
 
 
 def row_hashes(inputs: NDArray[np.float32]) -> Series:

@@ -33,12 +33,12 @@ class Reading:
 
     Attributes:
         separator: Between the values of a row; by the suffix when None.
-        missing: Texts that stand for a missing value.
+        missing: Texts that stand for a missing value; `MISSING_TEXTS` when None.
         encoding: Of the file.
     """
 
     separator: str | None = None
-    missing: frozenset[str] = frozenset()
+    missing: frozenset[str] | None = None
     encoding: str = "utf-8"
 
 
@@ -58,6 +58,7 @@ class TableFile(ABC):
         refused: Types that no input or label can have, by column.
         label_names: Columns that the format has for labels.
         class_names: Columns that have other values than labels have, as far as the header tells.
+        words_are_ours: Whether nobody has said which texts stand for a missing value.
         notices: What a person should know of the rows, once they have been read.
         path_column: The column of paths or terms that the format has for labels.
         classes: What the header lists as that column's paths, or edges; empty if it lists none.
@@ -78,6 +79,7 @@ class TableFile(ABC):
         self.refused: dict[str, str] = {}
         self.label_names: list[str] = []
         self.class_names: list[str] = []
+        self.words_are_ours = False
         self.notices: list[str] = []
         self.path_column: str | None = None
         self.classes: list[str] = []

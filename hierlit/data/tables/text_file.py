@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from hierlit.data.tables.cells import require
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, read_error
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, MISSING_TEXTS, Reading, TableError, TableFile, read_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -48,7 +48,8 @@ class TextFile(TableFile):
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path)
         require("pandas", "pyarrow")
-        self.encoding, self.missing = reading.encoding, reading.missing
+        self.encoding, self.words_are_ours = reading.encoding, reading.missing is None
+        self.missing = frozenset(MISSING_TEXTS) if reading.missing is None else reading.missing
         try:
             with open_file(path) as file:
                 start = file.read(4)
