@@ -100,9 +100,9 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         if sizes:
             self.sizes = sizes
             self.save_hyperparameters(ignore=["sizes", "problems"], logger=False)
-        self.batch_size = batch_size
-        self.acceptance_fraction = acceptance_fraction
-        self.data_seed = data_seed
+        self.batch_size = int(batch_size)
+        self.acceptance_fraction = float(acceptance_fraction)
+        self.data_seed = int(data_seed)
         self.pass_numbers: Iterable[int] | None = None
         self.tables: dict[str, RowDataset] = {}
         self.fit_rows = torch.empty(0, dtype=torch.long)

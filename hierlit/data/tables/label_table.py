@@ -25,7 +25,7 @@ from hierlit.data.tables.fitted import NAMES, FittedTable, read_columns, refuse_
 from hierlit.data.tables.hierarchy import find_hierarchy
 from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
 from hierlit.data.tables.notices import warn_of_rows, warn_of_training
-from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
+from hierlit.data.tables.roles import ColumnRoles, as_names, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
 from hierlit.data.tables.table_file import Reading, TableFile
@@ -129,16 +129,16 @@ class LabelTable(HierarchyDataModule):
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
     ) -> None:
-        self._splits = Splits(0.0 if val_files else val_fraction, test_fraction, n_folds, fold, data_seed)
+        self._splits = Splits(0.0 if as_names(val_files) else val_fraction, test_fraction, n_folds, fold, data_seed)
         problems = one_of(IMPUTATIONS, impute=impute) + one_of(SCALES, scale=scale)
         problems += one_of(ZEROS, zero_labels=zero_labels) + one_of((None, "given"), levels=levels)
         problems += one_of(EMPTY, empty_paths=empty_paths)
         problems += text_problems(separator, path_separator, encoding) + self._splits.problems()
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         given = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
-        if bool(train_files) == (columns_file is not None):
+        if bool(as_names(train_files)) == (columns_file is not None):
             problems.append("train_files must be given, or columns_file in its place, and not both")
-        if test_files and (test_fraction or n_folds):
+        if as_names(test_files) and (test_fraction or n_folds):
             problems.append("test_files must be left out with test_fraction or n_folds")
         reading = Reading(separator, None if missing is None else frozenset(missing), encoding)
         self._files, unopened = open_tables(given if is_encoding(encoding) else {}, reading)

@@ -41,7 +41,8 @@ class ParquetFile(TableFile):
         self.take_names(schema.names)
         if self.repeated:
             raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
-        self.nameless += [name for name in self.names if INDEX.fullmatch(name)]
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        self.nameless += [name for name in self.names if INDEX.fullmatch(name) or name in index]
         for field in schema:
             kind = field.type.value_type if types.is_dictionary(field.type) else field.type
             if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
