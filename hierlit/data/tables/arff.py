@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+import numpy as np
+
 from hierlit.data.tables.cells import SIGNS, cell_error
 from hierlit.data.tables.table_file import Reading, TableError, composed
 from hierlit.data.tables.text_file import TextFile, open_text
@@ -157,10 +159,14 @@ class ArffFile(TextFile):
 
     def chunks(self, names: Sequence[str], numeric: Collection[str] = ()) -> Iterator[DataFrame]:
         """Yield texts, where the header lists them those that it does."""
+        from pandas import factorize
+
         listed = {name: self._listed[name] for name in names if name in self._listed}
         for frame in super().chunks(names, numeric):
             for name, valid in listed.items():
-                if (others := ~frame[name].isin([*valid, None]).to_numpy()).any():
+                codes, own = factorize(frame[name])
+                wrong = [value not in valid for value in own]
+                if (others := np.array([*wrong, False])[codes]).any():
                     raise cell_error(frame, others, name, f"must be one of {', '.join(valid)}")
             yield frame
 

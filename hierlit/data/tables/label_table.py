@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems
+from hierlit.data.tables.cells import texts
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems
@@ -202,7 +203,8 @@ class LabelTable(HierarchyDataModule):
         digest = blake2b(np.ascontiguousarray(values).data, digest_size=16)
         del values
         for name in found:
-            digest.update(repr(list(map(str, frame[name].iloc[train]))).encode())
+            codes, own = texts(frame[name].iloc[train])
+            digest.update(codes.tobytes() + repr(own).encode())
         self._input_digest = digest.hexdigest()
         inputs = encoder.encode(frame)
         warn_of_rows("train_files, in rows set apart", encoder, files, labels)

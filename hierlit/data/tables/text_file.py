@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ERRORS = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file can raise, compressed or not."""
+MIN_ROWS = 2**10
 KINDS = {
     b"PK\x03\x04": "a zip archive (a workbook?)",
     b"PAR1": "a Parquet file",
@@ -97,7 +98,7 @@ class TextFile(TableFile):
         from pyarrow import array
 
         places = [self.names.index(name) for name in names]
-        records, n_rows = self.complete(), max(1, CELLS_AT_ONCE // len(self.names))
+        records, n_rows = self.complete(), max(MIN_ROWS, CELLS_AT_ONCE // len(self.names))
         try:
             while rows := [values for _, values in islice(records, n_rows)]:
                 cells = list(zip(*rows, strict=True))
