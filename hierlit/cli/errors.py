@@ -24,6 +24,7 @@ SECTIONS: dict[str, type] = {
 }
 HELP_ORDER = ("help", "data", "model", "layerwise", "supervision", "checkpoint", "predictions", "trainer", "ckpt_path")
 """Sections as `--help` has them; of any other command its own comes last."""
+QUOTES = "put quotes around a name that YAML takes for something else, such as 'no', '1' or '~'"
 NOISE = r"NoneType|^Subtypes|^Given value|^Errors:|^Does not validate|^Parser key|^Problem with given|^$"
 
 
@@ -124,7 +125,8 @@ def _mismatch(message: str) -> str:
     choices = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.+?)\])", message)
     expected = [choice for found in choices for choice in found if choice and choice != "NoneType"]
     got = _first(r"Got value: (.+)|^\s*Given value: (\S+)$", message)
-    return f"{' or '.join(expected)}, got {got}" if expected and got else ""
+    remedy = f"; {QUOTES}" if "str" in expected and not got.startswith(("'", "[", "{")) else ""
+    return f"{' or '.join(dict.fromkeys(expected))}, got {got}{remedy}" if expected and got else ""
 
 
 def arguments(cls: type) -> list[str]:

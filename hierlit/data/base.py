@@ -80,6 +80,8 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
     """Of each column of classes, by its name, the labels that are these classes: a row has one of them."""
     parent_labels: list[list[int]] | None = None
     """The labels that each label is a function of, none where it is one of inputs; None if unknown."""
+    takes_other_rows: bool = False
+    """Whether a checkpoint may be of other training rows, in a module that remembers its own in checkpoints."""
     sizes: tuple[int, ...] = ()
     """Rows of the train, val and test tables, in a module that knows them before it makes the tables."""
 
@@ -98,9 +100,9 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         if sizes:
             self.sizes = sizes
             self.save_hyperparameters(ignore=["sizes", "problems"], logger=False)
-        self.batch_size = batch_size
-        self.acceptance_fraction = acceptance_fraction
-        self.data_seed = data_seed
+        self.batch_size = int(batch_size)
+        self.acceptance_fraction = float(acceptance_fraction)
+        self.data_seed = int(data_seed)
         self.pass_numbers: Iterable[int] | None = None
         self.tables: dict[str, RowDataset] = {}
         self.fit_rows = torch.empty(0, dtype=torch.long)
@@ -125,6 +127,15 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
             return dict(zip(SPLITS, self.sizes, strict=True))
         self.setup()
         return {split: len(table) for split, table in self.tables.items()}
+
+    def digests(self) -> dict[str, str]:
+        """Return digests of the training rows by what of them: inputs and labels."""
+        own = self.input_digest()
+        return self.tables["train"].digests() | ({} if own is None else {"inputs": own})
+
+    def input_digest(self) -> str | None:
+        """Return a digest of the training rows' inputs as they are read, in a module that scales them; else None."""
+        return None
 
     def truth_table(self, label: int) -> tuple[int, ...] | None:
         """Return a label's 2^k values in {-1, 1} as a function of k inputs or labels of earlier levels.

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,14 @@ class RowDataset(Dataset[Batch], ABC):
                 counts += torch.stack([(labels == value).sum(0) for value in (-1, 0, 1)])
             self._counts = counts
         return self._counts
+
+    def digests(self) -> dict[str, str]:
+        """Return digests of all inputs and labels, by these names; all rows are gone through."""
+        sums = {name: blake2b(digest_size=16) for name in ("inputs", "labels")}
+        for batch in self.chunks():
+            for name, digest in sums.items():
+                digest.update(getattr(batch, name).contiguous().to(torch.float32).numpy().data)
+        return {name: digest.hexdigest() for name, digest in sums.items()}
 
     @property
     def inputs(self) -> Tensor:

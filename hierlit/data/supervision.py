@@ -171,7 +171,15 @@ class Supervision(HierarchyDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Pass it to the hierarchy's module."""
+        self.data.takes_other_rows = self.takes_other_rows
         self.data.load_state_dict(state_dict)
+        if self.takes_other_rows and self.tables:
+            self.tables = {}
+            self.setup()
+
+    def input_digest(self) -> str | None:
+        """Return that of the hierarchy's module."""
+        return self.data.input_digest()
 
     def _redundant(self, labels: Tensor) -> Tensor:
         negated = Draws(self.data_seed, "redundant signs").bits(1, len(self._repeated))[0]

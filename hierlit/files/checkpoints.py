@@ -3,7 +3,7 @@
 import errno
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from pickle import UnpicklingError
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -13,6 +13,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 from hierlit.files.atomic import replace_file
 from hierlit.files.digests import KEY, damage, seal
@@ -51,12 +52,13 @@ class CheckpointFiles(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Seal a checkpoint and write it.
+        """Make values plain, seal a checkpoint and write it.
 
         Raises:
             OSError: If it cannot be written; an older file at the path is as it was.
             TypeError: If there are storage options, which no file has.
         """
+        checkpoint.update(plain(checkpoint))
         seal(checkpoint)
         local = local_path(path)
         if local is None or storage_options is not None:
@@ -81,6 +83,17 @@ class CheckpointFiles(TorchCheckpointIO):
         if problem := contents_problem(checkpoint):
             raise CheckpointError(path, problem)
         return checkpoint
+
+
+def plain(value: Any) -> Any:
+    """Return a value with Python's own in place of NumPy's and pandas' numbers and lists, and texts for paths."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if type(value) is dict:
+        return {plain(name): plain(each) for name, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    return plain(value.tolist()) if not isinstance(value, Tensor) and hasattr(value, "tolist") else value
 
 
 def local_path(path: str | Path) -> Path | None:

@@ -61,6 +61,7 @@ class LayerwiseTraining(L.Callback):
         strict_share: See `acceptance`; in (0, 1].
         folds: Number K of folds of the training rows: a row advances to the next block with the scores of a fit that
             has not seen its fold. None: with the scores of the block itself (the paper).
+        other_rows: Whether a fit may go on from a checkpoint of other training rows or labels; it is refused if not.
 
     Raises:
         ValueError: One line for each argument out of range.
@@ -75,6 +76,7 @@ class LayerwiseTraining(L.Callback):
         stop_when_learned: bool = False,
         strict_share: float = STRICT_SHARE,
         folds: int | None = None,
+        other_rows: bool = False,
     ) -> None:
         problems = []
         try:
@@ -88,7 +90,8 @@ class LayerwiseTraining(L.Callback):
         if folds is not None and folds < 2:
             problems.append(f"folds must be 2 or more, or null, got {folds}")
         raise_problems(problems)
-        self.stop_when_learned, self.folds = stop_when_learned, folds
+        self.stop_when_learned, self.folds, self.other_rows = stop_when_learned, folds, other_rows
+        self._rows: dict[str, str] = {}
         self.pass_numbers = PassNumbers()
         self._limit: float = 1.0
         self._is_over = False
@@ -108,7 +111,7 @@ class LayerwiseTraining(L.Callback):
                 trainer.limit_train_batches,
                 float(trainer.limit_train_batches > 0),
             )
-            data.pass_numbers = self.pass_numbers
+            data.pass_numbers, data.takes_other_rows = self.pass_numbers, self.other_rows
 
     def check(self, task: L.LightningModule, data: L.LightningDataModule | None) -> None:
         """Check what can be checked before any work.
@@ -160,6 +163,25 @@ class LayerwiseTraining(L.Callback):
             problems.append(f"joint training needs features that are drawn, got {task.net.features}")
         return problems
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note digests of the training rows and labels."""
+        checkpoint["rows"] = self._rows
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Compare the training rows of a fit with those of the checkpoint.
+
+        Raises:
+            ValueError: If they are others, unless that may be.
+        """
+        if trainer.state.fn != "fit" or self.other_rows:
+            return
+        here, there = trainer.datamodule.digests(), checkpoint.get("rows", {})  # type: ignore[attr-defined]
+        if differ := [name for name in there if there[name] != here.get(name)]:
+            raise ValueError(
+                f"the {' and '.join(differ)} of the training rows are not those of the checkpoint: "
+                "go on with those, or set layerwise.other_rows to true"
+            )
+
     @torch.no_grad()
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Run the blocks trained so far over all rows, once; resume the block under way, if there is one."""
@@ -171,6 +193,7 @@ class LayerwiseTraining(L.Callback):
         remedy = ": all nodes must have the same arguments and log folder"
         processes.compare("the start of the run", start, task.device, remedy)
         data = trainer.datamodule  # type: ignore[attr-defined]
+        self._rows = data.digests()
         task.net.calibration.set_classes(list(data.class_labels.values()))
         self._set_folds(task, data)
         if not task.loss.weight and has_positives_alone(data):

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
@@ -236,6 +237,8 @@ class LayerwiseTask(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the test metrics and keep them for the tables; where labels are of kinds, also by kind."""
         self._log_results("test", self.test_metrics)
+        if self.results["test"]["accuracy"].isnan().all():
+            rank_zero_warn("no label of any test row is observed: there is nothing to measure")
         self.precision["test"] = float(precision := self.average_precision.compute())
         self.log("test/average_precision", precision)
         kinds = getattr(getattr(self.trainer, "datamodule", None), "label_kinds", None)

@@ -1,18 +1,22 @@
-"""ARFF with the hierarchical extension of CLUS (KU Leuven): an attribute of paths or terms, joined by `@` in rows.
+"""ARFF, with the hierarchical extension of CLUS (KU Leuven), and the ways in which MEKA and MULAN name labels.
 
-The format is described in the manual of CLUS; neither SciPy's reader nor liac-arff knows its `hierarchical` type.
+The formats are described in the manuals of CLUS, Weka, MEKA and MULAN; neither SciPy's reader nor liac-arff knows the
+`hierarchical` type, whose paths or terms are joined by `@` in rows, or weights.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
-from hierlit.data.tables.cells import cell_error
-from hierlit.data.tables.table_file import Reading, TableError
+import numpy as np
+
+from hierlit.data.tables.cells import SIGNS, cell_error
+from hierlit.data.tables.table_file import Reading, TableError, composed
 from hierlit.data.tables.text_file import TextFile, open_text
 
 if TYPE_CHECKING:
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 QUOTED = r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|"""
 ATTRIBUTE = re.compile(rf"@attribute\s+(?:{QUOTED}([^\s{{]+)(?![^\s{{]))\s*(\S.*)", re.I)
 VALUE = re.compile(rf"\s*(?:{QUOTED}([^,%]*))\s*([,%]|$)")
+SPARSE = re.compile(r"\{(.*?)\}\s*(,\s*\{[^{}]*\})?\s*(%.*)?")
+ENTRY = re.compile(rf"\s*(\d+)\s+(?:{QUOTED}([^,]*))\s*(?:,|$)")
+WEIGHT = re.compile(r"\{\s*[\d.+eE-]+\s*\}")
+N_LABELS = re.compile(r"-C\s+(-?\d+)")
 ESCAPED = re.compile(r"\\(.)")
 NUMERIC = ("numeric", "real", "integer")
 HIERARCHICAL = "hierarchical"
@@ -28,6 +36,10 @@ HIERARCHICAL = "hierarchical"
 
 class ArffFile(TextFile):
     """An ARFF file.
+
+    Labels are a hierarchical attribute; or those that an XML file of MULAN beside the file lists, `birds.xml` for
+    `birds-train.arff`; or as many first attributes as the relation says with MEKA's `-C n`, last ones if n is
+    below 0. Weights of rows are not used, which `notices` says.
 
     Args:
         path: The file; its name may end in that of a compression.
@@ -38,8 +50,8 @@ class ArffFile(TextFile):
 
     def __init__(self, path: Path, reading: Reading) -> None:
         self._listed: dict[str, list[str]] = {}
-        self._data_line = 0
-        super().__init__(path, replace(reading, missing=reading.missing | {"?"}))
+        self._data_line = self._n_first = 0
+        super().__init__(path, replace(reading, missing=reading.missing and reading.missing | {"?"}))
 
     def take_header(self) -> None:
         """Read the attributes.
@@ -58,7 +70,9 @@ class ArffFile(TextFile):
                 if match is None:
                     raise TableError(f"{self.path}, line {number}: must be @attribute name type, got {line[:60]!r}")
                 declared.append((unquoted(match), number, match[4].strip()))
-            elif keyword != "@relation":
+            elif keyword == "@relation":
+                self._n_first = int(found[1]) if (found := N_LABELS.search(line)) else 0
+            else:
                 raise TableError(
                     f"{self.path}, line {number}: must be @relation, @attribute or @data, got {line[:60]!r}"
                 )
@@ -84,6 +98,29 @@ class ArffFile(TextFile):
                 self.path_column, self.classes, self.classes_line = name, list(filter(None, entries)), number
                 if not self.classes:
                     raise TableError(f"{where}: the hierarchical attribute {name!r} lists no classes")
+        if abs(n := self._n_first) > len(self.names):
+            raise TableError(f"{self.path}: -C {n} is for more attributes than the {len(self.names)} that there are")
+        if self.path_column is None:
+            first = (self.names[:n] if n > 0 else self.names[n:]) if n else []
+            self.label_names = self._mulan_labels() or first
+        self.class_names = [name for name, own in self._listed.items() if not SIGNS.issuperset(map(str.lower, own))]
+
+    def _mulan_labels(self) -> list[str]:
+        """Return the labels that an XML file beside this one lists; none if there is no such file."""
+        base = self.path.name.lower().partition(".arff")[0]
+        beside = {each.stem.lower(): each for each in self.path.parent.glob("*.[xX][mM][lL]")}
+        while base and base not in beside:
+            base = base[: max(base.rfind(mark) for mark in "-_.")] if re.search("[-_.]", base) else ""
+        if not base:
+            return []
+        try:
+            tags = [each for each in ElementTree.parse(beside[base]).iter() if each.tag.rpartition("}")[2] == "label"]
+        except ElementTree.ParseError as error:
+            raise TableError(f"{beside[base]}: {error}") from error
+        labels = [composed(tag.get("name", "")) for tag in tags]
+        if lacking := [label for label in labels if label not in self.names]:
+            raise TableError(f"{beside[base]}: {self.path} has no attribute {lacking[0]!r}")
+        return labels
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Numbers and texts of the lines that are neither blank nor comments."""
@@ -95,20 +132,41 @@ class ArffFile(TextFile):
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the line and the values of each row."""
+        n_weights, n_columns = 0, len(self.names)
+        # what is not there is 0, or the first value that the header lists
+        absent = [self._listed.get(name, "?" if name == self.path_column else "0")[0] for name in self.names]
         for number, line in self._lines():
             if number > self._data_line:
-                if line.startswith("{"):
-                    raise TableError(
-                        f"{self.path}, line {number}: sparse rows are not read: write all values of the row"
-                    )
-                yield number, split_row(line)
+                values, has_weight = self._sparse(number, line, absent) if line[0] == "{" else (split_row(line), False)
+                if len(values) == n_columns + 1 and WEIGHT.fullmatch(values[-1].strip()):
+                    values.pop()
+                    has_weight = True
+                n_weights += has_weight
+                yield number, values
+        self.notices = [f"{self.path}: weights of {n_weights:,} rows are not used"] if n_weights else []
 
-    def chunks(self, names: Sequence[str]) -> Iterator[DataFrame]:
+    def _sparse(self, number: int, line: str, absent: Sequence[str]) -> tuple[list[str], bool]:
+        """Return the values of a sparse row, absent ones as given; and whether it has a weight."""
+        match, values, place = SPARSE.fullmatch(line), list(absent), 0
+        text = match[1] if match else "?"
+        while place < len(text.rstrip()):
+            entry = ENTRY.match(text, place)
+            if entry is None or int(entry[1]) >= len(values):
+                rule = f"a sparse row must have places below {len(values)} and values, as in {{0 1.5, 7 yes}}"
+                raise TableError(f"{self.path}, line {number}: {rule}, got {line[:60]!r}")
+            values[int(entry[1])], place = unquoted(entry, 2), entry.end()
+        return values, bool(match and match[2])
+
+    def chunks(self, names: Sequence[str], numeric: Collection[str] = ()) -> Iterator[DataFrame]:
         """Yield texts, where the header lists them those that it does."""
+        from pandas import factorize
+
         listed = {name: self._listed[name] for name in names if name in self._listed}
-        for frame in super().chunks(names):
+        for frame in super().chunks(names, numeric):
             for name, valid in listed.items():
-                if (others := ~frame[name].isin([*valid, None]).to_numpy()).any():
+                codes, own = factorize(frame[name])
+                wrong = [value not in valid for value in own]
+                if (others := np.array([*wrong, False])[codes]).any():
                     raise cell_error(frame, others, name, f"must be one of {', '.join(valid)}")
             yield frame
 
@@ -131,7 +189,7 @@ def split_values(text: str) -> list[str]:
     return values
 
 
-def unquoted(match: re.Match[str]) -> str:
-    """Return the value of a match that begins with one in single quotes, in double quotes or in none."""
-    single, double, plain = match.group(1, 2, 3)
+def unquoted(match: re.Match[str], first: int = 1) -> str:
+    """Return the value of which a match has groups, one in single quotes, in double quotes or in none."""
+    single, double, plain = match.group(first, first + 1, first + 2)
     return plain.rstrip() if plain is not None else ESCAPED.sub(r"\1", double if single is None else single)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.tables.table_file import TableError
+from hierlit.data.tables.table_file import TableError, composed, place_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -19,7 +19,11 @@ Bools = NDArray[np.bool_]
 MISSING = -1
 """The code of a value that is missing."""
 WORDS = {"true": 1.0, "false": 0.0}
-WHOLE = re.compile(r"([+-]?\d+)\.0*")
+SIGNS = frozenset({"0", "1", "-1", *WORDS})
+"""Values of labels, and not of classes."""
+WHOLE = re.compile(r"\+?(-?\d+)(?:\.0*)?")
+LARGE = re.compile(r"-?\d(\.\d+)?e\+(1[6-9]|2\d)")
+"""Whole numbers as pandas writes them where they are floats of 10¹⁶ or more."""
 
 
 def require(*packages: str) -> None:
@@ -45,7 +49,7 @@ def numbers(column: Series, has_words: bool = True) -> tuple[Floats, Bools]:
     Returns:
         The values [rows], NaN where missing; and where [rows] there is neither a number nor nothing.
     """
-    if column.dtype.kind in "biuf":
+    if column.dtype.kind in "biuf" and isinstance(column.dtype, np.dtype):
         return column.to_numpy(np.float64), np.zeros(len(column), bool)
     import pandas
     import pyarrow
@@ -54,15 +58,12 @@ def numbers(column: Series, has_words: bool = True) -> tuple[Floats, Bools]:
         cast = pyarrow.array(column.array, from_pandas=True).cast(pyarrow.float64())
         return cast.to_numpy(zero_copy_only=False), np.zeros(len(column), bool)
     except pyarrow.ArrowException:  # something is no number, or written as Arrow does not read it
-        pass
-    cells = column.to_numpy(object)
-    values = np.array(pandas.to_numeric(cells, errors="coerce"), np.float64)
-    wrong = np.isnan(values) & pandas.notna(cells)
+        codes, found = pandas.factorize(column)
     words = {"nan": np.nan} | (WORDS if has_words else {})
-    for row in np.flatnonzero(wrong):
-        text = str(cells[row]).lower()
-        values[row], wrong[row] = words.get(text, np.nan), text not in words
-    return values, wrong
+    known = [words.get(str(value).lower(), value) for value in found]
+    values = np.array([*pandas.to_numeric(np.array(known, object), errors="coerce"), np.nan], np.float64)
+    wrong = [bool(np.isnan(number)) and value == value for number, value in zip(values, known, strict=False)]
+    return values[codes], np.array([*wrong, False])[codes]
 
 
 def texts(column: Series, is_code: bool = True) -> tuple[NDArray[np.int64], list[str]]:
@@ -77,22 +78,25 @@ def texts(column: Series, is_code: bool = True) -> tuple[NDArray[np.int64], list
     """
     import pandas
 
-    codes, values = pandas.factorize(column.to_numpy())
+    codes, values = pandas.factorize(column)
     place: dict[str, int] = {}
     places = [place.setdefault(as_text(value, is_code), len(place)) for value in values]
     return np.array([*places, MISSING])[codes], list(place)
 
 
 def as_text(value: Any, is_code: bool = True) -> str:
-    """Return a value as a person writes it: 2, not 2.0, if it is a number, or a text that is a code."""
-    text = str(value).strip()
-    whole = WHOLE.fullmatch(text) if is_code or not isinstance(value, str) else None
-    return whole[1] if whole else text
+    """Return a value as a person writes it: 2, not 2.0 or +2, if it is a number, or a text that is a code."""
+    text = composed(str(value).strip())
+    if not is_code and isinstance(value, str):
+        return text
+    if whole := WHOLE.fullmatch(text):
+        return whole[1] if int(whole[1]) else whole[1].removeprefix("-")
+    return str(int(float(text))) if LARGE.fullmatch(text) else text
 
 
 def place(frame: DataFrame, chosen: Bools, column: str) -> str:
     """Return where a person finds a column in the first of the chosen rows [rows]."""
-    return f"{frame.index[int(chosen.argmax())]}, column {column!r}"
+    return f"{place_of(int(frame.index[chosen.argmax()]))}, column {column!r}"
 
 
 def cell_error(frame: DataFrame, chosen: Bools, column: str, rule: str, remedy: str = "") -> TableError:

@@ -1,18 +1,26 @@
-"""Comma-separated values, read by the csv module: it knows the line in which a record begins."""
+"""Comma-separated values, read by pyarrow; the csv module finds the line of what is wrong."""
+
+from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from hierlit.data.tables.table_file import Reading, TableError
-from hierlit.data.tables.text_file import TextFile, open_text
+from hierlit.data.tables.table_file import Reading, TableError, first_line
+from hierlit.data.tables.text_file import ERRORS, TextFile, open_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SEPARATORS = ";\t|,"
 END = "\x1aend of file"
 """A line after the last, which is a record of its own unless a quote is still open."""
 LONGEST = 2**31 - 1
 """Characters of a value: the csv module takes 2¹⁷ unless it is told."""
+BLOCK, MOST_BYTES = 2**19, 4
+"""Bytes of the rows that are parsed at once, more where a row is longer; and those of a character."""
 
 
 class CsvFile(TextFile):
@@ -51,6 +59,7 @@ class CsvFile(TextFile):
         """Yield what `records` does, and the header before."""
         csv.field_size_limit(LONGEST)
         line = last = 1
+        self._header_lines = 0
         with open_text(self.path, self.encoding) as file:
             reader = csv.reader(chain(file, [END]), delimiter=self._separator)
             for values in reader:
@@ -58,6 +67,98 @@ class CsvFile(TextFile):
                     if values != [END]:
                         raise TableError(f"{self.path}: a quote opened after line {last} is never closed")
                 elif values:
-                    last = line
+                    last, self._header_lines = line, self._header_lines or reader.line_num
                     yield line, values
                 line = reader.line_num + 1
+
+    def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
+        """Yield numbers as long as the columns of the first rows have nothing else, and texts."""
+        from pyarrow import ArrowInvalid
+
+        done, block, numbers = 0, BLOCK, None if numeric else set[str]()
+        while True:
+            row = 0
+            try:
+                for batch in self._batches(names, numbers or (), block):
+                    if numbers is None:
+                        numbers = {name for name in numeric if self._holds_numbers(batch[name])}
+                        self.words.clear()
+                        break
+                    row += len(batch)
+                    if row > done:
+                        rest, done = batch[len(batch) - (row - done) :], row
+                        yield self.cleaned(dict(zip(names, rest.columns, strict=True)))
+                else:
+                    return
+            except ArrowInvalid as error:
+                if "Empty CSV file" in str(error):
+                    return
+                if "straddling" in str(error):
+                    block *= 16
+                elif numbers and "conversion" in str(error):
+                    numbers = set()
+                else:
+                    self._look_closely()
+                    raise TableError(f"cannot read {self.path}: {first_line(error)}") from error
+            except ERRORS as error:
+                raise self.explain(error) from error
+
+    def _look_closely(self) -> None:
+        """Read all rows with the csv module.
+
+        Raises:
+            TableError: If there is something wrong with one, by its line.
+        """
+        for _ in self.complete():
+            pass
+
+    def _holds_numbers(self, column: Any) -> bool:
+        """Return whether a column of texts has numbers, and what is missing, alone."""
+        from pyarrow import ArrowInvalid, float64
+
+        try:
+            return bool(self.cleaned({"": column})[""].array.__arrow_array__().cast(float64()))
+        except ArrowInvalid:
+            return False
+
+    def _batches(self, names: Sequence[str], numbers: Collection[str], block: int) -> Iterator[Any]:
+        """Yield Arrow's batches of rows, and look closely if a quote seems to be open at the end."""
+        from pyarrow import csv as arrow
+        from pyarrow import float64, string
+
+        types = {name: float64() if name in numbers else string() for name in names}
+        with open_text(self.path, self.encoding) as file:
+            for _ in range(self._header_lines):
+                file.readline()
+            text = Recoded(file)
+            yield from arrow.open_csv(
+                text,
+                arrow.ReadOptions(use_threads=False, column_names=self.names, block_size=block),
+                arrow.ParseOptions(delimiter=self._separator, newlines_in_values=True),
+                arrow.ConvertOptions(include_columns=names, column_types=types, null_values=sorted(self.missing)),
+            )
+        if text.n_quotes % 2:
+            self._look_closely()
+
+
+class Recoded:
+    """What pyarrow reads: a text as bytes in UTF-8.
+
+    Args:
+        file: The text.
+
+    Attributes:
+        closed: Never.
+        n_quotes: Those in what has been read.
+    """
+
+    closed = False
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self.n_quotes = file, 0
+
+    def read(self, n_bytes: int) -> bytes:
+        """Return the next bytes, so many at most."""
+        text = self._file.read(n_bytes // MOST_BYTES)
+        self.n_quotes += text.count('"')
+        return text.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class TableEncoder(nn.Module):
 
     Attributes:
         names: Of the arguments of `forward`.
-        unseen: Categories of frames encoded that were not among those to train on, as `column=category`.
+        unseen: Categories of frames encoded that were not among those to train on, with how often.
     """
 
     fill: Tensor
@@ -44,7 +45,7 @@ class TableEncoder(nn.Module):
             for found, text in zip(table.categories.values(), table.frequent.values(), strict=True)
         ]
         self.names = ["numbers", "codes"][: 1 + bool(self.sizes)]
-        self.unseen: dict[str, None] = {}
+        self.unseen: Counter[str] = Counter()
 
     def forward(self, numbers: Tensor, codes: Tensor | None = None) -> Tensor:
         """Return inputs, float32 [B, d].
@@ -81,7 +82,9 @@ class TableEncoder(nn.Module):
         for column, (name, categories) in enumerate(self.table.categories.items()):
             own, found = texts(frame[name])
             places = {text: code for code, text in enumerate(categories)}
-            self.unseen.update({f"{name}={text}": None for text in found if text not in places})
+            for number, text in enumerate(found):
+                if text not in places:
+                    self.unseen[f"{name}={text}"] += np.count_nonzero(own == number)
             codes[:, column] = np.array([*(places.get(text, len(places)) for text in found), -1])[own]
         inputs: NDArray[np.float32] = self(torch.from_numpy(values), torch.from_numpy(codes)).numpy()
         return inputs

@@ -62,14 +62,14 @@ def check_numbers(frame: DataFrame, name: str, values: Floats, wrong: Bools, rem
         raise TableError(f"{place(frame, too_large, name)}: a number must be finite and below 3.4e38, got {found}")
 
 
-def fit_numbers(frame: DataFrame, impute: str, scale: str) -> dict[str, list[float]]:
+def fit_numbers(values: Floats, impute: str, scale: str) -> dict[str, list[float]]:
     """Fit what fills and scales columns of numbers.
 
     Means and standard deviations are those of the values that are not missing; a column of one value is shifted alone,
     and one of none becomes zeros.
 
     Args:
-        frame: The columns' rows to fit to.
+        values: Of the rows to fit to, [rows, columns].
         impute: One of `IMPUTATIONS`.
         scale: One of `SCALES`.
 
@@ -79,10 +79,9 @@ def fit_numbers(frame: DataFrame, impute: str, scale: str) -> dict[str, list[flo
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
-    n_columns = len(frame.columns)
+    n_columns = values.shape[1]
     fit = {"fills": [0.0] * n_columns, "shifts": [0.0] * n_columns, "scales": [1.0] * n_columns}
     if n_columns:
-        values = frame.to_numpy(np.float64)
         fit["fills"] = SimpleImputer(strategy=impute, keep_empty_features=True).fit(values).statistics_.tolist()
     if n_columns and scale != "none":
         with np.errstate(invalid="ignore"):  # a column of no value

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hierlit.data.tables.table_file import TableError
 
+NAMES = ("label_names", "parents", "input_names")
 TOLERANCE = 1e-6
 """Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
 
@@ -72,7 +73,7 @@ class FittedTable:
 
     def difference(self, other: FittedTable) -> str:
         """Return the first thing in which two differ by more than rounding; or nothing."""
-        for name in ("label_names", "parents", "input_names"):
+        for name in NAMES:
             if getattr(self, name) != getattr(other, name):
                 return name
         for name in ("fills", "shifts", "scales"):

@@ -1,9 +1,13 @@
 """LabelTable: a person's own tables as a data module."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 from functools import cached_property, partial
+from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,18 +18,22 @@ from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems
+from hierlit.data.tables.cells import texts
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems
-from hierlit.data.tables.fitted import FittedTable, read_columns, refuse_other_rows
+from hierlit.data.tables.fitted import NAMES, FittedTable, read_columns, refuse_other_rows
 from hierlit.data.tables.hierarchy import find_hierarchy
-from hierlit.data.tables.labels import ZEROS, ColumnLabels, Labels, PathLabels, Signs
-from hierlit.data.tables.notices import warn_of_training, warn_of_unknown
-from hierlit.data.tables.roles import ColumnRoles, column_problems, column_warnings
+from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
+from hierlit.data.tables.notices import warn_of_rows, warn_of_training
+from hierlit.data.tables.roles import ColumnRoles, as_names, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
-from hierlit.data.tables.table_file import MISSING_TEXTS, Reading
+from hierlit.data.tables.table_file import Reading, TableFile
 from hierlit.models.checks import one_of, raise_problems
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 Names = list[str] | str | None
 Table = tuple[NDArray[np.float32], Signs]
@@ -60,7 +68,9 @@ class LabelTable(HierarchyDataModule):
         zero_labels: What 0 means in label columns: negative, not_observed, or auto: not observed in columns that have
             -1 as well.
         path_column: The column with slash paths, as in 01/03/02, whose beginnings are labels too.
-        path_separator: Between the paths of a row.
+        path_separator: Between the paths of a row; a row's paths may also be a list as in ['a', 'b'].
+        empty_paths: What a row without a path has: negative, no label, or not_observed, all labels unknown; when None
+            also not_observed, and a warning counts these rows.
         hierarchy_file: Edges parent/child, one a line, of a graph whose terms `path_column` holds; its ancestors are a
             term's labels too.
         feature_columns: Names or prefixes of the inputs; all columns that are nothing else when None.
@@ -100,6 +110,7 @@ class LabelTable(HierarchyDataModule):
         zero_labels: str = "auto",
         path_column: str | None = None,
         path_separator: str = "@",
+        empty_paths: str | None = None,
         hierarchy_file: str | None = None,
         feature_columns: Names = None,
         ignore_columns: Names = None,
@@ -119,17 +130,18 @@ class LabelTable(HierarchyDataModule):
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
     ) -> None:
-        self._splits = Splits(0.0 if val_files else val_fraction, test_fraction, n_folds, fold, data_seed)
+        self._splits = Splits(0.0 if as_names(val_files) else val_fraction, test_fraction, n_folds, fold, data_seed)
         problems = one_of(IMPUTATIONS, impute=impute) + one_of(SCALES, scale=scale)
         problems += one_of(ZEROS, zero_labels=zero_labels) + one_of((None, "given"), levels=levels)
+        problems += one_of(EMPTY, empty_paths=empty_paths)
         problems += text_problems(separator, path_separator, encoding) + self._splits.problems()
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         given = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
-        if bool(train_files) == (columns_file is not None):
+        if bool(as_names(train_files)) == (columns_file is not None):
             problems.append("train_files must be given, or columns_file in its place, and not both")
-        if test_files and (test_fraction or n_folds):
+        if as_names(test_files) and (test_fraction or n_folds):
             problems.append("test_files must be left out with test_fraction or n_folds")
-        reading = Reading(separator, frozenset(MISSING_TEXTS if missing is None else missing), encoding)
+        reading = Reading(separator, None if missing is None else frozenset(missing), encoding)
         self._files, unopened = open_tables(given if is_encoding(encoding) else {}, reading)
         raise_problems(problems + unopened)
         super().__init__(batch_size, acceptance_fraction, data_seed)
@@ -154,7 +166,7 @@ class LabelTable(HierarchyDataModule):
             self._labels = ColumnLabels(roles.labels, roles.classes, zero_labels)
         else:
             declared = find_hierarchy(hierarchy_file, encoding, roles.path, self._files["train"])
-            self._labels = PathLabels(roles.path, path_separator, declared)
+            self._labels = PathLabels(roles.path, path_separator, empty_paths, declared)
         for problem in column_warnings(roles, feature_columns is None, self._files):
             rank_zero_warn(problem)
 
@@ -164,22 +176,21 @@ class LabelTable(HierarchyDataModule):
 
         Inputs are fitted to the rows for training alone.
         """
-        from pandas import concat
-
         labels, files = self._labels, self._files["train"]
         if labels is None:
             raise ValueError("train_files must be given for anything but predict, got columns_file")
         columns = self._roles.features + self._roles.label_columns
-        frame = concat([frame for file in files for frame in file.chunks(columns)])
+        frame = read_rows(files, columns, labels.texts + self._roles.categorical)
         numbers = take_numbers(frame, self._roles, files)
         labels.find(frame)
         answers = labels.read(frame, [entry for file in files for entry in file.classes])
         rows_of = self._splits.rows(len(frame))
-        train = frame.iloc[rows_of["train"]]
-        found = {name: fit_categories(train[name]) for name in self._roles.features if name not in numbers}
+        train = rows_of["train"]
+        found = {name: fit_categories(frame[name].iloc[train]) for name in self._roles.features if name not in numbers}
+        values = frame[numbers].to_numpy(np.float64)[train]
         table = FittedTable(
             numbers,
-            **fit_numbers(train[numbers], self._impute, self._scale),
+            **fit_numbers(values, self._impute, self._scale),
             categories={name: categories for name, (categories, _) in found.items()},
             frequent={name: text for name, (_, text) in found.items()},
             unit=self._scale == "unit",
@@ -188,10 +199,17 @@ class LabelTable(HierarchyDataModule):
             depths=labels.hierarchy.depths if labels.hierarchy else None,
             class_labels=labels.class_labels,
         )
-        encoder = TableEncoder(table)
+        encoder = self._restored or TableEncoder(table)
+        digest = blake2b(np.ascontiguousarray(values).data, digest_size=16)
+        del values
+        for name in found:
+            codes, own = texts(frame[name].iloc[train])
+            digest.update(codes.tobytes() + repr(own).encode())
+        self._input_digest = digest.hexdigest()
         inputs = encoder.encode(frame)
-        warn_of_unknown("train_files, in rows set apart", encoder, labels)
-        warn_of_training(table, inputs[rows_of["train"]], answers[rows_of["train"]])
+        warn_of_rows("train_files, in rows set apart", encoder, files, labels)
+        undeclared = [name for name in found if name not in (*self._roles.categorical, *files[0].is_number)]
+        warn_of_training(table, inputs[train], answers[train], undeclared)
         return labels, encoder, {name: (inputs[rows], answers[rows]) for name, rows in rows_of.items()}
 
     @property
@@ -253,12 +271,14 @@ class LabelTable(HierarchyDataModule):
         for split in ("val", "test"):
             if files := self._files[split]:
                 columns = self.fitted.columns + labels.columns
-                chunks = ((frame, file.classes) for file in files for frame in file.chunks(columns))
+                chunks = (
+                    (frame, file.classes) for file in files for frame in file.chunks(columns, self.fitted.numbers)
+                )
                 parts = [(encoder.encode(frame), labels.read(frame, classes)) for frame, classes in chunks]
                 inputs, signs = map(np.concatenate, zip(*parts, strict=True))
                 tables[split] = inputs, signs
-                warn_of_unknown(f"{split}_files", encoder, labels)
-            if n_rows := int(np.isin(row_hashes(tables[split][0]), known).sum()):
+                warn_of_rows(f"{split}_files", encoder, files, labels)
+            if n_rows := int(row_hashes(tables[split][0]).isin(known).sum()):
                 total = len(tables[split][0])
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
         if not len(tables["test"][0]):
@@ -296,7 +316,7 @@ class LabelTable(HierarchyDataModule):
             return super().predict_dataloader()
         source = "predict" if self._files["predict"] else "test"
         processes = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        at_end = partial(warn_of_unknown, f"{source}_files", self.encoder)
+        at_end = partial(warn_of_rows, f"{source}_files", self.encoder, self._files[source])
         rows = StreamedRows(self._files[source], self.encoder, self.batch_size, *processes, at_end)
         return DataLoader(rows, batch_size=None)
 
@@ -321,13 +341,43 @@ class LabelTable(HierarchyDataModule):
             ValueError: If the training rows are not those of the checkpoint.
         """
         saved = FittedTable.of_json(state_dict["columns"])
-        refuse_other_rows(self.fitted.difference(saved))
+        difference = self.fitted.difference(saved)
+        if not self.takes_other_rows or difference in NAMES:
+            refuse_other_rows(difference)
         self._restored = TableEncoder(saved)
+        if difference:  # other rows are filled and scaled as the checkpoint's were
+            self.__dict__.pop("_training", None)
+            if self.tables:
+                self.tables = {}
+                self.setup()
+
+    def input_digest(self) -> str:
+        """Return a digest of the training rows as they are read, before anything fills or scales them."""
+        _ = self._training
+        return self._input_digest
 
 
-def row_hashes(inputs: NDArray[np.float32]) -> NDArray[np.uint64]:
+def row_hashes(inputs: NDArray[np.float32]) -> Series:
     """Return 64-bit hashes [rows] of inputs [rows, d], the same for 0 and −0."""
     from pandas import DataFrame
     from pandas.util import hash_pandas_object
 
-    return hash_pandas_object(DataFrame(inputs + np.float32(0)), index=False).to_numpy()  # type: ignore[no-any-return]
+    return hash_pandas_object(DataFrame(inputs + np.float32(0)), index=False)
+
+
+def read_rows(files: Sequence[TableFile], columns: Sequence[str], texts: Collection[str]) -> DataFrame:
+    """Return all rows of some files; a column is numbers throughout, or as its files have it.
+
+    Args:
+        files: The files.
+        columns: Names of columns.
+        texts: Those of which numbers, too, are wanted as they are written.
+    """
+    from pandas import concat
+
+    numeric = set(columns) - set(texts)
+    frames = [frame for file in files for frame in file.chunks(columns, numeric)]
+    kinds = [{name for name, kind in frame.dtypes.items() if kind == np.float64} for frame in frames]
+    if set.union(*kinds) - set.intersection(*kinds):  # a column's first rows had numbers alone, and a later one has not
+        frames = [frame for file in files for frame in file.chunks(columns)]
+    return concat(frames)

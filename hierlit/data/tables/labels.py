@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 Signs = NDArray[np.int8]
 RULE = "a label must be 0, 1, -1, true, false or missing"
 MOST_CLASSES = 10_000
+LIST = re.compile(r"\[.*\]", re.S)
+TWO_TEXTS = re.compile(r"""['"]\s+['"]""")
+EMPTY = (None, "negative", "not_observed")
+"""What a row without a path may have."""
 ZEROS = ("auto", "negative", "not_observed")
 """What a 0 may mean in a label column."""
 
@@ -38,12 +45,13 @@ class ColumnLabels:
     """
 
     hierarchy = None
+    notices: Sequence[str] = ()
 
     def __init__(self, columns: Sequence[str], class_columns: Sequence[str], zero: str) -> None:
-        self.columns, self._class_columns, self._zero = list(columns), class_columns, zero
+        self.columns, self.texts, self._zero = list(columns), list(class_columns), zero
         self.names: list[str] = []
         self.class_labels: dict[str, list[int]] = {}
-        self.unknown: dict[str, None] = {}
+        self.unknown: Counter[str] = Counter()
 
     def find(self, frame: DataFrame) -> None:
         """Find the labels in the rows to train on: one a column, or a class.
@@ -52,6 +60,7 @@ class ColumnLabels:
             ValueError: If a value is no label, a column has none, or zeros can be read in more than one way.
         """
         held: dict[str, set[float]] = {}
+        self.names, self.class_labels = [], {}
         # for each column its classes, None where it is a label
         self._classes = {name: self._classes_of(frame, name, held) for name in self.columns}
         self._unobserved_zeros = self._find_unobserved_zeros(held)
@@ -62,15 +71,17 @@ class ColumnLabels:
 
     def _classes_of(self, frame: DataFrame, name: str, held: dict[str, set[float]]) -> list[str] | None:
         """Return a column's classes; or None, and note in `held` what it holds, if it is a label."""
-        if name not in self._class_columns:
+        if name not in self.texts:
             signs, others = as_signs(frame[name])
             if not others.any():
-                held[name] = set(np.unique(signs).tolist())
+                held[name] = {sign for sign in (-1, 0, 1) if (signs == sign).any()}
                 return None
             if not (others | np.isnan(signs)).all():
                 remedy = "; name the column in class_columns if it holds classes"
                 raise cell_error(frame, others, name, RULE, remedy)
         found = texts(frame[name])[1]
+        if (lists := frame[name].isin([text for text in found if LIST.fullmatch(text)]).to_numpy(bool)).any():
+            raise cell_error(frame, lists, name, "a class must not be a list", "; name the column in path_column")
         if not found:
             raise ValueError(f"label column {name!r} has no value in any row of train_files")
         if len(found) > MOST_CLASSES:
@@ -126,7 +137,7 @@ class ColumnLabels:
             if text in classes:
                 patterns[number, classes.index(text)] = 1
             else:
-                self.unknown[f"{name}={text}"] = None
+                self.unknown[f"{name}={text}"] += np.count_nonzero(codes == number)
         return patterns[codes]
 
 
@@ -136,6 +147,7 @@ class PathLabels:
     Args:
         column: Its name.
         separator: Between the paths, or terms, of a row.
+        empty: What a row without a path has, one of `EMPTY`.
         declared: The hierarchy where a header or a file lists it, so that a label that is neither in it nor in the
             header of the row's own file is an error; None for paths found in the rows.
 
@@ -145,14 +157,18 @@ class PathLabels:
         hierarchy: Theirs.
         class_labels: Empty: paths are no classes.
         unknown: Labels of the rows read that are none of these and were left out.
+        n_empty: Rows read without a path, unless it was told what they have.
+        first_empty: Where the first of them is.
     """
 
-    def __init__(self, column: str, separator: str, declared: LabelHierarchy | None) -> None:
-        self.columns, self._separator, self._declared = [column], separator, declared
+    def __init__(self, column: str, separator: str, empty: str | None, declared: LabelHierarchy | None) -> None:
+        self.columns = self.texts = [column]
+        self.n_empty, self.first_empty = 0, ""
+        self._separator, self._empty, self._declared = separator, empty, declared
         self.hierarchy = declared or LabelHierarchy({}, is_graph=False)
         self.class_labels: dict[str, list[int]] = {}
         self.names: list[str] = []
-        self.unknown: dict[str, None] = {}
+        self.unknown: Counter[str] = Counter()
 
     def find(self, frame: DataFrame) -> None:
         """Find the paths of the rows to train on and all that they begin with, sorted, unless they are listed.
@@ -162,7 +178,7 @@ class PathLabels:
         """
         if self._declared is None:
             found: set[str] = set()
-            self._each(frame, lambda labels: found.update(*map(beginnings, labels)))
+            self._each(frame, lambda labels, _: found.update(*map(beginnings, labels)))
             self.hierarchy = LabelHierarchy.of_paths(sorted(found))
         self.names = self.hierarchy.names
         if not self.names:
@@ -178,24 +194,40 @@ class PathLabels:
         Raises:
             TableError: If a value is no path, or an unknown one although labels are declared.
         """
-        own, patterns = LabelHierarchy.of_entries(listed), []
+        own, nothing = LabelHierarchy.of_entries(listed), np.int8(-1 if self._empty == "negative" else 0)
+        patterns: list[NDArray[np.int8]] = []
 
-        def mark(labels: list[str]) -> None:
-            pattern = np.full(len(self.names), -1, np.int8)
+        def mark(labels: list[str], n_rows: int) -> None:
+            pattern = np.full(len(self.names), -1 if labels else nothing, np.int8)
             for label in labels:
                 lineage, is_known = self.hierarchy.lineage(label)
                 pattern[list(lineage)] = 1
                 if not is_known:
                     if self._declared is not None and not own.lineage(label)[1]:
                         raise ValueError(f"unknown class {label!r}: not in the hierarchy")
-                    self.unknown[label] = None
+                    self.unknown[label] += n_rows
             patterns.append(pattern)
 
         codes = self._each(frame, mark)
-        return np.array([*patterns, np.zeros(len(self.names), np.int8)])[codes]
+        signs = np.array([*patterns, np.full(len(self.names), nothing)])[codes]
+        if self._empty is None and (is_empty := (signs == 0).all(1)).any():
+            self.n_empty, self.first_empty = (
+                self.n_empty + np.count_nonzero(is_empty),
+                self.first_empty or place(frame, is_empty, self.columns[0]),
+            )
+        return signs
 
-    def _each(self, frame: DataFrame, act: Callable[[list[str]], None]) -> NDArray[np.int64]:
-        """Act on the labels of each distinct value, and return each row's place among those values.
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know of the rows read since it was last asked for."""
+        n_empty, self.n_empty = self.n_empty, 0
+        if not n_empty:
+            return []
+        rows = f"rows without a path: {n_empty:,}, the first in {self.first_empty}"
+        return [f"{rows}: they are not observed; set empty_paths to negative if they have no label, or to not_observed"]
+
+    def _each(self, frame: DataFrame, act: Callable[[list[str], int], None]) -> NDArray[np.int64]:
+        """Act on the labels of each distinct value and its rows' number; return each row's place among those values.
 
         Raises:
             TableError: If the action refuses one; it names the value's first row.
@@ -203,13 +235,8 @@ class PathLabels:
         column = self.columns[0]
         codes, found = texts(frame[column], is_code=False)
         for number, text in enumerate(found):
-            labels = [label.strip() for label in text.split(self._separator)]
-            if not labels[-1] and len(labels) > 1:  # a separator may follow the last
-                labels.pop()
             try:
-                if not all(labels):
-                    raise ValueError(f"labels must not be empty, got {text!r}")
-                act(labels)
+                act(split_paths(text, self._separator), int(np.count_nonzero(codes == number)))
             except ValueError as error:
                 raise TableError(f"{place(frame, codes == number, column)}: {error}") from error
         return codes
@@ -218,10 +245,34 @@ class PathLabels:
 Labels = ColumnLabels | PathLabels
 
 
+def split_paths(text: str, separator: str) -> list[str]:
+    """Return the paths of a cell; of one that is a list as Python or JSON writes it, that list's.
+
+    Raises:
+        ValueError: If one is empty, or the list is written otherwise.
+    """
+    if LIST.fullmatch(text):
+        try:
+            labels = ast.literal_eval(text)
+            if TWO_TEXTS.search(text) or not all(isinstance(label, str) for label in labels):
+                raise ValueError
+        except (ValueError, SyntaxError) as error:
+            rule = f"labels must be separated by {separator!r}, or a list of texts as in ['a', 'b']"
+            raise ValueError(f"{rule}, got {text!r}") from error
+        labels = [label.strip() for label in labels]
+    else:
+        labels = [label.strip() for label in text.split(separator)]
+        if not labels[-1] and len(labels) > 1:  # a separator may follow the last
+            labels.pop()
+    if not all(labels):
+        raise ValueError(f"labels must not be empty, got {text!r}")
+    return labels
+
+
 def as_signs(column: Series) -> tuple[Floats, Bools]:
     """Return −1, 0 and 1 [rows], true and false as 1 and 0, NaN where missing; and where [rows] there are others."""
     values, wrong = numbers(column)
-    return values, wrong | ~(np.isnan(values) | np.isin(values, (-1, 0, 1)))
+    return values, wrong | ~(np.isnan(values) | (values == 0) | (np.abs(values) == 1))
 
 
 def _class_key(text: str) -> tuple[int, float, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
@@ -10,30 +13,60 @@ from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.data.tables.labels import Labels, Signs
 from hierlit.data.tables.roles import listed
+from hierlit.data.tables.table_file import TableFile
 
 FEW_CATEGORIES = 20
+LIKE_NUMBERS = re.compile(r"[-+]?[\d.,']*\d[\d.,']*\s*%?")
+"""Texts that people write for numbers."""
 
 
-def warn_of_unknown(source: str, encoder: TableEncoder, labels: Labels | None = None) -> None:
-    """Name the categories and labels of rows just read that are not among those fitted to, and forget them.
+def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile], labels: Labels | None = None) -> None:
+    """Say what of rows just read is not taken as the files have it, and forget it.
 
     Args:
         source: Where the rows came from.
         encoder: What made their inputs.
+        files: Which they were read from.
         labels: How their labels were, if they were read.
     """
+    texts = [*encoder.table.categories, *(labels.texts if labels else ())]
+    for file in files:
+        words = [f"{name}={word}" for name in texts for word in file.words.get(name, ())]
+        n_cells = sum(file.words[name].total() for name in texts if name in file.words)
+        if words and file.words_are_ours:
+            what = f"{n_cells:,} cells with a word are taken for missing: {listed(words)}"
+            rank_zero_warn(f"{file.path}: {what}; set missing to [''] to take words as they are")
+        for notice in file.notices:
+            rank_zero_warn(notice)
+        file.words.clear()
+        file.notices.clear()
     if encoder.unseen:
-        unseen = listed(list(encoder.unseen))
-        rank_zero_warn(f"{source}: categories that no training row has become zeros: {unseen}")
+        rank_zero_warn(f"{source}: categories that no training row has become zeros: {counted(encoder.unseen)}")
         encoder.unseen.clear()
-    if labels is not None and labels.unknown:
-        unknown = listed(list(labels.unknown))
-        rank_zero_warn(f"{source}: labels that train_files do not have are left out: {unknown}")
-        labels.unknown.clear()
+    if labels is not None:
+        if labels.unknown:
+            rank_zero_warn(f"{source}: labels that train_files do not have are left out: {counted(labels.unknown)}")
+            labels.unknown.clear()
+        for notice in labels.notices:
+            rank_zero_warn(notice)
 
 
-def warn_of_training(table: FittedTable, inputs: NDArray[np.float32], signs: Signs) -> None:
-    """Say what a person may not know of the rows for training: what has one value alone, and what has one a row."""
+def counted(found: Mapping[str, int]) -> str:
+    """Return the first of some names, with the cells of those that there are more than once, and how many more."""
+    return listed([f"{name} ({count:,} cells)" if count > 1 else name for name, count in found.items()])
+
+
+def warn_of_training(
+    table: FittedTable, inputs: NDArray[np.float32], signs: Signs, undeclared: Sequence[str] = ()
+) -> None:
+    """Say what a person may not know of the rows for training: what has one value alone, and what has one a row.
+
+    Args:
+        table: As found in them.
+        inputs: Theirs.
+        signs: Their labels.
+        undeclared: Columns that neither a header nor an argument says to be categories.
+    """
     same, n_labels = inputs.min(axis=0) == inputs.max(axis=0), signs.shape[1]
     constant = [name for name, is_same in zip(table.input_names, same, strict=True) if is_same]
     if constant:
@@ -45,6 +78,12 @@ def warn_of_training(table: FittedTable, inputs: NDArray[np.float32], signs: Sig
             f"most training rows have a text of their own in {listed(unique)}, each an input: name what is no input in "
             "ignore_columns, and write numbers with a point"
         )
+    for name in undeclared:
+        if len(like := list(filter(LIKE_NUMBERS.fullmatch, table.categories.get(name, ())))) * 2 > len(
+            table.categories.get(name, ())
+        ):
+            remedy = "write numbers with a point, or name the column in categorical_columns"
+            rank_zero_warn(f"column {name!r} is taken for categories, but has texts such as {like[0]!r}: {remedy}")
     for has_one, is_it in (("never", ~(signs == 1).any(0)), ("always", ~(signs == -1).any(0) & (signs == 1).any(0))):
         if is_it.any():
             chosen = listed([name for name, is_one in zip(table.label_names, is_it, strict=True) if is_one])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ class NpzFile(TableFile):
         self.is_number = dict.fromkeys(self.names, True)
         self.label_names = self._names.get("labels", [])
 
-    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
+    def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
         """Yield numbers of the arrays' own types."""
         from pandas import DataFrame, concat
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,8 @@ class ParquetFile(TableFile):
         self.take_names(schema.names)
         if self.repeated:
             raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
-        self.nameless += [name for name in self.names if INDEX.fullmatch(name)]
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        self.nameless += [name for name in self.names if INDEX.fullmatch(name) or name in index]
         for field in schema:
             kind = field.type.value_type if types.is_dictionary(field.type) else field.type
             if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
@@ -56,7 +57,7 @@ class ParquetFile(TableFile):
 
         return parquet.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
 
-    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
+    def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
         """Yield numbers and texts as they are stored."""
         import pyarrow
 

@@ -10,6 +10,8 @@ from os import PathLike
 from hierlit.data.tables.table_file import TableFile
 from hierlit.models.checks import raise_problems
 
+NOTHING = "~"
+"""Not a name but nothing in YAML, unless it has quotes."""
 PREFIX = "*"
 """What follows the beginning of several names."""
 NAMED = 10
@@ -57,8 +59,11 @@ class ColumnRoles:
         labels = [name for name in file.names if name in (*found["label_columns"], *classes)]
         if not labels and not path and not problems:
             labels, path = file.label_names, [file.path_column] if file.path_column else []
+            classes = [name for name in labels if name in file.class_names]
             if not labels and not path:
-                problems.append(f"label_columns or path_column must name columns of {file.path}: {listed(file.names)}")
+                quotes = f"; put quotes around {NOTHING}" if NOTHING in file.names else ""
+                named = f"must name columns of {file.path}: {listed(file.names)}{quotes}"
+                problems.append(f"label_columns or path_column {named}")
         left_out, features = set(found["ignore_columns"]), found["feature_columns"]
         if wanted["feature_columns"] is None:
             left_out |= {*labels, *path, *file.nameless, file.path_column or ""}

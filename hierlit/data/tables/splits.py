@@ -51,7 +51,7 @@ class Splits:
         order = Draws(self.seed, "test rows").permutation(n_rows)
         n_test = n_set_aside(n_rows, self.test_fraction)
         test = order[:n_test] if self.n_folds is None else order[self.fold :: self.n_folds]
-        rest = np.setdiff1d(np.arange(n_rows), test)
+        rest = np.delete(np.arange(n_rows), test)
         order = rest[Draws(self.seed, "validation").permutation(len(rest))]
         n_val = n_set_aside(n_rows, self.val_fraction)
         if n_val >= len(rest):

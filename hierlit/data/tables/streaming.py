@@ -54,7 +54,7 @@ class StreamedRows(IterableDataset[Batch]):
         table, size = self.encoder.table, self.batch_size
         waiting = np.empty((0, len(table.input_names)), np.float32)
         for file in self.files:
-            for frame in file.chunks(table.columns):
+            for frame in file.chunks(table.columns, table.numbers):
                 waiting = np.concatenate([waiting, self.encoder.encode(frame)])
                 n_whole = len(waiting) // size * size
                 yield from (waiting[first : first + size] for first in range(0, n_whole, size))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import normalize
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 MISSING_TEXTS = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 CELLS_AT_ONCE = 2**17
+MOST_ROWS = 2**40
+NUMBERS = count()
+OPEN: WeakValueDictionary[int, TableFile] = WeakValueDictionary()
+"""Files by the numbers that rows of theirs have in an index of a data frame, times `MOST_ROWS`."""
 
 
 class TableError(ValueError):
@@ -25,12 +33,12 @@ class Reading:
 
     Attributes:
         separator: Between the values of a row; by the suffix when None.
-        missing: Texts that stand for a missing value.
+        missing: Texts that stand for a missing value; `MISSING_TEXTS` when None.
         encoding: Of the file.
     """
 
     separator: str | None = None
-    missing: frozenset[str] = frozenset()
+    missing: frozenset[str] | None = None
     encoding: str = "utf-8"
 
 
@@ -49,61 +57,89 @@ class TableFile(ABC):
         is_number: Whether the columns whose type the header tells hold numbers, or else categories.
         refused: Types that no input or label can have, by column.
         label_names: Columns that the format has for labels.
+        class_names: Columns that have other values than labels have, as far as the header tells.
+        words_are_ours: Whether nobody has said which texts stand for a missing value.
+        notices: What a person should know of the rows, once they have been read.
         path_column: The column of paths or terms that the format has for labels.
         classes: What the header lists as that column's paths, or edges; empty if it lists none.
         classes_line: The line where it does.
+        words: Of each column of texts read, the words that were taken for a missing value, with how often.
 
     Raises:
         TableError: If the header cannot be read.
     """
 
-    has_lines = False
-    """Whether a person finds a row by its line, or else by its number from 1."""
-
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._number = path, next(NUMBERS)
+        OPEN[self._number] = self
         self.names: list[str] = []
         self.repeated: list[str] = []
         self.nameless: list[str] = []
         self.is_number: dict[str, bool] = {}
         self.refused: dict[str, str] = {}
         self.label_names: list[str] = []
+        self.class_names: list[str] = []
+        self.words_are_ours = False
+        self.notices: list[str] = []
         self.path_column: str | None = None
         self.classes: list[str] = []
         self.classes_line = 0
+        self.words: dict[str, Counter[str]] = {}
 
     def take_names(self, names: Sequence[str]) -> None:
         """Take the header's names and make them distinct."""
         seen: dict[str, int] = {}
-        for number, name in enumerate(names, start=1):
+        for number, name in enumerate(map(composed, names), start=1):
             count = seen[name] = seen.get(name, 0) + 1
             if not name:
                 self.nameless.append(f"column {number}")
             elif count == 2:
                 self.repeated.append(name)
-            self.names.append(self.nameless[-1] if not name else name if count == 1 else f"{name} ({count})")
+            own = self.nameless[-1] if not name else name if count == 1 else f"{name} ({count})"
+            while own in self.names:
+                own += "'"
+            self.names.append(own)
 
     @abstractmethod
-    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
-        """Yield the columns `names` of some rows after the others; an index is the line of each row, or of no meaning.
+    def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
+        """Yield some columns of some rows after the others.
+
+        Args:
+            names: The columns.
+            numeric: Those that may be given as numbers where all values so far are.
 
         Raises:
             TableError: If a row cannot be read.
         """
 
-    def chunks(self, names: Sequence[str]) -> Iterator[DataFrame]:
-        """Yield what `frames` gives; a row's index says where a person finds it.
+    def chunks(self, names: Sequence[str], numeric: Collection[str] = ()) -> Iterator[DataFrame]:
+        """Yield what `frames` gives; a row's index tells `place_of` this file and the row's number.
 
         Raises:
             TableError: If a row cannot be read, or there are none.
         """
+        self.words.clear()
         n_rows = 0
-        for frame in self.frames(names):
-            lines = frame.index if self.has_lines else range(n_rows + 1, n_rows + len(frame) + 1)
+        for frame in self.frames(names, numeric):
+            first = self._number * MOST_ROWS + n_rows
             n_rows += len(frame)
-            yield frame.set_axis([f"{self.path}, {'line' if self.has_lines else 'row'} {line}" for line in lines])
+            yield frame.set_axis(range(first, first + len(frame)))
         if not n_rows:
             raise TableError(f"{self.path} has a header but no rows")
+
+    def where(self, row: int) -> str:
+        """Return where a person finds a row."""
+        return f"{self.path}, row {row + 1}"
+
+
+def place_of(row: int) -> str:
+    """Return where a person finds a row of an open file, by its index in a data frame."""
+    return OPEN[row // MOST_ROWS].where(row % MOST_ROWS)
+
+
+def composed(text: str) -> str:
+    """Return a text with accents as parts of letters (NFC), which is how the same word is always the same text."""
+    return text if text.isascii() else normalize("NFC", text)
 
 
 def read_error(path: Path, error: Exception) -> TableError:

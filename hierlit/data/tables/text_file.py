@@ -8,7 +8,8 @@ import lzma
 import zipfile
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from hierlit.data.tables.cells import require
-from hierlit.data.tables.table_file import Reading, TableError, TableFile, read_error
+from hierlit.data.tables.table_file import CELLS_AT_ONCE, MISSING_TEXTS, Reading, TableError, TableFile, read_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 ERRORS = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file can raise, compressed or not."""
-CELLS_IN_CACHE, MIN_ROWS = 2**12, 2**6
-PARTS_AT_ONCE = 2**4
+MIN_ROWS = 2**10
 KINDS = {
     b"PK\x03\x04": "a zip archive (a workbook?)",
     b"PAR1": "a Parquet file",
@@ -43,14 +43,14 @@ class TextFile(TableFile):
         reading: How it is read.
     """
 
-    has_lines = True
     mark = "separator"
     """What messages call that which stands between values."""
 
     def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path)
         require("pandas", "pyarrow")
-        self.encoding, self._missing = reading.encoding, reading.missing
+        self.encoding, self.words_are_ours = reading.encoding, reading.missing is None
+        self.missing = frozenset(MISSING_TEXTS) if reading.missing is None else reading.missing
         try:
             with open_file(path) as file:
                 start = file.read(4)
@@ -62,7 +62,7 @@ class TextFile(TableFile):
                     raise TableError(f"{path} is not a text file of its suffix, but {kind}")
             self.take_header()
         except ERRORS as error:
-            raise self._explain(error) from error
+            raise self.explain(error) from error
 
     @abstractmethod
     def take_header(self) -> None:
@@ -80,34 +80,11 @@ class TextFile(TableFile):
             TableError: If there is no telling where a row ends.
         """
 
-    def frames(self, names: Sequence[str]) -> Iterator[DataFrame]:
-        """Yield texts without the space around them; none where missing."""
-        import pandas
-        import pyarrow
-        from pyarrow import compute
+    def where(self, row: int) -> str:
+        """Return the file and the line, for which it is read again."""
+        return f"{self.path}, line {next(islice(self.records(), row, None))[0]}"
 
-        missing = pyarrow.array(sorted(self._missing), pyarrow.string())
-        parts = self._parts([self.names.index(name) for name in names])
-        try:
-            while some := list(islice(parts, PARTS_AT_ONCE)):
-                pieces = zip(*(columns for _, columns in some), strict=True)
-                texts = [compute.utf8_trim_whitespace(pyarrow.concat_arrays(column)) for column in pieces]
-                known = [compute.if_else(compute.is_in(column, missing), None, column) for column in texts]
-                frame = pyarrow.table(known, names).to_pandas(types_mapper=pandas.ArrowDtype)
-                yield frame.set_axis([line for lines, _ in some for line in lines])
-        except ERRORS as error:
-            raise self._explain(error) from error
-
-    def _parts(self, places: Sequence[int]) -> Iterator[tuple[list[int], list[Any]]]:
-        """Yield lines, and the columns at some places, of rows so few that they stay in the processor's cache."""
-        from pyarrow import array
-
-        records, n_rows = self._complete(), max(MIN_ROWS, CELLS_IN_CACHE // len(self.names))
-        while rows := list(islice(records, n_rows)):
-            cells = list(zip(*(values for _, values in rows), strict=True))
-            yield [line for line, _ in rows], [array(cells[place]) for place in places]
-
-    def _complete(self) -> Iterator[tuple[int, list[str]]]:
+    def complete(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the records, which must have as many values as there are columns."""
         n_columns = len(self.names)
         for line, values in self.records():
@@ -116,7 +93,37 @@ class TextFile(TableFile):
                 raise TableError(f"{self.path}, line {line}: {n_columns} values expected, got {len(values)}{ends}")
             yield line, values
 
-    def _explain(self, error: Exception) -> TableError:
+    def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
+        """Yield texts."""
+        from pyarrow import array
+
+        places = [self.names.index(name) for name in names]
+        records, n_rows = self.complete(), max(MIN_ROWS, CELLS_AT_ONCE // len(self.names))
+        try:
+            while rows := [values for _, values in islice(records, n_rows)]:
+                cells = list(zip(*rows, strict=True))
+                yield self.cleaned({name: array(cells[place]) for name, place in zip(names, places, strict=True)})
+        except ERRORS as error:
+            raise self.explain(error) from error
+
+    def cleaned(self, columns: Mapping[str, Any]) -> DataFrame:
+        """Return a frame of Arrow's columns: texts without the space around them, none where missing; and numbers."""
+        from pandas import ArrowDtype
+        from pyarrow import array, compute, string, table
+
+        missing, found = array(sorted(self.missing), string()), {}
+        for name, column in columns.items():
+            if column.type == string():
+                text = compute.utf8_trim_whitespace(column)
+                if compute.any(is_missing := compute.is_in(text, missing)).as_py():
+                    words = text.filter(is_missing).value_counts().to_pylist()
+                    own = Counter({each["values"]: each["counts"] for each in words if each["values"] not in ("", "?")})
+                    self.words[name] = self.words.get(name, Counter()) + own
+                column = compute.if_else(is_missing, None, text)
+            found[name] = column
+        return table(found).to_pandas(types_mapper={string(): ArrowDtype(string())}.get)
+
+    def explain(self, error: Exception) -> TableError:
         """Return the line that cannot be decoded, or what else is wrong."""
         if isinstance(error, UnicodeError) and "\n".encode(self.encoding) == b"\n":
             with open_file(self.path) as file:

@@ -424,7 +424,7 @@ def test_unseen_categories_of_predicted_rows_are_told_once() -> None:
     pd.concat([frame(5), frame(2).assign(c="q")] * 2).to_csv("u.csv", index=False)
     data = LabelTable("t.csv", label_columns=["y", "z"], predict_files="u.csv", batch_size=3)
     with pytest.warns(
-        UserWarning, match="^predict_files: categories that no training row has become zeros: c=q$"
+        UserWarning, match=r"^predict_files: categories that no training row has become zeros: c=q \(4 cells\)$"
     ) as said:
         predicted(data)
     assert len([each for each in said if "categories" in str(each.message)]) == 1

@@ -151,8 +151,8 @@ KINDS = {
         **arff(TRAIN + "5,x,1,\n"), error="t.arff, line 10: 3 values expected, got 4 (a comma at its end?)"
     ),
     "sparse ARFF": Damage(
-        **arff(TRAIN + "{0 5, 1 x}\n"),
-        error="t.arff, line 10: sparse rows are not read: write all values of the row",
+        **arff(TRAIN + "{0 5, 9 x}\n"),
+        error="t.arff, line 10: a sparse row must have places below 3 and values, as in {0 1.5, 7 yes}, got",
     ),
     "quoted commas": Damage(**csv('a,b,y\n1,"x, or y",0\n2,z,1\n3,"x, or y",0\n4,z,1\n')),
     "a quote never closed": Damage(
