@@ -75,7 +75,8 @@ class CsvFile(TextFile):
         """Yield numbers as long as the columns of the first rows have nothing else, and texts."""
         from pyarrow import ArrowInvalid
 
-        done, block, numbers = 0, BLOCK, None if numeric else set[str]()
+        done, block = 0, max(BLOCK, 2**15 * len(self.names))
+        numbers = None if numeric else set[str]()
         while True:
             row = 0
             try:
