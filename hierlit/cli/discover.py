@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jsonargparse import Namespace
 from rich.console import Console
@@ -38,6 +38,7 @@ class DiscoverCLI(DryCLI):
         "The levels and parents of labels, from rows and labels alone. It takes the arguments of fit, so that their "
         "configs do, and of model reads the proximity alone: fits are set in the section discover."
     )
+    of_linked: ClassVar[dict[str, Callable[[Any], Any]]] = {"n_inputs": lambda n_inputs: max(1, n_inputs)}
     folder: Path
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -49,6 +50,9 @@ class DiscoverCLI(DryCLI):
         config = self.config.clone()
         for section in ("trainer", "layerwise", "checkpoint", "predictions"):
             config.pop(section)
+        data = config.data
+        if config[self.name].view == "labels" and str(data.class_path).endswith(".LabelTable"):
+            data.init_args.feature_columns = []  # inputs are not looked at
         model = {**self.parser.get_defaults().model.as_dict(), "proximity": config.model.proximity, "n_blocks": 1}
         config.model = Namespace(model)  # type: ignore[no-untyped-call]
         try:

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -48,6 +48,9 @@ EPILOG = (
 class HierlitCLI(LightningCLI):
     """LightningCLI with the layerwise callbacks in sections of their own, and `supervision` between data and model."""
 
+    of_linked: ClassVar[dict[str, Callable[[Any], Any]]] = {}
+    """What the model is given of a value of the data, where it is not the value itself."""
+
     def __init__(self, args: Sequence[str] | None, parser_class: type[HierlitParser], **options: Any) -> None:
         self._asked = asked_for(args)
         super().__init__(
@@ -74,7 +77,8 @@ class HierlitCLI(LightningCLI):
         parser.set_defaults({"model.features": {"class_path": "GaussianFeatures"}})  # so that its arguments are options
         parser.link_arguments("data", "supervision.data", apply_on="instantiate")
         for name in LINKED:
-            parser.link_arguments(f"supervision.{name}", f"model.{name}", apply_on="instantiate")
+            own = self.of_linked.get(name)
+            parser.link_arguments(f"supervision.{name}", f"model.{name}", own, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
         """Parse, then turn `--ckpt_path last`, or SLURM's having requeued the job, into a readable checkpoint."""

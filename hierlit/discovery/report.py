@@ -77,7 +77,7 @@ def write_discovery(
             f"minutes. All labels are in {LEVELS}, all pairs that may be edges in {EDGES}."
         )
     if structure is not None:
-        write_structure(structure, folder)
+        write_structure(structure, None if edges_found is None else edges_found.violations, folder)
         figures["structure"] = draw_structure(structure)
         tables += summary_tables(structure)
         said = sentences(structure) + ([] if edges_found is None else edges_found.sentences())

@@ -32,6 +32,7 @@ class LabelledRows:
         masked: Whether input channel 0 says where a row has a location; all rows are padded to one length.
         pooled: Whether labels are those of rows, the same at all locations.
         grid: The shape of the locations, None if unknown.
+        place: Of each row among those of the data module, those for training first.
     """
 
     inputs: Tensor
@@ -40,6 +41,7 @@ class LabelledRows:
     masked: bool = False
     pooled: bool = False
     grid: tuple[int, ...] | None = None
+    place: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, data: HierarchyDataModule, proximity: Proximity | None, n_rows: int | None) -> LabelledRows:
@@ -61,12 +63,13 @@ class LabelledRows:
         inputs, labels = (torch.zeros(len(order), longest, size) for size in (data.n_inputs, data.n_labels))
         for own, part in zip(owns, parts, strict=True):
             inputs[own, : part.inputs.shape[1]], labels[own, : part.labels.shape[1]] = part.inputs, part.labels
-        return cls(inputs, labels, proximity or windows_of(data.grid), data.masked, data.pooled, data.grid)
+        seen = proximity or windows_of(data.grid)
+        return cls(inputs, labels, seen, data.masked, data.pooled, data.grid, order.numpy())
 
     @property
     def exists(self) -> Tensor:
         """Where rows have locations, 1, and where not, 0, [N, |G|, 1]."""
-        return (self.inputs[..., :1] != 0).float() if self.masked else torch.ones_like(self.inputs[..., :1])
+        return (self.inputs[..., :1] != 0).float() if self.masked else torch.ones(*self.labels.shape[:2], 1)
 
     @property
     def n_labels(self) -> int:
@@ -86,8 +89,21 @@ class LabelledRows:
         n_aside = max(1, round(ASIDE * len(rest)))
         return rest[n_aside:], rest[:n_aside], order[is_held]
 
-    def columns(self, names: Sequence[str]) -> tuple[LabelColumns, NDArray[np.int64] | None]:
-        """Return the labels alone, a row a location, and which rows' labels a row sees [R, w]; None for its own."""
+    def columns(
+        self, names: Sequence[str], numbers: NDArray[np.int64] | None = None
+    ) -> tuple[LabelColumns, NDArray[np.int64] | None]:
+        """Return the labels alone, a row a location, and which rows' labels a row sees [R, w]; None for its own.
+
+        Args:
+            names: Of the labels.
+            numbers: Of all rows of the data module, by which examples are called and sorted; their places when None.
+        """
+        if self.place is not None:
+            own = self.place if numbers is None else numbers[self.place]
+            ordered = torch.from_numpy(np.argsort(own))
+            rows = replace(self, inputs=self.inputs[ordered], labels=self.labels[ordered], place=None)
+            columns, seen = rows.columns(names)
+            return replace(columns, example=np.sort(own)[columns.example]), seen
         n_rows, n_locations = self.labels.shape[:2]
         if self.pooled:  # labels of examples, the same at all locations
             first = self.exists[..., 0].argmax(1)

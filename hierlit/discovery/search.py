@@ -154,7 +154,8 @@ def discover_structure(
         ValueError: If there are too few rows.
     """
     source, names = named_source(data)
-    columns, windows = LabelledRows.of(data, proximity, options.n_rows).columns(names)
+    rows = LabelledRows.of(data, proximity, options.n_rows)
+    columns, windows = rows.columns(names, source.row_numbers if isinstance(source, LabelTable) else None)
     found = search_structure(columns, options.structure, windows)
     known = Hierarchy.of(source)
     if known is None or known.parents is None or not isinstance(source, LabelTable):

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.stats import hypergeom
 
-from hierlit import CellularAutomaton, JuntaHierarchy, RandomHierarchyModel, ThresholdHierarchy, TreeWindows, Window1d
+from hierlit import (
+    CellularAutomaton,
+    HierarchicalClassifier,
+    JuntaHierarchy,
+    LabelTable,
+    RandomHierarchyModel,
+    ThresholdHierarchy,
+    TreeWindows,
+    Window1d,
+)
 from hierlit.cli import main
 from hierlit.discovery import DiscoverOptions, StructureOptions, discover_structure, label_structure, violations
 from hierlit.discovery.structure import EdgesFound, LabelColumns
@@ -288,3 +297,66 @@ def test_the_command_writes_tables_a_graph_and_a_hierarchy(
     printed = capsys.readouterr().out
     assert "2 of 9 labels are a function of others, up to level 2" in printed
     assert "with shuffled columns: 0 implications, 0 exclusions, 0 functions" in printed
+
+
+def test_a_table_without_inputs_beside_a_hierarchy_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = tree()
+    table.loc[5, ["a", "a/1", "a/2"]] = 0, 1, 1
+    table.to_csv("t.csv", index=False)
+    pd.DataFrame(sorted(TREE), columns=["parent", "child"]).to_csv("h.csv", index=False)
+    given = ["--data.label_columns", "*", "--data.hierarchy_file", "h.csv"]
+    with pytest.warns(
+        UserWarning, match="1 rows of train_files have a label without its parent .* row 5, a/1 without a"
+    ):
+        main(["discover", "--data", "LabelTable", "--data.train_files", "t.csv", *given, "--discover.view", "labels"])
+    listed = pd.read_csv("lightning_logs/discover/version_0/violations.csv")
+    assert listed.to_numpy().tolist() == [[5, "a/1", "a", "given"], [5, "a/2", "a", "given"]]
+    printed, warned = capsys.readouterr()
+    assert (
+        "1 rows of train_files have a label without its parent in the hierarchy, the first, row 5, a/1 without a"
+        in warned
+    )
+    assert "known edges found: 0.750" in printed and "rows that have a label without its known parent: 1" in printed
+
+
+def test_what_was_found_is_a_hierarchy_for_tables_and_the_estimator(tmp_path: Path) -> None:
+    table, draws = tree(), np.random.default_rng(0)
+    found = label_structure(table, BARE)
+    found.hierarchy_table().to_csv(tmp_path / "h.csv", index=False)
+    table.assign(x=draws.normal(size=len(table))).to_csv(tmp_path / "t.csv", index=False)
+    data = LabelTable(
+        tmp_path / "t.csv", label_columns=list(table), hierarchy_file=str(tmp_path / "h.csv"), levels="given"
+    )
+    assert data.levels == found.depths
+    model = HierarchicalClassifier(n_blocks=1, n_features=20, hierarchy=found.edges, solver="exact")
+    probabilities = model.fit(draws.normal(size=(len(table), 3)), table).predict_proba(draws.normal(size=(9, 3)))
+    of_label = dict(zip(table, np.asarray(probabilities).T, strict=True))
+    assert all((of_label[parent] >= of_label[child] - 1e-6).all() for parent, child in found.edges)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            "parent,child\na,nobody\n",
+            "hierarchy_file must have edges between labels, got 'nobody'; labels are top, a, b",
+        ),
+        ("above,below\na,b\n", "it must have columns parent and child, got above, below"),
+        ("parent,child\na,\n", "each line must have a parent and a child"),
+        ("parent,child\na,b\nb,a\n", "a hierarchy must have no cycle"),
+    ],
+)
+def test_a_hierarchy_that_is_none_is_refused_in_one_line(lines: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "h.csv").write_text(lines)
+    tree().assign(x=1.5).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        LabelTable(
+            tmp_path / "t.csv",
+            label_columns=["top", "a", "b"],
+            ignore_columns=["a/*", "b/*"],
+            hierarchy_file=str(tmp_path / "h.csv"),
+        ).setup()
+    assert "\n" not in str(error.value)

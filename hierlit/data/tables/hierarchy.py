@@ -11,6 +11,7 @@ from hierlit.data.tables.table_file import TableError, TableFile, read_error
 from hierlit.data.tables.text_file import ERRORS, open_text
 
 SLASH = "/"
+MOST_NAMED = 10
 ROOTS = frozenset({"root", *(f"GO{mark}{term}" for mark in ("", ":") for term in ("0003674", "0005575", "0008150"))})
 """Classes that every row has, and no label stands for: CLUS's root, and those of the Gene Ontology's three parts."""
 
@@ -69,15 +70,37 @@ class LabelHierarchy:
         Raises:
             ValueError: If an edge is not two terms, or edges go in a circle.
         """
+        return cls.of_terms(map(edge_terms, edges))
+
+    @classmethod
+    def of_terms(cls, edges: Iterable[Sequence[str]]) -> LabelHierarchy:
+        """Return the graph of edges, each a parent and its child, or one term.
+
+        Raises:
+            ValueError: If edges go in a circle.
+        """
         parents: dict[str, list[str]] = {}
-        for edge in edges:
-            terms = edge_terms(edge)
+        for terms in edges:
             kept = [term for term in terms if term not in ROOTS]
             for term in kept:
                 parents.setdefault(term, [])
             if len(kept) == 2 and kept[0] not in parents[kept[1]]:
                 parents[kept[1]].append(kept[0])
         return cls(parents, is_graph=True)
+
+    def among(self, names: Sequence[str]) -> LabelHierarchy:
+        """Return the hierarchy of labels in their own order; those that it does not have are at its top.
+
+        Raises:
+            ValueError: If it has a label that is none of these.
+        """
+        if others := [name for name in self.names if name not in set(names)]:
+            known = ", ".join(names[:MOST_NAMED]) + (" and more" if len(names) > MOST_NAMED else "")
+            raise ValueError(f"hierarchy_file must have edges between labels, got {others[0]!r}; labels are {known}")
+        above = {
+            name: [self.names[parent] for parent in own] for name, own in zip(self.names, self.parents, strict=True)
+        }
+        return LabelHierarchy({name: above.get(name, []) for name in names}, self.is_graph)
 
     @classmethod
     def of_entries(cls, entries: Sequence[str]) -> LabelHierarchy:
@@ -133,13 +156,18 @@ def edge_terms(edge: str) -> list[str]:
 
 
 def read_edges(path: Path, encoding: str) -> LabelHierarchy:
-    """Read the graph of a text file with an edge parent/child in each line; ignore blank lines and those of a `#`.
+    """Read the graph of a CSV file with columns parent and child, or of a text file with an edge parent/child a line.
+
+    In a text file blank lines and those of a `#` are ignored.
 
     Raises:
         ValueError: If the file cannot be read, or is no such graph; one line names the file and the line.
     """
-    edges, where = [], str(path)
+    where = str(path)
     try:
+        if path.suffix.lower() == ".csv":
+            return LabelHierarchy.of_terms(read_pairs(path, encoding))
+        edges = []
         with open_text(path, encoding) as file:
             for number, line in enumerate(file, start=1):
                 edge, where = line.strip(), f"{path}, line {number}"
@@ -154,6 +182,23 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
     except ValueError as error:
         raise TableError(f"{where}: {error}") from error
     raise TableError(f"{path} is empty")
+
+
+def read_pairs(path: Path, encoding: str) -> list[list[str]]:
+    """Read the edges of a CSV file.
+
+    Raises:
+        ValueError: If it has no columns parent and child, or no edge, or one lacks a name.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype=str, encoding=encoding, keep_default_na=False)
+    if not {"parent", "child"} <= set(table):
+        raise ValueError(f"it must have columns parent and child, got {', '.join(map(str, table))}")
+    edges = table[["parent", "child"]].to_numpy().tolist()
+    if not edges or not all(name.strip() for edge in edges for name in edge):
+        raise ValueError("each line must have a parent and a child" if edges else "it has no edge")
+    return [[name.strip() for name in edge] for edge in edges]
 
 
 def find_hierarchy(

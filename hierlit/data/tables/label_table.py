@@ -23,9 +23,9 @@ from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_tables, text_problems
 from hierlit.data.tables.fitted import NAMES, FittedTable, read_columns, refuse_other_rows
-from hierlit.data.tables.hierarchy import find_hierarchy
+from hierlit.data.tables.hierarchy import find_hierarchy, read_edges
 from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
-from hierlit.data.tables.notices import warn_of_rows, warn_of_training
+from hierlit.data.tables.notices import warn_of_rows, warn_of_training, warn_of_violations
 from hierlit.data.tables.roles import ColumnRoles, as_names, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
@@ -71,9 +71,11 @@ class LabelTable(HierarchyDataModule):
         path_separator: Between the paths of a row; a row's paths may also be a list as in ['a', 'b'].
         empty_paths: What a row without a path has: negative, no label, or not_observed, all labels unknown; when None
             also not_observed, and a warning counts these rows.
-        hierarchy_file: Edges parent/child, one a line, of a graph whose terms `path_column` holds; its ancestors are a
-            term's labels too.
-        feature_columns: Names or prefixes of the inputs; all columns that are nothing else when None.
+        hierarchy_file: Edges of a graph of labels, a line parent/child each or a CSV file with columns parent and
+            child, as `discover` writes. Of terms that `path_column` holds ancestors are labels too; label columns stay
+            as they are, and a warning counts the rows that have a label without its parent.
+        feature_columns: Names or prefixes of the inputs; all columns that are nothing else when None. An empty list is
+            for `discover`, which can look at labels without inputs.
         ignore_columns: Names or prefixes of columns that are left out.
         categorical_columns: Names or prefixes of inputs that are categories even though they look like numbers.
         impute: What fills a missing number: mean or most_frequent. Categories are filled with the most frequent one.
@@ -158,12 +160,13 @@ class LabelTable(HierarchyDataModule):
         wanted |= {"ignore_columns": ignore_columns, "feature_columns": feature_columns}
         roles = ColumnRoles.of(self._files["train"][0], wanted | {"categorical_columns": categorical_columns})
         problems = column_problems(roles, self._files)
-        if roles.path is None and (hierarchy_file is not None or self._has_levels):
-            problems.append("path_column must name a column for hierarchy_file or levels to make sense")
+        if roles.path is None and hierarchy_file is None and self._has_levels:
+            problems.append("levels needs a hierarchy of the labels: path_column or hierarchy_file")
         raise_problems(problems)
         self._roles = roles
         if roles.path is None:
-            self._labels = ColumnLabels(roles.labels, roles.classes, zero_labels)
+            declared = None if hierarchy_file is None else read_edges(Path(hierarchy_file), encoding)
+            self._labels = ColumnLabels(roles.labels, roles.classes, zero_labels, declared)
         else:
             declared = find_hierarchy(hierarchy_file, encoding, roles.path, self._files["train"])
             self._labels = PathLabels(roles.path, path_separator, empty_paths, declared)
@@ -210,6 +213,8 @@ class LabelTable(HierarchyDataModule):
         warn_of_rows("train_files, in rows set apart", encoder, files, labels)
         undeclared = [name for name in found if name not in (*self._roles.categorical, *files[0].is_number)]
         warn_of_training(table, inputs[train], answers[train], undeclared)
+        if table.parents is not None:
+            warn_of_violations(table.label_names, table.parents, answers)
         return labels, encoder, {name: (inputs[rows], answers[rows]) for name, rows in rows_of.items()}
 
     @property
@@ -259,6 +264,14 @@ class LabelTable(HierarchyDataModule):
         """Depths in the hierarchy that was given, if they are asked for; else None, unknown."""
         return self.fitted.depths if self._has_levels else None
 
+    @property
+    def row_numbers(self) -> NDArray[np.int64]:
+        """Numbers of the rows of the tables "train" and "val" in train_files and then val_files, from 0."""
+        n_rows = sum(len(signs) for _, signs in self._training[2].values())
+        own = self._splits.rows(n_rows)
+        of_files = n_rows + np.arange(len(self.tables["val"])) if self._files["val"] else own["val"]
+        return np.concatenate([own["train"], of_files])
+
     def make_tables(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return inputs [rows, 1, d] and labels [rows, 1, n] of the splits.
 
@@ -278,7 +291,7 @@ class LabelTable(HierarchyDataModule):
                 inputs, signs = map(np.concatenate, zip(*parts, strict=True))
                 tables[split] = inputs, signs
                 warn_of_rows(f"{split}_files", encoder, files, labels)
-            if n_rows := int(row_hashes(tables[split][0]).isin(known).sum()):
+            if self.n_inputs and (n_rows := int(row_hashes(tables[split][0]).isin(known).sum())):
                 total = len(tables[split][0])
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
         if not len(tables["test"][0]):

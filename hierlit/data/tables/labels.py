@@ -36,18 +36,26 @@ class ColumnLabels:
         columns: Their names.
         class_columns: Those that hold classes whatever their values look like.
         zero: What a 0 means, one of `ZEROS`.
+        declared: The hierarchy that a file lists; it is kept for reports.
 
     Attributes:
         columns: As given.
+        hierarchy: Of the labels in their order, once they are found; None without one.
         names: Of the labels, once they are found.
         class_labels: Indices of the labels that are a column's classes, by its name, once they are found.
         unknown: Classes of the rows read that are none of these and were left out.
     """
 
-    hierarchy = None
     notices: Sequence[str] = ()
 
-    def __init__(self, columns: Sequence[str], class_columns: Sequence[str], zero: str) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str],
+        class_columns: Sequence[str],
+        zero: str,
+        declared: LabelHierarchy | None = None,
+    ) -> None:
+        self._declared, self.hierarchy = declared, declared
         self.columns, self.texts, self._zero = list(columns), list(class_columns), zero
         self.names: list[str] = []
         self.class_labels: dict[str, list[int]] = {}
@@ -57,7 +65,8 @@ class ColumnLabels:
         """Find the labels in the rows to train on: one a column, or a class.
 
         Raises:
-            ValueError: If a value is no label, a column has none, or zeros can be read in more than one way.
+            ValueError: If a value is no label, a column has none, zeros can be read in more than one way, or the
+                hierarchy has other labels.
         """
         held: dict[str, set[float]] = {}
         self.names, self.class_labels = [], {}
@@ -68,6 +77,8 @@ class ColumnLabels:
             if own is not None:
                 self.class_labels[name] = list(range(len(self.names), len(self.names) + len(own)))
             self.names += [name] if own is None else [f"{name}={text}" for text in own]
+        if self._declared is not None:
+            self.hierarchy = self._declared.among(self.names)
 
     def _classes_of(self, frame: DataFrame, name: str, held: dict[str, set[float]]) -> list[str] | None:
         """Return a column's classes; or None, and note in `held` what it holds, if it is a label."""

@@ -88,3 +88,19 @@ def warn_of_training(
         if is_it.any():
             chosen = listed([name for name, is_one in zip(table.label_names, is_it, strict=True) if is_one])
             rank_zero_warn(f"{is_it.sum()} of {n_labels} labels are {has_one} positive in the training rows: {chosen}")
+
+
+def warn_of_violations(names: Sequence[str], parents: Sequence[Sequence[int]], signs: Signs) -> None:
+    """Say how many rows of train_files have a label without its parent."""
+    lacks = [
+        (row, label, parent)
+        for label, own in enumerate(parents)
+        for parent in own
+        for row in np.flatnonzero((signs[:, label] == 1) & (signs[:, parent] == -1)).tolist()
+    ]
+    if lacks:
+        n_rows, (row, label, parent) = len({row for row, _, _ in lacks}), min(lacks)
+        rank_zero_warn(
+            f"{n_rows:,} rows of train_files have a label without its parent in the hierarchy, the first, row {row}, "
+            f"{names[label]} without {names[parent]}; `hierlit discover` lists them"
+        )

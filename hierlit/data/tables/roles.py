@@ -34,6 +34,7 @@ class ColumnRoles:
         path: The column of paths or terms.
         classes: The labels that are classes whatever the values look like.
         categorical: The inputs that are categories, whatever the values look like.
+        without_inputs: Whether there are to be none.
     """
 
     features: list[str]
@@ -41,6 +42,7 @@ class ColumnRoles:
     path: str | None = None
     classes: list[str] = field(default_factory=list)
     categorical: list[str] = field(default_factory=list)
+    without_inputs: bool = False
 
     @classmethod
     def of(cls, file: TableFile, wanted: Mapping[str, Names]) -> ColumnRoles:
@@ -69,7 +71,8 @@ class ColumnRoles:
             left_out |= {*labels, *path, *file.nameless, file.path_column or ""}
             features = file.names
         features = [name for name in features if name not in left_out]
-        roles = cls(features, labels, path[0] if path else None, classes, found["categorical_columns"])
+        without_inputs = wanted["feature_columns"] == []
+        roles = cls(features, labels, path[0] if path else None, classes, found["categorical_columns"], without_inputs)
         raise_problems(problems or roles.problems(file))
         return roles
 
@@ -85,7 +88,7 @@ class ColumnRoles:
             problems.append("label_columns and path_column exclude each other, got both")
         if both := [name for name in self.features if name in self.label_columns]:
             problems.append(f"columns must be inputs or labels, not both, got {listed(both)}")
-        if not self.features:
+        if not self.features and not self.without_inputs:
             problems.append(f"{file.path} has no column left for inputs: {listed(file.names)}")
         for name in self.features:
             if kind := file.refused.get(name):

@@ -25,7 +25,7 @@ class LabelColumns:
         positive: Which entries are 1, [R, n].
         hidden: Which are not observed, [R, n].
         names: Of the labels [n].
-        example: The example of each row [R], ascending: an example with locations has a row for each of them.
+        example: Numbers of the rows' examples [R]; an example with locations has a row for each of them, in sequence.
     """
 
     positive: csr_matrix

@@ -7,7 +7,8 @@ import numpy as np
 from hierlit.discovery.structure.columns import LabelColumns, Places
 from hierlit.discovery.structure.counts import PairCounts
 
-FEWEST_ROWS = 30
+FEWEST_ROWS, MOST_ROWS = 30, 2000
+"""Rows that groups are looked for in; they must then hold in all."""
 MOST_STEPS = 200
 """Labels that are tried in the search of one label's group."""
 
@@ -21,9 +22,10 @@ def one_of_groups(columns: LabelColumns) -> list[list[int]]:
     Args:
         columns: The labels.
     """
-    columns = columns.take(np.flatnonzero(np.diff(columns.hidden.indptr) == 0))
-    if columns.n_rows < FEWEST_ROWS:
+    complete = columns.take(np.flatnonzero(np.diff(columns.hidden.indptr) == 0))
+    if complete.n_rows < FEWEST_ROWS:
         return []
+    columns = complete.take(np.arange(min(complete.n_rows, MOST_ROWS)))
     counts = PairCounts(columns)
     known = counts.positives > 0
     rows = columns.positive.tocsr()
@@ -36,7 +38,7 @@ def one_of_groups(columns: LabelColumns) -> list[list[int]]:
         allowed = excludes[label] & known
         allowed[sorted(grouped)] = False
         found = Cover(counts, rows.indptr, rows.indices).complete([label], allowed)
-        if found is not None and len(found) > 2:
+        if found is not None and len(found) > 2 and (complete.positive[:, found].sum(1) == 1).all():
             groups.append(sorted(found))
             grouped.update(found)
     return groups

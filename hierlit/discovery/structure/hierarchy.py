@@ -25,7 +25,7 @@ def violations(columns: LabelColumns, edges: Sequence[tuple[str, str]]) -> pd.Da
         edges: Names of parent and child. Edges of labels that the table does not have are left out.
 
     Returns:
-        A row each: `row`, the number of the example from 0; `label`; `lacks`, the parent that is −1 there.
+        A row each: `row`, the number of the example, from 0 in a table; `label`; `lacks`, the parent that is −1 there.
     """
     place = {name: number for number, name in enumerate(columns.names)}
     positive, observed = columns.positive.tocsc(), (columns.positive + columns.hidden).tocsc()
@@ -51,6 +51,7 @@ class EdgesFound:
         lineage: Edges found that lead from an ancestor.
         between_equal: Known edges between labels whose columns are equal.
         from_constant: Known edges from a label that is 1 in all rows, which everything implies.
+        violations: Rows that have a label without its parent in the known hierarchy, as `violations` lists them.
     """
 
     precision: Share
@@ -58,6 +59,7 @@ class EdgesFound:
     lineage: Share
     between_equal: int
     from_constant: int
+    violations: pd.DataFrame
 
     @classmethod
     def of(
@@ -98,6 +100,7 @@ class EdgesFound:
             Share(len(above), len(own)),
             sum(bool(stands_for[p] == stands_for[c] and frequent[p] and frequent[c]) for p, c in known),
             len(reduced - possible),
+            violations(counts.columns, [(counts.columns.names[p], counts.columns.names[c]) for p, c in known]),
         )
 
     def sentences(self) -> list[str]:
@@ -107,6 +110,9 @@ class EdgesFound:
             f"of them, from an ancestor: {self.lineage}",
             f"known edges found: {self.recall}",
         ]
+        if len(self.violations):
+            n_rows = self.violations["row"].nunique()
+            said.append(f"rows that have a label without its known parent: {n_rows}, listed in violations.csv")
         if self.between_equal:
             said.append(f"known edges between labels with equal columns, not counted: {self.between_equal}")
         if self.from_constant:

@@ -23,11 +23,12 @@ MOST_NAMES = 60
 """Labels up to which each has its name."""
 
 
-def write_structure(found: LabelStructure, folder: Path) -> None:
+def write_structure(found: LabelStructure, given: pd.DataFrame | None, folder: Path) -> None:
     """Write the tables.
 
     Args:
         found: What was found.
+        given: Violations of a hierarchy that is known, if one is.
         folder: Gets the files.
     """
     tables = {
@@ -36,8 +37,10 @@ def write_structure(found: LabelStructure, folder: Path) -> None:
         FUNCTIONS: found.function_table(),
         HIERARCHY: found.hierarchy_table(),
     }
-    if len(exceptions := found.violations()):
-        tables[VIOLATIONS] = exceptions
+    violations = [found.violations().assign(hierarchy="found")]
+    violations += [] if given is None else [given.assign(hierarchy="given")]
+    if any(map(len, violations)):
+        tables[VIOLATIONS] = pd.concat([own for own in violations if len(own)], ignore_index=True)
     for name, table in tables.items():
         replace_text(folder / name, table.to_csv(index=False))
 
