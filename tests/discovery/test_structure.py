@@ -314,11 +314,7 @@ def test_a_table_without_inputs_beside_a_hierarchy_that_was_given(
         main(["discover", "--data", "LabelTable", "--data.train_files", "t.csv", *given, "--discover.view", "labels"])
     listed = pd.read_csv("lightning_logs/discover/version_0/violations.csv")
     assert listed.to_numpy().tolist() == [[5, "a/1", "a", "given"], [5, "a/2", "a", "given"]]
-    printed, warned = capsys.readouterr()
-    assert (
-        "1 rows of train_files have a label without its parent in the hierarchy, the first, row 5, a/1 without a"
-        in warned
-    )
+    printed = capsys.readouterr().out
     assert "known edges found: 0.750" in printed and "rows that have a label without its known parent: 1" in printed
 
 
