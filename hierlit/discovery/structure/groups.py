@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hierlit.discovery.structure.columns import LabelColumns, Places
-from hierlit.discovery.structure.counts import PairCounts
+from hierlit.discovery.structure.columns import LabelColumns
 
 FEWEST_ROWS, MOST_ROWS = 30, 2000
 """Rows that groups are looked for in; they must then hold in all."""
-MOST_STEPS = 200
-"""Labels that are tried in the search of one label's group."""
+MOST_STEPS = 5000
+"""Labels that are tried in all."""
 
 
 def one_of_groups(columns: LabelColumns) -> list[list[int]]:
@@ -25,19 +25,14 @@ def one_of_groups(columns: LabelColumns) -> list[list[int]]:
     complete = columns.take(np.flatnonzero(np.diff(columns.hidden.indptr) == 0))
     if complete.n_rows < FEWEST_ROWS:
         return []
-    columns = complete.take(np.arange(min(complete.n_rows, MOST_ROWS)))
-    counts = PairCounts(columns)
-    known = counts.positives > 0
-    rows = columns.positive.tocsr()
-    excludes = np.asarray(counts.both.toarray() == 0)
+    signs = complete.take(np.arange(min(complete.n_rows, MOST_ROWS))).positive.toarray() > 0
+    cover = Cover(signs)
     grouped: set[int] = set()
     groups = []
-    for label in np.flatnonzero(known).tolist():
-        if label in grouped or counts.positives[label] == columns.n_rows:
+    for label in np.flatnonzero(signs.any(0) & ~signs.all(0)).tolist():
+        if label in grouped:
             continue
-        allowed = excludes[label] & known
-        allowed[sorted(grouped)] = False
-        found = Cover(counts, rows.indptr, rows.indices).complete([label], allowed)
+        found = cover.complete([label], [other for other in cover.excluded_by(label) if other not in grouped])
         if found is not None and len(found) > 2 and (complete.positive[:, found].sum(1) == 1).all():
             groups.append(sorted(found))
             grouped.update(found)
@@ -45,33 +40,33 @@ def one_of_groups(columns: LabelColumns) -> list[list[int]]:
 
 
 class Cover:
-    """The search of an exact cover of the rows, depth first.
+    """The search of an exact cover of rows, depth first.
 
     Args:
-        counts: Of the labels.
-        indptr: Of the rows' labels.
-        indices: Of the rows' labels.
+        signs: Which labels are 1 in which rows, [R, n].
     """
 
-    def __init__(self, counts: PairCounts, indptr: Places, indices: Places) -> None:
-        self._counts, self._indptr, self._indices = counts, indptr, indices
-        self._steps = 0
+    def __init__(self, signs: NDArray[np.bool_]) -> None:
+        self._signs, self._positives, self._steps = signs, signs.sum(0), 0
+        counted = signs.astype(np.float32)
+        self._excludes = counted.T @ counted == 0
 
-    def complete(self, chosen: list[int], allowed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[int] | None:
+    def excluded_by(self, label: int) -> list[int]:
+        """Labels that are never 1 together with a label, and sometimes otherwise."""
+        found: list[int] = np.flatnonzero(self._excludes[label] & (self._positives > 0)).tolist()
+        return found
+
+    def complete(self, chosen: list[int], allowed: list[int]) -> list[int] | None:
         """Return labels, with those chosen, that cover each row once; None if there are none, or it takes too long."""
-        positives = self._counts.positives
-        if positives[chosen].sum() == self._counts.columns.n_rows:
+        n_rows, n_covered = len(self._signs), self._positives[chosen].sum()
+        if n_covered == n_rows:
             return chosen
         self._steps += 1
-        if self._steps > MOST_STEPS or positives[chosen].sum() + positives[allowed].sum() < self._counts.columns.n_rows:
+        if self._steps > MOST_STEPS or n_covered + self._positives[allowed].sum() < n_rows:
             return None
-        covered = np.isin(self._indices, chosen)
-        is_covered = np.add.reduceat(np.append(covered, False), self._indptr[:-1])[: self._counts.columns.n_rows] > 0
-        is_covered &= np.diff(self._indptr) > 0
-        row = int(np.flatnonzero(~is_covered)[0])
-        for label in self._indices[self._indptr[row] : self._indptr[row + 1]].tolist():
-            if allowed[label]:
-                rest = allowed & np.asarray(self._counts.both[label].toarray()[0] == 0)
-                if (found := self.complete([*chosen, label], rest)) is not None:
-                    return found
+        row = int(self._signs[:, chosen].any(1).argmin())
+        for label in (label for label in allowed if self._signs[row, label]):
+            rest = [other for other in allowed if self._excludes[label, other]]
+            if (found := self.complete([*chosen, label], rest)) is not None:
+                return found
         return None

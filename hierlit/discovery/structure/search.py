@@ -14,7 +14,7 @@ Counts = NDArray[np.float32]
 KEPT = 8
 """Sets of variables that a larger one is looked for around, and functions of a label that are kept."""
 SEARCHED = 1000
-"""Rows that tables are looked for in."""
+"""Rows that tables are looked for in, up to half of them of either sign."""
 MOST_EXCEPTIONS = 0.25
 """Of the rows: what no function may exceed."""
 CONFIDENCE = 0.99
@@ -81,7 +81,8 @@ class FunctionSearch:
         most_bits = saved_bits(labels[~self.held], labels[~self.held], self.weight)[0]
         if most_bits < self.least_bits:
             return []
-        fitted = np.flatnonzero(~self.held & (labels != 0))[:SEARCHED]
+        of_sign = [np.flatnonzero(~self.held & (labels == sign)) for sign in (-1, 1)]
+        fitted = np.sort(np.concatenate([own[: SEARCHED // 2] for own in of_sign]))
         tables = TableSearch(self.signs[fitted][:, candidates], labels[fitted])
         for size in range(1, min(most, len(candidates)) + 1):
             sets = tables.best(size, self.allowed(size, tables.n_rows) / max(tables.n_rows, 1))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hierlit.discovery.structure.columns import LabelColumns, Places
 from hierlit.discovery.structure.counts import PairCounts
@@ -27,6 +29,8 @@ HELD = 5
 """Every so many examples one is left out of the search for functions."""
 FEW, OF_FEW = 32, 4
 """Variables up to which truth tables are of so many."""
+CORRELATED = 5000
+"""Rows by which the labels that go with a label are known."""
 MANY, OF_MANY = 128, 2
 """Candidates, and variables of truth tables, where there are more: all, or those that go with a label most."""
 MOST_LABELS = 1000
@@ -293,8 +297,7 @@ class Variables:
         kept = np.flatnonzero(columns.example % stride == 0)
         self._held = columns.example[kept] // stride % HELD == HELD - 1
         self._signs = signs_of(columns, windows[kept])
-        self._is_first, self._mean = firsts, self._signs[~self._held].mean(0)
-        self._fitted = self._signs[~self._held].astype(np.float32)
+        self._is_first = firsts
         self._own = [own_place * n + label for label in range(n)]
         self.label_of = [variable % n for variable in range(self._signs.shape[1])]
         self.names = [
@@ -307,6 +310,14 @@ class Variables:
         edges = sorted(found.edges())
         self._children = {label: [c for p, c in edges if p == label] for label in {p for p, _ in edges}}
         self._parents = {label: [p for p, c in edges if c == label] for label in {c for _, c in edges}}
+
+    @cached_property
+    def _correlation(self) -> NDArray[np.float32]:
+        """Absolute correlation of all variables [V, V] in some fitted rows; what is not observed is 0."""
+        signs = self._signs[np.flatnonzero(~self._held)[:CORRELATED]].astype(np.float32)
+        signs -= signs.mean(0)
+        signs /= np.maximum(np.sqrt(np.square(signs).sum(0)), np.float32(1e-6))
+        return np.asarray(np.abs(signs.T @ signs))
 
     def explain(self, label: int) -> list[Explanation]:
         """Return the functions that explain a label."""
@@ -331,10 +342,7 @@ class Variables:
         allowed = [v for v, of in enumerate(self.label_of) if of not in out and self._is_first[of]]
         if len(allowed) <= MANY:
             return allowed, OF_FEW if len(allowed) <= FEW else OF_MANY
-        signs = self._fitted
-        own, means = self._own[label], self._mean[allowed]
-        covariance = signs[:, own] @ signs[:, allowed] / len(signs) - self._mean[own] * means
-        correlation = np.abs(covariance) / np.sqrt(np.maximum(1 - means**2, 1e-9))
+        correlation = self._correlation[self._own[label], allowed]
         chosen = np.argsort(-correlation, kind="stable")[:MANY]
         return sorted(np.array(allowed)[chosen].tolist()), OF_MANY
 
