@@ -7,7 +7,7 @@ import warnings
 LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 NOTICES = (
     *("Seed set to", "GPU available: ", "TPU available: ", "HPU available: ", "IPU available: ", "💡 Tip"),
-    *("Restoring states from the checkpoint", "Restored all states from", "Loaded model weights from"),
+    *("Restoring states from the checkpoint", "Loaded model weights from"),
     *("`Trainer.fit` stopped", "LOCAL_RANK: ", "You are using a CUDA device"),
 )
 WARNINGS = (

@@ -254,13 +254,19 @@ def find_requeued(root: Path, log: Path) -> Path | None:
 
 def newest_readable(checkpoints: Iterable[Path]) -> Path | None:
     """Return the newest of some checkpoints that can be read, if one can; warns of those that cannot."""
-    skipped = []
     for found in sorted(set(checkpoints), key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True):
         if not (problem := reading_problem(found)):
-            if skipped:
-                rank_zero_warn(f"{'; '.join(skipped)}; {found} is taken instead")
             return found
-        skipped.append(f"skipping the checkpoint {found}, which cannot be read: {problem}")
-    for text in skipped:
-        rank_zero_warn(text)
+        rank_zero_warn(f"skipping the checkpoint {found}, which cannot be read: {problem}")
     return None
+
+
+def reading_problem(path: Path) -> str:
+    """Return why a checkpoint cannot be read, or nothing."""
+    try:
+        read_checkpoint(path, mmap=True)
+    except CheckpointError as error:
+        return error.problem
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
