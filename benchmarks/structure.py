@@ -33,7 +33,7 @@ def run(
     out: Path,
     data: str = "data",
     sets: list[str] = CURATED,
-    shuffled: list[str] = ["cellcycle_FUN", "Enron_corr"],  # noqa: B006
+    shuffled: list[str] = ["Enron_corr", "yeast"],  # noqa: B006
     shuffles: int = 200,
     made: list[int] = [1000, 1_000_000],  # noqa: B006
     rules: str | None = "yeast_constraints.txt",
