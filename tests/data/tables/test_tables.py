@@ -199,9 +199,7 @@ def test_terms_of_a_graph_imply_all_above_them() -> None:
 def test_levels_are_unknown_unless_asked_for() -> None:
     data = table(text="a,p\n1,1/2\n2,1\n", path_column="p")
     assert data.levels is None and data.parents == [[], [0]]
-    with pytest.raises(
-        ValueError, match=r"^path_column must name a column for hierarchy_file or levels to make sense$"
-    ):
+    with pytest.raises(ValueError, match=r"^levels needs a hierarchy of the labels: path_column or hierarchy_file$"):
         table(text="a,y\n1,0\n", label_columns="y", levels="given")
 
 
