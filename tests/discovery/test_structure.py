@@ -27,7 +27,7 @@ from hierlit import (
 from hierlit.cli import main
 from hierlit.discovery import DiscoverOptions, StructureOptions, discover_structure, label_structure, violations
 from hierlit.discovery.structure import EdgesFound, LabelColumns
-from hierlit.discovery.structure.counts import PairCounts, cutoff, log_tail
+from hierlit.discovery.structure.counts import PairCounts, adjusted, cutoff, log_tail
 from hierlit.discovery.structure.functions import LabelFunction, log2_choose, named, saved_bits
 from hierlit.discovery.structure.implications import find_implications
 
@@ -69,7 +69,7 @@ def test_edges_say_what_speaks_for_them() -> None:
     assert edge["found_in_resamples"] == 1 and edge["left_out_support"] > 0
     assert edge["left_out_effect"] == pytest.approx(1 - of_parent / n, abs=0.1)
     assert edges.loc[("a/1", "top"), "is_edge"] == False  # noqa: E712
-    assert (edges["q"] >= edges["p"]).all()
+    assert (edges["q"] >= edges["p"]).all() and (edges["q"] <= 0.05).all()
 
 
 def test_the_same_labels_in_any_form() -> None:
@@ -247,6 +247,7 @@ def test_many_exceptions_are_bounded_from_above() -> None:
 def test_the_limit_is_that_of_benjamini_and_hochberg(p: list[float]) -> None:
     from scipy.stats import false_discovery_control
 
+    np.testing.assert_allclose(adjusted(np.log(p), len(p)), false_discovery_control(p))
     passed = np.log(p) <= cutoff(np.log(p), len(p), 0.05)
     np.testing.assert_array_equal(passed, false_discovery_control(p) <= 0.05)
 

@@ -79,9 +79,9 @@ def warn_of_training(
             "ignore_columns, and write numbers with a point"
         )
     for name in undeclared:
-        if len(like := list(filter(LIKE_NUMBERS.fullmatch, table.categories.get(name, ())))) * 2 > len(
-            table.categories.get(name, ())
-        ):
+        texts = table.categories.get(name, [])
+        like = list(filter(LIKE_NUMBERS.fullmatch, texts))
+        if 2 * len(like) > len(texts):
             remedy = "write numbers with a point, or name the column in categorical_columns"
             rank_zero_warn(f"column {name!r} is taken for categories, but has texts such as {like[0]!r}: {remedy}")
     for has_one, is_it in (("never", ~(signs == 1).any(0)), ("always", ~(signs == -1).any(0) & (signs == 1).any(0))):

@@ -99,7 +99,7 @@ def design_effect(columns: LabelColumns, positives: Places) -> float:
         / (columns.n_rows * rate[label] * (1 - rate[label]))
         for label in judged
     ]
-    return float(max(effects, default=columns.n_rows / columns.n_examples)) if max(effects, default=1) > 1 else 1.0
+    return float(max([1.0, *effects]))
 
 
 def at(matrix: csr_matrix, first: Places, second: Places) -> Places:
@@ -154,6 +154,17 @@ def cutoff(log_p: Floats, n_tests: float, rate: float) -> float:
         n_tests: Tests there are in all.
         rate: False discovery rate.
     """
-    ordered = np.sort(log_p)
-    passed = np.flatnonzero(ordered <= np.log(rate * np.arange(1, len(ordered) + 1) / max(n_tests, 1)))
-    return float(ordered[passed[-1]]) if len(passed) else -np.inf
+    passed = log_p[adjusted(log_p, n_tests) <= rate]
+    return float(passed.max(initial=-np.inf))
+
+
+def adjusted(log_p: Floats, n_tests: float) -> Floats:
+    """Return Benjamini–Hochberg's q-values of the smallest p-values of so many tests, as logarithms of p are given.
+
+    They are those of `scipy.stats.false_discovery_control` as long as all p-values below the largest are given.
+    """
+    order = np.argsort(log_p, kind="stable")
+    shares = np.exp(log_p[order]) * n_tests / np.arange(1, len(order) + 1)
+    q = np.empty(len(order))
+    q[order] = np.minimum.accumulate(np.append(shares, 1.0)[::-1])[::-1][:-1]
+    return q

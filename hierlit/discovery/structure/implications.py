@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from hierlit.discovery.structure.columns import Places
-from hierlit.discovery.structure.counts import Floats, PairCounts, cutoff, log_tail
+from hierlit.discovery.structure.counts import Floats, PairCounts, adjusted, cutoff, log_tail
 
 FEWEST = 8
 """Rows in which two labels must be expected together by chance for it to matter that they never are."""
@@ -35,6 +35,7 @@ class Implications:
         child: [E], the first label of each pair.
         parent: [E], the second.
         log_p: [E], of chance making as few exceptions (Fisher's exact test).
+        q: [E], false discovery rate at which each is let pass.
         log_within: [E], the same among the rows of the other label that explains it best; −∞ without another.
         needed: [E], p-value of the child being no reason for the parent: the parent's other children are as frequent in
             the child's rows as in the parent's others. NaN where there
@@ -47,11 +48,13 @@ class Implications:
         excluded: [X, 2], pairs of labels that are never 1 together, but for the exceptions that are allowed, and no
             pair of which one is implied by one of them.
         log_p_excluded: [X], of chance making as few rows of both.
+        q_excluded: [X].
     """
 
     child: Places
     parent: Places
     log_p: Floats
+    q: Floats
     log_within: Floats
     needed: Floats
     is_edge: NDArray[np.bool_]
@@ -61,11 +64,21 @@ class Implications:
     undecided: Places
     excluded: Places
     log_p_excluded: Floats
+    q_excluded: Floats
 
     def edges(self) -> set[tuple[int, int]]:
         """Return the edges, parent and child."""
         kept = self.is_edge
         return set(zip(self.parent[kept].tolist(), self.child[kept].tolist(), strict=True))
+
+    def families(self) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+        """Return the children of each parent and the parents of each child, ascending."""
+        children: dict[int, list[int]] = {}
+        parents: dict[int, list[int]] = {}
+        for parent, child in sorted(self.edges()):
+            children.setdefault(parent, []).append(child)
+            parents.setdefault(child, []).append(parent)
+        return children, parents
 
 
 def find_implications(counts: PairCounts, exceptions: float, rate: float) -> Implications:
@@ -89,30 +102,33 @@ def find_implications(counts: PairCounts, exceptions: float, rate: float) -> Imp
     excluded = exclusions(counts, varies, exceptions)
     log_p_excluded = counts.log_p_excluded(*excluded.T)
     n_tests = 3 * int(varies.sum()) * (int(varies.sum()) - 1) // 2
-    limit = cutoff(np.concatenate([log_p, log_p_excluded]), n_tests, rate)
-    excluded, log_p_excluded = excluded[log_p_excluded <= limit], log_p_excluded[log_p_excluded <= limit]
-    passed = log_p <= limit
+    both = np.concatenate([log_p, log_p_excluded])
+    limit, q = cutoff(both, n_tests, rate), adjusted(both, n_tests)
+    passed, first = log_p <= limit, log_p_excluded <= limit
+    excluded, log_p_excluded, q_excluded = excluded[first], log_p_excluded[first], q[len(log_p) :][first]
     undecided = np.bincount(child[~passed], minlength=len(varies))
-    child, parent, log_p = child[passed], parent[passed], log_p[passed]
+    child, parent, log_p, q = child[passed], parent[passed], log_p[passed], q[: len(log_p)][passed]
     stands_for = same_labels(child, parent, len(varies))
-    kept = (stands_for[child] == child) & (stands_for[parent] == parent)
-    order = np.argsort(child[kept], kind="stable")
-    child, parent, log_p = child[kept][order], parent[kept][order], log_p[kept][order]
+    kept = np.flatnonzero((stands_for[child] == child) & (stands_for[parent] == parent))
+    kept = kept[np.argsort(child[kept], kind="stable")]
+    child, parent = child[kept], parent[kept]
     is_edge, within, needed = explain(counts, child, parent, limit)
     first = broadest(excluded, child, parent, stands_for)
     return Implications(
-        child,
-        parent,
-        log_p,
-        within,
-        needed,
-        is_edge,
-        stands_for,
-        limit,
-        n_tests,
-        undecided,
-        excluded[first],
-        log_p_excluded[first],
+        child=child,
+        parent=parent,
+        log_p=log_p[kept],
+        q=q[kept],
+        log_within=within,
+        needed=needed,
+        is_edge=is_edge,
+        stands_for=stands_for,
+        limit=limit,
+        n_tests=n_tests,
+        undecided=undecided,
+        excluded=excluded[first],
+        log_p_excluded=log_p_excluded[first],
+        q_excluded=q_excluded[first],
     )
 
 

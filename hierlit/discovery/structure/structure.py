@@ -94,8 +94,6 @@ class LabelStructure:
         """List implications (`is_edge` for those that no other explains) and exclusions with their evidence."""
         names, found = np.array(self.names, dtype=object), self.implications
         support = self.counts.support(found.child, found.parent)
-        log_p = np.concatenate([found.log_p, found.log_p_excluded])
-        ranks = np.argsort(np.argsort(log_p, kind="stable"), kind="stable") + 1
         first, second = found.excluded.T
         of_first = self.counts.support(first, second)
         implied = pd.DataFrame(
@@ -125,9 +123,8 @@ class LabelStructure:
             }
         )
         table = pd.concat([implied, excluded] if len(excluded) else [implied], ignore_index=True)
-        with np.errstate(under="ignore"):
-            table["p"] = np.exp(log_p)
-            table["q"] = np.minimum(1.0, np.exp(log_p) * found.n_tests / ranks)
+        table["p"] = np.exp(np.concatenate([found.log_p, found.log_p_excluded]))
+        table["q"] = np.concatenate([found.q, found.q_excluded])
         return table
 
     def function_table(self) -> pd.DataFrame:
@@ -156,12 +153,8 @@ class LabelStructure:
         """List for each label its counts, level, depth, function, parents and what the table cannot decide of it."""
         names, found, counts = np.array(self.names, dtype=object), self.implications, self.counts
         kept = {own.label: own for own in self.readings if own.is_kept}
-        parents: list[list[str]] = [[] for _ in names]
+        children, parents = found.families()
         covered = np.full(len(names), np.nan)
-        children: dict[int, list[int]] = {}
-        for parent, child in sorted(found.edges()):
-            parents[child].append(names[parent])
-            children.setdefault(parent, []).append(child)
         for parent, own in children.items():
             rows = self.columns.positive[:, [parent]].multiply(self.columns.positive[:, own].sum(1) > 0)
             covered[parent] = rows.sum() / counts.positives[parent]
@@ -173,7 +166,7 @@ class LabelStructure:
                 "negatives": counts.negatives,
                 "level": self.levels,
                 "depth": self.depths,
-                "parents": [" ".join(own) for own in parents],
+                "parents": [" ".join(names[parents.get(label, [])]) for label in range(len(names))],
                 "n_children": [len(children.get(label, [])) for label in range(len(names))],
                 "covered_by_children": covered,
                 "function": [
@@ -287,8 +280,8 @@ class Variables:
         options: StructureOptions,
         windows: Places | None,
     ) -> None:
-        columns, self._counts, self._found = counts.columns, counts, found
-        n, self._options = columns.n_labels, options
+        columns, self._options = counts.columns, options
+        n = columns.n_labels
         firsts = found.stands_for == np.arange(n)
         self.labels = np.flatnonzero(firsts & (counts.positives > 0) & (counts.negatives > 0)).tolist()
         windows = np.arange(columns.n_rows)[:, None] if windows is None else windows
@@ -307,9 +300,7 @@ class Variables:
         self._group = {label: set(own) for own in groups for label in own}
         self._weight = counts.weight
         self._tables = n <= MOST_LABELS
-        edges = sorted(found.edges())
-        self._children = {label: [c for p, c in edges if p == label] for label in {p for p, _ in edges}}
-        self._parents = {label: [p for p, c in edges if c == label] for label in {c for _, c in edges}}
+        self._children, self._parents = found.families()
 
     @cached_property
     def _correlation(self) -> NDArray[np.float32]:
