@@ -8,6 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
+"""Constants of SplitMix64, as signed words."""
+
 
 class Draws:
     """A named stream of random numbers.
@@ -114,3 +118,18 @@ def split_tables(
 def as_signs(bits: NDArray[np.uint8]) -> Tensor:
     """Map bits 0, 1 to float32 -1, +1 of the same shape."""
     return torch.from_numpy(2.0 * bits.astype(np.float32) - 1.0).float()
+
+
+def uniform(rows: Tensor, n_locations: int, width: int, *seed: int) -> Tensor:
+    """Return numbers [B, n_locations, width] uniform in [-1, 1), each by its row, place and seed alone.
+
+    Whatever batch, process or device a row [B] is in, its numbers are the same: the finaliser of SplitMix64 (Steele,
+    Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) of a counter.
+    """
+    key = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    places = torch.arange(n_locations * width, device=rows.device)
+    mixed = (rows.long()[:, None] * (n_locations * width) + places) * GOLDEN + key
+    for shift, factor in ((30, MIX[0]), (27, MIX[1])):
+        mixed = (mixed ^ (mixed >> shift & (1 << (64 - shift)) - 1)) * factor
+    mixed = mixed ^ (mixed >> 31 & (1 << 33) - 1)
+    return ((mixed >> 40).to(torch.get_default_dtype()) / 2**23).view(len(rows), n_locations, width)

@@ -57,11 +57,11 @@ class Predictions(nn.Module):
         net, given = self.net, inputs[0] if self.encoder is None else self.encoder(*inputs)[:, None]
         stream = net.embed(given)
         for index in range(self.n_trained):
-            weight = net.block(index).weight
-            change = weight[:, -1].expand_as(net.scores(stream))
-            if weight.shape[1] > 1:  # ONNX Runtime refuses to shape no features at all
-                change = readout(net.features_of(stream, index), weight)
-            stream = net.add_scores(stream, change)
+            block = net.block(index)
+            change = block.weight[:, -1].expand(*stream.shape[:-1], len(block.weight))
+            if block.weight.shape[1] > 1:  # ONNX Runtime refuses to shape no features at all
+                change = readout(net.features_of(stream, index), block.weight)
+            stream = net.add_scores(stream, change, block.labels)
         scores = net.answers(stream)
         if self.encoder is not None:
             scores = scores[:, 0]

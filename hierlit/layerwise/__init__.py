@@ -17,6 +17,7 @@ from hierlit.layerwise.losses import (
 from hierlit.layerwise.problem import BlockProblem, Evaluation
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.report import BlockReport
+from hierlit.layerwise.sized_draw import SizedDraw
 from hierlit.layerwise.solve import Pass, solve
 from hierlit.layerwise.solvers import Certificate, ExactSolver, GradientSolver, KernelSolver, Solver, State
 from hierlit.layerwise.stopping import Stopping
@@ -45,6 +46,7 @@ __all__ = [
     "MarginLoss",
     "Pass",
     "Processes",
+    "SizedDraw",
     "Solver",
     "SquaredHingeLoss",
     "SquaredLoss",

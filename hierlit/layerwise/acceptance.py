@@ -125,19 +125,25 @@ def gains(sums: SetAsideSums) -> Tensor:
 def gains_most(sums: SetAsideSums, learned: Tensor, share: float) -> Tensor:
     """Return whether a label not yet learned gains `share` of its explainable variance, a learned one gains, [n].
 
-    What a constant explains counts on neither side. Labels flipped at rate p leave a squared residual of 4p(1−p) under
-    the best of scores; p is estimated by the rate of wrong signs, weighted by ŷ² so that rows the block cannot decide
-    do not count as noise. A quarter of the variance is taken to be explainable in any case: more noise than that
-    cannot be distinguished from a label of which the block knows little.
-
     Args:
         sums: The sums.
         learned: Which labels are learned, [n].
         share: In (0, 1].
     """
+    explained, explainable = variances(sums)
+    return gains(sums) & (learned | (explained >= share * explainable))
+
+
+def variances(sums: SetAsideSums) -> tuple[Tensor, Tensor]:
+    """Return what of each label's variance the block explains, and what can be explained, [n] each.
+
+    What a constant explains counts on neither side. Labels flipped at rate p leave a squared residual of 4p(1−p) under
+    the best of scores; p is estimated by the rate of wrong signs, weighted by ŷ² so that rows the block cannot decide
+    do not count as noise. A quarter of the variance is taken to be explainable in any case: more noise than that
+    cannot be distinguished from a label of which the block knows little.
+    """
     flips = (sums.wrong / sums.confidence).nan_to_num(0).clamp(max=0.5)
     by_constant = (sums.offset / sums.examples).square()
     variance = sums.before / sums.examples - by_constant
     explainable = torch.maximum(variance - 4 * flips * (1 - flips), variance / 4)
-    explained = (sums.before - sums.after) / sums.examples - by_constant
-    return gains(sums) & (learned | (explained >= share * explainable))
+    return (sums.before - sums.after) / sums.examples - by_constant, explainable

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.models.checks import raise_problems
 from hierlit.models.random_features import RandomFeatures
-from hierlit.models.resnet import is_count
+from hierlit.models.resnet import is_count, windows_read
 
 AGOP_PAIRS = 8192
 """Pairs that gradients are averaged over, in whole batches: a mean needs fewer than a fit."""
@@ -64,12 +65,23 @@ class AdaptiveDraw:
         problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
         raise_problems(problems)
 
+    def labels(self, memory: dict[str, Any]) -> Tensor | None:
+        """Return the labels [n'] that the next block may change; all when None."""
+        return None
+
+    def note(self, memory: dict[str, Any], block: int, train: dict[str, Tensor], learned_accuracy: float) -> None:
+        """Remember what the next draw needs of a block that is frozen; nothing by default."""
+
     @torch.no_grad()
-    def __call__(self, problem: BlockProblem) -> None:
+    def __call__(self, problem: BlockProblem, memory: dict[str, Any] | None = None) -> BlockProblem:
         """Leave the block with its last draw of W¹; with the one before, once no label gains.
 
         Args:
-            problem: The block, whose features are redrawn in place. Its ℓ is replaced by the squared loss.
+            problem: The block, whose features are redrawn in place; by the squared loss, whatever its ℓ.
+            memory: What is remembered from block to block; not read here.
+
+        Returns:
+            The problem, perhaps of fewer labels.
         """
         net, features = problem.rows.net, random_features(problem)
         loss = replace(problem.label_loss, margin_loss=SquaredLoss())
@@ -82,13 +94,14 @@ class AdaptiveDraw:
             best, chosen = errors.after.min(0)
             targets = self.targets(errors.before - best, features.n_features)
             if not len(targets):
-                return
+                break
             seen = few.leading(min(AGOP_PAIRS, self.n_pairs))
             agop, power = agop_diagonals(seen, weights[chosen[targets], targets])
             key = np.random.SeedSequence([problem.seed, problem.block.index, draw])
             generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
             features.redraw(self.coordinates(agop, power, problem.block.windows.size), generator)
             features.weight.copy_(net.stream_coordinates(features.weight))
+        return problem
 
     def targets(self, gain: Tensor, n_features: int) -> Tensor:
         """Labels that W¹ is drawn for, by the fall [n] of each label's error: the best first, none if nothing falls."""
@@ -144,7 +157,7 @@ def agop_diagonals(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tens
     first_layer = net.split_coordinates(features.weight * features.scale)
     totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
     for chunk in problem.chunks():
-        coordinates = chunk.pairs(see(net.split(chunk.stream)))
+        coordinates = chunk.pairs(windows_read(features, see, net.split(chunk.stream)))
         for windows in torch.split(problem.rows.windows(chunk, problem.block), features.rows_at_once()):
             slopes = features.slopes(windows)
             for number, weight in enumerate(weights[:, :-1]):

@@ -70,16 +70,19 @@ def train(
     """
     stopping, acceptance = stopping or Stopping(), acceptance or Acceptance()
     memory = {} if memory is None else memory
-    penalty = torch.full((net.n_scores,), regularization).to(net.block(0).weight)
+    everything, known = torch.full((net.n_scores,), regularization).to(net.block(0).weight), None
     while not is_over(net, memory, stop_when_learned):
         start = time.perf_counter() - (0.0 if resume_after is None else resume_after.seconds)
         block, seed = net.frozen_block(int(net.n_trained)), int(net.draw["weight_seed"])
+        labels = None if adaptation is None else adaptation.labels(memory)
+        block, penalty = block._replace(labels=labels), everything if labels is None else everything[labels]
         problem = BlockProblem(block, rows, loss, penalty, seed, processes)
         if resume_after is None:
             opened = open_block(problem, solver, adaptation, memory)
             if opened is None:
                 yield (resume_after := without_gain(problem, stopping))
             problem, opened = opened or problem, None
+            block = problem.block
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, resume_after, start)
         if rows.folds is not None and last.reason != NO_GAIN:
@@ -91,7 +94,9 @@ def train(
             by_fold = torch.stack(last.by_fold or (last.state.weight,) * rows.folds.number).mul_(accepted[:, None])
         solver.close(problem, by_fold, memory)
         by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
-        train_rows = train_metrics(rows, robustness)
+        train_rows = known = train_metrics(rows, robustness, block.labels, known)
+        if adaptation is not None:
+            adaptation.note(memory, last.block, train_rows, acceptance.learned_accuracy)
         memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
         memory["has_no_gain"] = last.reason == NO_GAIN
         is_last = is_over(net, memory, stop_when_learned)
@@ -100,7 +105,7 @@ def train(
         if by_fold is not None:
             past = memory.get("by_fold", [])
             memory["by_fold"] = [*past, *[None] * (last.block - len(past)), by_fold]
-        accepted = accepted[: net.n_labels]
+        accepted = block.of_all(accepted, net.n_scores)[: net.n_labels]
         report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
         report.is_last = is_last
         yield report
@@ -117,7 +122,7 @@ def open_block(
 ) -> BlockProblem | None:
     """Redraw W¹ if asked for, then let the solver open the block; None if it sees no gain in another block."""
     if adaptation is not None:
-        adaptation(problem)
+        problem = adaptation(problem, memory)
     return solver.open(problem, memory)
 
 
@@ -150,7 +155,7 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
     # solved in the coordinates of `opened` features, kept in those of the network's own
     weight, by_fold = opened.settled(weight), None if by_fold is None else opened.settled(by_fold)
     block = block._replace(features=net.block(block.index).features)
-    net.block(block.index).set_weight(weight)
+    net.block(block.index).set_weight(weight, block.labels)
     if problem.processes.number > 1:
         tensors = {f"blocks.{index}.weight": net.block(index).weight for index in range(len(net.blocks))}
         tensors |= net.block(block.index).named_parameters(f"blocks.{block.index}")
@@ -184,10 +189,28 @@ def make_report(
 
 
 @torch.no_grad()
-def train_metrics(rows: StreamCache, robustness: float) -> dict[str, Tensor]:
-    """Metrics [n] of all training rows, set-aside ones included, at the blocks trained so far, over all processes."""
-    metrics = label_metrics(rows.net.n_labels, robustness).to(rows.device)
+def train_metrics(
+    rows: StreamCache, robustness: float, labels: Tensor | None = None, known: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Metrics [n] of all training rows, set-aside ones included, at the blocks trained so far, over all processes.
+
+    Args:
+        rows: The rows.
+        robustness: ξ.
+        labels: Labels [n'] that the last block may have changed; all when None.
+        known: The metrics of all labels before; None if they are not known.
+    """
+    net = rows.net
+    if labels is None or known is None or net.pooled or net.neighbours is not None:
+        labels = None
+    metrics = label_metrics(net.n_labels if labels is None else len(labels), robustness).to(rows.device)
     for split in ("fit", "held"):
         for chunk in rows.chunks(split):
-            metrics.update(*rows.net.judged(rows.net.answers(chunk.stream), chunk.labels))
-    return compute(metrics)
+            if labels is None:
+                metrics.update(*net.judged(net.answers(chunk.stream), chunk.labels))
+            else:
+                metrics.update(net.scores(chunk.stream)[..., labels], chunk.labels[..., labels])
+    values = compute(metrics)
+    if labels is None or known is None:
+        return values
+    return {name: known[name].index_copy(0, labels, value) for name, value in values.items()}

@@ -61,7 +61,7 @@ class BlockProblem:
 
     @property
     def n_labels(self) -> int:
-        """Labels n."""
+        """Labels n, those that the block may change."""
         return len(self.penalty)
 
     @cached_property
@@ -199,9 +199,9 @@ class BlockProblem:
         """Return what a weight [n, q+1] would change on the set-aside rows of all processes, for acceptance."""
         totals = SetAsideSums.zeros(self.n_labels, self.penalty.device).stack()
         for chunk in self.chunks("held"):
-            before = self.rows.net.scores(chunk.stream)
+            before, labels = (self.block.of_labels(each) for each in (self.rows.net.scores(chunk.stream), chunk.labels))
             after = before + self.rows.change(chunk, self.block, weight)
-            totals += SetAsideSums.of(self.loss, before, after, chunk.labels).stack()
+            totals += SetAsideSums.of(self.loss, before, after, labels).stack()
         return SetAsideSums(*self.processes.sum(totals))
 
     def leading(self, n_pairs: int) -> BlockProblem:
@@ -213,6 +213,12 @@ class BlockProblem:
         changed = replace(self, penalty=penalty)
         changed._moments.update(self._moments)
         return changed
+
+    def of_labels(self, labels: Tensor) -> BlockProblem:
+        """Return the same for some of its labels [n'], by their numbers among these; others stay as they are."""
+        own = self.block.labels
+        block = self.block._replace(labels=labels if own is None else own[labels])
+        return replace(self, block=block, penalty=self.penalty[labels])
 
     def without(self, fold: int) -> BlockProblem:
         """Return the same without the rows of a fold.

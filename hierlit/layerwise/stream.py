@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.draws import Draws
+from hierlit.draws import Draws, uniform
 from hierlit.layerwise.folds import Folds, readout_by_fold
 from hierlit.models.first_layer import FirstLayer
 from hierlit.models.resnet import Block, HierarchicalResNet, readout
@@ -35,6 +35,7 @@ class Chunk:
         labels: Labels in {−1, 0, 1}, [B, |G|, n].
         folds: The fold of each row, [B]; None where rows have none.
         present: Numbers [P] of the pairs (row, location) that exist; None if all do, and P is B·|G|.
+        rows: Numbers of the rows in the training table, [B], of chunks that are fitted; else None.
         features: The active block's features [P, q] where they are kept, in what they are computed in, else None.
         buffer: Memory for features, None where there was none left.
     """
@@ -43,6 +44,7 @@ class Chunk:
     labels: Tensor
     folds: Tensor | None = None
     present: Tensor | None = None
+    rows: Tensor | None = None
     features: Tensor | None = None
     buffer: Tensor | None = None
 
@@ -145,11 +147,12 @@ class StreamCache:
                 stream, own = self.net.embed(inputs), None if folds is None else folds.of(rows)
                 labels = self.net.with_neighbours(labels.to(weight), inputs)
                 chunk = self._chunk(stream, labels, None if own is None else own.to(weight.device))
+                chunk.rows = rows.to(weight.device) if split == "fit" else None
                 for index in range(int(self.net.n_trained)):
                     of_folds = by_fold[index] if index < len(by_fold) else None
                     passed = self.net.block(index).weight if of_folds is None else of_folds
-                    change = self.change(chunk, self.net.frozen_block(index), passed)
-                    chunk.stream = self.net.add_scores(chunk.stream, change)
+                    block = self.net.frozen_block(index)
+                    chunk.stream = self.net.add_scores(chunk.stream, self.change(chunk, block, passed), block.labels)
                 stream, kept = self._keep(chunk.stream), self._keep(chunk.labels)
                 self._chunks[split].append(replace(chunk, stream=stream, labels=kept))
 
@@ -223,13 +226,15 @@ class StreamCache:
                 left -= len(chunk.labels)
 
     def tiles(self, chunk: Chunk, block: Block) -> Iterator[Tile]:
-        """Yield a chunk's pairs as a block sees them, by tiles."""
-        for seen, (scores, labels, folds) in zip(self._features(chunk, block), self.pairs(chunk, block), strict=True):
+        """Yield a chunk's pairs as a block sees them, by tiles; with its noise where they are fitted."""
+        noisy = zip(self._features(chunk, block, is_noisy=True), self.pairs(chunk, block), strict=True)
+        for seen, (scores, labels, folds) in noisy:
             yield Tile(seen.to(scores.dtype), scores, labels, folds)
 
     def pairs(self, chunk: Chunk, block: Block) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Scores [P, n], labels [P, n] and folds [P] of a chunk's pairs, by a block's tiles."""
-        scores, labels = chunk.pairs(self.net.scores(chunk.stream)), chunk.pairs(chunk.labels)
+        scores, labels = (block.of_labels(each) for each in (self.net.scores(chunk.stream), chunk.labels))
+        scores, labels = chunk.pairs(scores), chunk.pairs(labels)
         size = block.features.rows_at_once()
         parts = zip(torch.split(scores, size), torch.split(labels, size), strict=True)
         if chunk.folds is None:
@@ -252,15 +257,25 @@ class StreamCache:
             changes = [readout(seen, weight) for seen in self._features(chunk, block)]
         return chunk.locations(torch.cat(changes))
 
-    def _features(self, chunk: Chunk, block: Block) -> Iterator[Tensor]:
+    def _features(self, chunk: Chunk, block: Block, is_noisy: bool = False) -> Iterator[Tensor]:
         """Return a block's features of a chunk, by the same tiles if kept: sums then round alike, to the bit."""
-        if chunk.features is not None and block.features is self._kept_of:
+        is_fitted = is_noisy or chunk.rows is None or block.features.noise is None
+        if chunk.features is not None and block.features is self._kept_of and is_fitted:
             return iter(torch.split(chunk.features, block.features.rows_at_once()))
-        return block.features.tiles(self.windows(chunk, block))
+        return block.features.tiles(self.windows(chunk, block, is_noisy))
 
-    def windows(self, chunk: Chunk, block: Block) -> Tensor:
-        """Return what a block reads of a chunk's pairs, [P, fan_in]."""
-        return chunk.pairs(block.windows(chunk.stream))
+    def windows(self, chunk: Chunk, block: Block, is_noisy: bool = False) -> Tensor:
+        """Return what a block reads of a chunk's pairs, [P, fan_in].
+
+        Args:
+            chunk: The chunk.
+            block: The block.
+            is_noisy: Whether the block's noise is added where the chunk's rows are fitted.
+        """
+        windows, noise = block.seen(chunk.stream), block.features.noise
+        if is_noisy and chunk.rows is not None and noise is not None:
+            windows = windows + noise * uniform(chunk.rows, windows.shape[1], len(noise), self.seed, block.index)
+        return chunk.pairs(windows)
 
     def keep_features(self, block: Block) -> None:
         """Compute the block's features of the rows fitted and set aside once, and keep them as far as the budget goes.
@@ -273,7 +288,7 @@ class StreamCache:
             self._reserve(chunk, features.n_features, features.dtype)
         for chunk in kept:
             if chunk.buffer is not None:
-                windows, rows = self.windows(self._fetch(chunk), block), features.rows_at_once()
+                windows, rows = self.windows(self._fetch(chunk), block, is_noisy=True), features.rows_at_once()
                 for place, tile in zip(torch.split(chunk.buffer, rows), features.tiles(windows), strict=True):
                     place.copy_(tile)
                 chunk.features = chunk.buffer
@@ -300,7 +315,7 @@ class StreamCache:
             passed = weight if by_fold is None or split != "fit" else by_fold
             for chunk in chunks:
                 seen = self._fetch(chunk)
-                chunk.stream.copy_(self.net.add_scores(seen.stream, self.change(seen, block, passed)))
+                chunk.stream.copy_(self.net.add_scores(seen.stream, self.change(seen, block, passed), block.labels))
                 chunk.features = None
 
     def clear(self) -> None:

@@ -38,6 +38,9 @@ class FirstLayer(nn.Module):
             those of another.
         compiled: Whether torch.compile is to compile them; `RandomFeatures` alone can be.
         n_centres: Windows of training rows that `place` asks for, at most; 0 for features that need none.
+        channels: Channels of the stream whose windows are read, [c], fan_in being w·c; all when None.
+        noise: Width of the noise that is added to the coordinates of a window, [fan_in], while W² is fitted; none when
+            None. See `SizedDraw`.
     """
 
     n_centres: int = 0
@@ -48,6 +51,8 @@ class FirstLayer(nn.Module):
         self.scale = frozen(torch.ones(()))
         self.mean = frozen(torch.zeros(len(weight)))
         self.input_scale = input_scale
+        self.channels: nn.Parameter | None = None
+        self.noise: nn.Parameter | None = None
         self.rounding: str | None = None
         self.compiled = False
 

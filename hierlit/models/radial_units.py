@@ -167,6 +167,7 @@ class WhiteUnits(FirstLayer):
         nn.Module.__init__(self)
         self.units, self.n_centres, self.input_scale = units, units.n_centres, units.input_scale
         self.weight, self.scale, self.mean = units.weight, units.scale, units.mean
+        self.channels = self.noise = None
 
     @property
     def dtype(self) -> torch.dtype:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hierlit.models.first_layer import FirstLayer, frozen
+from hierlit.models.first_layer import FirstLayer, frozen, take_shape
 
 # in place where torch can: their argument is always fresh
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -144,3 +144,30 @@ class RandomFeatures(FirstLayer):
         """
         drawn = torch.randn(self.weight.shape, generator=generator).to(self.weight) * self.spread
         self.weight.copy_(drawn * coordinates[torch.arange(len(drawn), device=coordinates.device) % len(coordinates)])
+
+    @torch.no_grad()
+    def become(self, drawn: "RandomFeatures", channels: Tensor, noise: Tensor) -> None:
+        """Take the place of a layer: as many features as another has, which read some channels of the stream (ours).
+
+        Args:
+            drawn: Features of windows of these channels, [q, w·c].
+            channels: See `FirstLayer`.
+            noise: See `FirstLayer`.
+        """
+        for name in ("weight", "bias", "mean"):
+            own = getattr(self, name)
+            own.data = getattr(drawn, name).data.to(own)
+        self.channels, self.noise = frozen(channels), frozen(noise.to(self.weight))
+        self.input_scale = "fan_in"
+        self.scale.fill_(1.0)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        kept = {name: state_dict.get(f"{prefix}{name}") for name in ("channels", "noise", "weight", "mean")}
+        channels, noise, weight, mean = kept.values()
+        self.channels = self.noise = None
+        if isinstance(channels, Tensor) and isinstance(noise, Tensor):
+            self.channels, self.noise = (frozen(kept.clone()) for kept in (channels, noise))
+            self.input_scale = "fan_in"
+            if isinstance(weight, Tensor) and isinstance(mean, Tensor):
+                take_shape(self.weight, weight, (len(mean), len(noise)))
+        super()._load_from_state_dict(state_dict, prefix, *others)

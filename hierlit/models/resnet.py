@@ -29,11 +29,33 @@ class Block(NamedTuple):
         features: Its first layer.
         windows: The windows that it reads.
         index: Its number, from 0.
+        labels: Labels whose scores it may change, [n']; all when None.
     """
 
     features: FirstLayer
     windows: Windows
     index: int  # type: ignore[assignment]
+    labels: Tensor | None = None
+
+    def seen(self, stream: Tensor) -> Tensor:
+        """Return what the features read, [B, |G|, fan_in], of a stream [B, |G|, d+n]."""
+        return windows_read(self.features, self.windows, stream)
+
+    def of_labels(self, values: Tensor) -> Tensor:
+        """Return the columns [..., n'] of the block's labels, of values [..., n]."""
+        return values if self.labels is None else values[..., self.labels]
+
+    def of_all(self, values: Tensor, n_labels: int) -> Tensor:
+        """Return values [n, ...] of all labels, 0 where a label is not the block's, of values [n', ...]."""
+        if self.labels is None:
+            return values
+        return values.new_zeros(n_labels, *values.shape[1:]).index_copy_(0, self.labels, values)
+
+
+def windows_read(features: FirstLayer, windows: Windows, stream: Tensor) -> Tensor:
+    """Return the windows [B, |G|, w·c] of the channels that features read, of a stream [B, |G|, d+n]."""
+    seen: Tensor = windows(stream if features.channels is None else stream.index_select(-1, features.channels))
+    return seen
 
 
 class ResidualBlock(nn.Module):
@@ -41,13 +63,15 @@ class ResidualBlock(nn.Module):
 
     `weight` [n, q+1] is the image A = W^D W² of W² in label coordinates, the only part of W² that receives gradient.
     Its last column multiplies a constant feature, which gives back the intercept that centring took away (ours).
-    A state dict may hold another width q.
+    Where the block changes some labels alone, `labels` [n'] says which, and `weight` [n', q+1] has their rows only.
+    A state dict may hold another width q, and other labels.
     """
 
     def __init__(self, features: FirstLayer, n_labels: int) -> None:
         super().__init__()
         self.features = features
         self.weight = frozen(torch.zeros(n_labels, features.n_features + 1))
+        self.labels: nn.Parameter | None = None
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return the change of the scores [..., n] that this block makes to windows [..., fan_in]."""
@@ -58,13 +82,17 @@ class ResidualBlock(nn.Module):
         changes = [readout(features, weight) for features in self.features.tiles(windows.flatten(0, -2))]
         return torch.cat(changes).view(*windows.shape[:-1], len(weight))
 
-    def set_weight(self, weight: Tensor) -> None:
-        """Put a weight [n, q+1] in this block's place, also of another width q."""
+    def set_weight(self, weight: Tensor, labels: Tensor | None = None) -> None:
+        """Put a weight [n, q+1] in this block's place, also of another width q, or one of some labels, [n', q+1]."""
         self.weight.data = weight.detach().to(self.weight, copy=True, memory_format=torch.contiguous_format)
+        self.labels = None if labels is None else frozen(labels.clone())
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
-        if isinstance(loaded := state_dict.get(f"{prefix}weight"), Tensor) and loaded.dim() == 2:
-            take_shape(self.weight, loaded, (len(self.weight), loaded.shape[1]))
+        loaded, labels = (state_dict.get(f"{prefix}{name}") for name in ("weight", "labels"))
+        self.labels = frozen(labels.clone()) if isinstance(labels, Tensor) else None
+        if isinstance(loaded, Tensor) and loaded.dim() == 2:
+            n_labels = len(self.weight) if self.labels is None else len(self.labels)
+            take_shape(self.weight, loaded, (n_labels, loaded.shape[1]))
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
@@ -177,8 +205,9 @@ class HierarchicalResNet(nn.Module):
 
     def frozen_block(self, index: int) -> Block:
         """Block number `index`, from 0, without its weight; until it is trained, with its features as `opened`."""
-        features = self.block(index).features
-        return Block(features if index < int(self.n_trained) else features.opened(), self.windows, index)
+        block = self.block(index)
+        features = block.features if index < int(self.n_trained) else block.features.opened()
+        return Block(features, self.windows, index, block.labels)
 
     @property
     def rounding(self) -> str | None:
@@ -275,17 +304,29 @@ class HierarchicalResNet(nn.Module):
 
     def features_of(self, stream: Tensor, index: int) -> Tensor:
         """Features [B, |G|, q] that block `index` computes of a stream [B, |G|, d+n]."""
-        features: Tensor = self.block(index).features(self.windows(stream))
+        layer = self.block(index).features
+        features: Tensor = layer(windows_read(layer, self.windows, stream))
         return features
 
     def advance(self, stream: Tensor, index: int) -> Tensor:
         """Return the stream after block `index`, of the stream before it; both [B, |G|, d+n]."""
-        return self.add_scores(stream, self.block(index)(self.windows(stream)))
+        block = self.block(index)
+        return self.add_scores(stream, block(windows_read(block.features, self.windows, stream)), block.labels)
 
-    def add_scores(self, stream: Tensor, change: Tensor) -> Tensor:
-        """Return a stream [B, |G|, d+n] whose scores have changed by [B, |G|, n], where there are locations."""
+    def add_scores(self, stream: Tensor, change: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return a stream [B, |G|, d+n] whose scores have changed by [B, |G|, n], where there are locations.
+
+        Args:
+            stream: The stream.
+            change: The change, of some labels alone [B, |G|, n'] where these are given.
+            labels: Those labels [n'].
+        """
         if self.masked:
             change = change * stream[..., :1]
+        if labels is not None and self.rotation is None:
+            return stream.index_add(-1, self.n_inputs + labels, change)
+        if labels is not None:
+            change = torch.zeros_like(stream[..., self.n_inputs :]).index_copy_(-1, labels, change)
         if self.rotation is None:
             return stream + F.pad(change, (self.n_inputs, 0))
         return stream + change @ self.rotation[self.n_inputs :]

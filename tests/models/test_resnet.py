@@ -179,8 +179,8 @@ def test_a_frozen_block_has_the_features_and_windows_of_the_network(
     proximity: Proximity, n_locations: int, output: str
 ) -> None:
     net, stream = network(output, proximity, n_locations), normal(6, n_locations, D + N)
-    features, windows, index = net.frozen_block(1)
-    assert index == 1
+    features, windows, index, labels = net.frozen_block(1)
+    assert index == 1 and labels is None
     assert torch.equal(features(windows(stream)), net.features_of(stream, 1))
 
 

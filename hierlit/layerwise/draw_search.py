@@ -1,0 +1,246 @@
+"""The search for a draw of W¹ that learns: what it reads, and how many features it needs (ours)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hierlit.layerwise.acceptance import STRICT_SHARE, gains, variances
+from hierlit.layerwise.adaptive_draw import (
+    FEATURES_PER_TARGET,
+    agop_diagonals,
+    random_features,
+    ridge_weights,
+)
+from hierlit.layerwise.problem import BlockProblem
+from hierlit.models.random_features import RandomFeatures
+
+if TYPE_CHECKING:
+    from hierlit.layerwise.sized_draw import SizedDraw
+
+GROWTH = 4
+"""How many times as many features the next attempt has."""
+ENOUGH = 3e-3
+"""Share of what can be explained that may be left: noise of scores then does not grow from level to level."""
+BETTER = 0.5
+"""How much less must be left for a further draw to be worth it."""
+PARTLY = 0.05
+"""Share of what can be explained from which a block changes a label, if it learns none."""
+NEAR = 3
+"""How many times as much may be left of a label as of the best for the block to change it too: others wait until they
+are learned as well, rather than carry a guess on."""
+CUT = 1e-2
+"""Share of the largest importance below which a coordinate is not read."""
+TWO_VALUED = 1e-9
+"""By how much x² of an input of two values may miss a line in x, in units of its mean square."""
+ALIKE = 0.25
+"""Change of the factors, in units of their norm, up to which they are alike."""
+
+
+class Reading(NamedTuple):
+    """What a draw of W¹ reads.
+
+    Attributes:
+        channels: Channels of [x, scores], [c].
+        factors: Of the standard deviations, [T, w·c]; row i of W¹ takes row i mod T.
+    """
+
+    channels: Tensor
+    factors: Tensor
+
+    def is_like(self, other: Reading) -> bool:
+        """Return whether another draw from this is not worth its cost."""
+        if not torch.equal(self.channels, other.channels) or self.factors.shape != other.factors.shape:
+            return False
+        return float((self.factors - other.factors).norm()) <= ALIKE * float(other.factors.norm())
+
+
+class Draw(NamedTuple):
+    """How W¹ is drawn.
+
+    Attributes:
+        n_features: q.
+        reading: What it reads.
+        number: Of the draw among those of the block.
+    """
+
+    n_features: int
+    reading: Reading
+    number: int
+
+
+class Trial(NamedTuple):
+    """What a draw has come to on a few rows, judged on the set-aside rows.
+
+    Attributes:
+        draw: The draw.
+        gains: Labels that the block is to change, boolean [n'].
+        learned: Labels among these that gain as much as the strict acceptance asks for, and were not known.
+        left: Share of what can be explained that is not, mean over the labels learned; 1 if none is.
+        targets: Labels that gain most, the best first.
+        weight: The best weight of each label, [n', q+1].
+    """
+
+    draw: Draw
+    gains: Tensor
+    learned: Tensor
+    left: float
+    targets: Tensor
+    weight: Tensor
+
+    def is_better(self, other: Trial | None) -> bool:
+        """Return whether more labels are learned, or as many and much better."""
+        if other is None:
+            return True
+        more = int(self.learned.sum()) - int(other.learned.sum())
+        return more > 0 or (more == 0 and self.left < BETTER * other.left)
+
+
+class DrawSearch:
+    """Draws of a block's W¹, each fitted to a few rows.
+
+    Args:
+        few: The block, of a few rows; its features are redrawn in place.
+        known: Labels that are learned already, boolean [n'].
+        options: Which labels are leaned on, how much, and the noise.
+
+    Attributes:
+        power: Mean square of each channel of [x, scores] over these rows, [d+n].
+    """
+
+    def __init__(self, few: BlockProblem, known: Tensor, options: SizedDraw) -> None:
+        self.few, self.known, self.options = few, known, options
+        self.power, self._sizes = channel_sizes(few)
+        self.most, self._drawn = few.rows.net.n_features, 0
+
+    def run(self, guess: Tensor, smallest: int) -> Trial | None:
+        """Return the best of the first attempt that learns a label that is not known, which is the block's then.
+
+        Args:
+            guess: Importance [d+n] of channels for the first attempt; all that are not constant count alike if it is 0.
+            smallest: Its number of features.
+        """
+        live = (self.power > 0).to(self.power)
+        guess, size = guess * live, min(smallest, self.most)
+        attempts = [(size, guess)] if guess.any() else []
+        while not attempts or size < self.most:
+            size = min(GROWTH * size, self.most) if attempts else size
+            attempts.append((size, live))
+        for n_features, importance in attempts:
+            best = self._improved(n_features, self._reading(importance.repeat(self.few.block.windows.size)[None]))
+            if best.learned.any():
+                return best
+        return None
+
+    def _improved(self, n_features: int, reading: Reading) -> Trial:
+        """Return the best of a draw and those after it, which lean on what their fits use, and grow while that pays."""
+        best = last = self._try(n_features, reading)
+        for _ in range(self.options.redraws):
+            if not len(last.targets) or (last.left <= ENOUGH and last.draw.n_features >= self._wanted(last)):
+                break
+            reading, n_features = self._leaning(last), self._wanted(last)
+            if n_features == last.draw.n_features and reading.is_like(last.draw.reading):
+                break
+            last = self._try(n_features, reading)
+            best = last if last.is_better(best) or not best.learned.any() else best
+        self._put(best, last)
+        while best.learned.any() and best.left > ENOUGH and best.draw.n_features < self.most:
+            last = self._try(min(self.most, GROWTH * best.draw.n_features), self._leaning(best))
+            if not last.is_better(best):
+                self._put(best, last)
+                break
+            best = last
+        return best
+
+    def _wanted(self, trial: Trial) -> int:
+        return min(self.most, max(trial.draw.n_features, FEATURES_PER_TARGET * len(trial.targets)))
+
+    def _leaning(self, trial: Trial) -> Reading:
+        """Return what the fit of a trial, the block's last, uses."""
+        return self._reading(*self.importance(trial, trial.targets))
+
+    def _put(self, trial: Trial, last: Trial) -> None:
+        """Give the block the draw of a trial, if that is not the last."""
+        if trial is not last:
+            self._draw(trial.draw)
+            self.few.calibrate()
+
+    def _try(self, n_features: int, reading: Reading) -> Trial:
+        """Draw W¹ and fit the block to the rows."""
+        draw, few = Draw(n_features, reading, self._drawn), replace(self.few)  # of these features nothing is known yet
+        self._drawn += 1
+        self._draw(draw)
+        few.calibrate()
+        weights = ridge_weights(few)
+        errors = few.held_errors(weights)
+        best, chosen = errors.after.min(0)
+        weight = weights[chosen, torch.arange(len(chosen), device=chosen.device)]
+        sums = few.held_sums(weight)
+        explained, explainable = variances(sums)
+        gain, left = gains(sums), 1 - (explained / explainable).clamp(max=1)
+        learned = gain & (left <= 1 - STRICT_SHARE) & ~self.known
+        near = NEAR * max(ENOUGH, float(left[learned].min())) if learned.any() else 1 - PARTLY
+        learned &= left <= near
+        targets = self.options.targets(errors.before - best, self.most)
+        least = float(left[learned].mean()) if learned.any() else 1.0
+        return Trial(draw, gain & (left <= near), learned, least, targets, weight)
+
+    def _draw(self, draw: Draw) -> None:
+        """Draw W¹ and b."""
+        problem, (channels, factors) = self.few, draw.reading
+        net, features = problem.rows.net, random_features(problem)
+        seeds = np.random.SeedSequence([problem.seed, problem.block.index, draw.number])
+        generator = torch.Generator().manual_seed(int(seeds.generate_state(1)[0]))
+        drawn = net.features.first_layer(factors.shape[1], draw.n_features, generator)
+        assert isinstance(drawn, RandomFeatures)
+        drawn = drawn.to(features.weight)
+        drawn.weight.mul_(factors[torch.arange(draw.n_features, device=factors.device) % len(factors)])
+        width = self.options.noise * math.sqrt(3) * self._sizes[channels]  # uniform
+        features.become(drawn, channels, width.repeat(problem.block.windows.size))
+
+    def _reading(self, importance: Tensor, channels: Tensor | None = None) -> Reading:
+        """Return what W¹ reads, of the importance [T, w·c] of coordinates of some channels, all when None."""
+        channels = torch.arange(len(self.power), device=self.power.device) if channels is None else channels
+        shares = importance / importance.amax(1, keepdim=True).clamp(min=torch.finfo(importance.dtype).tiny)
+        shares = shares.view(len(shares), -1, len(channels))
+        kept = (shares >= CUT).any(0).any(0)
+        shares, channels = shares[..., kept].flatten(1), channels[kept]
+        factors = shares**self.options.exponent * (shares >= CUT)
+        squares = self.power[channels].repeat(shares.shape[1] // len(channels))
+        return Reading(channels, factors * (len(squares) / (factors.square() @ squares)).sqrt()[:, None])
+
+    def importance(self, trial: Trial, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the importance of coordinates for some labels, [T, w·c], and the channels [c] read."""
+        agop, power = agop_diagonals(self.few, trial.weight[labels])
+        channels = random_features(self.few).channels
+        assert channels is not None
+        return agop * power, channels
+
+
+def channel_sizes(problem: BlockProblem) -> tuple[Tensor, Tensor]:
+    """Return the mean square of each channel of [x, scores] over the rows, and how large noise of size 1 is for it.
+
+    That is the root mean square of a score, the standard deviation of an input that has two values, 0 of others.
+    """
+    net = problem.rows.net
+    width = net.n_inputs + net.n_scores
+    sums = torch.zeros(4, width + 1, dtype=torch.float64, device=problem.penalty.device)
+    for chunk in problem.chunks():
+        stream = chunk.pairs(net.split(chunk.stream))
+        inputs = stream[:, : net.n_inputs].double()
+        sums[1, :-1] += stream.square().sum(0)
+        sums[0, -1] += len(stream)
+        for power in (0, 2, 3):
+            sums[power, : net.n_inputs] += (inputs ** (power + 1)).sum(0)
+    sums = problem.processes.sum(sums)
+    first, second, third, fourth = sums[:, :-1] / sums[0, -1].clamp(min=1)
+    variance, skew, spread = second - first**2, third - first * second, fourth - second**2
+    has_two = (variance * spread - skew**2).abs() <= TWO_VALUED * (second**3).clamp(min=1e-300)
+    sizes = (variance.clamp(min=0) * has_two).sqrt()
+    sizes[net.n_inputs :] = second[net.n_inputs :].sqrt()
+    return second.to(problem.penalty), sizes.to(problem.penalty)

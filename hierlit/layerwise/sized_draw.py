@@ -1,0 +1,114 @@
+"""Blocks that size themselves: as few random features, of as few channels, as learn what can be learned next (ours)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw
+from hierlit.layerwise.draw_search import DrawSearch
+from hierlit.layerwise.losses import SquaredLoss
+from hierlit.layerwise.problem import BlockProblem
+from hierlit.models.checks import raise_problems
+from hierlit.models.resnet import is_count
+
+FADING = 0.5
+"""What the importance of an age counts for a block later."""
+FAINTEST = 1e-2
+"""Importance from which it still counts."""
+INPUT, UNLEARNED = 0, -1
+"""Ages of channels that are no learned labels'."""
+
+
+@dataclass(frozen=True)
+class SizedDraw(AdaptiveDraw):
+    """Draw a block's W¹ in attempts that grow until, on set-aside rows, the block learns a label it did not know.
+
+    The first attempt has `smallest` features. It reads the channels that the blocks before leaned on, by their age: the
+    number of blocks since a label was learned. Where levels build on one another that is the level before, however many
+    are known. If nothing is learned so, further attempts read all channels that are not constant, each with four times
+    as many features, up to `n_features` of the network, and are redrawn as `AdaptiveDraw` does. A draw that learns has
+    `FEATURES_PER_TARGET` features for each label that gains nearly as much, and reads no coordinate that its labels do
+    not depend on. Labels that have their margin on every training row are left as they are.
+
+    While a block is fitted, its windows carry noise, so that it maps all that is near a corner of the cube to the same
+    score. Without noise an error in a score grows from level to level.
+
+    Args:
+        smallest: Features of the first attempt.
+        noise: Standard deviation of the noise, in units of the root mean square of each label's score; none on inputs.
+
+    Raises:
+        ValueError: One line naming each argument out of range.
+    """
+
+    smallest: int = 64
+    noise: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = [] if is_count(self.smallest) else [f"smallest must be a positive integer, got {self.smallest}"]
+        problems += [] if 0 <= self.noise < math.inf else [f"noise must be 0 or more, got {self.noise}"]
+        raise_problems(problems)
+
+    def labels(self, memory: dict[str, Any]) -> Tensor | None:
+        """Return the labels [n'] that blocks still change."""
+        return memory["unlearned"].nonzero()[:, 0] if "unlearned" in memory else None
+
+    def note(self, memory: dict[str, Any], block: int, train: dict[str, Tensor], learned_accuracy: float) -> None:
+        """Remember when a label was learned, and which have their margin on every training row.
+
+        Args:
+            memory: Gets `since` [n], the number of blocks after which a label was learned, −1 if it is not, and
+                `unlearned` [n].
+            block: Number of the block, from 0.
+            train: Metrics [n] of all training rows after the block.
+            learned_accuracy: Accuracy from which a label counts as learned.
+        """
+        since = memory.get("since", torch.full_like(train["accuracy"], -1, dtype=torch.long))
+        memory["since"] = since.where((since >= 0) | ~(train["accuracy"] >= learned_accuracy), block + 1)
+        memory["unlearned"] = ~(train["margin_error"] == 0)
+
+    @torch.no_grad()
+    def __call__(self, problem: BlockProblem, memory: dict[str, Any] | None = None) -> BlockProblem:
+        """Leave the block with the first draw of W¹ that learns; with the last, if none does.
+
+        Args:
+            problem: The block, whose features are redrawn in place; by the squared loss, whatever its ℓ.
+            memory: Which labels are learned, see `note`; gets `ages`, the importance of channels by their age.
+
+        Returns:
+            The problem of the labels that gain; of all, if none is learned.
+        """
+        memory = {} if memory is None else memory
+        loss = replace(problem.label_loss, margin_loss=SquaredLoss())
+        few, ages = replace(problem, label_loss=loss).leading(self.n_pairs), ages_of(problem, memory)
+        known = few.block.of_labels(ages[few.rows.net.n_inputs :] >= 1)
+        search = DrawSearch(few, known, self)
+        weights = memory.get("ages", {})
+        guess = sum((weight * (ages == age) for age, weight in weights.items()), torch.zeros_like(search.power))
+        best = search.run(guess, self.smallest)
+        if best is None:
+            return problem
+        importance, channels = search.importance(best, best.learned.nonzero()[:, 0])
+        shares = importance.view(len(importance), -1, len(channels)).sum(1)
+        shares = (shares / shares.amax(1, keepdim=True)).mean(0)
+        faded = {age: FADING * weight for age, weight in weights.items() if FADING * weight >= FAINTEST}
+        found = {age: float(shares[ages[channels] == age].max()) for age in set(ages[channels].tolist())}
+        memory["ages"] = faded | found
+        return problem.of_labels(best.gains.nonzero()[:, 0])
+
+
+def ages_of(problem: BlockProblem, memory: dict[str, Any]) -> Tensor:
+    """Return the age of each channel of [x, scores], [d+n]: the number of blocks since its label was learned."""
+    net = problem.rows.net
+    since = memory.get("since", torch.full((net.n_labels,), -1)).to(problem.penalty.device)
+    ages = (problem.block.index + 1 - since).where(since >= 0, UNLEARNED)
+    return torch.cat([ages.new_full((net.n_inputs,), INPUT), ages.repeat(net.n_scores // net.n_labels)])
+
+
+torch.serialization.add_safe_globals([SizedDraw])
