@@ -52,9 +52,9 @@ class Row:
 
 
 def now() -> float:
-    """Seconds on a clock, once the GPU, if any, has done what it was asked for."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    """Seconds on a clock, once the accelerator, if any, has done what it was asked for."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter()
 
 
