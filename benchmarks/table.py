@@ -100,7 +100,9 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 def write(path: Path, records: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
-    """Writes records to a CSV file, in place of those with the same values of `key`; others there stay."""
+    """Writes records, if any, to a CSV file, in place of those with the same values of `key`; others there stay."""
+    if not records:
+        return
     ours = {tuple(str(record[name]) for name in key) for record in records}
     kept = [record for record in read(path) if tuple(record[name] for name in key) not in ours]
     path.parent.mkdir(parents=True, exist_ok=True)
