@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 # the variable silences a notice of mkdocs-material about another project
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: fit board test test-slow test-minimum test-browser real-data docs clean
+.PHONY: fit board test test-slow test-gpu test-minimum test-browser real-data docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
@@ -26,6 +26,10 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow
+
+# skipped, with the reason, where there is no GPU
+test-gpu: $(VENV)/installed-dev
+	$(BIN)/pytest -m gpu -rs
 
 # needs uv; the tests that meet other packages most
 test-minimum:

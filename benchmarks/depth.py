@@ -97,7 +97,7 @@ def run(
 
     Args:
         out: Gets depth.csv, a row a block of each run, in place of those of the same runs before, and depth.png.
-        cases: Names of cases.
+        cases: Names of cases; without any, the figure alone is drawn, of what the file has.
         seeds: Seeds of all cases; each case's own when None.
 
     Raises:

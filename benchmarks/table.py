@@ -52,9 +52,9 @@ class Row:
 
 
 def now() -> float:
-    """Seconds on a clock, once the GPU, if any, has done what it was asked for."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    """Seconds on a clock, once the accelerator, if any, has done what it was asked for."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter()
 
 
@@ -100,7 +100,9 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 def write(path: Path, records: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
-    """Writes records to a CSV file, in place of those with the same values of `key`; others there stay."""
+    """Writes records, if any, to a CSV file, in place of those with the same values of `key`; others there stay."""
+    if not records:
+        return
     ours = {tuple(str(record[name]) for name in key) for record in records}
     kept = [record for record in read(path) if tuple(record[name] for name in key) not in ours]
     path.parent.mkdir(parents=True, exist_ok=True)

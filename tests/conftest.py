@@ -101,7 +101,7 @@ def _automaton_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("automaton")
     with contextlib.chdir(folder):
-        main(["fit", "--config", str(Path(__file__).parent / "conf" / "automaton.yaml")])
+        main(["fit", "--config", str(Path(__file__).parent / "conf" / "automaton.yaml"), "--checkpoint.share=1"])
     return folder
 
 

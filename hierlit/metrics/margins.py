@@ -1,6 +1,8 @@
 """Metrics of margins y·ŷ, one value per label, accumulated over batches and processes."""
 
+import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -186,8 +188,9 @@ def by_level(values: Tensor, levels: Sequence[int] | None, reduce: Literal["mean
     levels = [1] * len(values) if levels is None else levels
     if len(levels) != len(values):
         raise ValueError(f"levels must have one entry for each of {len(values)} labels, got {len(levels)}")
-    known, of_level, found = values.double().cpu(), torch.tensor(levels), {}
-    for level in sorted(set(levels)):
-        own = known[(of_level == level) & ~known.isnan()].sort().values
-        found[level] = float((own[:1] if reduce == "min" else own).mean())
-    return found
+    grouped: dict[int, list[float]] = {level: [] for level in sorted(set(levels))}
+    for level, value in zip(levels, values.tolist(), strict=True):
+        if not math.isnan(value):
+            grouped[level].append(value)
+    aggregate = min if reduce == "min" else fmean
+    return {level: aggregate(own) + 0.0 if own else math.nan for level, own in grouped.items()}  # 0, and not −0

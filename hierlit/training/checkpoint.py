@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from hierlit.files.atomic import remove, reserve
 from hierlit.models.checks import raise_problems
+from hierlit.training.pace import SHARE, Pace, share_problems
 from hierlit.training.signals import DeferredSignals, preempted
 from hierlit.training.task import LayerwiseTask
 
@@ -23,22 +24,25 @@ SECONDS_BETWEEN_TALKS = 1.0
 
 
 class BlockCheckpoint(Checkpoint):
-    """Save the run when it starts, after each block, every few minutes within one, and when it is made to stop.
+    """Save the run when it starts, after blocks, every few minutes within one, and when it ends or is made to stop.
 
-    On SIGTERM all processes save the run together after the pass under way and exit with code 143; SLURM's requeue
+    A block that is over is saved at once if the last checkpoint lies back so far that saving takes no more than `share`
+    of the time: what a killed run has to repeat is the block under way, and 1/`share` times as long as saving takes. On
+    SIGTERM all processes save the run together after the pass under way and exit with code 143; SLURM's requeue
     signal is handled after it too. Every checkpoint resumes to the bit where the run was. Files are
     `checkpoints/block=K-epoch=E.ckpt` in the run's log folder: K blocks are trained, and E passes of the next are done.
 
     Args:
         every_minutes: Minutes between checkpoints within a block; no more than one a block when None.
         keep: Newest checkpoints to keep; with two or more, a damaged one does not end the run.
+        share: Share of the time that saving after blocks may take, in (0, 1]; 1 saves after each block.
 
     Raises:
         ValueError: One line for each argument out of range.
     """
 
-    def __init__(self, every_minutes: float | None = 10.0, keep: int = 2) -> None:
-        problems = []
+    def __init__(self, every_minutes: float | None = 10.0, keep: int = 2, share: float = SHARE) -> None:
+        problems = share_problems(share)
         if every_minutes is not None and not every_minutes > 0:
             problems.append(f"every_minutes must be positive or null, got {every_minutes}")
         if keep < 1:
@@ -46,7 +50,7 @@ class BlockCheckpoint(Checkpoint):
         raise_problems(problems)
         self.every_minutes, self.keep = every_minutes, keep
         self.folder = Path("checkpoints")
-        self.signals = DeferredSignals()
+        self.signals, self.pace = DeferredSignals(), Pace(share)
         self._saved_at = self._talked_at = time.monotonic()
         self._passes, self._passes_left, self._saved_blocks = 0, 0, 0
         self._saved: list[str] = []
@@ -93,13 +97,13 @@ class BlockCheckpoint(Checkpoint):
             self.save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Save a block that is finished."""
-        if pl_module.block > self._saved_blocks:
+        """Save a block that is finished, if it is the last, or if it is time."""
+        if pl_module.block > self._saved_blocks and (is_last_epoch(trainer) or self._is_due(trainer)):
             self.save(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Save a block that a limit on epochs or time cut short."""
-        if pl_module.last is not None:
+        if pl_module.last is not None or pl_module.block > self._saved_blocks:
             self.save(trainer, pl_module)
         if trainer.is_global_zero:
             remove(self.folder / BALLAST)
@@ -125,21 +129,29 @@ class BlockCheckpoint(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return path
         self._saved = [*(name for name in self._saved if name != path.name), path.name]
-        if trainer.is_global_zero:
-            remove(self.folder / BALLAST)
-        trainer.save_checkpoint(path, weights_only=False)
-        self._saved_at, self._saved_blocks = time.monotonic(), task.block
-        if trainer.is_global_zero:
-            for name in self._saved[: -self.keep]:
-                remove(self.folder / name)
-            weight = task.net.block(min(task.block, len(task.net.blocks) - 1)).weight
-            reserve(self.folder / BALLAST, path.stat().st_size + SPARE * weight.nbytes)
-        del self._saved[: -self.keep]
+        with self.pace.work():
+            if trainer.is_global_zero:
+                remove(self.folder / BALLAST)
+            trainer.save_checkpoint(path, weights_only=False)
+            self._saved_at, self._saved_blocks = time.monotonic(), task.block
+            if trainer.is_global_zero:
+                for name in self._saved[: -self.keep]:
+                    remove(self.folder / name)
+                weight = task.net.block(min(task.block, len(task.net.blocks) - 1)).weight
+                reserve(self.folder / BALLAST, path.stat().st_size + SPARE * weight.nbytes)
+            del self._saved[: -self.keep]
         return path
 
     def _path(self, trainer: L.Trainer, task: LayerwiseTask) -> Path:
         passes = 0 if task.last is None else task.last.state.passes
         return self.folder / f"block={task.block:03d}-epoch={passes:05d}.ckpt"
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        """Return whether all processes find it time to save a block."""
+        is_due = torch.tensor(float(self.pace.is_due))
+        if trainer.world_size > 1:
+            is_due = trainer.strategy.reduce(is_due.to(trainer.strategy.root_device), reduce_op="min")
+        return bool(is_due)
 
     def _talk(self, trainer: L.Trainer) -> tuple[int, bool]:
         """Return what all processes agree on: a signal that one of them got, and whether it is time to save."""
@@ -153,3 +165,9 @@ class BlockCheckpoint(Checkpoint):
         self._passes = 0
         self._passes_left = 1 if trainer.world_size == 1 else max(1, int(SECONDS_BETWEEN_TALKS / max(seconds, 1e-6)))
         return int(signum), bool(late)
+
+
+def is_last_epoch(trainer: L.Trainer) -> bool:
+    """Return whether no epoch follows the one that is over: none is needed, or a limit is reached."""
+    limits = ((trainer.max_epochs, trainer.current_epoch + 1), (trainer.max_steps, trainer.global_step))
+    return trainer.should_stop or any(limit is not None and 0 <= limit <= number for limit, number in limits)

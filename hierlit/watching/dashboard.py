@@ -33,13 +33,6 @@ COMPARED = ("data", "supervision", "model", "layerwise")
 """Sections of a config that the hparams tab shows."""
 FIGURES = "staircase"
 """The one group of the figures; TensorBoard opens the first two groups alone."""
-ALL_DRAWN, DRAWN_EVERY = 8, 8
-"""Blocks up to which each has its figures, and how many blocks lie between figures after that."""
-
-
-def is_drawn(block: int) -> bool:
-    """Return whether a block has figures of its own; the last one does in any case."""
-    return block <= ALL_DRAWN or block % DRAWN_EVERY == 0
 
 
 def writers(trainer: L.Trainer) -> list[SummaryWriter]:

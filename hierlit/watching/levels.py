@@ -1,6 +1,7 @@
 """What a run says of its levels: as they stand after a block, and what the paper's main result says at the end."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -26,17 +27,17 @@ def level_rows(
     Returns:
         Rows with the keys level, n_labels, accuracy, min_margin, mean_margin, margin_error, learned.
     """
-    accuracy = metrics["accuracy"]
+    accuracy = metrics["accuracy"].tolist()
     level_of = [1] * len(accuracy) if levels is None else list(levels)
     by_name = {
         name: by_level(values, level_of, "min" if name == "min_margin" else "mean") for name, values in metrics.items()
     }
+    n_labels = Counter(level_of)
+    n_learned = Counter(level for level, own in zip(level_of, accuracy, strict=True) if own >= learned_accuracy)
     rows = []
-    for level in sorted(set(level_of)):
-        labels = [label for label, own in enumerate(level_of) if own == level]
-        learned = sum(bool(accuracy[label] >= learned_accuracy) for label in labels)
-        values = {name: by_name[name].get(level, float("nan")) for name in metrics}
-        rows.append({"level": level, "n_labels": len(labels), **values, "learned": learned})
+    for level in sorted(n_labels):
+        values = {name: found[level] for name, found in by_name.items()}
+        rows.append({"level": level, "n_labels": n_labels[level], **values, "learned": n_learned[level]})
     return rows
 
 

@@ -15,9 +15,11 @@ from rich.table import Table
 from torch import Tensor
 
 from hierlit.layerwise.report import BlockReport
+from hierlit.models.checks import raise_problems
 from hierlit.training.logs import cut_logs, log_sizes, log_versions
+from hierlit.training.pace import SHARE, Pace, share_problems
 from hierlit.training.task import LayerwiseTask
-from hierlit.watching.dashboard import close_dashboard, draw_block, final_metrics, is_drawn, open_dashboard
+from hierlit.watching.dashboard import close_dashboard, draw_block, final_metrics, open_dashboard
 from hierlit.watching.figures import DPI, draw_staircase
 from hierlit.watching.levels import level_rows, margin_line
 
@@ -45,16 +47,28 @@ LEVEL_COLUMNS = {"level": ("level", "{:.0f}"), **LABELS, **ACCURACY, **MARGINS, 
 LABEL_COLUMNS = {**LABELS, **ACCURACY, "average precision": ("average_precision", "{:.4f}"), **MARGINS}
 """Where levels are unknown."""
 PICTURE = "staircase.png"
+DRAWING_SECONDS = 1.0
+"""What a block's figures are taken to need before any have been drawn."""
 
 
 class Staircase(L.Callback):
-    """Write `blocks.csv`, `levels.csv` and `labels.csv`, scalars and a figure by block, and the closing table.
+    """Write `blocks.csv`, `levels.csv` and `labels.csv` and scalars after each block, figures, and the closing table.
 
     Files go to the run's log folder, none where the trainer has no logger; held-out columns are NaN without val rows.
-    Scalars go to all loggers, at step = block; layout, card, figures and hparams to TensorBoard.
+    Scalars go to all loggers, at step = block; layout, card, figures and hparams to TensorBoard. Figures are drawn
+    after the last block, and before whenever drawing them takes no more than `share` of the time since they were.
+
+    Args:
+        share: Share of the time that drawing may take, in (0, 1]; 1 draws after each block.
+
+    Raises:
+        ValueError: The share is out of range.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: float = SHARE) -> None:
+        raise_problems(share_problems(share))
+        self.pace = Pace(share, DRAWING_SECONDS)
+        self._drawn = 0
         self.accuracy: list[list[float]] = []
         self.train: list[list[dict[str, float]]] = []
         self.labels: list[list[float]] = []
@@ -68,17 +82,26 @@ class Staircase(L.Callback):
         self._folder = Path(trainer.log_dir or ".")
 
     def state_dict(self) -> dict[str, Any]:
-        """Accuracies and training rows block by block; the last block, and whether some files have not got it yet."""
-        by_block = {"accuracy": self.accuracy, "train": self.train, "labels": self.labels}
-        return {**by_block, "entry": self._entry, "is_pending": self._is_pending}
+        """Return what is known of each block; the last block, and whether some files have not got it yet."""
+        # as tensors: what deep runs have of this is too much to go through value by value
+        names = list(self.train[0][0]) if self.train else []
+        train = [[list(row.values()) for row in rows] for rows in self.train]
+        numbers = {"accuracy": self.accuracy, "labels": self.labels, "train": train}
+        by_block = {name: torch.tensor(values, dtype=torch.float64) for name, values in numbers.items()}
+        place = {"entry": self._entry, "is_pending": self._is_pending, "drawn": self._drawn}
+        return {**by_block, "names": names, **place}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore `state_dict`."""
-        self.accuracy, self.train, self.labels = (state_dict[name] for name in ("accuracy", "train", "labels"))
+        self.accuracy, self.labels = state_dict["accuracy"].tolist(), state_dict["labels"].tolist()
+        train = state_dict["train"].tolist()
+        self.train = [[dict(zip(state_dict["names"], row, strict=True)) for row in rows] for rows in train]
         self._entry, self._is_pending = state_dict["entry"], state_dict["is_pending"]
+        self._drawn = state_dict["drawn"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Open the dashboard of a new run; report what a resumed run did not get to report."""
+        self.pace.start()
         if trainer.is_global_zero and trainer.loggers:
             if trainer.ckpt_path is None:
                 open_dashboard(trainer, pl_module)
@@ -129,15 +152,20 @@ class Staircase(L.Callback):
         append_tables(self._folder, self._entry["tables"])
         for logger in trainer.loggers:
             logger.log_metrics(self._entry["scalars"], step=self._entry["block"])
-        if is_drawn(self._entry["block"]):
-            draw_block(trainer, self._entry, self.accuracy, self.labels)
+        if self.pace.is_due:
+            self._draw(trainer)
         self._is_pending = False
+
+    def _draw(self, trainer: L.Trainer) -> None:
+        with self.pace.work():
+            draw_block(trainer, self._entry, self.accuracy, self.labels)
+        self._drawn = self._entry["block"]
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Close the dashboard; print the closing table, and whether every training pair has its margin."""
         if self._entry and trainer.is_global_zero and trainer.loggers:
-            if not is_drawn(self._entry["block"]):
-                draw_block(trainer, self._entry, self.accuracy, self.labels)
+            if self._drawn < self._entry["block"]:
+                self._draw(trainer)
             close_dashboard(trainer, pl_module, final_metrics(self._entry["rows"], self._entry["block"]))
         if "val" in pl_module.results:
             print_table("val", pl_module)
@@ -201,14 +229,15 @@ def tables_of(
         }
         for before, after in zip(train, val, strict=True)
     ]
+    accuracy, margin = (held_out[name].tolist() for name in ("accuracy", "min_margin"))
     by_label = [
         {
             "block": report.block,
             "label": label,
             "level": "" if levels is None else levels[label],
             "accepted": int(accepted),
-            "val_accuracy": float(held_out["accuracy"][label]),
-            "min_margin": float(held_out["min_margin"][label]),
+            "val_accuracy": accuracy[label],
+            "min_margin": margin[label],
         }
         for label, accepted in enumerate(report.accepted_labels)
     ]

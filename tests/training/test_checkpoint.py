@@ -7,14 +7,15 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 from processes import assert_same_run, checkpoints, fault, log_of, rows
 
 from hierlit.cli import main
 from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
-from hierlit.watching import dashboard
 
 CONFIG = str(Path(__file__).parents[1] / "conf" / "automaton.yaml")
-FIT = ["fit", "--config", CONFIG, "--trainer.accelerator=cpu", "--data.batch_size=20", "--model.n_features=60"]
+RUN = ["fit", "--config", CONFIG, "--trainer.accelerator=cpu", "--data.batch_size=20", "--model.n_features=60"]
+FIT = [*RUN, "--checkpoint.share=1"]
 LAST = ["--ckpt_path", "last"]
 EXACT = ["--model.solver=ExactSolver"]
 OFTEN = ["--checkpoint.every_minutes=1e-9"]
@@ -69,20 +70,44 @@ def test_a_block_that_the_tables_never_saw_is_trained_again(
 def test_a_block_that_was_told_in_part_is_told_once(
     whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(accuracy: list[list[float]], levels: list[int]) -> object:
-        if len(accuracy) == 2:
+    def interrupted(logger: TensorBoardLogger, metrics: dict[str, float], step: int | None = None) -> None:
+        log(logger, metrics, step)
+        if "block/seconds" in metrics and step == 2:
             raise KeyboardInterrupt
-        return draw(accuracy, levels)
 
-    draw = dashboard.draw_staircase
+    log = TensorBoardLogger.log_metrics
     with monkeypatch.context() as patch:
-        patch.setattr(dashboard, "draw_staircase", interrupted)
+        patch.setattr(TensorBoardLogger, "log_metrics", interrupted)
         with pytest.raises(SystemExit):
             main([*FIT, *EXACT])
     assert len(rows(tmp_path, "blocks.csv")) == 2
     assert "block=002" in checkpoints(tmp_path)[-1].name
     main([*FIT, *EXACT, *LAST])
     assert_same_run(tmp_path, whole(*EXACT))
+
+
+@pytest.mark.parametrize(("share", "saved"), [("1", ["000", "001", "002", "003"]), ("1e-9", ["000", "003"])])
+def test_blocks_are_saved_as_often_as_their_share_of_the_time_allows_and_the_last_is(
+    share: str, saved: list[str], tmp_path: Path
+) -> None:
+    main([*RUN, *EXACT, "--checkpoint.keep=9", f"--checkpoint.share={share}"])
+    assert [path.name for path in checkpoints(tmp_path)] == [f"block={block}-epoch=00000.ckpt" for block in saved]
+
+
+def test_blocks_that_were_reported_and_not_saved_are_trained_and_reported_again(
+    whole: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match="error: gone"):
+        main([*RUN, *EXACT, "--checkpoint.share=1e-9", *gone("on_train_batch_start")])
+    assert len(rows(tmp_path, "blocks.csv")) == 2
+    assert [path.name for path in checkpoints(tmp_path)] == ["block=000-epoch=00000.ckpt"]
+    main([*RUN, *EXACT, *LAST])
+    assert_same_run(tmp_path, whole(*EXACT))
+
+
+def test_a_share_out_of_range_is_one_line() -> None:
+    with pytest.raises(ValueError, match=r"^share must be in \(0, 1\], got 0.0$"):
+        BlockCheckpoint(share=0.0)
 
 
 def test_numbers_that_are_not_finite_are_not_saved(

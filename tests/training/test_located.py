@@ -132,7 +132,7 @@ def test_an_exported_model_takes_sentences_of_any_length(whole: tuple[Path, list
 
 def test_a_fit_to_sentences_goes_on_to_the_bit(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     folder, args = whole
-    run(tmp_path, "fit", *args, *fault("KillAfterBlock"), expect=-9)
+    run(tmp_path, "fit", *args, "--checkpoint.share", "1", *fault("KillAfterBlock"), expect=-9)
     assert "block=001" in checkpoints(tmp_path)[-1].name
     run(tmp_path, "fit", *args, "--ckpt_path", "last")
     assert_same_run(tmp_path, folder)

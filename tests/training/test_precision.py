@@ -371,6 +371,7 @@ def test_all_blocks_and_numbers_of_rows_share_one_compiled_function(xors) -> Non
     assert counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.gpu
 @on_cuda
 @every_solver
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """What TensorBoard gets to show, read back with its own reader; and runs whose loggers are others."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import lightning as L
 import matplotlib.pyplot as plt
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -10,7 +12,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from hierlit.cli import main
-from hierlit.watching.dashboard import is_drawn
+from hierlit.data import ArrayHierarchy
+from hierlit.layerwise import ExactSolver
+from hierlit.training import LayerwiseTask, LayerwiseTraining
+from hierlit.watching import Staircase
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -37,7 +42,7 @@ def test_tensorboard_has_layout_card_figures_and_hparams() -> None:
     tags = found.Tags()
     assert sorted(tags["images"]) == ["staircase/labels", "staircase/levels", "staircase/margins"]
     for tag in tags["images"]:
-        assert [image.step for image in found.Images(tag)] == [1, 2]
+        assert found.Images(tag)[-1].step == 2
     assert plt.get_fignums() == before
 
     layout = layout_pb2.Layout()
@@ -86,7 +91,22 @@ def test_other_loggers_and_none() -> None:
     fit("exact", "--trainer.logger=false")
 
 
-def test_figures_of_deep_runs_are_fewer_and_the_last_block_has_its_own() -> None:
-    assert [block for block in range(1, 33) if is_drawn(block)] == [*range(1, 9), 16, 24, 32]
-    found = events(fit("exact", "--model.n_blocks=10", "--layerwise.acceptance=none", "--data.n_train=40"))
-    assert [image.step for image in found.Images("staircase/levels")] == [*range(1, 9), 10]
+@pytest.mark.parametrize(("share", "steps"), [(1.0, [1, 2, 3]), (1e-9, [3])])
+def test_figures_are_drawn_as_often_as_their_share_of_the_time_allows_and_at_the_end(
+    share: float, steps: list[int], xors: Callable[..., ArrayHierarchy], tmp_path: Path
+) -> None:
+    task = LayerwiseTask(6, 3, n_blocks=3, n_features=20, solver=ExactSolver())
+    callbacks = [LayerwiseTraining(acceptance="none"), Staircase(share)]
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = L.Trainer(max_epochs=-1, accelerator="cpu", default_root_dir=tmp_path, callbacks=callbacks, **quiet)
+    trainer.fit(task, datamodule=xors())
+    found = events(Path(trainer.log_dir))
+    for tag in ("levels", "labels", "margins"):
+        assert [image.step for image in found.Images(f"staircase/{tag}")] == steps
+    assert [point.step for point in found.Scalars("block/seconds")] == [1, 2, 3]
+
+
+def test_a_share_out_of_range_is_refused() -> None:
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"share must be in \(0, 1\], got"):
+            Staircase(share)
