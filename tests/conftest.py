@@ -1,6 +1,5 @@
 """Small problems, one quiet way to fit them, and the rows a block was fitted to, worked out again in NumPy."""
 
-import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -96,16 +95,35 @@ def fitted_rows() -> Callable[..., Rows]:
 
 
 @pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a run of the command line with some arguments, once, and gives the folder that it ran in."""
+    from processes import run
+
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(*args: str) -> Path:
+        if args not in made:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            run(folder, *args)
+            made[args] = folder
+        return made[args]
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def _automaton_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from hierlit.cli import main  # not for tests that need no command line
+    from processes import run_here  # not for tests that need no command line
 
     folder = tmp_path_factory.mktemp("automaton")
-    with contextlib.chdir(folder):
-        main(["fit", "--config", str(Path(__file__).parent / "conf" / "automaton.yaml"), "--checkpoint.share=1"])
+    printed = run_here(
+        folder, "fit", "--config", str(Path(__file__).parent / "conf" / "automaton.yaml"), "--checkpoint.share=1"
+    )
+    (folder / "printed.txt").write_text(printed)
     return folder
 
 
 @pytest.fixture
 def automaton_run(_automaton_run: Path, tmp_path: Path) -> Path:
-    """The test's own folder, in which `fit --config conf/automaton.yaml` has run; it was fitted once, and is copied."""
+    """The test's own folder, in which `fit --config conf/automaton.yaml` has run, once, and left `printed.txt`."""
     return shutil.copytree(_automaton_run, tmp_path, dirs_exist_ok=True)

@@ -23,8 +23,9 @@ from hierlit.files.checkpoints import read_checkpoint
 ROOT = Path(__file__).parents[1]
 RUN = [
     *("fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), "--trainer.accelerator", "cpu"),
-    *("--data.n_levels", "3", "--data.n_train", "301", "--data.batch_size", "50", "--data.n_cells", "32"),
-    *("--model.n_blocks", "3", "--model.n_features", "100", "--trainer.enable_model_summary", "false"),
+    *("--data.n_levels", "3", "--data.n_train", "101", "--data.batch_size", "20", "--data.n_cells", "16"),
+    *("--model.n_blocks", "3", "--model.n_features", "60", "--trainer.enable_model_summary", "false"),
+    *("--layerwise.relative_suboptimality", "0.5"),
     *("--checkpoint.share", "1"),
 ]
 EXACT = ["--model.solver", "ExactSolver"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -214,6 +215,7 @@ def rates_of(run: Run, options: PlanOptions) -> Rates:
     return Rates(*(rate or found for rate, found in zip(given, measured_rates(run.device, run.dtype), strict=True)))
 
 
+@cache
 def measured_rates(device: torch.device, dtype: torch.dtype) -> list[float]:
     """Rates of a square product, a float64 Cholesky factorisation and eigenvalues, and a copy."""
     side = 1024

@@ -11,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hierlit.cli import main
+from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.models import CosineFeatures, Features, GaussianFeatures
 
 ROOT = Path(__file__).parents[2]
@@ -76,9 +77,10 @@ def test_every_shipped_config_runs_an_epoch(config: Path) -> None:
     main(["fit", "--config", str(config), "--trainer.fast_dev_run", "true", "--model.n_features", "50", *needs])
 
 
-def test_validate_reproduces_the_closing_table_and_test_has_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", "--config", SMALL])
-    closing = table(capsys.readouterr().out)
+def test_validate_reproduces_the_closing_table_and_test_has_its_columns(
+    automaton_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closing = table((automaton_run / "printed.txt").read_text())
     assert len(closing) == 3
     main(["validate", "--config", SMALL, "--ckpt_path", "last"])
     assert table(capsys.readouterr().out) == closing
@@ -88,9 +90,8 @@ def test_validate_reproduces_the_closing_table_and_test_has_its_columns(capsys: 
     assert "test/accuracy" in printed
 
 
-def test_fit_writes_the_contracted_columns_and_a_staircase(own_folder: Path) -> None:
-    main(["fit", "--config", SMALL])
-    folder = own_folder / "lightning_logs" / "version_0"
+def test_fit_writes_the_contracted_columns_and_a_staircase(automaton_run: Path) -> None:
+    folder = automaton_run / "lightning_logs" / "version_0"
     contract = {
         "blocks": "block epochs steps seconds objective gradient_norm suboptimality accepted stop_reason",
         "levels": "block level n_labels train_accuracy train_min_margin margin_error val_accuracy learned",
@@ -120,14 +121,14 @@ def test_predict_writes_the_scores_of_the_checkpoint(automaton_run: Path) -> Non
     assert [float(row["score"]) for row in written[:48]] == pytest.approx(scores[0].flatten().tolist(), abs=1e-6)
 
 
-def test_a_run_cut_short_says_so_and_goes_on_in_its_own_log(own_folder: Path) -> None:
-    whole = main(["fit", "--config", SMALL]).model.state_dict()
+def test_a_run_cut_short_says_so_and_goes_on_in_its_own_log(automaton_run: Path) -> None:
+    whole = read_checkpoint(find_checkpoint("last", automaton_run))["state_dict"]
     with pytest.warns(UserWarning, match="training ended after 1 of 3 blocks"):
         main(["fit", "--config", SMALL, "--trainer.max_epochs", "1"])
     resumed = main(["fit", "--config", SMALL, "--ckpt_path", "last"]).model.state_dict()
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
-    logs = [own_folder / "lightning_logs" / f"version_{version}" for version in (0, 1)]
-    assert sorted(path.name for path in (own_folder / "lightning_logs").iterdir()) == ["version_0", "version_1"]
+    logs = [automaton_run / "lightning_logs" / f"version_{version}" for version in (0, 1)]
+    assert sorted(path.name for path in (automaton_run / "lightning_logs").iterdir()) == ["version_0", "version_1"]
     for table in ("levels.csv", "labels.csv"):
         assert (logs[0] / table).read_text() == (logs[1] / table).read_text()
 

@@ -1,6 +1,8 @@
 """What can go wrong beyond a config: each failure is caused for real, ends in one line, and loses no finished block."""
 
 import resource
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,19 +31,21 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(com
     )
 
 
-def test_a_disk_that_fills_up_after_a_block_is_met_before_the_next_one(tmp_path: Path) -> None:
-    run(tmp_path / "whole", *RUN)
-    *_, line = errors(run(tmp_path / "full", *RUN, *fault("SmallFiles", block=2, size=10_000), expect=1))
+def test_a_disk_that_fills_up_after_a_block_is_met_before_the_next_one(
+    undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
+    *_, line = errors(run(tmp_path, *RUN, *fault("SmallFiles", block=2, size=10_000), expect=1))
     assert "cannot" in line
     assert "File too large" in line
-    assert not list((tmp_path / "full").rglob("*.part"))
-    run(tmp_path / "full", *RUN, *LAST)
-    assert_same_run(tmp_path / "full", tmp_path / "whole")
+    assert not list((tmp_path).rglob("*.part"))
+    run(tmp_path, *RUN, *LAST)
+    assert_same_run(tmp_path, undisturbed(*RUN))
 
 
 @pytest.mark.parametrize("size", [pytest.param(100, marks=pytest.mark.slow), 400])
-def test_a_disk_too_full_for_a_table_loses_neither_the_block_nor_its_rows(size: int, tmp_path: Path) -> None:
-    run(tmp_path / "whole", *RUN)
+def test_a_disk_too_full_for_a_table_loses_neither_the_block_nor_its_rows(
+    size: int, undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
     code = """
 import resource
 from hierlit.watching import Staircase
@@ -62,11 +66,11 @@ def limited(path, rows):
 staircase.append_rows = limited
 main()
 """.replace("LEAST", str(size))
-    line = one_line(run(tmp_path / "full", *RUN, code=code, expect=1))
+    line = one_line(run(tmp_path, *RUN, code=code, expect=1))
     assert "cannot write the tables of a block" in line
-    assert "block=002" in checkpoints(tmp_path / "full")[-1].name
-    run(tmp_path / "full", *RUN, *LAST)
-    assert_same_run(tmp_path / "full", tmp_path / "whole")
+    assert "block=002" in checkpoints(tmp_path)[-1].name
+    run(tmp_path, *RUN, *LAST)
+    assert_same_run(tmp_path, undisturbed(*RUN))
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
@@ -94,7 +98,19 @@ def test_a_cache_that_cannot_be_kept_on_disk_is_one_line(tmp_path: Path) -> None
     ids=["cache", "anywhere"],
 )
 def test_memory_that_runs_out_is_one_line_and_loses_no_block(args: list[str], said: str, tmp_path: Path) -> None:
-    big = [*RUN, "--model.n_features", "2000", "--data.batch_size", "300", *EXACT, *args]
+    big = [
+        *RUN,
+        "--data.n_train",
+        "301",
+        "--data.n_cells",
+        "32",
+        "--model.n_features",
+        "2000",
+        "--data.batch_size",
+        "300",
+        *EXACT,
+        *args,
+    ]
     run(tmp_path, *big, "--trainer.max_epochs", "1")
     line = one_line(run(tmp_path, *big, *LAST, *fault("TightMemory", spare=2**24), expect=1))
     assert said in line and "cache_budget_gib" in line
@@ -110,8 +126,10 @@ def test_numbers_that_are_not_finite_are_named_by_block_epoch_and_batch(ranks: l
     wait_for_the_end(tmp_path, 30)
 
 
-def test_a_truncated_newest_checkpoint_is_skipped_for_the_one_before(tmp_path: Path) -> None:
-    run(tmp_path, *RUN)
+def test_a_truncated_newest_checkpoint_is_skipped_for_the_one_before(
+    undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
+    shutil.copytree(undisturbed(*RUN), tmp_path, dirs_exist_ok=True)
     before, newest = checkpoints(tmp_path)
     newest.write_bytes(newest.read_bytes()[:-100])
     printed = run(tmp_path, *RUN, *LAST, apart=True)
@@ -121,7 +139,7 @@ def test_a_truncated_newest_checkpoint_is_skipped_for_the_one_before(tmp_path: P
 
 
 def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> None:
-    run(tmp_path, *RUN, *fault("SignalAtPass", at=60, signum=15), expect=143)
+    run(tmp_path, *RUN, *fault("SignalAtPass", at=30, signum=15), expect=143)
     printed = run(
         tmp_path, *RUN, *LAST, "--model.regularization", "0.01", "--layerwise.acceptance", "strict", apart=True
     )

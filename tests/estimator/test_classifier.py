@@ -280,15 +280,15 @@ def test_arrays_are_checked_by_predict_and_score(fitted) -> None:
 @pytest.mark.parametrize("acceptance", ["gain", "none"])
 def test_rare_labels_are_learned(acceptance: str) -> None:
     rng = np.random.default_rng(0)
-    inputs = rng.choice([-1.0, 1.0], size=(6000, 10))
+    inputs = rng.choice([-1.0, 1.0], size=(3500, 10))
     conjunctions = np.stack([(inputs[:, i : i + 6] > 0).all(1) for i in range(4)], 1)
     either = np.stack([conjunctions[:, 0] | conjunctions[:, 2], conjunctions[:, 1] | conjunctions[:, 3]], 1)
     labels = np.where(np.concatenate([conjunctions, either], 1), 1, -1)
     assert (labels > 0).mean(0)[:4].max() < 0.02
     fraction = 0.0 if acceptance == "none" else 0.2
-    model = HierarchicalClassifier(n_blocks=2, n_features=600, acceptance=acceptance, acceptance_fraction=fraction)
-    found = model.fit(inputs[:4000], labels[:4000]).predict(inputs[4000:])
-    truth = labels[4000:] > 0
+    model = HierarchicalClassifier(n_blocks=2, n_features=300, acceptance=acceptance, acceptance_fraction=fraction)
+    found = model.fit(inputs[:2000], labels[:2000]).predict(inputs[2000:])
+    truth = labels[2000:] > 0
     assert ((found > 0) & truth).sum() / truth.sum() > 0.95
     assert ((found > 0) & ~truth).sum() / (found > 0).sum() < 0.05
 

@@ -61,8 +61,10 @@ def made(name: str, options: Mapping[str, Any]) -> Any:
     return EXPERIMENTS[name](**{**options, "configs": configs})
 
 
+# a staircase is made in test_experiment too
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "scaling" else []) for name in sorted(SMALL)]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in ("scaling", "staircase") else []) for name in sorted(SMALL)],
 )
 def test_an_experiment_runs_from_cells_to_report(name: str, tmp_path: Path) -> None:
     experiment, results = made(name, SMALL[name]), Results(tmp_path)

@@ -3,8 +3,6 @@
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.fabric.plugins import TorchCheckpointIO
+from processes import run
 from torch import Tensor
 
 from hierlit.cli import main
@@ -344,64 +343,60 @@ def test_a_checkpoint_io_of_ones_own_is_kept() -> None:
         assert type(fitter.strategy.checkpoint_io) is expected
 
 
-def in_process(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    prelude = """
-import os, resource, signal, sys, torch
+NEW = """
+import os, resource, signal, torch
 import hierlit.files.checkpoints as checkpoints
 new = {"sizes": {}, "state_dict": {"weight": torch.ones(100_000)}}
 checkpoints.seal(new)
+os.chdir("disk")
 """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", prelude + code]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_a_process_killed_while_writing_leaves_the_older_file(tmp_path: Path) -> None:
-    path = tmp_path / "last.ckpt"
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A checkpoint in a folder of its own, in which code after `NEW` runs."""
+    path = tmp_path / "disk" / "last.ckpt"
+    path.parent.mkdir()
     write_checkpoint(sealed(), path)
-    before = path.read_bytes()
-    done = in_process(
-        """
+    return path
+
+
+def test_a_process_killed_while_writing_leaves_the_older_file(older: Path, tmp_path: Path) -> None:
+    before = older.read_bytes()
+    code = """
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 checkpoints.write_checkpoint(new, "last.ckpt")
-""",
-        tmp_path,
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert path.read_bytes() == before
-    assert (tmp_path / "last.ckpt.part").stat().st_size > 400_000
-    assert find_in(tmp_path) == [path], "no `last` looks at what was left behind"
-    write_checkpoint(sealed(), path)
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+"""
+    run(tmp_path, code=NEW + code, expect=-signal.SIGKILL)
+    assert older.read_bytes() == before
+    assert older.with_name("last.ckpt.part").stat().st_size > 400_000
+    assert find_in(tmp_path) == [older], "no `last` looks at what was left behind"
+    write_checkpoint(sealed(), older)
+    assert [file.name for file in older.parent.iterdir()] == ["last.ckpt"]
 
 
 def find_in(folder: Path) -> list[Path]:
     return list(folder.rglob("*.ckpt"))
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_older_file(tmp_path: Path) -> None:
-    path = tmp_path / "last.ckpt"
-    write_checkpoint(sealed(), path)
-    before = path.read_bytes()
-    done = in_process(
-        """
+def test_a_full_disk_is_one_line_and_leaves_the_older_file(older: Path, tmp_path: Path) -> None:
+    before = older.read_bytes()
+    code = """
 for limit in (0, 100, 100_000, 400_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         checkpoints.write_checkpoint(new, "last.ckpt")
     except OSError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert error.errno == 27
-        os.write(1, f"{error} {os.listdir()}\\n".encode())
-""",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+        print(error, os.listdir())
+"""
+    lines = run(tmp_path, code=NEW + code).splitlines()
     assert len(lines) == 4
     for line in lines:
         assert "cannot write last.ckpt (40" in line
         assert line.endswith("bytes): File too large ['last.ckpt']")
-    assert path.read_bytes() == before
+    assert older.read_bytes() == before
 
 
 def test_what_cannot_be_pickled_or_placed_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from hierlit.layerwise.calibration import fit_calibration
 
 NO_ONNX = "onnx, onnxscript or onnxruntime is not installed (pip install hierlit[export])"
 SUFFIXES = [".pt2", ".onnx"]
+CLASSES, ONE_LOCATION = np.ones((2, 1)), {"proximity": None, "n_locations": 1}
 QUIET = {"accelerator": "cpu", "enable_progress_bar": "false", "enable_model_summary": "false"}
 
 
@@ -63,14 +64,13 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("membership", [None, np.ones((2, 1))], ids=["labels", "classes"])
 @pytest.mark.parametrize(
-    "arguments",
+    ("membership", "arguments"),
     [
-        {},
-        {"features": CosineFeatures(), "output": "orthogonal"},
-        {"features": GaussianFeatures(activation="gelu"), "proximity": None, "n_locations": 1},
-        {"features": GaussianFeatures(activation="softplus")},
+        pytest.param(None, {}, id="labels"),
+        pytest.param(CLASSES, {"features": CosineFeatures(), "output": "orthogonal"}, id="classes, cosines"),
+        pytest.param(None, {"features": GaussianFeatures(activation="gelu"), **ONE_LOCATION}, id="labels, gelu"),
+        pytest.param(CLASSES, {"features": GaussianFeatures(activation="softplus")}, id="classes, softplus"),
     ],
 )
 def test_scores_and_probabilities_are_those_of_the_network(

@@ -15,26 +15,11 @@ from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
 
 CONFIG = str(Path(__file__).parents[1] / "conf" / "automaton.yaml")
 RUN = ["fit", "--config", CONFIG, "--trainer.accelerator=cpu", "--data.batch_size=20", "--model.n_features=60"]
+RUN += ["--layerwise.relative_suboptimality=0.5"]
 FIT = [*RUN, "--checkpoint.share=1"]
 LAST = ["--ckpt_path", "last"]
 EXACT = ["--model.solver=ExactSolver"]
 OFTEN = ["--checkpoint.every_minutes=1e-9"]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes an undisturbed run with some arguments, once, in a folder of its own."""
-    made: dict[tuple[str, ...], Path] = {}
-
-    def make(*args: str) -> Path:
-        if args not in made:
-            made[args] = tmp_path_factory.mktemp("whole")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.chdir(made[args])
-                main([*FIT, *args])
-        return made[args]
-
-    return make
 
 
 @pytest.fixture(autouse=True)
@@ -58,17 +43,17 @@ def gone(hook: str, block: int = 2) -> list[str]:
 
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_batch_start"])
 def test_a_block_that_the_tables_never_saw_is_trained_again(
-    hook: str, whole: Callable[..., Path], tmp_path: Path
+    hook: str, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit, match="error: gone"):
         main([*FIT, *EXACT, *gone(hook)])
     assert "block=001" in checkpoints(tmp_path)[-1].name
     main([*FIT, *EXACT, *LAST])
-    assert_same_run(tmp_path, whole(*EXACT))
+    assert_same_run(tmp_path, undisturbed(*FIT, *EXACT))
 
 
 def test_a_block_that_was_told_in_part_is_told_once(
-    whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(logger: TensorBoardLogger, metrics: dict[str, float], step: int | None = None) -> None:
         log(logger, metrics, step)
@@ -83,7 +68,7 @@ def test_a_block_that_was_told_in_part_is_told_once(
     assert len(rows(tmp_path, "blocks.csv")) == 2
     assert "block=002" in checkpoints(tmp_path)[-1].name
     main([*FIT, *EXACT, *LAST])
-    assert_same_run(tmp_path, whole(*EXACT))
+    assert_same_run(tmp_path, undisturbed(*FIT, *EXACT))
 
 
 @pytest.mark.parametrize(("share", "saved"), [("1", ["000", "001", "002", "003"]), ("1e-9", ["000", "003"])])
@@ -95,14 +80,14 @@ def test_blocks_are_saved_as_often_as_their_share_of_the_time_allows_and_the_las
 
 
 def test_blocks_that_were_reported_and_not_saved_are_trained_and_reported_again(
-    whole: Callable[..., Path], tmp_path: Path
+    undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit, match="error: gone"):
         main([*RUN, *EXACT, "--checkpoint.share=1e-9", *gone("on_train_batch_start")])
     assert len(rows(tmp_path, "blocks.csv")) == 2
     assert [path.name for path in checkpoints(tmp_path)] == ["block=000-epoch=00000.ckpt"]
     main([*RUN, *EXACT, *LAST])
-    assert_same_run(tmp_path, whole(*EXACT))
+    assert_same_run(tmp_path, undisturbed(*FIT, *EXACT))
 
 
 def test_a_share_out_of_range_is_one_line() -> None:
@@ -111,7 +96,7 @@ def test_a_share_out_of_range_is_one_line() -> None:
 
 
 def test_numbers_that_are_not_finite_are_not_saved(
-    whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     solver = "--model.solver=faults.NotFinite"
     with monkeypatch.context() as patch:
@@ -119,11 +104,11 @@ def test_numbers_that_are_not_finite_are_not_saved(
         with pytest.raises(SystemExit, match="not finite in block 2, epoch 7, batch 3"):
             main([*FIT, *OFTEN, solver])
     main([*FIT, *LAST, solver])
-    assert_same_run(tmp_path, whole(solver))
+    assert_same_run(tmp_path, undisturbed(*FIT, solver))
 
 
 def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
-    whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main([*FIT, *EXACT])
     before, newest = checkpoints(tmp_path)
@@ -133,27 +118,27 @@ def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
     assert len(rows(tmp_path, "blocks.csv")) == 2
     assert checkpoints(tmp_path)[-1] != newest
     main([*FIT, *EXACT, *LAST])
-    assert_same_run(tmp_path, whole(*EXACT))
+    assert_same_run(tmp_path, undisturbed(*FIT, *EXACT))
     assert not list(newest.parent.glob("*.part"))
 
 
 @pytest.mark.parametrize("n_cut", [0, 1])
 def test_a_run_goes_on_with_more_blocks_as_if_it_had_had_them(
-    n_cut: int, whole: Callable[..., Path], tmp_path: Path
+    n_cut: int, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
     cut = [f"--trainer.max_epochs={n_cut}"] if n_cut else []
     main([*FIT, "--model.n_blocks=2", *cut])
     with pytest.warns(UserWarning, match="model.n_blocks 2 → 3"):
         main([*FIT, *LAST])
-    assert_same_run(tmp_path, whole())
+    assert_same_run(tmp_path, undisturbed(*FIT))
 
 
 def test_other_seeds_checkpoints_and_val_rows_are_reported_and_the_block_goes_on(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     with pytest.raises(SystemExit):
-        main([*FIT, *fault("SignalAtPass", at=20, signum=int(signal.SIGTERM))])
-    assert "epoch=00020" in checkpoints(tmp_path)[-1].name
+        main([*FIT, *fault("SignalAtPass", at=10, signum=int(signal.SIGTERM))])
+    assert "epoch=00010" in checkpoints(tmp_path)[-1].name
     main([*FIT, *LAST, "--seed_everything=7", "--checkpoint.keep=3", "--trainer.limit_val_batches=1"])
     said = [str(warning.message) for warning in recwarn]
     (report,) = {line for line in said if "differ from the checkpoint's" in line}
@@ -187,24 +172,24 @@ def test_an_error_before_training_is_the_one_that_is_shown(tmp_path: Path, xors:
 
 
 def test_sigterm_while_a_run_starts_is_kept_until_it_can_be_saved(
-    sigterm: Callable[..., None], whole: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sigterm: Callable[..., None], undisturbed: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         main([*FIT, *EXACT, *fault("SignalAtPass", at=0, signum=int(signal.SIGTERM))])
     assert end.value.code == 143
     assert f"stopped by SIGTERM, saved as {checkpoints(tmp_path)[-1]}" in capsys.readouterr().out
     main([*FIT, *EXACT, *LAST])
-    assert_same_run(tmp_path, whole(*EXACT))
+    assert_same_run(tmp_path, undisturbed(*FIT, *EXACT))
 
 
 @pytest.mark.parametrize("subcommand", ["fit", "validate"])
 def test_sigterm_ends_a_run_that_saves_nothing_at_once(
-    subcommand: str, sigterm: Callable[..., None], whole: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    subcommand: str, sigterm: Callable[..., None], undisturbed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LayerwiseTask, "training_step" if subcommand == "fit" else "validation_step", sigterm)
     args = {
         "fit": ["--trainer.enable_checkpointing=false", "--trainer.logger=false"],
-        "validate": ["--ckpt_path", str(checkpoints(whole(*EXACT))[-1]), "--trainer.logger=false"],
+        "validate": ["--ckpt_path", str(checkpoints(undisturbed(*FIT, *EXACT))[-1]), "--trainer.logger=false"],
     }
     with pytest.raises(SystemExit) as end:
         main([subcommand, *FIT[1:], *EXACT, *args[subcommand]])
@@ -222,7 +207,7 @@ BOTH = [*MINE, "--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=tables"
     ids=["csv", "tensorboard", "both"],
 )
 def test_a_run_goes_on_in_the_logs_of_its_own_loggers(
-    loggers: list[str], whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loggers: list[str], undisturbed: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit, match="error: gone"):
         main([*FIT, *loggers, *gone("on_train_epoch_start")])
@@ -230,7 +215,7 @@ def test_a_run_goes_on_in_the_logs_of_its_own_loggers(
     folders = sorted(path.name for path in tmp_path.glob("*/*/*"))
     assert folders == ["version_0"] * (2 if loggers is BOTH else 1)
     for table in ("levels.csv", "labels.csv", "metrics.csv"):
-        expected = next(whole(*loggers).glob(f"*/*/*/{table}"), None)
+        expected = next(undisturbed(*FIT, *loggers).glob(f"*/*/*/{table}"), None)
         if expected is not None:
             written = next(tmp_path.glob(f"*/*/*/{table}"))
             assert untimed(written) == untimed(expected)

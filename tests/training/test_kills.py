@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,100 +52,96 @@ os.replace = killed
 main()
 """
 AIMED = (
-    pytest.param("gradient", 143, "block=002", marks=pytest.mark.slow),
-    pytest.param("exact", 100, "block=001"),
+    pytest.param("gradient", 60, "block=002", marks=pytest.mark.slow),
+    pytest.param("exact", 40, "block=001"),
     pytest.param("joint", 17, "block=000", marks=pytest.mark.slow),
-    pytest.param("cross-fitted", 295, "block=001", id="cross-fitted"),
+    pytest.param("cross-fitted", 120, "block=001", id="cross-fitted"),
     pytest.param("auto", 6, "block=001", id="auto"),
-    pytest.param("cross-fitted", 500, "block=001", id="without a fold", marks=pytest.mark.slow),
+    pytest.param("cross-fitted", 250, "block=001", id="without a fold", marks=pytest.mark.slow),
 )
 """Passes within block 2 or 3, of blocks whose passes are known, in the fit to all rows or in one without a fold; within
 the joint epochs, which are block 1's."""
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kills")
-
-
-def whole(root: Path, solver: str, *ranks: str) -> Path:
-    """An undisturbed run, made once."""
-    folder = root / f"whole-{solver}-{len(ranks)}"
-    if not folder.exists():
-        run(folder, *RUN, *SOLVERS[solver], *ranks)
-    return folder
-
-
 @pytest.mark.parametrize(("solver", "at", "block"), AIMED)
-def test_killed_within_a_block(solver: str, at: int, block: str, root: Path, tmp_path: Path) -> None:
+def test_killed_within_a_block(
+    solver: str, at: int, block: str, undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
     args = [*RUN, *SOLVERS[solver]]
     run(tmp_path, *args, *OFTEN, *fault("SignalAtPass", at=at), expect=-9)
     newest = checkpoints(tmp_path)[-1].name
     assert block in newest and "epoch=00000" not in newest
     run(tmp_path, *args, *LAST)
-    assert_same_run(tmp_path, whole(root, solver))
+    assert_same_run(tmp_path, undisturbed(*RUN, *SOLVERS[solver]))
 
 
-def test_killed_between_the_tables_and_the_checkpoint_of_a_block(root: Path, tmp_path: Path) -> None:
+def test_killed_between_the_tables_and_the_checkpoint_of_a_block(
+    undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
     run(tmp_path, *RUN, *fault("KillAfterBlock"), expect=-9)
     assert "block=001" in checkpoints(tmp_path)[-1].name
     run(tmp_path, *RUN, *LAST)
-    assert_same_run(tmp_path, whole(root, "gradient"))
+    assert_same_run(tmp_path, undisturbed(*RUN))
 
 
-def test_killed_while_a_checkpoint_is_written(root: Path, tmp_path: Path) -> None:
+def test_killed_while_a_checkpoint_is_written(undisturbed: Callable[..., Path], tmp_path: Path) -> None:
     run(tmp_path, *RUN, code=AT_WRITE, expect=-9)
     assert "block=001" in checkpoints(tmp_path)[-1].name
     run(tmp_path, *RUN, *LAST)
-    assert_same_run(tmp_path, whole(root, "gradient"))
+    assert_same_run(tmp_path, undisturbed(*RUN))
     assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_rank_of_two_is_killed(rank: int, root: Path, tmp_path: Path) -> None:
+def test_one_rank_of_two_is_killed(rank: int, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
     args = [*RUN, *TWO]
-    printed = run(tmp_path, *args, *OFTEN, *fault("SignalAtPass", at=143, rank=rank), expect=None)
+    printed = run(tmp_path, *args, *OFTEN, *fault("SignalAtPass", at=60, rank=rank), expect=None)
     wait_for_the_end(tmp_path, 60)
     if rank == 1:
         assert "error on rank 0: another process of the run is gone" in printed
     run(tmp_path, *args, *LAST)
-    assert_same_run(tmp_path, whole(root, "gradient", *TWO))
+    assert_same_run(tmp_path, undisturbed(*RUN, *TWO))
 
 
 @pytest.mark.parametrize("ranks", [[], pytest.param(TWO, marks=pytest.mark.slow)], ids=["alone", "two ranks"])
-def test_sigterm_saves_and_says_so_by_its_code(ranks: list[str], root: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_and_says_so_by_its_code(
+    ranks: list[str], undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
     args = [*RUN, *ranks]
-    printed = run(tmp_path, *args, *fault("SignalAtPass", at=143, signum=int(signal.SIGTERM)), expect=143)
+    printed = run(tmp_path, *args, *fault("SignalAtPass", at=60, signum=int(signal.SIGTERM)), expect=143)
     assert printed.count("stopped by SIGTERM, saved as") == 1
     assert checkpoints(tmp_path)[-1].name in printed
     wait_for_the_end(tmp_path, 30)
     run(tmp_path, *args, *LAST)
-    assert_same_run(tmp_path, whole(root, "gradient", *ranks))
+    assert_same_run(tmp_path, undisturbed(*RUN, *ranks))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_sigterm_to_one_rank_of_two_that_fill_their_streams_is_kept_for_the_first_batch(
-    rank: int, root: Path, tmp_path: Path
+    rank: int, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
     printed = run(tmp_path, *RUN, *TWO, *fault("SignalAtPass", at=0, signum=int(signal.SIGTERM), rank=rank), expect=143)
     assert printed.count("stopped by SIGTERM, saved as") == 1
     run(tmp_path, *RUN, *TWO, *LAST)
-    assert_same_run(tmp_path, whole(root, "gradient", *TWO))
+    assert_same_run(tmp_path, undisturbed(*RUN, *TWO))
 
 
 @pytest.mark.slow
-def test_on_another_number_of_processes_a_run_goes_on_to_rounding(root: Path, tmp_path: Path) -> None:
-    double, one = SOLVERS["double"], whole(root, "double")
-    run(tmp_path, *RUN, *double, *OFTEN, *fault("SignalAtPass", at=143), expect=-9)
+def test_on_another_number_of_processes_a_run_goes_on_to_rounding(
+    undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
+    double = SOLVERS["double"]
+    one = undisturbed(*RUN, *double)
+    run(tmp_path, *RUN, *double, *OFTEN, *fault("SignalAtPass", at=60), expect=-9)
     run(tmp_path, *RUN, *double, *TWO, *LAST)
     for name, value in weights(one).items():
         assert float((weights(tmp_path)[name].double() - value.double()).norm()) <= 1e-9 * float(value.double().norm())
     assert [row["epochs"] for row in rows(one, "blocks.csv")] == [row["epochs"] for row in rows(tmp_path, "blocks.csv")]
 
 
-def test_slurm_is_asked_to_requeue_and_the_job_goes_on(root: Path, tmp_path: Path) -> None:
+def test_slurm_is_asked_to_requeue_and_the_job_goes_on(undisturbed: Callable[..., Path], tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/requeued\n')
@@ -152,13 +149,13 @@ def test_slurm_is_asked_to_requeue_and_the_job_goes_on(root: Path, tmp_path: Pat
     slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}
     slurm |= {name: "0" for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")}
     slurm |= {"SLURM_NODELIST": "localhost", "PATH": f"{tools}:{os.environ['PATH']}"}
-    job = start(tmp_path, *RUN, *fault("SignalAtPass", at=143, signum=int(signal.SIGUSR1)), **slurm)
+    job = start(tmp_path, *RUN, *fault("SignalAtPass", at=60, signum=int(signal.SIGUSR1)), **slurm)
     assert kill_when(job, (tmp_path / "requeued").exists) == -9
     assert (tmp_path / "requeued").read_text().split() == ["requeue", "7"]
     assert (tmp_path / "hpc_ckpt_1.ckpt").exists()
     run(tmp_path, *RUN, **slurm)
     log_of(tmp_path, 7).rename(log_of(tmp_path))
-    assert_same_run(tmp_path, whole(root, "gradient"))
+    assert_same_run(tmp_path, undisturbed(*RUN))
 
 
 def killed_at_random(folder: Path, args: list[str], draw: random.Random, signum: int, ranks: random.Random) -> bool:
@@ -199,10 +196,12 @@ def kill_often(folder: Path, args: list[str], signum: int, whole: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM], ids=lambda signum: signum.name)
 @pytest.mark.parametrize("solver", ["gradient", "exact"])
-def test_killed_at_twenty_random_moments(solver: str, signum: signal.Signals, root: Path, tmp_path: Path) -> None:
-    kill_often(tmp_path, [*RUN, *SOLVERS[solver], *EVERY_MOMENT], signum, whole(root, solver))
+def test_killed_at_twenty_random_moments(
+    solver: str, signum: signal.Signals, undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
+    kill_often(tmp_path, [*RUN, *SOLVERS[solver], *EVERY_MOMENT], signum, undisturbed(*RUN, *SOLVERS[solver]))
 
 
 @pytest.mark.slow
-def test_one_of_two_ranks_is_killed_at_twenty_random_moments(root: Path, tmp_path: Path) -> None:
-    kill_often(tmp_path, [*RUN, *TWO, *EVERY_MOMENT], signal.SIGKILL, whole(root, "gradient", *TWO))
+def test_one_of_two_ranks_is_killed_at_twenty_random_moments(undisturbed: Callable[..., Path], tmp_path: Path) -> None:
+    kill_often(tmp_path, [*RUN, *TWO, *EVERY_MOMENT], signal.SIGKILL, undisturbed(*RUN, *TWO))

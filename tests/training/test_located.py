@@ -73,7 +73,7 @@ def sentences(folder: Path) -> list[str]:
         "[char, word:begin, label]",
     ]
     data += ["--data.min_count", "5", "--data.batch_size", "8"]
-    model = ["--model.neighbours", "Window1d", "--model.neighbours.periodic", "false", "--model.n_blocks", "3"]
+    model = ["--model.neighbours", "Window1d", "--model.neighbours.periodic", "false", "--model.n_blocks", "2"]
     return [*data, *model, "--model.n_features", "30", "--model.solver", "ExactSolver", *QUIET]
 
 
@@ -90,7 +90,7 @@ def test_sentences_are_validated_tested_and_predicted(whole: tuple[Path, list[st
     folder, args = whole
     last = ["--ckpt_path", str(find_checkpoint("last", folder)), "--trainer.default_root_dir", str(tmp_path)]
     cli = main(["validate", *args, *last])
-    final = [float(row["val_accuracy"]) for row in rows(folder, "labels.csv") if row["block"] == "3"]
+    final = [float(row["val_accuracy"]) for row in rows(folder, "labels.csv") if row["block"] == "2"]
     np.testing.assert_allclose(cli.model.results["val"]["accuracy"], final, atol=1e-4)
     tested = main(["test", *args, *last])
     found, data = tested.trainer.callback_metrics, tested.datamodule

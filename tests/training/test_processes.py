@@ -5,8 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -42,24 +42,14 @@ CASES = [
 ]
 
 
-@cache
-def alone(folder: Path, solver: str, precision: str) -> Path:
-    run(folder, *RUN, *SOLVERS[solver], "--trainer.precision", precision)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("processes")
-
-
 @pytest.mark.parametrize(("solver", "precision", "n"), CASES)
-def test_processes_train_the_weights_that_one_does(solver: str, precision: str, n: int, root: Path) -> None:
-    one, many = alone(root / f"{solver}-{precision}", solver, precision), root / f"{solver}-{precision}-{n}"
-    ranks = ["--trainer.strategy", "ddp", "--trainer.devices", str(n)]
-    printed = run(many, *RUN, *SOLVERS[solver], "--trainer.precision", precision, *ranks)
+def test_processes_train_the_weights_that_one_does(
+    solver: str, precision: str, n: int, undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
+    args = [*RUN, *SOLVERS[solver], "--trainer.precision", precision]
+    printed = run(tmp_path, *args, "--trainer.strategy", "ddp", "--trainer.devices", str(n))
     assert printed.count("block 3/3") == 1
-    assert_alike(one, many, {"64-true": 1e-9, "32-true": 1e-4}[precision])
+    assert_alike(undisturbed(*args), tmp_path, {"64-true": 1e-9, "32-true": 1e-4}[precision])
 
 
 @pytest.mark.slow
@@ -135,9 +125,8 @@ def planned_bytes(planned: Run, epochs: int) -> set[float]:
 
 
 @pytest.mark.slow
-def test_two_torchrun_agents_train_what_one_process_does(root: Path) -> None:
-    one, many = alone(root / "gradient-64-true", "gradient", "64-true"), root / "torchrun"
-    many.mkdir()
+def test_two_torchrun_agents_train_what_one_process_does(undisturbed: Callable[..., Path], tmp_path: Path) -> None:
+    one = undisturbed(*RUN, "--trainer.precision", "64-true")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -148,11 +137,11 @@ def test_two_torchrun_agents_train_what_one_process_does(root: Path) -> None:
         place = ["--node_rank", str(rank), "--master_addr", "127.0.0.1", "--master_port", port]
         command = [*launcher, *place, "-m", "hierlit", *RUN, "--trainer.precision", "64-true", *nodes]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        agents.append(subprocess.Popen(command, cwd=many, env=environment, stdout=subprocess.PIPE, text=True))
+        agents.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True))
     printed = [agent.communicate(timeout=120)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], printed
     assert "".join(printed).count("block 3/3") == 1
-    assert_alike(one, many, 1e-9)
+    assert_alike(one, tmp_path, 1e-9)
 
 
 def test_each_process_keeps_its_own_slices_and_every_row_counts_once() -> None:
