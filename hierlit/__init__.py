@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         HybridMarginLoss,
         JointTraining,
         LogisticLoss,
+        SizedDraw,
         SquaredHingeLoss,
         SquaredLoss,
     )
@@ -80,6 +81,7 @@ __all__ = [
     "RadialFeatures",
     "RandomFeatures",
     "RandomHierarchyModel",
+    "SizedDraw",
     "SquaredHingeLoss",
     "SquaredLoss",
     "Staircase",

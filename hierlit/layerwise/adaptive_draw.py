@@ -69,19 +69,28 @@ class AdaptiveDraw:
         """Return the labels [n'] that the next block may change; all when None."""
         return None
 
-    def note(self, memory: dict[str, Any], block: int, train: dict[str, Tensor], learned_accuracy: float) -> None:
+    def note(self, memory: dict[str, Any], block: int, train: dict[str, Tensor], accepted: Tensor) -> None:
         """Remember what the next draw needs of a block that is frozen; nothing by default."""
 
+    def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
+        """Draw the W¹ of a block that is to be trained.
+
+        Args:
+            problem: The block, whose features are redrawn in place.
+            memory: What is remembered from block to block, tensors and plain values; changed in place.
+
+        Returns:
+            The problem, perhaps of fewer labels; None if no further block is worth adding.
+        """
+        self(problem)
+        return problem
+
     @torch.no_grad()
-    def __call__(self, problem: BlockProblem, memory: dict[str, Any] | None = None) -> BlockProblem:
-        """Leave the block with its last draw of W¹; with the one before, once no label gains.
+    def __call__(self, problem: BlockProblem) -> None:
+        """Leave a block with its last draw of W¹; with the one before, once no label gains.
 
         Args:
             problem: The block, whose features are redrawn in place; by the squared loss, whatever its ℓ.
-            memory: What is remembered from block to block; not read here.
-
-        Returns:
-            The problem, perhaps of fewer labels.
         """
         net, features = problem.rows.net, random_features(problem)
         loss = replace(problem.label_loss, margin_loss=SquaredLoss())
@@ -94,14 +103,13 @@ class AdaptiveDraw:
             best, chosen = errors.after.min(0)
             targets = self.targets(errors.before - best, features.n_features)
             if not len(targets):
-                break
+                return
             seen = few.leading(min(AGOP_PAIRS, self.n_pairs))
             agop, power = agop_diagonals(seen, weights[chosen[targets], targets])
             key = np.random.SeedSequence([problem.seed, problem.block.index, draw])
             generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
             features.redraw(self.coordinates(agop, power, problem.block.windows.size), generator)
             features.weight.copy_(net.stream_coordinates(features.weight))
-        return problem
 
     def targets(self, gain: Tensor, n_features: int) -> Tensor:
         """Labels that W¹ is drawn for, by the fall [n] of each label's error: the best first, none if nothing falls."""

@@ -60,8 +60,9 @@ def train(
         robustness: ξ, of the margins that are reported.
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
         memory: What is remembered from block to block, tensors and plain values, changed in place: `all_have_margin`,
-            `has_no_gain`, `by_fold` (the folds' weights of each block; None of one without), and what a solver adds;
-            joint training keeps `joint` and `steps`, and who drives the training may keep more (`passes`).
+            `has_no_gain`, `by_fold` (the folds' weights of each block; None of one without), `labels` (those that the
+            block under way may change, if not all), and what a solver and the adaptation add; joint training keeps
+            `joint` and `steps`, and who drives the training may keep more (`passes`).
         resume_after: The pass that was made last; its block is open already, neither drawn nor calibrated again.
 
     Yields:
@@ -74,7 +75,9 @@ def train(
     while not is_over(net, memory, stop_when_learned):
         start = time.perf_counter() - (0.0 if resume_after is None else resume_after.seconds)
         block, seed = net.frozen_block(int(net.n_trained)), int(net.draw["weight_seed"])
-        labels = None if adaptation is None else adaptation.labels(memory)
+        labels = memory.get("labels")  # of a block that is open already
+        if resume_after is None:
+            labels = None if adaptation is None else adaptation.labels(memory)
         block, penalty = block._replace(labels=labels), everything if labels is None else everything[labels]
         problem = BlockProblem(block, rows, loss, penalty, seed, processes)
         if resume_after is None:
@@ -83,6 +86,8 @@ def train(
                 yield (resume_after := without_gain(problem, stopping))
             problem, opened = opened or problem, None
             block = problem.block
+            memory.pop("labels", None)
+            memory |= {} if block.labels is None else {"labels": block.labels}
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, resume_after, start)
         if rows.folds is not None and last.reason != NO_GAIN:
@@ -94,9 +99,10 @@ def train(
             by_fold = torch.stack(last.by_fold or (last.state.weight,) * rows.folds.number).mul_(accepted[:, None])
         solver.close(problem, by_fold, memory)
         by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
+        accepted = block.of_all(accepted, net.n_scores)[: net.n_labels]
         train_rows = known = train_metrics(rows, robustness, block.labels, known)
         if adaptation is not None:
-            adaptation.note(memory, last.block, train_rows, acceptance.learned_accuracy)
+            adaptation.note(memory, last.block, train_rows, accepted)
         memory["all_have_margin"] = not bool((train_rows["margin_error"] > 0).any())
         memory["has_no_gain"] = last.reason == NO_GAIN
         is_last = is_over(net, memory, stop_when_learned)
@@ -105,8 +111,7 @@ def train(
         if by_fold is not None:
             past = memory.get("by_fold", [])
             memory["by_fold"] = [*past, *[None] * (last.block - len(past)), by_fold]
-        accepted = block.of_all(accepted, net.n_scores)[: net.n_labels]
-        report = make_report(last, initial, accepted, time.perf_counter() - start, train_rows)
+        report = make_report(net, last, initial, accepted, time.perf_counter() - start, train_rows)
         report.is_last = is_last
         yield report
 
@@ -121,9 +126,8 @@ def open_block(
     problem: BlockProblem, solver: Solver, adaptation: AdaptiveDraw | None, memory: dict[str, Any]
 ) -> BlockProblem | None:
     """Redraw W¹ if asked for, then let the solver open the block; None if it sees no gain in another block."""
-    if adaptation is not None:
-        problem = adaptation(problem, memory)
-    return solver.open(problem, memory)
+    drawn = problem if adaptation is None else adaptation.open(problem, memory)
+    return None if drawn is None else solver.open(drawn, memory)
 
 
 def without_gain(problem: BlockProblem, stopping: Stopping) -> Pass:
@@ -167,9 +171,15 @@ def freeze(problem: BlockProblem, weight: Tensor, by_fold: Tensor | None = None)
 
 
 def make_report(
-    last: Pass, initial_objective: float, accepted: Tensor, seconds: float, train: dict[str, Tensor]
+    net: HierarchicalResNet,
+    last: Pass,
+    initial_objective: float,
+    accepted: Tensor,
+    seconds: float,
+    train: dict[str, Tensor],
 ) -> BlockReport:
     """Return the report of a block that is frozen, of its last pass; see `BlockReport`."""
+    features = net.block(last.block).features
     assert last.certificate is not None and last.reason is not None
     return BlockReport(
         block=last.block + 1,
@@ -183,6 +193,8 @@ def make_report(
         stop_reason=last.reason,
         initial_objective=initial_objective,
         gradient_tolerance=last.tolerance,
+        features=features.n_features,
+        channels=net.n_inputs + net.n_scores if features.channels is None else len(features.channels),
         accepted_labels=accepted.tolist(),
         train=train,
     )

@@ -208,9 +208,12 @@ class DrawSearch:
         channels = torch.arange(len(self.power), device=self.power.device) if channels is None else channels
         shares = importance / importance.amax(1, keepdim=True).clamp(min=torch.finfo(importance.dtype).tiny)
         shares = shares.view(len(shares), -1, len(channels))
+        if self.options.by_channel:
+            shares = shares.mean(1, keepdim=True).expand_as(shares)
         kept = (shares >= CUT).any(0).any(0)
         shares, channels = shares[..., kept].flatten(1), channels[kept]
-        factors = shares**self.options.exponent * (shares >= CUT)
+        floor = self.options.floor
+        factors = (1 - floor) * shares**self.options.exponent * (shares >= CUT) + floor
         squares = self.power[channels].repeat(shares.shape[1] // len(channels))
         return Reading(channels, factors * (len(squares) / (factors.square() @ squares)).sqrt()[:, None])
 

@@ -99,7 +99,8 @@ class JointTraining:
             initial = float(problem.initial_objective.sum())
             freeze(problem, last.state.weight)
             calibrate(problem, index + 1 == len(blocks))
-            report = make_report(last, initial, accepted, time.perf_counter() - start, train_metrics(rows, robustness))
+            seconds, train = time.perf_counter() - start, train_metrics(rows, robustness)
+            report = make_report(net, last, initial, accepted, seconds, train)
             report.is_last, last = index + 1 == len(blocks), None
             yield report
 

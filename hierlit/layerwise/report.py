@@ -25,6 +25,8 @@ class BlockReport:
         stop_reason: `gradient norm`, `max epochs`, `no gain` or `joint training`.
         initial_objective: F_k at W² = 0.
         gradient_tolerance: ε.
+        features: Features q.
+        channels: Channels of the stream, inputs and labels, that it reads.
         accepted_labels: Whether the block changes a label, [n].
         train: Metrics [n] of all training rows, set-aside ones included, after the block.
         is_last: Whether no block follows.
@@ -42,6 +44,8 @@ class BlockReport:
     stop_reason: str
     initial_objective: float
     gradient_tolerance: float
+    features: int
+    channels: int
     accepted_labels: list[bool] = field(repr=False)
     train: dict[str, Tensor] = field(repr=False)
     is_last: bool = field(default=False, repr=False)

@@ -20,6 +20,8 @@ FADING = 0.5
 """What the importance of an age counts for a block later."""
 FAINTEST = 1e-2
 """Importance from which it still counts."""
+PATIENCE = 3
+"""Blocks that change no label before a run ends."""
 INPUT, UNLEARNED = 0, -1
 """Ages of channels that are no learned labels'."""
 
@@ -57,24 +59,27 @@ class SizedDraw(AdaptiveDraw):
 
     def labels(self, memory: dict[str, Any]) -> Tensor | None:
         """Return the labels [n'] that blocks still change."""
-        return memory["unlearned"].nonzero()[:, 0] if "unlearned" in memory else None
+        unlearned = memory.get("unlearned")
+        return unlearned.nonzero()[:, 0] if unlearned is not None and unlearned.any() else None
 
-    def note(self, memory: dict[str, Any], block: int, train: dict[str, Tensor], learned_accuracy: float) -> None:
+    def note(self, memory: dict[str, Any], block: int, train: dict[str, Tensor], accepted: Tensor) -> None:
         """Remember when a label was learned, and which have their margin on every training row.
 
         Args:
-            memory: Gets `since` [n], the number of blocks after which a label was learned, −1 if it is not, and
-                `unlearned` [n].
+            memory: Gets `since` [n], the number of blocks after which a label was learned, −1 if it is not; `unlearned`
+                [n]; and `in_vain`, the number of blocks since one changed a label.
             block: Number of the block, from 0.
             train: Metrics [n] of all training rows after the block.
-            learned_accuracy: Accuracy from which a label counts as learned.
+            accepted: Labels that the block changes, boolean [n].
         """
         since = memory.get("since", torch.full_like(train["accuracy"], -1, dtype=torch.long))
-        memory["since"] = since.where((since >= 0) | ~(train["accuracy"] >= learned_accuracy), block + 1)
+        learned = torch.zeros_like(since, dtype=torch.bool).index_fill_(0, memory.pop("learns").to(since.device), True)
+        memory["since"] = since.where((since >= 0) | ~(learned & accepted), block + 1)
         memory["unlearned"] = ~(train["margin_error"] == 0)
+        memory["in_vain"] = 0 if accepted.any() else memory.get("in_vain", 0) + 1
 
     @torch.no_grad()
-    def __call__(self, problem: BlockProblem, memory: dict[str, Any] | None = None) -> BlockProblem:
+    def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
         """Leave the block with the first draw of W¹ that learns; with the last, if none does.
 
         Args:
@@ -82,9 +87,13 @@ class SizedDraw(AdaptiveDraw):
             memory: Which labels are learned, see `note`; gets `ages`, the importance of channels by their age.
 
         Returns:
-            The problem of the labels that gain; of all, if none is learned.
+            The problem of the labels that gain; of all, if none is learned. None if every label has its margin on
+            every training row, or `PATIENCE` blocks have changed none.
         """
-        memory = {} if memory is None else memory
+        memory["learns"] = torch.zeros(0, dtype=torch.long)
+        has_all = "unlearned" in memory and not memory["unlearned"].any()
+        if has_all or memory.get("in_vain", 0) >= PATIENCE:
+            return None
         loss = replace(problem.label_loss, margin_loss=SquaredLoss())
         few, ages = replace(problem, label_loss=loss).leading(self.n_pairs), ages_of(problem, memory)
         known = few.block.of_labels(ages[few.rows.net.n_inputs :] >= 1)
@@ -99,7 +108,8 @@ class SizedDraw(AdaptiveDraw):
         shares = (shares / shares.amax(1, keepdim=True)).mean(0)
         faded = {age: FADING * weight for age, weight in weights.items() if FADING * weight >= FAINTEST}
         found = {age: float(shares[ages[channels] == age].max()) for age in set(ages[channels].tolist())}
-        memory["ages"] = faded | found
+        memory["ages"], numbers = faded | found, torch.arange(problem.rows.net.n_scores, device=best.learned.device)
+        memory["learns"] = problem.block.of_labels(numbers)[best.learned] % problem.rows.net.n_labels
         return problem.of_labels(best.gains.nonzero()[:, 0])
 
 

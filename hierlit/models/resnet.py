@@ -124,6 +124,8 @@ class HierarchicalResNet(nn.Module):
             are solved one by one as ever, and padding does not change it.
         grid: The shape of the locations, as of data: (T,) of sequences, (H, W) of images; each location sees itself
             alone when neither it nor `proximity` is given.
+        is_sized: Whether a block has no features until it is trained, when it is given as many as it needs, at most
+            `n_features`; see `SizedDraw` (ours).
 
     Attributes:
         calibration: Maps the scores ŷ to probabilities.
@@ -148,6 +150,7 @@ class HierarchicalResNet(nn.Module):
         neighbours: Proximity | None = None,
         pooled: bool = False,
         grid: Sequence[int] | None = None,
+        is_sized: bool = False,
     ) -> None:
         super().__init__()
         sizes = {"n_inputs": n_inputs, "n_labels": n_labels, "n_locations": n_locations}
@@ -159,11 +162,14 @@ class HierarchicalResNet(nn.Module):
         problems += one_of(OUTPUTS, output=output)
         if output in OUTPUTS and output != "split" and not self.features.is_drawn:
             problems.append(f"output must be split with {type(self.features).__name__}, got {output!r}")
+        if is_sized and output != "split":
+            problems.append(f"output must be split where blocks size themselves, got {output!r}")
         if masked and output != "split":
             problems.append(f"output must be split where examples are padded, got {output!r}")
         raise_problems(problems)
         self.n_inputs, self.n_labels, self.n_locations, self.n_features = n_inputs, n_labels, n_locations, n_features
-        self.draw: dict[str, int | str] = {"first_layers": described(self.features), "weight_seed": weight_seed}
+        first_layers = f"{'sized ' * is_sized}{described(self.features)}"
+        self.draw: dict[str, int | str] = {"first_layers": first_layers, "weight_seed": weight_seed}
         self.proximity = proximity or windows_of(grid)
         self.windows = Windows(self.proximity.table(n_locations))
         self.masked, self.pooled = masked, pooled
@@ -174,10 +180,11 @@ class HierarchicalResNet(nn.Module):
         self.rotation: nn.Parameter | None = None
         if output == "orthogonal":
             self.rotation = frozen(torch.linalg.qr(torch.randn(width, width, generator=generator))[0])
-        first_layers = (
-            self.features.first_layer(self.windows.size * width, n_features, generator) for _ in range(n_blocks)
+        drawn = (
+            self.features.first_layer(self.windows.size * width, 0 if is_sized else n_features, generator)
+            for _ in range(n_blocks)
         )
-        self.blocks = nn.ModuleList(ResidualBlock(first_layer, self.n_scores) for first_layer in first_layers)
+        self.blocks = nn.ModuleList(ResidualBlock(first_layer, self.n_scores) for first_layer in drawn)
         self.calibration = Calibration(n_labels)
         self.register_buffer("n_trained", torch.zeros((), dtype=torch.long))
         self.n_trained: Tensor

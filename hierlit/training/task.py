@@ -16,7 +16,7 @@ from torchmetrics import MetricCollection
 from hierlit.data.base import Batch
 from hierlit.files.checkpoints import CheckpointFiles
 from hierlit.files.weights import load_weights
-from hierlit.layerwise import AdaptiveDraw, BlockReport, Event, JointTraining, Pass, StreamCache
+from hierlit.layerwise import AdaptiveDraw, BlockReport, Event, JointTraining, Pass, SizedDraw, StreamCache
 from hierlit.layerwise.losses import MarginLoss, SquaredLoss
 from hierlit.layerwise.solvers import GradientSolver, Solver
 from hierlit.layerwise.unobserved import label_loss
@@ -99,7 +99,7 @@ class LayerwiseTask(L.LightningModule):
         regularization: float = 1e-3,
         robustness: float = 1.0,
         learned_accuracy: float = 0.999,
-        adaptation: AdaptiveDraw | None = None,
+        adaptation: AdaptiveDraw | SizedDraw | None = None,
         cache_budget_gib: float | None = None,
         weight_seed: int = 0,
         masked: bool = False,
@@ -125,7 +125,7 @@ class LayerwiseTask(L.LightningModule):
         sizes = (n_inputs, n_labels, n_locations, proximity, n_blocks, n_features, features, output, weight_seed)
         seen = (masked, neighbours, pooled, grid)
         try:
-            self.net = HierarchicalResNet(*sizes, *seen)
+            self.net = HierarchicalResNet(*sizes, *seen, is_sized=isinstance(adaptation, SizedDraw))
             self.net.compile_features(compile)
             if weights is not None:
                 load_weights(self.net, weights)

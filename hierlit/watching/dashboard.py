@@ -55,7 +55,7 @@ def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
     lines = [
         f"**{type(source).__name__}**: {', '.join(f'{len(data.tables[split])} {split}' for split in SPLITS)} rows, "
         f"{data.n_locations} locations, {data.n_inputs} inputs, {data.n_labels} labels; windows of "
-        f"{task.net.windows.size} locations, {len(task.net.blocks)} blocks of {task.net.block(0).features.n_features} "
+        f"{task.net.windows.size} locations, {len(task.net.blocks)} blocks of {task.net.n_features} "
         f"features, {type(task.joint or task.solver).__name__}",
         "",
         "| level | labels |",

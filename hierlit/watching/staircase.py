@@ -35,6 +35,8 @@ BLOCK_COLUMNS = (
     "stop_reason",
     "initial_objective",
     "gradient_tolerance",
+    "features",
+    "channels",
 )
 MARGINS = {
     "min margin": ("min_margin", "{:.4f}"),

@@ -24,6 +24,7 @@ from hierlit.layerwise import (
     KernelSolver,
     LogisticLoss,
     Processes,
+    SizedDraw,
     Stopping,
     StreamCache,
     train,
@@ -77,6 +78,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "exact": {"solver": ExactSolver(), "acceptance": Acceptance("strict")},
     "gcv, logistic loss": {"solver": ExactSolver(choice="gcv"), "loss": LogisticLoss()},
     "adaptation": {"solver": ExactSolver(), "adaptation": AdaptiveDraw(n_pairs=100)},
+    "blocks that size themselves": {"solver": ExactSolver(), "adaptation": SizedDraw(smallest=16), "is_sized": True},
     "folds": {"solver": ExactSolver(), "folds": 3, "loss": LogisticLoss()},
     "radial units": {"solver": ExactSolver(), "features": RadialFeatures()},
     "kernel solver": {"solver": KernelSolver(), "folds": 3, "features": RadialFeatures()},
@@ -87,7 +89,8 @@ RUNS: dict[str, dict[str, Any]] = {
 
 def trained(table: Table, processes: Processes, name: str) -> tuple[dict[str, Tensor], list[float]]:
     options = {"processes": processes, "acceptance": ALL, "stopping": Stopping(max_epochs=6), **RUNS[name]}
-    net = network(table, 2, 40, features=options.pop("features", None)).double()
+    own = {name: options.pop(name) for name in ("features", "is_sized") if name in options}
+    net = network(table, 2, 40, **own).double()
     rows = rows_of(net, table, processes, options.pop("folds", None))
     loss, joint = label_loss(options.pop("loss", None)), options.pop("joint", None)
     if joint is not None:

@@ -24,6 +24,7 @@ from hierlit.layerwise import (
     KernelSolver,
     LogisticLoss,
     Pass,
+    SizedDraw,
     Solver,
     State,
     Stopping,
@@ -76,6 +77,7 @@ STEEP = JointTraining(4, lambda weights: torch.optim.SGD(weights, 0.1, momentum=
 GIVEN = Stopping(gradient_tolerance=0.2, max_epochs=5)
 SHORT = Stopping(max_epochs=4)
 GAIN = Acceptance("gain")
+SIZED = SizedDraw(n_pairs=60, smallest=16)
 RUNS: dict[str, tuple[Start, int | None]] = {
     "gradient": layerwise(GradientSolver(minibatch_epochs=2)),
     "gradient, Adam": layerwise(GradientSolver(ADAM, DECAY, 3), LogisticLoss()),
@@ -84,6 +86,7 @@ RUNS: dict[str, tuple[Start, int | None]] = {
     "exact, logistic loss": layerwise(ExactSolver(), LogisticLoss(), acceptance=GAIN),
     "exact without alphas": layerwise(ExactSolver([]), LogisticLoss()),
     "adaptation": layerwise(ExactSolver(), adaptation=AdaptiveDraw(n_pairs=60), acceptance=GAIN),
+    "blocks that size themselves": layerwise(ExactSolver(), LogisticLoss(), adaptation=SIZED, acceptance=GAIN),
     "joint": jointly(JointTraining(5)),
     "joint, momentum": jointly(STEEP),
     "a solver's own λ and features": layerwise(Halved()),
@@ -95,6 +98,7 @@ RUNS: dict[str, tuple[Start, int | None]] = {
     "folds, mini-batches": layerwise(GradientSolver(minibatch_epochs=2), LogisticLoss(), folds=2, stopping=SHORT),
 }
 RADIAL = ("radial units", "radial units, folds", "kernel solver", "cosines")
+ADAPTED = ("adaptation", "blocks that size themselves")
 ROTATED = ("gradient", "adaptation", "joint", "folds")
 
 
@@ -127,9 +131,10 @@ def streams(rows: StreamCache) -> list[Tensor]:
 def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str) -> None:
     start, folds = RUNS[name]
     table = xors(80, missing=0.1, n_held=20, batch_size=25)
-    n_blocks, n_features = 2 if folds is None else 3, 32 if name == "adaptation" else 10
+    n_blocks, n_features = 2 if folds is None else 3, 32 if name in ADAPTED else 10
     features = RadialFeatures() if name in RADIAL else GaussianFeatures()
-    made = partial(network, table, n_blocks, n_features, features=features, output=output)
+    is_sized = name == "blocks that size themselves"
+    made = partial(network, table, n_blocks, n_features, features=features, output=output, is_sized=is_sized)
     net, memory, kept = made(), {}, []
     rows = rows_of(net, table, folds, memory)
     whole = gather(saving(start(net, rows, memory=memory), net, memory, kept), rows)

@@ -143,7 +143,8 @@ class Diagnostics(L.Callback):
 
     def _look_at_norms(self, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
         block = task.net.block(task.block - 1)
-        weight, n_features = block.weight[: task.net.n_labels, :-1].double(), block.features.n_features
+        whole = task.net.frozen_block(task.block - 1).of_all(block.weight, task.net.n_scores)
+        weight, n_features = whole[: task.net.n_labels, :-1].double(), block.features.n_features
         live = block.features.weight.shape[1] / float(block.features.scale) ** 2
         needed = torch.tensor([needed_square(polynomial, kernel, live) for polynomial in self._needs])
         squares = n_features * weight.square().sum(1).cpu()
@@ -155,7 +156,7 @@ class Diagnostics(L.Callback):
         if not labels or wide is None or self._windows_tried:
             return
         self._windows_tried = True
-        size, unlearned, variance = problem.block.features.n_features, ~self._learned(task), 4 * chance * (1 - chance)
+        size, unlearned, variance = task.net.n_features, ~self._learned(task), 4 * chance * (1 - chance)
         narrow, wider = (
             probe(problem, [size], without=unlearned, windows=windows).after[0] / variance for windows in (None, wide)
         )
@@ -165,6 +166,7 @@ class Diagnostics(L.Callback):
 def last_problem(trainer: L.Trainer, task: LayerwiseTask) -> BlockProblem:
     """Return the block that was trained last, with the rows as they stand after it."""
     block, processes = task.net.frozen_block(task.block - 1), Processes(trainer.world_size, trainer.global_rank)
+    block = block._replace(labels=None)
     penalty = torch.full((task.net.n_scores,), task.regularization).to(task.net.block(0).weight)
     return BlockProblem(block, task.rows, task.loss, penalty, int(task.net.draw["weight_seed"]), processes)
 
@@ -208,7 +210,7 @@ def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> RunSettings:
     return RunSettings(
         n_blocks=task.block,
         n_declared=len(task.net.blocks),
-        n_features=task.net.block(0).features.n_features,
+        n_features=task.net.n_features,
         window=task.net.windows.size,
         n_rows=len(data.fit_rows),
         no_negatives=not data.tables["train"].counts()[0].any(),

@@ -79,7 +79,7 @@ class Probes:
         """
         net, unlearned = problem.rows.net, ~known.learned
         flips, explained, now = score_rates(problem, judged)
-        size = problem.block.features.n_features
+        size = problem.rows.net.n_features
         sizes = [2 * size // 3, size] if 3 * size >= 2 * MIN_PROBE_WIDTH else [size, MIN_PROBE_WIDTH]
         own, wide = sizes.index(size), widened(net.proximity, net.n_locations, not net.masked)
         instead = partial(probe, problem, without=unlearned)

@@ -1,0 +1,166 @@
+"""Blocks that size themselves: what they read, how many features they take, and what becomes of noise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from plain import Table, automaton, label_loss, network, stream, train_all
+from torch import Tensor
+
+from hierlit.draws import uniform
+from hierlit.layerwise import Acceptance, BlockReport, ExactSolver, Pass, SizedDraw, SquaredLoss, train
+from hierlit.models import HierarchicalResNet
+from hierlit.training.resume import as_plain, from_plain
+
+STRICT = Acceptance("strict")
+SIZED = SizedDraw()
+
+
+def deep(n_levels: int, rule: int = 110, n_rows: int = 250, flips: float = 0.0, seed: int = 0) -> Table:
+    table = automaton(n_rows, n_levels, 32, flips, rule, seed)
+    table.batch_size = 64
+    return table
+
+
+def climb(table: Table, n_blocks: int, **options: object) -> tuple[HierarchicalResNet, list[BlockReport]]:
+    net = network(table, n_blocks, 400, is_sized=True)
+    given = {"acceptance": STRICT, "adaptation": SIZED, "stop_when_learned": True, **options}
+    return net, train_all(net, table, ExactSolver(), **given).reports
+
+
+def accuracy(net: HierarchicalResNet, table: Table) -> Tensor:
+    return (net(table.inputs) * table.labels > 0).double().mean((0, 1))
+
+
+def read(net: HierarchicalResNet, index: int) -> list[int]:
+    channels = net.block(index).features.channels
+    assert channels is not None
+    return channels.tolist()
+
+
+@pytest.mark.parametrize("rule", [110, 30, 45])
+def test_every_level_is_learned_from_the_one_before_it_by_few_features(rule: int) -> None:
+    net, reports = climb(deep(8, rule), 12)
+    assert accuracy(net, deep(8, rule, seed=1)).min() >= 0.999
+    for index, report in enumerate(reports[3:], 3):
+        assert index in read(net, index), "the label of the level before, whose channel follows the input"
+        assert report.channels == len(read(net, index)) <= 3 and report.accepted == 1
+        assert report.features == net.block(index).features.n_features <= 256
+        assert net.block(index).weight.shape == (1, report.features + 1)
+        assert net.block(index).labels.tolist() == [index]
+
+
+def test_a_label_that_skips_levels_is_found_without_being_told() -> None:
+    table = deep(5)
+    far = table.labels[..., :1] * table.labels[..., 4:].roll(1, 1)
+    table.labels = torch.cat([table.labels, far], 2)
+    net, reports = climb(table, 12)
+    assert accuracy(net, table).min() >= 0.999
+    assert len(reports) <= 9
+
+
+def test_wrong_labels_neither_stop_the_staircase_nor_are_learned() -> None:
+    noisy, clean = deep(4, n_rows=600, flips=0.1), deep(4, n_rows=200, seed=1)
+    net, reports = climb(noisy, 30)
+    assert accuracy(net, clean).min() >= 0.99
+    assert [report.accepted for report in reports[-3:]] == [0, 0, 0], "and then the run ends"
+    assert len(reports) < 12
+
+
+def test_a_block_that_was_fitted_with_noise_passes_less_of_an_error_on() -> None:
+    table, passed = deep(6), []
+    errors = 0.3 * torch.rand(table.labels.shape, generator=torch.Generator().manual_seed(0)) - 0.15
+    for noise in (SIZED.noise, 0.0):
+        net, _ = climb(table, 10, adaptation=SizedDraw(noise=noise))
+        index = next(index for index in range(10) if net.block(index).labels.tolist() == [5])
+        stream = net.embed(table.inputs)
+        for before in range(index):
+            stream = net.advance(stream, before)
+        disturbed = net.add_scores(stream, errors)
+        change, other = (net.advance(at, index) - at for at in (stream, disturbed))
+        passed.append(float((other - change).square().mean()))
+    assert passed[0] < passed[1] / 2
+
+
+def test_noise_is_not_added_to_rows_set_aside_nor_to_rows_that_advance() -> None:
+    table = deep(3)
+    net = network(table, 4, 400, is_sized=True)
+    rows = stream(net, table)
+    for event in train(net, rows, ExactSolver(), label_loss(SquaredLoss()), acceptance=STRICT, adaptation=SIZED):
+        if isinstance(event, BlockReport):
+            for split in ("fit", "held"):
+                inputs, _ = table.rows(split)
+                kept = torch.cat([chunk.stream for chunk in rows.chunks(split)])
+                torch.testing.assert_close(kept, net.stream(inputs))
+
+
+def test_noise_has_the_width_of_what_it_is_added_to() -> None:
+    table = deep(2)
+    table.inputs = torch.cat([table.inputs, 3 * table.inputs + 5, torch.randn(table.inputs.shape)], 2)
+    net, _ = climb(table, 1)
+    noise = net.block(0).features.noise.view(3, -1)
+    sizes = dict(zip(read(net, 0), noise[1] / (np.sqrt(3) * SIZED.noise), strict=True))
+    deviation = table.rows("fit")[0].std((0, 1), correction=0)
+    for channel, size in sizes.items():
+        expected = 0.0 if channel == 2 else float(deviation[channel])
+        assert float(size) == pytest.approx(expected, rel=0.02, abs=1e-6), "an input of two values, or of many"
+    assert set(sizes) & {0, 1}
+
+
+def test_a_network_of_sized_blocks_is_saved_and_loaded() -> None:
+    table = deep(3)
+    net, _ = climb(table, 5)
+    again = network(table, 5, 400, is_sized=True)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again(table.inputs), net(table.inputs))
+    assert again.frozen_block(1).labels.tolist() == net.frozen_block(1).labels.tolist()
+    other = network(table, 5, 400)
+    assert net.draw != other.draw
+
+
+def test_what_a_run_remembers_is_plain() -> None:
+    table, memory = deep(3), {}
+    net = network(table, 5, 400, is_sized=True)
+    for event in train(
+        net, stream(net, table), ExactSolver(), label_loss(None), acceptance=STRICT, adaptation=SIZED, memory=memory
+    ):
+        if isinstance(event, Pass):
+            assert from_plain(as_plain(event)).block == event.block
+    assert memory["since"].tolist() == [1, 2, 3]
+    assert not memory["unlearned"].any()
+    assert memory["ages"][1] == 1.0
+    assert int(net.n_trained) == 4 and memory["has_no_gain"], "one block more finds nothing left to learn"
+
+
+def test_numbers_are_those_of_their_row_and_place_and_uniform() -> None:
+    rows = torch.randperm(500)
+    numbers = uniform(rows, 8, 3, 5, 1)
+    assert torch.equal(numbers[:7], uniform(rows[:7], 8, 3, 5, 1))
+    assert torch.equal(numbers.double(), uniform(rows, 8, 3, 5, 1).double())
+    assert not (numbers == uniform(rows, 8, 3, 5, 2)).any()
+    values = numbers.flatten().double().numpy()
+    # 12,000 numbers: mean, variance and neighbours' correlation to 4 standard errors
+    assert abs(values.mean()) < 4 / np.sqrt(3 * len(values))
+    assert abs(3 * values.var() - 1) < 4 * np.sqrt(0.8 / len(values))
+    assert abs(3 * (values[1:] * values[:-1]).mean()) < 4 / np.sqrt(len(values))
+    assert -1 <= values.min() < -0.99 and 0.99 < values.max() < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"smallest": 0}, "smallest must be a positive integer, got 0"),
+        ({"noise": -0.1}, "noise must be 0 or more, got -0.1"),
+        ({"noise": float("nan")}, "noise must be 0 or more, got nan"),
+        ({"redraws": 0}, "redraws must be a positive integer, got 0"),
+    ],
+)
+def test_an_argument_out_of_range_is_one_line(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        replace(SIZED, **arguments)
+
+
+def test_blocks_that_size_themselves_need_a_split_output() -> None:
+    with pytest.raises(ValueError, match=r"^output must be split where blocks size themselves, got 'orthogonal'$"):
+        network(deep(2), output="orthogonal", is_sized=True)
