@@ -14,6 +14,7 @@ from hierlit.data.checks import n_set_aside
 from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET, AdaptiveDraw
 from hierlit.layerwise.auto import ALPHAS as AUTO_ALPHAS
 from hierlit.layerwise.auto import DRAWS, N_COSINES, AutoSolver
+from hierlit.layerwise.sized_draw import SizedDraw
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver
 from hierlit.layerwise.solvers.choice import LARGER, SMALLER
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
@@ -122,7 +123,7 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1, cosines: bool
         n_locations=data.n_locations,
         n_inputs=data.n_inputs,
         n_labels=task.net.n_scores,
-        n_features=min(features.n_centres, splits["fit"] * data.n_locations) or features.n_features,
+        n_features=min(features.n_centres, splits["fit"] * data.n_locations) or task.net.n_features,
         n_blocks=run.n_blocks,
         budget=budget,
         tile=TILE[run.device.type],
@@ -150,12 +151,14 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1, cosines: bool
 
 
 def adapted(sizes: Sizes, adaptation: AdaptiveDraw, run: Run, options: PlanOptions) -> Sizes:
-    """Return the sizes with an adaptive W¹."""
+    """Return the sizes with an adaptive W¹; with blocks that size themselves, those of one that learns at once."""
+    if isinstance(adaptation, SizedDraw):
+        sizes = replace(sizes, n_features=min(adaptation.smallest, sizes.n_features), read_channels=1, calibrated=False)
     levels = run.data.levels or [1] * sizes.n_labels
     targets = options.targets or max(map(levels.count, levels))
     return replace(
         sizes,
-        redraws=adaptation.redraws,
+        redraws=1 if sizes.read_channels else adaptation.redraws,
         draw_candidates=distinct_candidates(ALPHAS, RESOLUTION[run.dtype], sizes.n_features),
         draw_pairs=adaptation.n_pairs,
         n_targets=min(targets, sizes.n_labels, max(1, sizes.n_features // FEATURES_PER_TARGET)),

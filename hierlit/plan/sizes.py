@@ -65,6 +65,7 @@ class Sizes:
         n_candidates: Regularisations that are factorised (exact solver).
         gcv: Whether generalised cross-validation chooses among them.
         redraws: Adaptive draws of W¹ before the last one.
+        read_channels: Channels of the stream that features read; all when 0.
         draw_candidates: Regularisations that each of them factorises.
         draw_pairs: Pairs, of all processes, that each of them is fitted to.
         n_targets: Labels that W¹ is drawn for.
@@ -102,6 +103,7 @@ class Sizes:
     n_candidates: int = 0
     gcv: bool = False
     redraws: int = 0
+    read_channels: int = 0
     draw_candidates: int = 0
     draw_pairs: int = 0
     n_targets: int = 0
@@ -139,7 +141,7 @@ class Sizes:
     @property
     def fan_in(self) -> int:
         """w·(d+n), the length of a window."""
-        return self.window * self.channels
+        return self.window * (self.read_channels or self.channels)
 
     @property
     def side(self) -> int:

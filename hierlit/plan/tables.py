@@ -135,6 +135,9 @@ def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> l
         lines.append(f"epochs: taken as {sizes.epochs} a block, no config tells ({limit}); --plan.epochs")
     if sizes.redraws:
         lines.append(f"draws: labels that W¹ is drawn for taken as {sizes.n_targets}; --plan.targets")
+    if sizes.read_channels:
+        size, most = sizes.n_features, run.task.net.n_features
+        lines.append(f"blocks: each taken to learn from one channel with {size} of at most {most:,} features, at once")
     if candidates := max(sizes.n_candidates, sizes.draw_candidates):
         lines.append(f"factorisations: {candidates}, those of regularisations taken to be above rounding")
     if sizes.choice_pairs:
