@@ -1,6 +1,6 @@
 """How deep training goes and how long that takes: configs/deep.yaml with other rules, depths and seeds.
 
-    python -m benchmarks depth --depth.cases '[110-32, 30-24]'
+    python -m benchmarks depth --depth.cases '[110-32, 30-64]'
 
 Seconds are those of training, summed from blocks.csv; a level is learned from 0.999 held-out accuracy on.
 """
@@ -75,22 +75,23 @@ class Curve:
 
 
 SMALL = ("--data.n_train=120", "--model.n_features=200")
-NO_CHECKPOINTS = ("--trainer.enable_checkpointing=false",)
 CASES = {
     "110-32": Case(110, 32, 5, "00:00:10:00", target=32),
-    "110-64": Case(110, 64, 5, "00:00:20:00"),
-    "30-24": Case(30, 24, 3, "00:00:10:00", target=24),
-    "110-128": Case(110, 128, 1, "00:00:45:00", overrides=NO_CHECKPOINTS),
-    "110-256": Case(110, 256, 1, "00:02:00:00", overrides=NO_CHECKPOINTS),
-    "110-32-window-5": Case(110, 32, 1, "00:00:15:00", None, "window 5", ("--model.proximity.size=5",)),
+    "110-64": Case(110, 64, 5, "00:00:20:00", target=64),
+    "110-128": Case(110, 128, 3, "00:00:45:00", target=128),
+    "110-256": Case(110, 256, 3, "00:02:00:00", target=256),
+    "110-1000": Case(110, 1000, 1, "00:04:00:00", target=1000),
+    "30-64": Case(30, 64, 3, "00:00:20:00", target=64),
+    "110-32-window-5": Case(110, 32, 1, "00:00:15:00", 32, "window 5", ("--model.proximity.size=5",)),
     "110-32-unadapted": Case(110, 32, 1, "00:00:10:00", None, "no adaptation", ("--model.adaptation=null",)),
     "quick": Case(110, 2, 2, "00:00:01:00", 2, "small", SMALL),
 }
+USUAL = [name for name in CASES if name not in ("110-1000", "quick")]
 
 
 def run(
     out: Path,
-    cases: list[str] = ["110-32", "110-64", "30-24", "110-128", "110-32-window-5", "110-32-unadapted"],  # noqa: B006
+    cases: list[str] = USUAL,
     seeds: list[int] | None = None,
 ) -> list[Row]:
     """Trains every case with every seed, one process a run.
