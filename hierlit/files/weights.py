@@ -108,9 +108,10 @@ def about_problems(about: Mapping[str, Any], net: HierarchicalResNet) -> list[st
 def tensor_problems(tensors: Mapping[str, Tensor], about: Mapping[str, Any], net: HierarchicalResNet) -> list[str]:
     """Return which tensors of a file do not fit a network, each with both values."""
     own, taken = net.state_dict(), shaped_as(net, tensors)
-    problems = [f"tensor {name} is missing" for name in own if name not in tensors and not name.startswith(CALIBRATION)]
-    problems += [f"tensor {name} is none of this network" for name in tensors if name not in own]
-    for name in tensors.keys() & own.keys():
+    absent = (name for name in taken if name not in tensors)
+    problems = [f"tensor {name} is missing" for name in absent if not name.startswith(CALIBRATION)]
+    problems += [f"tensor {name} is none of this network" for name in tensors if name not in taken]
+    for name in tensors.keys() & taken.keys():
         if problem := tensor_problem(tensors[name], taken[name], about["digests"].get(name)):
             problems.append(f"tensor {name} {problem}")
     if not problems:
@@ -122,7 +123,7 @@ def tensor_problems(tensors: Mapping[str, Tensor], about: Mapping[str, Any], net
 
 
 def shaped_as(net: HierarchicalResNet, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return a network's tensors in the shapes that it would take of others: a block may have another width."""
+    """Return a network's tensors in the shapes that it would take of others: a block may size itself."""
     other = deepcopy(net)
     with suppress(RuntimeError):  # of shapes that it would not take
         other.load_state_dict(tensors, strict=False)

@@ -139,7 +139,7 @@ class Staircase(L.Callback):
         self._entry = {
             "block": report.block,
             "tables": tables_of(report, train, val, task.levels, held_out),
-            "scalars": scalars_of(report, val),
+            "scalars": scalars_of(report, val, self._entry.get("rows", [])),
             "rows": val,
             "level_of": task.levels or [1] * len(self.labels[-1]),
             "margins": counts_by_level(task.margin_counts, task.levels),
@@ -246,12 +246,19 @@ def tables_of(
     return {"blocks.csv": blocks, "levels.csv": by_level, "labels.csv": by_label}
 
 
-def scalars_of(report: BlockReport, val: list[dict[str, float]]) -> dict[str, float]:
-    """Return a block's scalars by name, of its report and its rows by level of the held-out rows."""
+def scalars_of(report: BlockReport, val: list[dict[str, float]], before: list[dict[str, float]]) -> dict[str, float]:
+    """Return a block's scalars by name, those of a level where they have changed.
+
+    Args:
+        report: The block's.
+        val: Its rows by level of the held-out rows.
+        before: The same after the block before; empty after the first.
+    """
     scalars = {f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")}
-    for row in val:
+    for row, last in zip(val, before or [{}] * len(val), strict=True):
         for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
-            scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
+            if row[name] != last.get(name):
+                scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
     return scalars
 
 

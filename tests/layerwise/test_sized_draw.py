@@ -1,6 +1,7 @@
 """Blocks that size themselves: what they read, how many features they take, and what becomes of noise."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from plain import Table, automaton, label_loss, network, stream, train_all
 from torch import Tensor
 
 from hierlit.draws import uniform
+from hierlit.files.weights import load_weights, save_weights
 from hierlit.layerwise import Acceptance, BlockReport, ExactSolver, Pass, SizedDraw, SquaredLoss, train
-from hierlit.models import HierarchicalResNet
+from hierlit.models import HierarchicalResNet, IndexTable
 from hierlit.training.resume import as_plain, from_plain
 
 STRICT = Acceptance("strict")
@@ -117,6 +119,17 @@ def test_a_network_of_sized_blocks_is_saved_and_loaded() -> None:
     assert again.frozen_block(1).labels.tolist() == net.frozen_block(1).labels.tolist()
     other = network(table, 5, 400)
     assert net.draw != other.draw
+
+
+def test_weights_of_sized_blocks_are_exported_and_taken(tmp_path: Path) -> None:
+    table, file = deep(3), tmp_path / "net.safetensors"
+    net, _ = climb(table, 5)
+    save_weights(net, file)
+    again = network(table, 5, 400, is_sized=True)
+    load_weights(again, file)
+    assert torch.equal(again(table.inputs), net(table.inputs))
+    with pytest.raises(ValueError, match=r"^weights must fit this network, got \S+: .*proximity$"):
+        load_weights(network(table, 5, 400, proximity=IndexTable([[i, i, i] for i in range(32)]), is_sized=True), file)
 
 
 def test_what_a_run_remembers_is_plain() -> None:
