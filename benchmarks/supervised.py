@@ -1,4 +1,4 @@
-"""Three hierarchies and one way to train them, for benchmarks that vary what the labels tell."""
+"""Five hierarchies and one way to train them, for benchmarks that vary what the labels tell."""
 
 import copy
 from collections.abc import Callable
@@ -10,7 +10,14 @@ import torch
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from benchmarks.runs import MINIMAL
-from hierlit.data import CellularAutomaton, HierarchyDataModule, JuntaHierarchy, RandomHierarchyModel, Supervision
+from hierlit.data import (
+    CellularAutomaton,
+    HierarchyDataModule,
+    JuntaHierarchy,
+    RandomHierarchyModel,
+    Supervision,
+    ThresholdHierarchy,
+)
 from hierlit.layerwise.solvers import ExactSolver
 from hierlit.models import GaussianFeatures, TreeWindows, Window1d
 from hierlit.training import LayerwiseTask, LayerwiseTraining
@@ -64,8 +71,21 @@ def trees(seed: int, n_rows: int) -> HierarchyDataModule:
     )
 
 
+def juntas_of_3(seed: int, n_rows: int) -> HierarchyDataModule:
+    """Random functions of degree 3, 3 levels of 12 labels."""
+    return JuntaHierarchy(n_levels=3, labels_per_level=12, degree=3, n_train=n_rows, data_seed=seed)
+
+
+def thresholds(seed: int, n_rows: int) -> HierarchyDataModule:
+    """Threshold functions of 3 arguments, degree 2 and norm 2, 3 levels of 12 labels."""
+    return ThresholdHierarchy(n_levels=3, labels_per_level=12, n_train=n_rows, data_seed=seed)
+
+
+SOFTPLUS = {"n_blocks": 4, "n_features": 800, "features": GaussianFeatures(0.3, "softplus")}
 SETTINGS = {
-    "juntas": Setting(juntas, 6000, {"n_blocks": 4, "n_features": 800, "features": GaussianFeatures(0.3, "softplus")}),
+    "juntas": Setting(juntas, 6000, SOFTPLUS),
+    "juntas of degree 3": Setting(juntas_of_3, 6000, SOFTPLUS),
+    "thresholds": Setting(thresholds, 6000, SOFTPLUS),
     "automaton": Setting(automaton, 300, {"n_blocks": 7, "n_features": 400, "proximity": Window1d(3)}),
     "trees": Setting(trees, 1500, {"n_blocks": 4, "n_features": 400, "proximity": TreeWindows(2, 3)}),
 }

@@ -65,8 +65,8 @@ class AdaptiveDraw:
         problems = [f"{name} must be {valid}, got {value}" for name, (value, ok, valid) in limits.items() if not ok]
         raise_problems(problems)
 
-    def labels(self, memory: dict[str, Any]) -> Tensor | None:
-        """Return the labels [n'] that the next block may change; all when None."""
+    def labels(self, memory: dict[str, Any], n_scores: int) -> Tensor | None:
+        """Return the scores [n'] of all `n_scores` that the next block may change; all when None."""
         return None
 
     def note(self, memory: dict[str, Any], block: int, train: dict[str, Tensor], accepted: Tensor) -> None:

@@ -77,7 +77,7 @@ def train(
         block, seed = net.frozen_block(int(net.n_trained)), int(net.draw["weight_seed"])
         labels = memory.get("labels")  # of a block that is open already
         if resume_after is None:
-            labels = None if adaptation is None else adaptation.labels(memory)
+            labels = None if adaptation is None else adaptation.labels(memory, net.n_scores)
         block, penalty = block._replace(labels=labels), everything if labels is None else everything[labels]
         problem = BlockProblem(block, rows, loss, penalty, seed, processes)
         if resume_after is None:
@@ -179,7 +179,7 @@ def make_report(
     train: dict[str, Tensor],
 ) -> BlockReport:
     """Return the report of a block that is frozen, of its last pass; see `BlockReport`."""
-    features = net.block(last.block).features
+    features, width = net.block(last.block).features, net.n_inputs + net.n_scores
     assert last.certificate is not None and last.reason is not None
     return BlockReport(
         block=last.block + 1,
@@ -194,7 +194,7 @@ def make_report(
         initial_objective=initial_objective,
         gradient_tolerance=last.tolerance,
         features=features.n_features,
-        channels=net.n_inputs + net.n_scores if features.channels is None else len(features.channels),
+        channels=len(features.channels) if features.channels is not None else width * (features.n_features > 0),
         accepted_labels=accepted.tolist(),
         train=train,
     )

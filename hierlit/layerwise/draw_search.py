@@ -29,15 +29,15 @@ ENOUGH = 3e-3
 """Share of what can be explained that may be left: noise of scores then does not grow from level to level."""
 BETTER = 0.5
 """How much less must be left for a further draw to be worth it."""
-PARTLY = 0.05
-"""Share of what can be explained from which a block changes a label, if it learns none."""
 NEAR = 3
 """How many times as much may be left of a label as of the best for the block to change it too: others wait until they
 are learned as well, rather than carry a guess on."""
 CUT = 1e-2
 """Share of the largest importance below which a coordinate is not read."""
-TWO_VALUED = 1e-9
-"""By how much x² of an input of two values may miss a line in x, in units of its mean square."""
+TWO_VALUED = 1e-6
+"""Share of the product of second and fourth moment by which an input of two values may miss Pearson's inequality."""
+CONSTANT = 1e-9
+"""Share of a label's mean square below which its variance is none."""
 ALIKE = 0.25
 """Change of the factors, in units of their norm, up to which they are alike."""
 
@@ -122,14 +122,17 @@ class DrawSearch:
         """Return the best of the first attempt that learns a label that is not known, which is the block's then.
 
         Args:
-            guess: Importance [d+n] of channels for the first attempt; all that are not constant count alike if it is 0.
+            guess: Importance [d+n] of channels for the first attempt; all that are not always 0 count alike if it is 0.
             smallest: Its number of features.
         """
         live = (self.power > 0).to(self.power)
-        guess, size = guess * live, min(smallest, self.most)
-        attempts = [(size, guess)] if guess.any() else []
-        while not attempts or size < self.most:
-            size = min(GROWTH * size, self.most) if attempts else size
+        guess, size, attempts = guess * live, min(smallest, self.most), []
+        if guess.any():
+            attempts.append((size, guess))
+            size = min(GROWTH * size, self.most)
+        attempts += [(size, live)] if live.any() else []
+        while attempts and size < self.most:
+            size = min(GROWTH * size, self.most)
             attempts.append((size, live))
         for n_features, importance in attempts:
             best = self._improved(n_features, self._reading(importance.repeat(self.few.block.windows.size)[None]))
@@ -184,11 +187,12 @@ class DrawSearch:
         explained, explainable = variances(sums)
         gain, left = gains(sums), 1 - (explained / explainable).clamp(max=1)
         learned = gain & (left <= 1 - STRICT_SHARE) & ~self.known
-        near = NEAR * max(ENOUGH, float(left[learned].min())) if learned.any() else 1 - PARTLY
+        near = NEAR * max(ENOUGH, float(left[learned].min())) if learned.any() else 0.0
         learned &= left <= near
+        is_constant = explainable <= CONSTANT * sums.before / sums.examples
         targets = self.options.targets(errors.before - best, self.most)
         least = float(left[learned].mean()) if learned.any() else 1.0
-        return Trial(draw, gain & (left <= near), learned, least, targets, weight)
+        return Trial(draw, gain & ((left <= near) | is_constant), learned, least, targets, weight)
 
     def _draw(self, draw: Draw) -> None:
         """Draw W¹ and b."""
@@ -206,7 +210,8 @@ class DrawSearch:
     def _reading(self, importance: Tensor, channels: Tensor | None = None) -> Reading:
         """Return what W¹ reads, of the importance [T, w·c] of coordinates of some channels, all when None."""
         channels = torch.arange(len(self.power), device=self.power.device) if channels is None else channels
-        shares = importance / importance.amax(1, keepdim=True).clamp(min=torch.finfo(importance.dtype).tiny)
+        tiny = torch.finfo(importance.dtype).tiny
+        shares = importance / importance.amax(1, keepdim=True).clamp(min=tiny)
         shares = shares.view(len(shares), -1, len(channels))
         if self.options.by_channel:
             shares = shares.mean(1, keepdim=True).expand_as(shares)
@@ -215,7 +220,9 @@ class DrawSearch:
         floor = self.options.floor
         factors = (1 - floor) * shares**self.options.exponent * (shares >= CUT) + floor
         squares = self.power[channels].repeat(shares.shape[1] // len(channels))
-        return Reading(channels, factors * (len(squares) / (factors.square() @ squares)).sqrt()[:, None])
+        return Reading(
+            channels, factors * (len(squares) / (factors.square() @ squares).clamp(min=tiny)).sqrt()[:, None]
+        )
 
     def importance(self, trial: Trial, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the importance of coordinates for some labels, [T, w·c], and the channels [c] read."""
@@ -231,19 +238,21 @@ def channel_sizes(problem: BlockProblem) -> tuple[Tensor, Tensor]:
     That is the root mean square of a score, the standard deviation of an input that has two values, 0 of others.
     """
     net = problem.rows.net
-    width = net.n_inputs + net.n_scores
-    sums = torch.zeros(4, width + 1, dtype=torch.float64, device=problem.penalty.device)
+    total = torch.zeros(2, net.n_inputs + net.n_scores + 1, dtype=torch.float64, device=problem.penalty.device)
     for chunk in problem.chunks():
         stream = chunk.pairs(net.split(chunk.stream))
-        inputs = stream[:, : net.n_inputs].double()
-        sums[1, :-1] += stream.square().sum(0)
-        sums[0, -1] += len(stream)
-        for power in (0, 2, 3):
-            sums[power, : net.n_inputs] += (inputs ** (power + 1)).sum(0)
-    sums = problem.processes.sum(sums)
-    first, second, third, fourth = sums[:, :-1] / sums[0, -1].clamp(min=1)
-    variance, skew, spread = second - first**2, third - first * second, fourth - second**2
-    has_two = (variance * spread - skew**2).abs() <= TWO_VALUED * (second**3).clamp(min=1e-300)
-    sizes = (variance.clamp(min=0) * has_two).sqrt()
-    sizes[net.n_inputs :] = second[net.n_inputs :].sqrt()
-    return second.to(problem.penalty), sizes.to(problem.penalty)
+        total[0, :-1] += stream.sum(0)
+        total[1, :-1] += stream.square().sum(0)
+        total[0, -1] += len(stream)
+    total = problem.processes.sum(total)
+    count = total[0, -1].clamp(min=1)
+    mean, power = total[:, :-1] / count
+    centred = torch.zeros(3, net.n_inputs, dtype=torch.float64, device=total.device)
+    for chunk in problem.chunks():
+        inputs = chunk.pairs(net.split(chunk.stream))[:, : net.n_inputs].double() - mean[: net.n_inputs]
+        centred += torch.stack([(inputs**power).sum(0) for power in (2, 3, 4)])
+    variance, third, fourth = problem.processes.sum(centred) / count
+    # the fourth moment is least, by Pearson's inequality, where there are two values
+    has_two = fourth * variance - third**2 - variance**3 <= TWO_VALUED * fourth * variance
+    sizes = torch.cat([(variance * has_two).sqrt(), power[net.n_inputs :].sqrt()])
+    return power.to(problem.penalty), sizes.to(problem.penalty)

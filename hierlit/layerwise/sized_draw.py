@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -32,17 +33,19 @@ class SizedDraw(AdaptiveDraw):
 
     The first attempt has `smallest` features. It reads the channels that the blocks before leaned on, by their age: the
     number of blocks since a label was learned. Where levels build on one another that is the level before, however many
-    are known. If nothing is learned so, further attempts read all channels that are not constant, each with four times
+    are known. If nothing is learned so, further attempts read all channels that are not always 0, each with four times
     as many features, up to `n_features` of the network, and are redrawn as `AdaptiveDraw` does. A draw that learns has
-    `FEATURES_PER_TARGET` features for each label that gains nearly as much, and reads no coordinate that its labels do
-    not depend on. Labels that have their margin on every training row are left as they are.
+    `FEATURES_PER_TARGET` features for each label that gains nearly as much; unless it is as good as need be at once, it
+    is drawn again and reads no channel that its labels hardly depend on. Labels that have their margin on all training
+    rows are left as they are. If nothing is learned, the last draw is kept for all labels, and acceptance judges.
 
     While a block is fitted, its windows carry noise, so that it maps all that is near a corner of the cube to the same
     score. Without noise an error in a score grows from level to level.
 
     Args:
         smallest: Features of the first attempt.
-        noise: Standard deviation of the noise, in units of the root mean square of each label's score; none on inputs.
+        noise: Standard deviation of the noise, in units of the root mean square of each label's score, and of the
+            standard deviation of inputs that have two values; none on other inputs.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -54,28 +57,34 @@ class SizedDraw(AdaptiveDraw):
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = [] if is_count(self.smallest) else [f"smallest must be a positive integer, got {self.smallest}"]
-        problems += [] if 0 <= self.noise < math.inf else [f"noise must be 0 or more, got {self.noise}"]
+        is_real = isinstance(self.noise, Real)
+        problems += [] if is_real and 0 <= self.noise < math.inf else [f"noise must be 0 or more, got {self.noise}"]
         raise_problems(problems)
 
-    def labels(self, memory: dict[str, Any]) -> Tensor | None:
-        """Return the labels [n'] that blocks still change."""
+    def labels(self, memory: dict[str, Any], n_scores: int) -> Tensor | None:
+        """Return the scores [n'] that blocks still change."""
         unlearned = memory.get("unlearned")
-        return unlearned.nonzero()[:, 0] if unlearned is not None and unlearned.any() else None
+        if unlearned is None or not unlearned.any():
+            return None
+        left: Tensor = unlearned.repeat(n_scores // len(unlearned)).nonzero()[:, 0]
+        return left
 
     def note(self, memory: dict[str, Any], block: int, train: dict[str, Tensor], accepted: Tensor) -> None:
         """Remember when a label was learned, and which have their margin on every training row.
 
         Args:
             memory: Gets `since` [n], the number of blocks after which a label was learned, −1 if it is not; `unlearned`
-                [n]; and `in_vain`, the number of blocks since one changed a label.
+                [n]; `in_vain`, the number of blocks since one changed a label; and `ages`, the importance of channels
+                by their age.
             block: Number of the block, from 0.
             train: Metrics [n] of all training rows after the block.
             accepted: Labels that the block changes, boolean [n].
         """
         since = memory.get("since", torch.full_like(train["accuracy"], -1, dtype=torch.long))
-        learned = torch.zeros_like(since, dtype=torch.bool).index_fill_(0, memory.pop("learns").to(since.device), True)
+        opened = memory.pop("opened")
+        learned = torch.zeros_like(since, dtype=torch.bool).index_fill_(0, opened["learns"], True)
         memory["since"] = since.where((since >= 0) | ~(learned & accepted), block + 1)
-        memory["unlearned"] = ~(train["margin_error"] == 0)
+        memory["unlearned"], memory["ages"] = train["margin_error"] > 0, opened["ages"]
         memory["in_vain"] = 0 if accepted.any() else memory.get("in_vain", 0) + 1
 
     @torch.no_grad()
@@ -84,13 +93,14 @@ class SizedDraw(AdaptiveDraw):
 
         Args:
             problem: The block, whose features are redrawn in place; by the squared loss, whatever its ℓ.
-            memory: Which labels are learned, see `note`; gets `ages`, the importance of channels by their age.
+            memory: See `note`; gets `opened`, what that needs of this block.
 
         Returns:
             The problem of the labels that gain; of all, if none is learned. None if every label has its margin on
-            every training row, or `PATIENCE` blocks have changed none.
+            every training row, `PATIENCE` blocks have changed none, or there is nothing to read.
         """
-        memory["learns"] = torch.zeros(0, dtype=torch.long)
+        weights, device = memory.get("ages", {}), problem.penalty.device
+        memory["opened"] = {"learns": torch.zeros(0, dtype=torch.long, device=device), "ages": weights}
         has_all = "unlearned" in memory and not memory["unlearned"].any()
         if has_all or memory.get("in_vain", 0) >= PATIENCE:
             return None
@@ -98,7 +108,8 @@ class SizedDraw(AdaptiveDraw):
         few, ages = replace(problem, label_loss=loss).leading(self.n_pairs), ages_of(problem, memory)
         known = few.block.of_labels(ages[few.rows.net.n_inputs :] >= 1)
         search = DrawSearch(few, known, self)
-        weights = memory.get("ages", {})
+        if not search.power.any():
+            return None
         guess = sum((weight * (ages == age) for age, weight in weights.items()), torch.zeros_like(search.power))
         best = search.run(guess, self.smallest)
         if best is None:
@@ -108,8 +119,9 @@ class SizedDraw(AdaptiveDraw):
         shares = (shares / shares.amax(1, keepdim=True)).mean(0)
         faded = {age: FADING * weight for age, weight in weights.items() if FADING * weight >= FAINTEST}
         found = {age: float(shares[ages[channels] == age].max()) for age in set(ages[channels].tolist())}
-        memory["ages"], numbers = faded | found, torch.arange(problem.rows.net.n_scores, device=best.learned.device)
-        memory["learns"] = problem.block.of_labels(numbers)[best.learned] % problem.rows.net.n_labels
+        numbers = problem.block.of_labels(torch.arange(problem.rows.net.n_scores, device=device))[best.learned]
+        learns = numbers[numbers < problem.rows.net.n_labels]
+        memory["opened"] = {"learns": learns, "ages": faded | found}
         return problem.of_labels(best.gains.nonzero()[:, 0])
 
 

@@ -39,7 +39,7 @@ class FirstLayer(nn.Module):
         compiled: Whether torch.compile is to compile them; `RandomFeatures` alone can be.
         n_centres: Windows of training rows that `place` asks for, at most; 0 for features that need none.
         channels: Channels of the stream whose windows are read, [c], fan_in being w·c; all when None.
-        noise: Width of the noise that is added to the coordinates of a window, [fan_in], while W² is fitted; none when
+        noise: Largest noise that is added to each coordinate of a window, [fan_in], while W² is fitted; none when
             None. See `SizedDraw`.
     """
 

@@ -349,8 +349,8 @@ class HierarchicalResNet(nn.Module):
     def staged_scores(self, inputs: Tensor) -> Iterator[Tensor]:
         """Yield the scores [N, |G|, n] of inputs [N, |G|, d] after each trained block, a few rows at a time."""
         stream = self.embed(inputs.to(self.block(0).weight))
-        width = max(1, sum(self.block(0).features.weight.shape))
         for index in range(int(self.n_trained)):
+            width = max(1, sum(self.block(index).features.weight.shape))
             parts = torch.split(stream, max(1, NUMBERS_AT_ONCE // (self.n_locations * width)))
             stream = torch.cat([self.advance(part, index) for part in parts])
             yield self.answers(stream)

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from hierlit.metrics import AveragePrecision
 from hierlit.models import RandomFeatures
 from hierlit.models.checks import raise_problems
 from hierlit.training.precision import check_precision
+from hierlit.training.resume import as_plain, from_plain
 from hierlit.training.signals import end_on_sigterm
 from hierlit.training.task import LayerwiseTask
 from hierlit.training.trainer import check_trainer
@@ -188,6 +190,9 @@ class LayerwiseTraining(L.Callback):
         task, processes = pl_module, Processes(trainer.world_size, trainer.global_rank)
         if trainer.ckpt_path is None:
             task.memory, task.last = task.memory if task.block else {}, None
+        task.memory = move_data_to_device(task.memory, task.device)
+        if task.last is not None:
+            task.last = from_plain(move_data_to_device(as_plain(task.last), task.device))
         place = {"block": task.block, "epoch": 0 if task.last is None else task.last.state.passes}
         start = {**place, "checkpoint": task.origin, "arguments": task.config}
         remedy = ": all nodes must have the same arguments and log folder"
