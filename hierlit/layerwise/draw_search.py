@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,15 +13,13 @@ from torch import Tensor
 from hierlit.layerwise.acceptance import STRICT_SHARE, gains, variances
 from hierlit.layerwise.adaptive_draw import (
     FEATURES_PER_TARGET,
+    AdaptiveDraw,
     agop_diagonals,
     random_features,
     ridge_weights,
 )
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.models.random_features import RandomFeatures
-
-if TYPE_CHECKING:
-    from hierlit.layerwise.sized_draw import SizedDraw
 
 GROWTH = 4
 """How many times as many features the next attempt has."""
@@ -107,14 +105,15 @@ class DrawSearch:
     Args:
         few: The block, of a few rows; its features are redrawn in place.
         known: Labels that are learned already, boolean [n'].
-        options: Which labels are leaned on, how much, and the noise.
+        options: How often it is redrawn, which labels it leans on, and how much.
+        noise: Standard deviation of the noise; see `SizedDraw`.
 
     Attributes:
         power: Mean square of each channel of [x, scores] over these rows, [d+n].
     """
 
-    def __init__(self, few: BlockProblem, known: Tensor, options: SizedDraw) -> None:
-        self.few, self.known, self.options = few, known, options
+    def __init__(self, few: BlockProblem, known: Tensor, options: AdaptiveDraw, noise: float) -> None:
+        self.few, self.known, self.options, self.noise = few, known, options, noise
         self.power, self._sizes = channel_sizes(few)
         self.most, self._drawn = few.rows.net.n_features, 0
 
@@ -204,7 +203,7 @@ class DrawSearch:
         assert isinstance(drawn, RandomFeatures)
         drawn = drawn.to(features.weight)
         drawn.weight.mul_(factors[torch.arange(draw.n_features, device=factors.device) % len(factors)])
-        width = self.options.noise * math.sqrt(3) * self._sizes[channels]  # uniform
+        width = self.noise * math.sqrt(3) * self._sizes[channels]  # uniform
         features.become(drawn, channels, width.repeat(problem.block.windows.size))
 
     def _reading(self, importance: Tensor, channels: Tensor | None = None) -> Reading:

@@ -107,7 +107,7 @@ class SizedDraw(AdaptiveDraw):
         loss = replace(problem.label_loss, margin_loss=SquaredLoss())
         few, ages = replace(problem, label_loss=loss).leading(self.n_pairs), ages_of(problem, memory)
         known = few.block.of_labels(ages[few.rows.net.n_inputs :] >= 1)
-        search = DrawSearch(few, known, self)
+        search = DrawSearch(few, known, self, self.noise)
         if not search.power.any():
             return None
         guess = sum((weight * (ages == age) for age, weight in weights.items()), torch.zeros_like(search.power))
