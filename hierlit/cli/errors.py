@@ -25,7 +25,10 @@ SECTIONS: dict[str, type] = {
 HELP_ORDER = ("help", "data", "model", "layerwise", "supervision", "checkpoint", "predictions", "trainer", "ckpt_path")
 """Sections as `--help` has them; of any other command its own comes last."""
 QUOTES = "put quotes around a name that YAML takes for something else, such as 'no', '1' or '~'"
-NOISE = r"NoneType|^Subtypes|^Given value|^Errors:|^Does not validate|^Parser key|^Problem with given|^$"
+NOISE = (
+    r"NoneType|^Subtypes|^Given value|^Errors:|^Does not validate|^Parser key|^Problem with given|"
+    r"__init__\(\) got an unexpected|^$"
+)
 
 
 class HierlitParser(LightningArgumentParser):
@@ -95,7 +98,7 @@ def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
     if expected := _mismatch(message):
         return f"{key} must be {expected}"
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    problems = [line for line in lines if not re.search(NOISE, line)]
+    problems = dict.fromkeys(line for line in lines if not re.search(NOISE, line))  # of each type of a union, once
     return (
         f"{key + ': ' if key else ''}{'; '.join(problems)}" if problems else "; ".join(line for line in lines if line)
     )
