@@ -93,8 +93,10 @@ def run(
 def compare(name: str, out: Path, table: Path, overrides: list[str], rates: dict[str, float]) -> list[Row]:
     """Runs a case on the accelerator and on the CPU."""
     case, shares = CASES[name], {}
-    given = [*case.arguments, *(f"--data.train_files=[{table}]" for _ in [0] if case.config == "tables")]
-    given += [option for option in overrides if not (case.config == "tables" and option.startswith("--data.n_train"))]
+    given = [*case.arguments, *overrides]
+    if case.config == "tables":  # whose rows are those of the file
+        given = [option for option in given if not option.startswith("--data.n_train")]
+        given.append(f"--data.train_files=[{table}]")
     products = operations(case.config, out / f"{name}-counted", *given, "--trainer.accelerator=auto")
     fits = {}
     for device in rates:

@@ -120,6 +120,11 @@ def as_signs(bits: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(2.0 * bits.astype(np.float32) - 1.0).float()
 
 
+def generator_of(*seed: int) -> torch.Generator:
+    """Return torch's generator of a stream of its own."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+
+
 def uniform(rows: Tensor, n_locations: int, width: int, *seed: int) -> Tensor:
     """Return numbers [B, n_locations, width] uniform in [-1, 1), each by its row, place and seed alone.
 

@@ -4,17 +4,16 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hierlit.layerwise.losses import SquaredLoss
+from hierlit.draws import generator_of
 from hierlit.layerwise.moments import take_moments
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
 from hierlit.models.checks import raise_problems
 from hierlit.models.random_features import RandomFeatures
-from hierlit.models.resnet import is_count, windows_read
+from hierlit.models.resnet import is_count
 
 AGOP_PAIRS = 8192
 """Pairs that gradients are averaged over, in whole batches: a mean needs fewer than a fit."""
@@ -93,21 +92,16 @@ class AdaptiveDraw:
             problem: The block, whose features are redrawn in place; by the squared loss, whatever its ℓ.
         """
         net, features = problem.rows.net, random_features(problem)
-        loss = replace(problem.label_loss, margin_loss=SquaredLoss())
-        few = replace(problem, label_loss=loss).leading(self.n_pairs)
+        few = problem.squared().leading(self.n_pairs)
         for draw in range(self.redraws):
             few = replace(few)  # of these features nothing is known yet
-            few.calibrate()
-            weights = ridge_weights(few)
-            errors = few.held_errors(weights)
-            best, chosen = errors.after.min(0)
-            targets = self.targets(errors.before - best, features.n_features)
+            weight, gain = best_ridge(few)
+            targets = self.targets(gain, features.n_features)
             if not len(targets):
                 return
             seen = few.leading(min(AGOP_PAIRS, self.n_pairs))
-            agop, power = agop_diagonals(seen, weights[chosen[targets], targets])
-            key = np.random.SeedSequence([problem.seed, problem.block.index, draw])
-            generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
+            agop, power = agop_diagonals(seen, weight[targets])
+            generator = generator_of(problem.seed, problem.block.index, draw)
             features.redraw(self.coordinates(agop, power, problem.block.windows.size), generator)
             features.weight.copy_(net.stream_coordinates(features.weight))
 
@@ -143,6 +137,19 @@ def ridge_weights(problem: BlockProblem) -> Tensor:
     return RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[penalty.dtype]).weights.to(penalty)
 
 
+def best_ridge(problem: BlockProblem) -> tuple[Tensor, Tensor]:
+    """Calibrate a block, and solve it with the λ that is best for each label on the set-aside rows.
+
+    Returns:
+        The weight [n, q+1], and by how much each label's error falls there, [n].
+    """
+    problem.calibrate()
+    weights = ridge_weights(problem)
+    errors = problem.held_errors(weights)
+    least, chosen = errors.after.min(0)
+    return weights[chosen, torch.arange(len(chosen), device=chosen.device)], errors.before - least
+
+
 def random_features(problem: BlockProblem) -> RandomFeatures:
     """Return the features of a block, of which the coordinates' weights are known."""
     features = problem.block.features
@@ -161,11 +168,11 @@ def agop_diagonals(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tens
     Returns:
         The diagonals [T, fan_in] of the average gradient outer products, and the coordinates' mean squares [fan_in].
     """
-    net, features, see = problem.rows.net, random_features(problem), problem.block.windows
+    net, features = problem.rows.net, random_features(problem)
     first_layer = net.split_coordinates(features.weight * features.scale)
     totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
     for chunk in problem.chunks():
-        coordinates = chunk.pairs(windows_read(features, see, net.split(chunk.stream)))
+        coordinates = chunk.pairs(problem.block.seen(net.split(chunk.stream)))
         for windows in torch.split(problem.rows.windows(chunk, problem.block), features.rows_at_once()):
             slopes = features.slopes(windows)
             for number, weight in enumerate(weights[:, :-1]):

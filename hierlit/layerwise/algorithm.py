@@ -71,23 +71,24 @@ def train(
     """
     stopping, acceptance = stopping or Stopping(), acceptance or Acceptance()
     memory = {} if memory is None else memory
-    everything, known = torch.full((net.n_scores,), regularization).to(net.block(0).weight), None
+    penalty, known = torch.full((net.n_scores,), regularization).to(net.block(0).weight), None
     while not is_over(net, memory, stop_when_learned):
         start = time.perf_counter() - (0.0 if resume_after is None else resume_after.seconds)
         block, seed = net.frozen_block(int(net.n_trained)), int(net.draw["weight_seed"])
-        labels = memory.get("labels")  # of a block that is open already
-        if resume_after is None:
-            labels = None if adaptation is None else adaptation.labels(memory, net.n_scores)
-        block, penalty = block._replace(labels=labels), everything if labels is None else everything[labels]
-        problem = BlockProblem(block, rows, loss, penalty, seed, processes)
+        problem, labels = BlockProblem(block, rows, loss, penalty, seed, processes), None
+        if resume_after is not None:
+            labels = memory.get("labels")
+        elif adaptation is not None:
+            labels = adaptation.labels(memory, net.n_scores)
+        problem = problem if labels is None else problem.of_labels(labels)
         if resume_after is None:
             opened = open_block(problem, solver, adaptation, memory)
             if opened is None:
                 yield (resume_after := without_gain(problem, stopping))
             problem, opened = opened or problem, None
-            block = problem.block
             memory.pop("labels", None)
-            memory |= {} if block.labels is None else {"labels": block.labels}
+            memory |= {} if problem.block.labels is None else {"labels": problem.block.labels}
+        block = problem.block
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, resume_after, start)
         if rows.folds is not None and last.reason != NO_GAIN:
@@ -212,8 +213,8 @@ def train_metrics(
         labels: Labels [n'] that the last block may have changed; all when None.
         known: The metrics of all labels before; None if they are not known.
     """
-    net = rows.net
-    if labels is None or known is None or net.pooled or net.neighbours is not None:
+    net, known = rows.net, known or {}
+    if not known or net.pooled or net.neighbours is not None:
         labels = None
     metrics = label_metrics(net.n_labels if labels is None else len(labels), robustness).to(rows.device)
     for split in ("fit", "held"):
@@ -223,6 +224,4 @@ def train_metrics(
             else:
                 metrics.update(net.scores(chunk.stream)[..., labels], chunk.labels[..., labels])
     values = compute(metrics)
-    if labels is None or known is None:
-        return values
-    return {name: known[name].index_copy(0, labels, value) for name, value in values.items()}
+    return values if labels is None else {name: known[name].index_copy(0, labels, values[name]) for name in values}

@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from hierlit.draws import generator_of
 from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.adaptive_draw import AGOP_PAIRS, AdaptiveDraw, random_features
 from hierlit.layerwise.algorithm import train
@@ -171,8 +171,7 @@ def drawn_problem(problem: BlockProblem, n_pairs: int) -> tuple[BlockProblem, fl
         [Chunk(*part) for part in zip(torch.split(stream[of], n_rows), torch.split(labels[of], n_rows), strict=True)]
         for of in (folds != HELD, folds == HELD)
     ]
-    key = np.random.SeedSequence([problem.seed, problem.block.index, DRAWS.redraws])
-    generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
+    generator = generator_of(problem.seed, problem.block.index, DRAWS.redraws)
     cosines = CosineFeatures().first_layer(net.windows.size * stream.shape[-1], n_cosines(problem), generator)
     block = problem.block._replace(features=cosines.to(problem.penalty))
     few = replace(problem, block=block, rows=problem.rows.of(*parts), processes=ALONE)

@@ -6,17 +6,17 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from hierlit.draws import generator_of
 from hierlit.layerwise.acceptance import STRICT_SHARE, gains, variances
 from hierlit.layerwise.adaptive_draw import (
     FEATURES_PER_TARGET,
     AdaptiveDraw,
     agop_diagonals,
+    best_ridge,
     random_features,
-    ridge_weights,
 )
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.models.random_features import RandomFeatures
@@ -91,10 +91,8 @@ class Trial(NamedTuple):
     targets: Tensor
     weight: Tensor
 
-    def is_better(self, other: Trial | None) -> bool:
+    def is_better(self, other: Trial) -> bool:
         """Return whether more labels are learned, or as many and much better."""
-        if other is None:
-            return True
         more = int(self.learned.sum()) - int(other.learned.sum())
         return more > 0 or (more == 0 and self.left < BETTER * other.left)
 
@@ -120,6 +118,8 @@ class DrawSearch:
     def run(self, guess: Tensor, smallest: int) -> Trial | None:
         """Return the best of the first attempt that learns a label that is not known, which is the block's then.
 
+        There must be something to read: a channel that is not always 0.
+
         Args:
             guess: Importance [d+n] of channels for the first attempt; all that are not always 0 count alike if it is 0.
             smallest: Its number of features.
@@ -129,8 +129,8 @@ class DrawSearch:
         if guess.any():
             attempts.append((size, guess))
             size = min(GROWTH * size, self.most)
-        attempts += [(size, live)] if live.any() else []
-        while attempts and size < self.most:
+        attempts.append((size, live))
+        while size < self.most:
             size = min(GROWTH * size, self.most)
             attempts.append((size, live))
         for n_features, importance in attempts:
@@ -177,11 +177,7 @@ class DrawSearch:
         draw, few = Draw(n_features, reading, self._drawn), replace(self.few)  # of these features nothing is known yet
         self._drawn += 1
         self._draw(draw)
-        few.calibrate()
-        weights = ridge_weights(few)
-        errors = few.held_errors(weights)
-        best, chosen = errors.after.min(0)
-        weight = weights[chosen, torch.arange(len(chosen), device=chosen.device)]
+        weight, fall = best_ridge(few)
         sums = few.held_sums(weight)
         explained, explainable = variances(sums)
         gain, left = gains(sums), 1 - (explained / explainable).clamp(max=1)
@@ -189,7 +185,7 @@ class DrawSearch:
         near = NEAR * max(ENOUGH, float(left[learned].min())) if learned.any() else 0.0
         learned &= left <= near
         is_constant = explainable <= CONSTANT * sums.before / sums.examples
-        targets = self.options.targets(errors.before - best, self.most)
+        targets = self.options.targets(fall, self.most)
         least = float(left[learned].mean()) if learned.any() else 1.0
         return Trial(draw, gain & ((left <= near) | is_constant), learned, least, targets, weight)
 
@@ -197,12 +193,11 @@ class DrawSearch:
         """Draw W¹ and b."""
         problem, (channels, factors) = self.few, draw.reading
         net, features = problem.rows.net, random_features(problem)
-        seeds = np.random.SeedSequence([problem.seed, problem.block.index, draw.number])
-        generator = torch.Generator().manual_seed(int(seeds.generate_state(1)[0]))
+        generator = generator_of(problem.seed, problem.block.index, draw.number)
         drawn = net.features.first_layer(factors.shape[1], draw.n_features, generator)
         assert isinstance(drawn, RandomFeatures)
         drawn = drawn.to(features.weight)
-        drawn.weight.mul_(factors[torch.arange(draw.n_features, device=factors.device) % len(factors)])
+        drawn.lean(factors)
         width = self.noise * math.sqrt(3) * self._sizes[channels]  # uniform
         features.become(drawn, channels, width.repeat(problem.block.windows.size))
 
@@ -249,7 +244,7 @@ def channel_sizes(problem: BlockProblem) -> tuple[Tensor, Tensor]:
     centred = torch.zeros(3, net.n_inputs, dtype=torch.float64, device=total.device)
     for chunk in problem.chunks():
         inputs = chunk.pairs(net.split(chunk.stream))[:, : net.n_inputs].double() - mean[: net.n_inputs]
-        centred += torch.stack([(inputs**power).sum(0) for power in (2, 3, 4)])
+        centred += torch.stack([(inputs**degree).sum(0) for degree in (2, 3, 4)])
     variance, third, fourth = problem.processes.sum(centred) / count
     # the fourth moment is least, by Pearson's inequality, where there are two values
     has_two = fourth * variance - third**2 - variance**3 <= TWO_VALUED * fourth * variance

@@ -223,9 +223,12 @@ def leading_chunks(problem: BlockProblem, n_pairs: int) -> int:
 
 
 def input_scale(problem: BlockProblem) -> float:
-    """Factor that gives the block's windows squared norm fan_in, as the features' `input_scale` understands it."""
+    """Factor that gives the block's windows squared norm fan_in, as the features' `input_scale` understands it.
+
+    W¹ that was drawn for some channels has been scaled to them.
+    """
     kind, net = problem.block.features.input_scale, problem.rows.net
-    if kind == "fan_in":
+    if kind == "fan_in" or problem.block.features.channels is not None:
         return 1.0
     width = net.n_inputs + net.n_scores
     sums = torch.zeros(3, width, dtype=torch.float64, device=problem.penalty.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.acceptance import SetAsideSums
+from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.moments import Moments, SetAsideErrors, calibrate, held_errors, leading_chunks, take_moments
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.stream import Chunk, StreamCache, Tile
@@ -213,6 +214,10 @@ class BlockProblem:
         changed = replace(self, penalty=penalty)
         changed._moments.update(self._moments)
         return changed
+
+    def squared(self) -> BlockProblem:
+        """Return the same under the squared loss."""
+        return replace(self, label_loss=replace(self.label_loss, margin_loss=SquaredLoss()))
 
     def of_labels(self, labels: Tensor) -> BlockProblem:
         """Return the same for some of its labels [n'], by their numbers among these; others stay as they are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.draw_search import DrawSearch
-from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.models.checks import raise_problems
 from hierlit.models.resnet import is_count
@@ -101,11 +100,9 @@ class SizedDraw(AdaptiveDraw):
         """
         weights, device = memory.get("ages", {}), problem.penalty.device
         memory["opened"] = {"learns": torch.zeros(0, dtype=torch.long, device=device), "ages": weights}
-        has_all = "unlearned" in memory and not memory["unlearned"].any()
-        if has_all or memory.get("in_vain", 0) >= PATIENCE:
+        if memory.get("all_have_margin") or memory.get("in_vain", 0) >= PATIENCE:
             return None
-        loss = replace(problem.label_loss, margin_loss=SquaredLoss())
-        few, ages = replace(problem, label_loss=loss).leading(self.n_pairs), ages_of(problem, memory)
+        few, ages = problem.squared().leading(self.n_pairs), ages_of(problem, memory)
         known = few.block.of_labels(ages[few.rows.net.n_inputs :] >= 1)
         search = DrawSearch(few, known, self, self.noise)
         if not search.power.any():

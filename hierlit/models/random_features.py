@@ -142,8 +142,13 @@ class RandomFeatures(FirstLayer):
             coordinates: Factors [T, fan_in] of the standard deviations; row i of W¹ takes row i mod T.
             generator: Source of the draw.
         """
-        drawn = torch.randn(self.weight.shape, generator=generator).to(self.weight) * self.spread
-        self.weight.copy_(drawn * coordinates[torch.arange(len(drawn), device=coordinates.device) % len(coordinates)])
+        self.weight.copy_(torch.randn(self.weight.shape, generator=generator).to(self.weight) * self.spread)
+        self.lean(coordinates)
+
+    @torch.no_grad()
+    def lean(self, coordinates: Tensor) -> None:
+        """Multiply row i of W¹ by row i mod T of `coordinates` [T, fan_in]."""
+        self.weight.mul_(coordinates[torch.arange(self.n_features, device=coordinates.device) % len(coordinates)])
 
     @torch.no_grad()
     def become(self, drawn: "RandomFeatures", channels: Tensor, noise: Tensor) -> None:
@@ -158,16 +163,12 @@ class RandomFeatures(FirstLayer):
             own = getattr(self, name)
             own.data = getattr(drawn, name).data.to(own)
         self.channels, self.noise = frozen(channels), frozen(noise.to(self.weight))
-        self.input_scale = "fan_in"
-        self.scale.fill_(1.0)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        kept = {name: state_dict.get(f"{prefix}{name}") for name in ("channels", "noise", "weight", "mean")}
-        channels, noise, weight, mean = kept.values()
-        self.channels = self.noise = None
-        if isinstance(channels, Tensor) and isinstance(noise, Tensor):
-            self.channels, self.noise = (frozen(kept.clone()) for kept in (channels, noise))
-            self.input_scale = "fan_in"
-            if isinstance(weight, Tensor) and isinstance(mean, Tensor):
-                take_shape(self.weight, weight, (len(mean), len(noise)))
+        names = ("channels", "noise", "weight", "mean")
+        channels, noise, weight, mean = (state_dict.get(f"{prefix}{name}") for name in names)
+        self.channels = None if channels is None else frozen(channels.clone())
+        self.noise = None if noise is None else frozen(noise.clone())
+        if noise is not None and weight is not None and mean is not None:
+            take_shape(self.weight, weight, (len(mean), len(noise)))
         super()._load_from_state_dict(state_dict, prefix, *others)

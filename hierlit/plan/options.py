@@ -152,13 +152,15 @@ def sizes_of(run: Run, options: PlanOptions, n_processes: int = 1, cosines: bool
 
 def adapted(sizes: Sizes, adaptation: AdaptiveDraw, run: Run, options: PlanOptions) -> Sizes:
     """Return the sizes with an adaptive W¹; with blocks that size themselves, those of one that learns at once."""
+    redraws = adaptation.redraws
     if isinstance(adaptation, SizedDraw):
+        redraws = 1
         sizes = replace(sizes, n_features=min(adaptation.smallest, sizes.n_features), read_channels=1, calibrated=False)
     levels = run.data.levels or [1] * sizes.n_labels
     targets = options.targets or max(map(levels.count, levels))
     return replace(
         sizes,
-        redraws=1 if sizes.read_channels else adaptation.redraws,
+        redraws=redraws,
         draw_candidates=distinct_candidates(ALPHAS, RESOLUTION[run.dtype], sizes.n_features),
         draw_pairs=adaptation.n_pairs,
         n_targets=min(targets, sizes.n_labels, max(1, sizes.n_features // FEATURES_PER_TARGET)),

@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from hierlit.draws import generator_of
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
-from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.moments import Moments
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath
@@ -67,8 +66,7 @@ def probe(
     n_labels, n_scores = problem.rows.net.n_labels, problem.rows.net.n_scores
     without = None if without is None else without.repeat(n_scores // n_labels)
     rows = problem.rows.sample(math.ceil(N_PAIRS / problem.processes.number), without, share)
-    loss = replace(problem.label_loss, margin_loss=SquaredLoss())
-    few = replace(problem, block=another_block(problem, sizes[-1], windows), rows=rows, label_loss=loss)
+    few = replace(problem.squared(), block=another_block(problem, sizes[-1], windows), rows=rows)
     if adaptation is not None and without is None:
         adaptation(few)
     few.calibrate()
@@ -89,7 +87,7 @@ def probe(
 def another_block(problem: BlockProblem, n_features: int, windows: Tensor | None = None) -> Block:
     """Return one more block of a problem's network, drawn of this width for windows [|G|, w]; its own when None."""
     net = problem.rows.net
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([problem.seed, PROBE]).generate_state(1)[0]))
+    generator = generator_of(problem.seed, PROBE)
     seen = net.windows if windows is None else Windows(windows).to(problem.penalty.device)
     features = net.features.first_layer(seen.size * (net.n_inputs + net.n_scores), n_features, generator)
     features.rounding = net.rounding
