@@ -107,7 +107,7 @@ class AdaptiveDraw:
 
     def targets(self, gain: Tensor, n_features: int) -> Tensor:
         """Labels that W¹ is drawn for, by the fall [n] of each label's error: the best first, none if nothing falls."""
-        order = gain.argsort(descending=True)[: max(1, n_features // FEATURES_PER_TARGET)]
+        order = gain.argsort(descending=True)[: most_targets(n_features)]
         return order[(gain[order] > 0) & (gain[order] >= self.threshold * gain.max())]
 
     def coordinates(self, agop: Tensor, power: Tensor, n_places: int = 1) -> Tensor:
@@ -131,6 +131,11 @@ class AdaptiveDraw:
         return normalised((1 - self.floor) * adapted + self.floor)
 
 
+def most_targets(n_features: int) -> int:
+    """Return the most labels that W¹ is drawn for."""
+    return max(1, n_features // FEATURES_PER_TARGET)
+
+
 def ridge_weights(problem: BlockProblem) -> Tensor:
     """Return the ridge solutions [A, n, q+1] of a problem's moments, one for each of `ALPHAS`."""
     (moments,), penalty = take_moments(problem), problem.penalty
@@ -144,7 +149,14 @@ def best_ridge(problem: BlockProblem) -> tuple[Tensor, Tensor]:
         The weight [n, q+1], and by how much each label's error falls there, [n].
     """
     problem.calibrate()
-    weights = ridge_weights(problem)
+    return best_weight(problem, ridge_weights(problem))
+
+
+def best_weight(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best [n, q+1] of candidate weights [A, n, q+1] for each label, and by how much its error falls, [n].
+
+    Both on the set-aside rows.
+    """
     errors = problem.held_errors(weights)
     least, chosen = errors.after.min(0)
     return weights[chosen, torch.arange(len(chosen), device=chosen.device)], errors.before - least

@@ -15,8 +15,10 @@ from hierlit.layerwise.adaptive_draw import (
     FEATURES_PER_TARGET,
     AdaptiveDraw,
     agop_diagonals,
-    best_ridge,
+    best_weight,
+    most_targets,
     random_features,
+    ridge_weights,
 )
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.models.random_features import RandomFeatures
@@ -34,6 +36,13 @@ CUT = 1e-2
 """Share of the largest importance below which a coordinate is not read."""
 TWO_VALUED = 1e-6
 """Share of the product of second and fourth moment by which an input of two values may miss Pearson's inequality."""
+SAMPLED = 32
+"""Pairs for each feature that show which labels a draw may teach."""
+PROMISING = (1 - NEAR * (1 - STRICT_SHARE)) / 8
+"""Share of a label's variance that a sample must show as explained: half of what that is, at least, if it is learned,
+since a quarter of the variance counts as explainable in any case."""
+SETTLED = 1e-6
+"""Variance below which a label is looked at in any case."""
 CONSTANT = 1e-9
 """Share of a label's mean square below which its variance is none."""
 ALIKE = 0.25
@@ -77,11 +86,11 @@ class Trial(NamedTuple):
 
     Attributes:
         draw: The draw.
-        gains: Labels that the block is to change, boolean [n'].
-        learned: Labels among these that gain as much as the strict acceptance asks for, and were not known.
+        gains: Numbers of the labels that the block is to change.
+        learned: Those among them that gain as much as the strict acceptance asks for, and were not known.
         left: Share of what can be explained that is not, mean over the labels learned; 1 if none is.
-        targets: Labels that gain most, the best first.
-        weight: The best weight of each label, [n', q+1].
+        targets: Numbers of the labels that gain most, the best first.
+        weight: The best weight of each label that was looked at, 0 of others, [n', q+1].
     """
 
     draw: Draw
@@ -93,7 +102,7 @@ class Trial(NamedTuple):
 
     def is_better(self, other: Trial) -> bool:
         """Return whether more labels are learned, or as many and much better."""
-        more = int(self.learned.sum()) - int(other.learned.sum())
+        more = len(self.learned) - len(other.learned)
         return more > 0 or (more == 0 and self.left < BETTER * other.left)
 
 
@@ -135,7 +144,7 @@ class DrawSearch:
             attempts.append((size, live))
         for n_features, importance in attempts:
             best = self._improved(n_features, self._reading(importance.repeat(self.few.block.windows.size)[None]))
-            if best.learned.any():
+            if len(best.learned):
                 return best
         return None
 
@@ -149,9 +158,9 @@ class DrawSearch:
             if n_features == last.draw.n_features and reading.is_like(last.draw.reading):
                 break
             last = self._try(n_features, reading)
-            best = last if last.is_better(best) or not best.learned.any() else best
+            best = last if last.is_better(best) or not len(best.learned) else best
         self._put(best, last)
-        while best.learned.any() and best.left > ENOUGH and best.draw.n_features < self.most:
+        while len(best.learned) and best.left > ENOUGH and best.draw.n_features < self.most:
             last = self._try(min(self.most, GROWTH * best.draw.n_features), self._leaning(best))
             if not last.is_better(best):
                 self._put(best, last)
@@ -173,21 +182,38 @@ class DrawSearch:
             self.few.calibrate()
 
     def _try(self, n_features: int, reading: Reading) -> Trial:
-        """Draw W¹ and fit the block to the rows."""
+        """Draw W¹ and fit the block to the rows; look closely at the labels alone that may gain."""
         draw, few = Draw(n_features, reading, self._drawn), replace(self.few)  # of these features nothing is known yet
         self._drawn += 1
         self._draw(draw)
-        weight, fall = best_ridge(few)
-        sums = few.held_sums(weight)
+        few.calibrate()
+        labels = self._promising(n_features)
+        near = few.of_labels(labels)
+        weight, fall = best_weight(near, ridge_weights(near))
+        sums = near.held_sums(weight)
         explained, explainable = variances(sums)
         gain, left = gains(sums), 1 - (explained / explainable).clamp(max=1)
-        learned = gain & (left <= 1 - STRICT_SHARE) & ~self.known
-        near = NEAR * max(ENOUGH, float(left[learned].min())) if learned.any() else 0.0
-        learned &= left <= near
+        learned = gain & (left <= 1 - STRICT_SHARE) & ~self.known[labels]
+        most = NEAR * max(ENOUGH, float(left[learned].min())) if learned.any() else 0.0
+        learned &= left <= most
         is_constant = explainable <= CONSTANT * sums.before / sums.examples
-        targets = self.options.targets(fall, self.most)
         least = float(left[learned].mean()) if learned.any() else 1.0
-        return Trial(draw, gain & ((left <= near) | is_constant), learned, least, targets, weight)
+        targets = self.options.targets(fall, self.most)
+        of_all = weight.new_zeros(few.n_labels, weight.shape[1]).index_copy_(0, labels, weight)
+        gain &= (left <= most) | is_constant
+        return Trial(draw, labels[gain], labels[learned], least, labels[targets], of_all)
+
+    def _promising(self, n_features: int) -> Tensor:
+        """Return the labels that a draw may teach, and those that gain most, after a look at a sample of the rows."""
+        n_pairs = min(self.options.n_pairs, SAMPLED * n_features)
+        leading = self.few.leading(n_pairs)
+        step = max(1, leading.n_pairs // n_pairs)
+        sample = replace(leading, rows=leading.rows.thinned(leading.n_chunks, step), n_chunks=None)
+        errors = sample.rough_errors(ridge_weights(sample))
+        fall = errors.before - errors.after.amin(0)
+        first = fall.argsort(descending=True)[: most_targets(self.most)]
+        is_promising = (fall >= PROMISING * errors.before) | (errors.before <= SETTLED)
+        return is_promising.index_fill_(0, first, True).nonzero()[:, 0]
 
     def _draw(self, draw: Draw) -> None:
         """Draw W¹ and b."""

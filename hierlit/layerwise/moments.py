@@ -102,7 +102,7 @@ class ProductSums:
         is_fold: Whether memory is dear, and many pairs are multiplied at a time, of which one tile has few.
     """
 
-    def __init__(self, problem: BlockProblem, dtype: torch.dtype | None, is_fold: bool = False) -> None:
+    def __init__(self, problem: BlockProblem, dtype: torch.dtype | None = None, is_fold: bool = False) -> None:
         self.problem, self.at_least, self.n_pairs, self.summed = problem, FOLD_PAIRS if is_fold else 1, 0, 0
         self.waiting: list[tuple[Tensor, Tensor]] = []
         width = problem.block.features.n_features + 1
@@ -188,6 +188,29 @@ def held_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
     *after, observed, total, power = problem.processes.sum(totals)
     count = observed.clamp(min=1)
     return SetAsideErrors((power - total.square() / count) / count, torch.stack(after) / count, observed)
+
+
+@torch.no_grad()
+def rough_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
+    """Return what `held_errors` does, from products of features: many candidates and labels cost little more than one.
+
+    Equal where a label is observed at all pairs; elsewhere as if its observed pairs were like the others.
+    """
+    products = ProductSums(problem)
+    totals = torch.zeros(2, weights.shape[1], dtype=torch.float64, device=weights.device)
+    for tile in problem.tiles("held"):
+        goals, seen = problem.label_loss.targets(tile.labels)
+        residual = goals.sub_(tile.scores)
+        weighted = residual * seen
+        products.add(tile.features, weighted)
+        totals += torch.stack([seen.sum(0), residual.mul_(weighted).sum(0)])
+    moments = products.moments()
+    observed, power = problem.processes.sum(totals)
+    count, share = observed.clamp(min=1), (observed / max(1, moments.n_pairs))[:, None]
+    cross, candidates = moments.cross / share.clamp(min=1 / max(1, moments.n_pairs)), weights.to(moments.gram)
+    power = power / count
+    explained = ((2 * cross - candidates @ moments.gram) * candidates).sum(-1)
+    return SetAsideErrors(power - cross[:, -1].square(), power - explained, observed)
 
 
 @torch.no_grad()

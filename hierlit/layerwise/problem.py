@@ -12,7 +12,15 @@ from torch import Tensor
 
 from hierlit.layerwise.acceptance import SetAsideSums
 from hierlit.layerwise.losses import SquaredLoss
-from hierlit.layerwise.moments import Moments, SetAsideErrors, calibrate, held_errors, leading_chunks, take_moments
+from hierlit.layerwise.moments import (
+    Moments,
+    SetAsideErrors,
+    calibrate,
+    held_errors,
+    leading_chunks,
+    rough_errors,
+    take_moments,
+)
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.stream import Chunk, StreamCache, Tile
 from hierlit.layerwise.unobserved import LabelLoss
@@ -194,6 +202,10 @@ class BlockProblem:
     def held_errors(self, weights: Tensor) -> SetAsideErrors:
         """Return what candidate weights [A, n, q+1] leave of the residuals on the set-aside rows."""
         return held_errors(self, weights)
+
+    def rough_errors(self, weights: Tensor) -> SetAsideErrors:
+        """Return about the same; see `moments.rough_errors`."""
+        return rough_errors(self, weights)
 
     @torch.no_grad()
     def held_sums(self, weight: Tensor) -> SetAsideSums:

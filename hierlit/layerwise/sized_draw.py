@@ -111,7 +111,7 @@ class SizedDraw(AdaptiveDraw):
         best = search.run(guess, self.smallest)
         if best is None:
             return problem
-        importance, channels = search.importance(best, best.learned.nonzero()[:, 0])
+        importance, channels = search.importance(best, best.learned)
         shares = importance.view(len(importance), -1, len(channels)).sum(1)
         shares = (shares / shares.amax(1, keepdim=True)).mean(0)
         faded = {age: FADING * weight for age, weight in weights.items() if FADING * weight >= FAINTEST}
@@ -119,7 +119,7 @@ class SizedDraw(AdaptiveDraw):
         numbers = problem.block.of_labels(torch.arange(problem.rows.net.n_scores, device=device))[best.learned]
         learns = numbers[numbers < problem.rows.net.n_labels]
         memory["opened"] = {"learns": learns, "ages": faded | found}
-        return problem.of_labels(best.gains.nonzero()[:, 0])
+        return problem.of_labels(best.gains)
 
 
 def ages_of(problem: BlockProblem, memory: dict[str, Any]) -> Tensor:

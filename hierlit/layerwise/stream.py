@@ -211,6 +211,23 @@ class StreamCache:
                 chunk.stream = self.net.add_scores(chunk.stream, -forgotten)
         return self.of(fit, held)
 
+    def thinned(self, n_chunks: int | None, step: int) -> StreamCache:
+        """Return every `step`-th location of leading chunks, fitted and set aside: the same on any number of processes.
+
+        Args:
+            n_chunks: How many chunks of both; all when None.
+            step: The step.
+        """
+
+        def thin(chunk: Chunk) -> Chunk:
+            n_locations = chunk.labels.shape[1]
+            present = torch.arange(chunk.labels[..., 0].numel(), device=self.device)
+            present = present if chunk.present is None else chunk.present
+            kept = present[present % n_locations % step == 0]
+            return replace(chunk, present=kept, folds=None, features=None, buffer=None)
+
+        return self.of(*([thin(chunk) for chunk in self.chunks(split, n_chunks)] for split in ("fit", "held")))
+
     def of(self, fit: list[Chunk], held: list[Chunk]) -> StreamCache:
         """Return a cache of these chunks, fitted and set aside, without folds."""
         cache = StreamCache(self.net, self.budget, self.seed)
@@ -315,7 +332,10 @@ class StreamCache:
             passed = weight if by_fold is None or split != "fit" else by_fold
             for chunk in chunks:
                 seen = self._fetch(chunk)
-                chunk.stream.copy_(self.net.add_scores(seen.stream, self.change(seen, block, passed), block.labels))
+                change = self.change(seen, block, passed)
+                moved = self.net.add_scores(seen.stream, change, block.labels, in_place=True)
+                if moved is not chunk.stream:
+                    chunk.stream.copy_(moved)
                 chunk.features = None
 
     def clear(self) -> None:

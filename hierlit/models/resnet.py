@@ -320,23 +320,26 @@ class HierarchicalResNet(nn.Module):
         block = self.block(index)
         return self.add_scores(stream, block(windows_read(block.features, self.windows, stream)), block.labels)
 
-    def add_scores(self, stream: Tensor, change: Tensor, labels: Tensor | None = None) -> Tensor:
+    def add_scores(
+        self, stream: Tensor, change: Tensor, labels: Tensor | None = None, in_place: bool = False
+    ) -> Tensor:
         """Return a stream [B, |G|, d+n] whose scores have changed by [B, |G|, n], where there are locations.
 
         Args:
             stream: The stream.
             change: The change, of some labels alone [B, |G|, n'] where these are given.
             labels: Those labels [n'].
+            in_place: Whether the stream itself changes.
         """
         if self.masked:
             change = change * stream[..., :1]
         if labels is not None and self.rotation is None:
-            return stream.index_add(-1, self.n_inputs + labels, change)
+            columns = self.n_inputs + labels
+            return stream.index_add_(-1, columns, change) if in_place else stream.index_add(-1, columns, change)
         if labels is not None:
             change = torch.zeros_like(stream[..., self.n_inputs :]).index_copy_(-1, labels, change)
-        if self.rotation is None:
-            return stream + F.pad(change, (self.n_inputs, 0))
-        return stream + change @ self.rotation[self.n_inputs :]
+        moved = F.pad(change, (self.n_inputs, 0)) if self.rotation is None else change @ self.rotation[self.n_inputs :]
+        return stream.add_(moved) if in_place else stream + moved
 
     def stream(self, inputs: Tensor) -> Tensor:
         """Γ [B, |G|, d+n] after the blocks trained so far, of inputs [B, |G|, d]."""

@@ -142,6 +142,8 @@ class LayerwiseTask(L.LightningModule):
         self.val_metrics, self.test_metrics = (label_metrics(n_labels, robustness) for _ in range(2))
         self.average_precision, self.margins = AveragePrecision(), MarginHistogram(n_labels)
         self.margin_counts: Tensor | None = None
+        self._changed: Tensor | None = None
+        self._validated = -1
         self.events: Iterator[Event] | None = None
         self.memory: dict[str, Any] = {}
         self.last: Pass | None = None
@@ -175,6 +177,7 @@ class LayerwiseTask(L.LightningModule):
     def on_fit_start(self) -> None:
         """Set the rounding of the features from `trainer.precision` and `model.tf32`."""
         self.round_features(self.trainer.precision)
+        self._validated = -1
 
     def round_features(self, precision: str | int | None) -> None:
         """Set the rounding of the features as in a run of this precision.
@@ -214,19 +217,43 @@ class LayerwiseTask(L.LightningModule):
         for logger in self.trainer.loggers if self.progress else ():  # log_dict takes as long as a small pass
             logger.log_metrics({**self.progress, "active_block": event.block + 1.0}, step=number)
 
+    def on_validation_epoch_start(self) -> None:
+        """While fitting, measure those labels again that the last block has changed."""
+        self._changed = self._changed_labels()
+        n_labels = self.net.n_labels if self._changed is None else len(self._changed)
+        self.val_metrics = label_metrics(n_labels, self.robustness).to(self.device)
+        self.margins = MarginHistogram(n_labels).to(self.device)
+
+    def _changed_labels(self) -> Tensor | None:
+        """Return the labels, at least one, whose scores are others than when they were validated; None if all may be.
+
+        Those of a block that was not the first, unless a location's answer is made of scores of others.
+        """
+        is_known = self.report is not None and self._validated == self.block - 1
+        if not is_known or self.net.pooled or self.net.neighbours is not None:
+            return None
+        assert self.report is not None
+        changed = torch.tensor(self.report.accepted_labels).nonzero()[:, 0]
+        return (changed if len(changed) else changed.new_zeros(1)).to(self.device)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the val metrics; while fitting, from the cached stream."""
         seen = self.rows.get("val", batch_idx) if self.trainer.state.fn == "fit" else None
         scores = self(batch.inputs) if seen is None else self.net.answers(seen.stream)
         scores, labels = self.net.judged(scores, batch.labels)
+        if self._changed is not None:
+            scores, labels = scores[..., self._changed], labels[..., self._changed]
         self.val_metrics.update(scores, labels)
         self.margins.update(scores, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the val metrics and keep them, and how the margins spread, for tables and figures."""
-        self.margin_counts = self.margins.compute()
-        self.margins.reset()
-        self._log_results("val", self.val_metrics)
+        counts = self.margins.compute()
+        if self._changed is not None and self.margin_counts is not None:
+            counts = self.margin_counts.index_copy(0, self._changed, counts)
+        self.margin_counts = counts
+        self._log_results("val", self.val_metrics, self._changed)
+        self._validated = -1 if self.trainer.sanity_checking else self.block
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the test metrics."""
@@ -247,9 +274,11 @@ class LayerwiseTask(L.LightningModule):
                 self.log(f"test/average_precision/{kind}", value)
         self.average_precision.reset()
 
-    def _log_results(self, split: str, metrics: MetricCollection) -> None:
+    def _log_results(self, split: str, metrics: MetricCollection, changed: Tensor | None = None) -> None:
         values = compute(metrics)
         metrics.reset()
+        if changed is not None:
+            values = {name: self.results[split][name].index_copy(0, changed, own) for name, own in values.items()}
         self.results[split] = values
         learned = (values["accuracy"] >= self.learned_accuracy).double().mean()
         means = {f"{split}/{name}": value.nanmean() for name, value in values.items() if name != "min_margin"}

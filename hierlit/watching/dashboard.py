@@ -7,6 +7,7 @@ import lightning as L
 import numpy as np
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -67,20 +68,20 @@ def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
 
 
 def draw_block(
-    trainer: L.Trainer, entry: Mapping[str, Any], accuracy: list[list[float]], labels: list[list[float]]
+    trainer: L.Trainer, entry: Mapping[str, Any], accuracy: NDArray[np.float64], labels: NDArray[np.float64]
 ) -> None:
     """Add the figures of a block: the staircase up to it, its margins, each label's way.
 
     Args:
         trainer: The trainer.
         entry: Of the block: its number, its rows by level, each label's level, margin counts [levels][bins] or none.
-        accuracy: Held-out accuracy [blocks][levels].
-        labels: Held-out accuracy [blocks][labels].
+        accuracy: Held-out accuracy [blocks, levels].
+        labels: Held-out accuracy [blocks, labels].
     """
     levels = [int(row["level"]) for row in entry["rows"]]
     for writer in writers(trainer):
         figures = {"levels": draw_staircase(accuracy, levels)}
-        figures["labels"] = draw_labels(np.array(labels), entry["level_of"])
+        figures["labels"] = draw_labels(labels, entry["level_of"])
         if entry["margins"]:
             figures["margins"] = draw_margins(np.array(entry["margins"]), EDGES.numpy(), levels, entry["block"])
         for name, figure in figures.items():

@@ -18,9 +18,9 @@ MOST_LINES = 60
 """Labels up to which each has a line of its own; more are drawn as a map."""
 
 
-def draw_staircase(accuracy: list[list[float]], levels: list[int], rows: str = "held-out") -> Figure:
-    """Return a heat map of accuracy `[blocks][levels]` on some rows: a step up for each block that learned a level."""
-    values = np.asarray(accuracy).T
+def draw_staircase(accuracy: NDArray[np.float64], levels: list[int], rows: str = "held-out") -> Figure:
+    """Return a heat map of accuracy [blocks, levels] on some rows: a step up for each block that learned a level."""
+    values = accuracy.T
     n_levels, n_blocks = values.shape
     size = (min(1.5 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))
     figure, axes = plt.subplots(figsize=size, layout="constrained")

@@ -1,9 +1,9 @@
 """What a run says of its levels: as they stand after a block, and what the paper's main result says at the end."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from hierlit.data import HierarchyDataModule
@@ -41,45 +41,49 @@ def level_rows(
     return rows
 
 
-def margin_growth(rows: Sequence[Sequence[Mapping[str, float]]], learned_accuracy: float) -> float | None:
+def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+    """Return rows by level as columns [levels]: a hundredth of the memory, which deep runs need."""
+    return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
+
+
+def margin_growth(blocks: Sequence[Mapping[str, Tensor]], learned_accuracy: float) -> float | None:
     """γ as a run shows it (ours): by how much, at least, the block after a level is learned lowers its loss.
 
     Args:
-        rows: For each block the rows by level, as `level_rows` makes them of the training rows.
+        blocks: For each block the `columns` of what `level_rows` makes of the training rows.
         learned_accuracy: Training accuracy from which a level is learned.
 
     Returns:
         The least log(s/s') over the levels, s and s' the mean shortfalls 1 − y·ŷ of the margins after the block that
         learns a level and after the next; None unless every level was learned before the last block. Level 0 is none.
     """
-    growths = []
-    for level in (place for place, row in enumerate(rows[0]) if row["level"] > 0):
-        learned = [block for block, of_block in enumerate(rows) if of_block[level]["accuracy"] >= learned_accuracy]
-        if not learned or learned[0] + 1 == len(rows):
-            return None
-        before, after = (1 - rows[block][level]["mean_margin"] for block in (learned[0], learned[0] + 1))
-        growths.append(math.log(max(abs(before), SHORTFALL) / max(abs(after), SHORTFALL)))
-    return min(growths)
+    counted = blocks[0]["level"] > 0
+    accuracy, margins = (torch.stack([of[name][counted] for of in blocks]) for name in ("accuracy", "mean_margin"))
+    learned = accuracy >= learned_accuracy
+    if not learned[:-1].any(0).all():
+        return None
+    first, shortfall = learned.int().argmax(0, keepdim=True), (1 - margins).abs().clamp(min=SHORTFALL)
+    return float((shortfall.gather(0, first) / shortfall.gather(0, first + 1)).log().min())
 
 
 def margin_line(
-    rows: Sequence[Sequence[Mapping[str, float]]], data: HierarchyDataModule, robustness: float, learned_accuracy: float
+    blocks: Sequence[Mapping[str, Tensor]], data: HierarchyDataModule, robustness: float, learned_accuracy: float
 ) -> str:
     """Return what the paper's main result says of a finished run; nothing if a training pair lacks its margin.
 
     Args:
-        rows: For each block the rows by level of the training rows.
+        blocks: As `margin_growth` takes them.
         data: What it was trained on.
         robustness: ξ.
         learned_accuracy: Training accuracy from which a level is learned.
     """
-    if not rows or any(row["margin_error"] != 0 for row in rows[-1]):
+    if not blocks or (blocks[-1]["margin_error"] != 0).any():
         return ""
     labels = "each label" if not data.tables["train"].counts()[1].any() else "each observed label"
     said = f"zero empirical margin error: y·ŷ ≥ 1 − ξ/2 for {labels} at all {data.n_pairs:,} training pairs"
-    growth = margin_growth(rows, learned_accuracy) if data.top_level else None
+    growth = margin_growth(blocks, learned_accuracy) if data.top_level else None
     if not data.top_level or growth is None or growth <= 0:
         return said
-    least, depth = depth_bound(data.top_level, data.n_pairs, robustness, growth), len(rows) + 1
+    least, depth = depth_bound(data.top_level, data.n_pairs, robustness, growth), len(blocks) + 1
     meets = "meets" if depth >= least else "is below"
     return f"{said}; D = {depth} {meets} the paper's bound, D ≥ {least} at this run's γ = {growth:.2g}"

@@ -21,7 +21,7 @@ from hierlit.training.pace import SHARE, Pace, share_problems
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching.dashboard import close_dashboard, draw_block, final_metrics, open_dashboard
 from hierlit.watching.figures import DPI, draw_staircase
-from hierlit.watching.levels import level_rows, margin_line
+from hierlit.watching.levels import columns, level_rows, margin_line
 
 BLOCK_COLUMNS = (
     "block",
@@ -71,9 +71,9 @@ class Staircase(L.Callback):
         raise_problems(share_problems(share))
         self.pace = Pace(share, DRAWING_SECONDS)
         self._drawn = 0
-        self.accuracy: list[list[float]] = []
-        self.train: list[list[dict[str, float]]] = []
-        self.labels: list[list[float]] = []
+        self.accuracy: list[Tensor] = []
+        self.train: list[dict[str, Tensor]] = []
+        self.labels: list[Tensor] = []
         self._entry: dict[str, Any] = {}
         self._is_pending = False
         self._sizes: list[dict[str, int]] = []
@@ -85,19 +85,16 @@ class Staircase(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of each block; the last block, and whether some files have not got it yet."""
-        # as tensors: what deep runs have of this is too much to go through value by value
-        names = list(self.train[0][0]) if self.train else []
-        train = [[list(row.values()) for row in rows] for rows in self.train]
-        numbers = {"accuracy": self.accuracy, "labels": self.labels, "train": train}
-        by_block = {name: torch.tensor(values, dtype=torch.float64) for name, values in numbers.items()}
-        place = {"entry": self._entry, "is_pending": self._is_pending, "drawn": self._drawn}
-        return {**by_block, "names": names, **place}
+        names = list(self.train[0]) if self.train else []
+        train = {name: stacked([of[name] for of in self.train]) for name in names}
+        by_block = {"accuracy": stacked(self.accuracy), "labels": stacked(self.labels), "train": train}
+        return {**by_block, "entry": self._entry, "is_pending": self._is_pending, "drawn": self._drawn}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore `state_dict`."""
-        self.accuracy, self.labels = state_dict["accuracy"].tolist(), state_dict["labels"].tolist()
-        train = state_dict["train"].tolist()
-        self.train = [[dict(zip(state_dict["names"], row, strict=True)) for row in rows] for rows in train]
+        self.accuracy, self.labels = list(state_dict["accuracy"]), list(state_dict["labels"])
+        train = state_dict["train"]
+        self.train = [{name: values[block] for name, values in train.items()} for block in range(len(self.accuracy))]
         self._entry, self._is_pending = state_dict["entry"], state_dict["is_pending"]
         self._drawn = state_dict["drawn"]
 
@@ -133,9 +130,9 @@ class Staircase(L.Callback):
         unknown = {name: torch.full_like(values, torch.nan) for name, values in report.train.items()}
         held_out = task.results.get("val", unknown)
         val = level_rows(held_out, task.levels, task.learned_accuracy)
-        self.accuracy.append([row["accuracy"] for row in val])
-        self.train.append(train)
-        self.labels.append(held_out["accuracy"].tolist())
+        self.accuracy.append(columns(val)["accuracy"])
+        self.train.append(columns(train))
+        self.labels.append(held_out["accuracy"].double().cpu())
         self._entry = {
             "block": report.block,
             "tables": tables_of(report, train, val, task.levels, held_out),
@@ -160,7 +157,7 @@ class Staircase(L.Callback):
 
     def _draw(self, trainer: L.Trainer) -> None:
         with self.pace.work():
-            draw_block(trainer, self._entry, self.accuracy, self.labels)
+            draw_block(trainer, self._entry, stacked(self.accuracy).numpy(), stacked(self.labels).numpy())
         self._drawn = self._entry["block"]
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
@@ -182,9 +179,9 @@ class Staircase(L.Callback):
         """Save the picture of the run in its log folder, and print where, below all else."""
         if self.accuracy and trainer.is_global_zero and trainer.loggers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             held_out = "val" in pl_module.results
-            values = self.accuracy if held_out else [[row["accuracy"] for row in rows] for rows in self.train]
+            values = self.accuracy if held_out else [of["accuracy"] for of in self.train]
             rows = "validation" if held_out else "training"
-            figure = draw_staircase(values, [int(row["level"]) for row in self._entry["rows"]], rows)
+            figure = draw_staircase(stacked(values).numpy(), [int(row["level"]) for row in self._entry["rows"]], rows)
             figure.savefig(self._folder / PICTURE, dpi=DPI)
             plt.close(figure)
             print(f"accuracy by block and level: {shortest(self._folder / PICTURE)}")
@@ -199,6 +196,11 @@ class Staircase(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Print the table of a `test` run."""
         print_table("test", pl_module)
+
+
+def stacked(values: list[Tensor]) -> Tensor:
+    """Return values of each block as one tensor [blocks, ...]."""
+    return torch.stack(values) if values else torch.zeros(0, dtype=torch.float64)
 
 
 def tables_of(

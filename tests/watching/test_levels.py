@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hierlit.data import ArrayHierarchy, Supervision
-from hierlit.watching.levels import margin_growth, margin_line
+from hierlit.watching.levels import columns, margin_growth, margin_line
 
 N_ROWS, LEVELS = 40, [1, 2, 2]
 
@@ -18,7 +18,7 @@ def arrays(hidden: float = 0.0) -> ArrayHierarchy:
     return ArrayHierarchy(inputs, labels * seen, val=(inputs, labels), levels=LEVELS)
 
 
-def rows(*blocks: tuple[float, float], noise: bool = False) -> list[list[dict[str, float]]]:
+def rows(*blocks: tuple[float, float], noise: bool = False) -> list[dict[str, torch.Tensor]]:
     """Each block's rows of levels 1 and 2 by their mean margins, 0 being not learned; and level 0's, never learned."""
     of_margins = [
         [
@@ -33,7 +33,7 @@ def rows(*blocks: tuple[float, float], noise: bool = False) -> list[list[dict[st
         for block in blocks
     ]
     coin = {"level": 0, "accuracy": 0.5, "mean_margin": 0.0, "margin_error": 0.0}
-    return [[coin, *block] if noise else block for block in of_margins]
+    return [columns([coin, *block] if noise else block) for block in of_margins]
 
 
 RUN = rows((0.5, 0.0), (0.9, 0.5), (0.99, 0.95))

@@ -56,6 +56,7 @@ class Diagnostics(L.Callback):
         self._raised: list[str] = []
         self._accuracy: list[Tensor] = []
         self._losses: Tensor | None = None
+        self._zero: Tensor | None = None
         self._accepted: list[bool] = []
         self._needs: list[Polynomial | None] = []
         self._lacking: list[Finding | None] = []
@@ -78,6 +79,7 @@ class Diagnostics(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Look at the labels and at the kernel before any block is trained."""
+        self._zero = None
         data, kernel = trainer.datamodule, pl_module.net.features.kernel()  # type: ignore[attr-defined]
         if not trainer.is_global_zero or kernel is None:
             return
@@ -99,10 +101,9 @@ class Diagnostics(L.Callback):
         has_held = bool(len(trainer.datamodule.held_rows))  # type: ignore[attr-defined]
         problem = last_problem(trainer, task)
         if task.joint is None:
-            zero, losses = judged_losses(problem, "held" if has_held else "val")
-            before, self._losses = zero if self._losses is None else self._losses, losses
+            rise = self._rise(task, problem, "held" if has_held else "val")
             if trainer.is_global_zero:
-                self._look_at_norms(task, expansion(*kernel), (losses - before) / zero)
+                self._look_at_norms(task, expansion(*kernel), rise)
             self._look_at_windows(trainer, task, problem)
         if trainer.should_stop and not self._learned(task).all():
             known = self._known(trainer, task)
@@ -141,13 +142,27 @@ class Diagnostics(L.Callback):
             self.findings.append(finding)
             rank_zero_warn(str(finding), category=DiagnosticWarning)
 
+    def _rise(self, task: LayerwiseTask, problem: BlockProblem, split: str) -> Tensor:
+        """Return by how much the last block raises each label's loss on a split, in units of that of scores 0, [n]."""
+        if self._zero is None:
+            self._zero = judged_losses(problem, split, is_zero=True)
+        before, changed = self._losses, torch.tensor(self._accepted).nonzero()[:, 0]
+        if before is None or task.net.neighbours is not None:
+            self._losses = judged_losses(problem, split)
+        elif len(changed):
+            here = problem.of_labels(changed.to(problem.penalty.device))
+            self._losses = before.index_copy(0, changed, judged_losses(here, split))
+        return (self._losses - (self._zero if before is None else before)) / self._zero  # type: ignore[operator]
+
     def _look_at_norms(self, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
         block = task.net.block(task.block - 1)
         whole = task.net.frozen_block(task.block - 1).of_all(block.weight, task.net.n_scores)
         weight, n_features = whole[: task.net.n_labels, :-1].double(), block.features.n_features
         live = block.features.weight.shape[1] / float(block.features.scale) ** 2
-        needed = torch.tensor([needed_square(polynomial, kernel, live) for polynomial in self._needs])
         squares = n_features * weight.square().sum(1).cpu()
+        needed = torch.ones_like(squares)
+        for label in squares.nonzero()[:, 0].tolist():
+            needed[label] = needed_square(self._needs[label], kernel, live)
         self._raise(exploding_norm(squares, needed, rise, task.block, n_features, penalty_of(task)))
 
     def _look_at_windows(self, trainer: L.Trainer, task: LayerwiseTask, problem: BlockProblem) -> None:
@@ -193,15 +208,14 @@ def chance_of(trainer: L.Trainer) -> Tensor:
 
 
 @torch.no_grad()
-def judged_losses(problem: BlockProblem, split: str) -> tuple[Tensor, Tensor]:
-    """Return each label's loss of scores 0, and of its scores, summed over the rows of a split, [n] both."""
-    totals = torch.zeros(2, problem.n_labels, dtype=torch.float64, device=problem.penalty.device)
+def judged_losses(problem: BlockProblem, split: str, is_zero: bool = False) -> Tensor:
+    """Return the loss of each label's scores, or of scores 0, summed over the rows of a split, [n]."""
+    net, total = problem.rows.net, torch.zeros(problem.n_labels, dtype=torch.float64, device=problem.penalty.device)
     for chunk in problem.chunks(split):
-        scores = problem.rows.net.scores(chunk.stream)
-        losses = [problem.loss(each, chunk.labels).sum((0, 1)) for each in (torch.zeros_like(scores), scores)]
-        totals += torch.stack(losses)
-    zero, now = problem.processes.sum(totals).cpu()[:, : problem.rows.net.n_labels]
-    return zero.clamp(min=1e-12), now
+        scores, labels = (problem.block.of_labels(each) for each in (net.scores(chunk.stream), chunk.labels))
+        total += problem.loss(torch.zeros_like(scores) if is_zero else scores, labels).sum((0, 1))
+    losses = problem.processes.sum(total).cpu()[: net.n_labels]
+    return losses.clamp(min=1e-12) if is_zero else losses
 
 
 def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> RunSettings:
