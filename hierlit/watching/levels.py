@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from hierlit.data import HierarchyDataModule
 from hierlit.metrics import by_level
 from hierlit.theory import depth_bound
 
+MOST_ROWS = 40
+"""Levels beyond which those in line that are alike share a row of the closing table."""
 SHORTFALL = 1e-6
 """Least mean shortfall of a margin that float32 scores resolve."""
 
@@ -38,6 +42,21 @@ def level_rows(
     for level in sorted(n_labels):
         values = {name: found[level] for name, found in by_name.items()}
         rows.append({"level": level, "n_labels": n_labels[level], **values, "learned": n_learned[level]})
+    return rows
+
+
+def rows_to_print(
+    metrics: Mapping[str, Tensor], levels: Sequence[int] | None, learned_accuracy: float
+) -> list[dict[str, Any]]:
+    """Return `level_rows`; where there are many, one row for levels in line with the same share of labels learned."""
+    rows: list[dict[str, Any]] = list(level_rows(metrics, levels, learned_accuracy))
+    if len(rows) <= MOST_ROWS or levels is None:
+        return rows
+    runs = [list(run) for _, run in groupby(rows, lambda row: row["learned"] / row["n_labels"])]
+    first = {row["level"]: run[0]["level"] for run in runs for row in run}
+    rows = list(level_rows(metrics, [first[level] for level in levels], learned_accuracy))
+    for row, run in zip(rows, runs, strict=True):
+        row["level"] = f"{run[0]['level']}–{run[-1]['level']}" if len(run) > 1 else run[0]["level"]
     return rows
 
 

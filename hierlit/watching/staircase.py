@@ -21,7 +21,7 @@ from hierlit.training.pace import SHARE, Pace, share_problems
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching.dashboard import close_dashboard, draw_block, final_metrics, open_dashboard
 from hierlit.watching.figures import DPI, draw_staircase
-from hierlit.watching.levels import columns, level_rows, margin_line
+from hierlit.watching.levels import columns, level_rows, margin_line, rows_to_print
 
 BLOCK_COLUMNS = (
     "block",
@@ -44,7 +44,7 @@ MARGINS = {
     "margin error": ("margin_error", "{:.4f}"),
 }
 LABELS, ACCURACY = {"labels": ("n_labels", "{:.0f}")}, {"accuracy": ("accuracy", "{:.4f}")}
-LEVEL_COLUMNS = {"level": ("level", "{:.0f}"), **LABELS, **ACCURACY, **MARGINS, "learned": ("learned", "{:.0f}")}
+LEVEL_COLUMNS = {"level": ("level", "{}"), **LABELS, **ACCURACY, **MARGINS, "learned": ("learned", "{:.0f}")}
 """Columns of the closing table: a value of a row, and its form."""
 LABEL_COLUMNS = {**LABELS, **ACCURACY, "average precision": ("average_precision", "{:.4f}"), **MARGINS}
 """Where levels are unknown."""
@@ -300,7 +300,7 @@ def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 @rank_zero_only
 def print_table(split: str, task: LayerwiseTask) -> None:
     """Print one row a level of a split's metrics; where levels are unknown, one row with average precision."""
-    rows = level_rows(task.results[split], task.levels, task.learned_accuracy)
+    rows = rows_to_print(task.results[split], task.levels, task.learned_accuracy)
     shown = LEVEL_COLUMNS if task.levels is not None else LABEL_COLUMNS
     table = Table(title=title_of(split, task))
     for title in shown:

@@ -237,8 +237,45 @@ def test_set_aside_errors_are_those_of_the_observed_set_aside_pairs(missing: flo
     close(twice.observed, 2 * expected.observed.numpy())
 
 
-def test_without_set_aside_rows_nothing_is_observed() -> None:
+@pytest.mark.parametrize("hidden", [None, 1])
+def test_rough_errors_are_those_of_the_set_aside_pairs_where_all_is_observed(hidden: int | None) -> None:
+    table = table_of(0.0)
+    if hidden is not None:
+        table.labels[ROWS:, :, hidden] = 0
+    net = tile(second_block(table), 16)
+    block = problem(stream(net, table), 1)
+    block.calibrate()
+    weights = torch.randn(4, N, Q + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = squared_errors(pairs(net, *table.rows("held")), weights)
+    for here, times in ((block, 1), (replace(block, processes=Doubled()), 2)):
+        found = here.rough_errors(weights)
+        seen = [label for label in range(N) if label != hidden]
+        close(found.before[seen], expected.before[seen].numpy())
+        close(found.after[:, seen], expected.after[:, seen].numpy())
+        close(found.observed, times * expected.observed.numpy())
+        assert torch.isfinite(found.after).all()
+
+
+def test_rough_errors_take_observed_pairs_for_a_sample_of_all() -> None:
+    whole, part = table_of(0.0), table_of(0.0)
+    part.labels[ROWS:, ::2] = 0
+    rough, exact = [], []
+    for table in (whole, part):
+        block = problem(stream(tile(second_block(whole), 16), table), 1)
+        block.calibrate()
+        moments = block.moments()
+        weights = torch.linalg.solve(moments.gram + 0.1 * torch.eye(Q + 1), moments.cross.T).T[None]
+        rough.append(block.rough_errors(weights))
+        exact.append(block.held_errors(weights))
+    close(rough[0].after, exact[0].after.numpy())
+    assert (rough[1].after / exact[1].after - 1).abs().max() < 0.5
+    assert (rough[1].after != exact[1].after).any()
+
+
+@pytest.mark.parametrize("kind", ["held_errors", "rough_errors"])
+def test_without_set_aside_rows_nothing_is_observed(kind: str) -> None:
     table = Table(*table_of().rows(), batch_size=9)
-    errors = problem(stream(second_block(table), table), 1).held_errors(torch.zeros(2, N, Q + 1).double())
+    block = problem(stream(second_block(table), table), 1)
+    errors = getattr(block, kind)(torch.zeros(2, N, Q + 1).double())
     assert not errors.observed.any()
     assert torch.isfinite(errors.after).all()

@@ -212,3 +212,18 @@ def test_a_network_loads_no_blocks_of_other_windows_or_labels() -> None:
     for other in (HierarchicalResNet(D + 1, N, n_blocks=3, n_features=5), HierarchicalResNet(D, N + 1, n_blocks=3)):
         with pytest.raises(RuntimeError, match="size mismatch for blocks"):
             net.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("labels", [None, [2, 0]])
+@pytest.mark.parametrize(("output", "masked"), [("split", False), ("split", True), ("orthogonal", False)])
+def test_scores_are_added_in_place_as_they_are_elsewhere(output: str, masked: bool, labels: list[int] | None) -> None:
+    net, stream = network(output, masked=masked), normal(6, 1, D + N)
+    chosen = None if labels is None else torch.tensor(labels)
+    change, before = normal(6, 1, N if labels is None else len(labels)), stream.clone()
+    moved = net.add_scores(stream, change, chosen)
+    assert torch.equal(stream, before)
+    added = net.scores(moved) - net.scores(before)
+    wanted = torch.zeros(6, 1, N).index_copy(-1, chosen if chosen is not None else torch.arange(N), change)
+    torch.testing.assert_close(added, wanted * (before[..., :1] if masked else 1), rtol=0, atol=1e-5)
+    assert net.add_scores(stream, change, chosen, in_place=True) is stream
+    assert torch.equal(stream, moved)

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from hierlit.data import ArrayHierarchy, CellularAutomaton
+from hierlit.layerwise import SizedDraw
 from hierlit.layerwise.losses import HybridMarginLoss
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, Solver
+from hierlit.metrics import MarginHistogram, compute, label_metrics
 from hierlit.models import Features, GaussianFeatures, RandomFeatures, Window1d
 from hierlit.training import LayerwiseTask
 
@@ -113,6 +115,33 @@ def test_validation_while_fitting_reads_the_cached_streams(fit, xors, monkeypatc
 
     fit(task, xors(), Counter())
     assert len(calls) == 0
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("adaptation", [None, SizedDraw()], ids=["all labels", "few labels"])
+def test_validation_of_changed_labels_is_that_of_all(adaptation: SizedDraw | None, every: int, fit) -> None:
+    data = CellularAutomaton(n_levels=4, n_cells=16, n_train=150, n_val=20, batch_size=64, acceptance_fraction=0.2)
+    task = LayerwiseTask(
+        1, 4, 16, proximity=Window1d(3), n_blocks=6, n_features=200, solver=ExactSolver(), adaptation=adaptation
+    )
+    compared = []
+
+    class Compare(L.Callback):
+        def setup(self, trainer: L.Trainer, pl_module: LayerwiseTask, stage: str) -> None:
+            trainer.check_val_every_n_epoch = every
+
+        def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:
+            scores, labels = task.net.judged(task(data.tables["val"].inputs), data.tables["val"].labels)
+            metrics, margins = label_metrics(4), MarginHistogram(4)
+            metrics.update(scores, labels)
+            margins.update(scores, labels)
+            for name, values in compute(metrics).items():
+                torch.testing.assert_close(task.results["val"][name], values, rtol=1e-5, atol=1e-6)
+            assert (task.margin_counts - margins.compute()).abs().sum() <= 0.01 * labels.numel()
+            compared.append(task.block)
+
+    fit(task, data, Compare(), acceptance="strict")
+    assert task.block >= 4 and compared == list(range(every, task.block + 1, every))
 
 
 @every_solver

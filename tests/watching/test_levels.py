@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hierlit.data import ArrayHierarchy, Supervision
-from hierlit.watching.levels import columns, margin_growth, margin_line
+from hierlit.watching.levels import columns, level_rows, margin_growth, margin_line, rows_to_print
 
 N_ROWS, LEVELS = 40, [1, 2, 2]
 
@@ -60,3 +60,17 @@ def test_a_pair_without_its_margin_silences_it() -> None:
     data = arrays()
     data.setup()
     assert margin_line(rows((0.5, 0.0), (0.9, 0.5)), data, 0.2, 0.99) == ""
+
+
+def test_many_levels_in_line_that_are_alike_share_a_row() -> None:
+    levels = [level for level in range(1, 61) for _ in range(2)]
+    accuracy = torch.ones(120)
+    accuracy[[59, 100, 101]], accuracy[102:] = 0.9, 0.5
+    metrics = {name: accuracy for name in ("accuracy", "min_margin", "mean_margin", "margin_error")}
+    rows = rows_to_print(metrics, levels, 0.99)
+    assert [row["level"] for row in rows] == ["1–29", 30, "31–50", "51–60"]
+    assert [(row["n_labels"], row["learned"]) for row in rows] == [(58, 58), (2, 1), (40, 40), (20, 0)]
+    assert [row["accuracy"] for row in rows] == pytest.approx([1.0, 0.95, 1.0, (0.9 * 2 + 0.5 * 18) / 20])
+    few = {name: values[:80] for name, values in metrics.items()}
+    assert rows_to_print(few, levels[:80], 0.99) == level_rows(few, levels[:80], 0.99)
+    assert rows_to_print(metrics, None, 0.99) == level_rows(metrics, None, 0.99)
