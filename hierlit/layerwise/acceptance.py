@@ -130,12 +130,12 @@ def gains_most(sums: SetAsideSums, learned: Tensor, share: float) -> Tensor:
         learned: Which labels are learned, [n].
         share: In (0, 1].
     """
-    explained, explainable = variances(sums)
+    explained, explainable, _ = variances(sums)
     return gains(sums) & (learned | (explained >= share * explainable))
 
 
-def variances(sums: SetAsideSums) -> tuple[Tensor, Tensor]:
-    """Return what of each label's variance the block explains, and what can be explained, [n] each.
+def variances(sums: SetAsideSums) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what of each label's variance the block explains, what can be explained, and all of it, [n] each.
 
     What a constant explains counts on neither side. Labels flipped at rate p leave a squared residual of 4p(1−p) under
     the best of scores; p is estimated by the rate of wrong signs, weighted by ŷ² so that rows the block cannot decide
@@ -146,4 +146,4 @@ def variances(sums: SetAsideSums) -> tuple[Tensor, Tensor]:
     by_constant = (sums.offset / sums.examples).square()
     variance = sums.before / sums.examples - by_constant
     explainable = torch.maximum(variance - 4 * flips * (1 - flips), variance / 4)
-    return (sums.before - sums.after) / sums.examples - by_constant, explainable
+    return (sums.before - sums.after) / sums.examples - by_constant, explainable, variance

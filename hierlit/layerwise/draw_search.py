@@ -25,13 +25,16 @@ from hierlit.models.random_features import RandomFeatures
 
 GROWTH = 4
 """How many times as many features the next attempt has."""
+GUESSES = 2
+"""Attempts that read what the blocks before leaned on, before others read everything."""
 ENOUGH = 3e-3
 """Share of what can be explained that may be left: noise of scores then does not grow from level to level."""
 BETTER = 0.5
 """How much less must be left for a further draw to be worth it."""
 NEAR = 3
-"""How many times as much may be left of a label as of the best for the block to change it too: others wait until they
-are learned as well, rather than carry a guess on."""
+"""How many times as much may be left of a label as of the best for the block to change it too, be that of what can be
+explained or of all that varies: others wait until they are learned as well, rather than carry a guess on. What a label
+depends on that is not learned yet looks like noise."""
 CUT = 1e-2
 """Share of the largest importance below which a coordinate is not read."""
 TWO_VALUED = 1e-6
@@ -130,18 +133,15 @@ class DrawSearch:
         There must be something to read: a channel that is not always 0.
 
         Args:
-            guess: Importance [d+n] of channels for the first attempt; all that are not always 0 count alike if it is 0.
-            smallest: Its number of features.
+            guess: Importance [d+n] of channels for the first attempts; if it is 0, all not always 0 count alike.
+            smallest: Features of the first attempt.
         """
         live = (self.power > 0).to(self.power)
-        guess, size, attempts = guess * live, min(smallest, self.most), []
-        if guess.any():
-            attempts.append((size, guess))
-            size = min(GROWTH * size, self.most)
-        attempts.append((size, live))
-        while size < self.most:
-            size = min(GROWTH * size, self.most)
-            attempts.append((size, live))
+        guess, sizes = guess * live, [min(smallest, self.most)]
+        while sizes[-1] < self.most:
+            sizes.append(min(GROWTH * sizes[-1], self.most))
+        guesses = [(size, guess) for size in sizes[:GUESSES] if guess.any()]
+        attempts = guesses + [(size, live) for size in (guesses and sizes[1:]) or sizes]
         for n_features, importance in attempts:
             best = self._improved(n_features, self._reading(importance.repeat(self.few.block.windows.size)[None]))
             if len(best.learned):
@@ -191,16 +191,17 @@ class DrawSearch:
         near = few.of_labels(labels)
         weight, fall = best_weight(near, ridge_weights(near))
         sums = near.held_sums(weight)
-        explained, explainable = variances(sums)
+        explained, explainable, variance = variances(sums)
         gain, left = gains(sums), 1 - (explained / explainable).clamp(max=1)
         learned = gain & (left <= 1 - STRICT_SHARE) & ~self.known[labels]
-        most = NEAR * max(ENOUGH, float(left[learned].min())) if learned.any() else 0.0
-        learned &= left <= most
+        is_near = is_near_best(1 - explained / variance, learned)
+        is_near &= is_near_best(left, learned & is_near)
+        learned &= is_near
         is_constant = explainable <= CONSTANT * sums.before / sums.examples
         least = float(left[learned].mean()) if learned.any() else 1.0
         targets = self.options.targets(fall, self.most)
         of_all = weight.new_zeros(few.n_labels, weight.shape[1]).index_copy_(0, labels, weight)
-        gain &= (left <= most) | is_constant
+        gain &= is_near | is_constant
         return Trial(draw, labels[gain], labels[learned], least, labels[targets], of_all)
 
     def _promising(self, n_features: int) -> Tensor:
@@ -250,6 +251,13 @@ class DrawSearch:
         channels = random_features(self.few).channels
         assert channels is not None
         return agop * power, channels
+
+
+def is_near_best(left: Tensor, learned: Tensor) -> Tensor:
+    """Return whether what is left of a label is near the least that is left of those learned, [n]; false if none is."""
+    if not learned.any():
+        return torch.zeros_like(learned)
+    return left <= NEAR * max(ENOUGH, float(left[learned].min()))
 
 
 def channel_sizes(problem: BlockProblem) -> tuple[Tensor, Tensor]:

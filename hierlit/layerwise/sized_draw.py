@@ -32,11 +32,12 @@ class SizedDraw(AdaptiveDraw):
 
     The first attempt has `smallest` features. It reads the channels that the blocks before leaned on, by their age: the
     number of blocks since a label was learned. Where levels build on one another that is the level before, however many
-    are known. If nothing is learned so, further attempts read all channels that are not always 0, each with four times
-    as many features, up to `n_features` of the network, and are redrawn as `AdaptiveDraw` does. A draw that learns has
-    `FEATURES_PER_TARGET` features for each label that gains nearly as much; unless it is as good as need be at once, it
-    is drawn again and reads no channel that its labels hardly depend on. Labels that have their margin on all training
-    rows are left as they are. If nothing is learned, the last draw is kept for all labels, and acceptance judges.
+    are known. A second attempt has four times as many features. If nothing is learned so, further attempts read all
+    channels that are not always 0, with as many features, then four times as many each, up to `n_features` of the
+    network. Attempts are redrawn as `AdaptiveDraw` does. A draw that learns has `FEATURES_PER_TARGET` features for each
+    label that gains nearly as much; unless it is as good as need be at once, it is drawn again and reads no channel
+    that its labels hardly depend on. Labels that have their margin on all training rows are left as they are. If
+    nothing is learned, the last draw is kept for all labels, and acceptance judges.
 
     While a block is fitted, its windows carry noise, so that it maps all that is near a corner of the cube to the same
     score. Without noise an error in a score grows from level to level.

@@ -152,7 +152,8 @@ class StreamCache:
                     of_folds = by_fold[index] if index < len(by_fold) else None
                     passed = self.net.block(index).weight if of_folds is None else of_folds
                     block = self.net.frozen_block(index)
-                    chunk.stream = self.net.add_scores(chunk.stream, self.change(chunk, block, passed), block.labels)
+                    change = self.change(chunk, block, passed)
+                    chunk.stream = self.net.add_scores(chunk.stream, change, block.labels, in_place=True)
                 stream, kept = self._keep(chunk.stream), self._keep(chunk.labels)
                 self._chunks[split].append(replace(chunk, stream=stream, labels=kept))
 

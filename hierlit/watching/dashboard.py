@@ -1,6 +1,6 @@
 """What a run shows in TensorBoard beyond its scalars: their layout, a card, figures by block, and the hparams tab."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -74,16 +75,16 @@ def draw_block(
 
     Args:
         trainer: The trainer.
-        entry: Of the block: its number, its rows by level, each label's level, margin counts [levels][bins] or none.
+        entry: Of the block: its number, its columns by level, each label's level, margin counts [levels, bins] or None.
         accuracy: Held-out accuracy [blocks, levels].
         labels: Held-out accuracy [blocks, labels].
     """
-    levels = [int(row["level"]) for row in entry["rows"]]
+    levels = entry["levels"]["level"].int().tolist()
     for writer in writers(trainer):
         figures = {"levels": draw_staircase(accuracy, levels)}
         figures["labels"] = draw_labels(labels, entry["level_of"])
-        if entry["margins"]:
-            figures["margins"] = draw_margins(np.array(entry["margins"]), EDGES.numpy(), levels, entry["block"])
+        if entry["margins"] is not None:
+            figures["margins"] = draw_margins(entry["margins"].numpy(), EDGES.numpy(), levels, entry["block"])
         for name, figure in figures.items():
             writer.add_figure(f"{FIGURES}/{name}", figure, entry["block"], close=True)
 
@@ -105,12 +106,11 @@ def compared(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
     return {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in short.items()}
 
 
-def final_metrics(rows: Sequence[Mapping[str, float]], blocks: int) -> dict[str, float]:
-    """Return what the hparams tab compares runs by, of the rows by level after the last block."""
-    accuracy = [row["accuracy"] for row in rows]
+def final_metrics(levels: Mapping[str, Tensor], blocks: int) -> dict[str, float]:
+    """Return what the hparams tab compares runs by, of the columns by level after the last block."""
     return {
-        "final/levels_learned": float(sum(row["learned"] == row["n_labels"] for row in rows)),
-        "final/mean_accuracy": float(np.mean(accuracy)),
-        "final/least_accuracy": float(np.min(accuracy)),
+        "final/levels_learned": float((levels["learned"] == levels["n_labels"]).sum()),
+        "final/mean_accuracy": float(levels["accuracy"].mean()),
+        "final/least_accuracy": float(levels["accuracy"].min()),
         "final/blocks": float(blocks),
     }

@@ -126,18 +126,18 @@ class Staircase(L.Callback):
         report = task.report
         if report is None or report.is_logged:
             return
-        train = level_rows(report.train, task.levels, task.learned_accuracy)
+        train = columns(level_rows(report.train, task.levels, task.learned_accuracy))
         unknown = {name: torch.full_like(values, torch.nan) for name, values in report.train.items()}
         held_out = task.results.get("val", unknown)
-        val = level_rows(held_out, task.levels, task.learned_accuracy)
-        self.accuracy.append(columns(val)["accuracy"])
-        self.train.append(columns(train))
+        val = columns(level_rows(held_out, task.levels, task.learned_accuracy))
+        self.accuracy.append(val["accuracy"])
+        self.train.append(train)
         self.labels.append(held_out["accuracy"].double().cpu())
         self._entry = {
             "block": report.block,
             "tables": tables_of(report, train, val, task.levels, held_out),
-            "scalars": scalars_of(report, val, self._entry.get("rows", [])),
-            "rows": val,
+            "scalars": scalars_of(report, val, self._entry.get("levels")),
+            "levels": val,
             "level_of": task.levels or [1] * len(self.labels[-1]),
             "margins": counts_by_level(task.margin_counts, task.levels),
         }
@@ -165,7 +165,7 @@ class Staircase(L.Callback):
         if self._entry and trainer.is_global_zero and trainer.loggers:
             if self._drawn < self._entry["block"]:
                 self._draw(trainer)
-            close_dashboard(trainer, pl_module, final_metrics(self._entry["rows"], self._entry["block"]))
+            close_dashboard(trainer, pl_module, final_metrics(self._entry["levels"], self._entry["block"]))
         if "val" in pl_module.results:
             print_table("val", pl_module)
         elif "train" in pl_module.results:
@@ -181,7 +181,7 @@ class Staircase(L.Callback):
             held_out = "val" in pl_module.results
             values = self.accuracy if held_out else [of["accuracy"] for of in self.train]
             rows = "validation" if held_out else "training"
-            figure = draw_staircase(stacked(values).numpy(), [int(row["level"]) for row in self._entry["rows"]], rows)
+            figure = draw_staircase(stacked(values).numpy(), self._entry["levels"]["level"].int().tolist(), rows)
             figure.savefig(self._folder / PICTURE, dpi=DPI)
             plt.close(figure)
             print(f"accuracy by block and level: {shortest(self._folder / PICTURE)}")
@@ -205,75 +205,72 @@ def stacked(values: list[Tensor]) -> Tensor:
 
 def tables_of(
     report: BlockReport,
-    train: list[dict[str, float]],
-    val: list[dict[str, float]],
+    train: Mapping[str, Tensor],
+    val: Mapping[str, Tensor],
     levels: list[int] | None,
     held_out: Mapping[str, Tensor],
-) -> dict[str, list[dict[str, Any]]]:
-    """Return what a block adds to each table of a run: rows by the table's name.
+) -> dict[str, dict[str, list[Any]]]:
+    """Return what a block adds to each table of a run: columns by the table's name.
 
     Args:
         report: The block's.
-        train: Rows by level of the training rows.
-        val: Rows by level of the held-out rows.
+        train: Columns by level of the training rows.
+        val: Columns by level of the held-out rows.
         levels: Each label's level, None where unknown.
         held_out: Metrics [n] of the held-out rows.
     """
-    blocks = [{name: getattr(report, name) for name in BLOCK_COLUMNS}]
-    by_level = [
-        {
-            "block": report.block,
-            "level": before["level"],
-            "n_labels": before["n_labels"],
-            "train_accuracy": before["accuracy"],
-            "train_min_margin": before["min_margin"],
-            "margin_error": before["margin_error"],
-            "val_accuracy": after["accuracy"],
-            "learned": after["learned"],
-        }
-        for before, after in zip(train, val, strict=True)
-    ]
-    accuracy, margin = (held_out[name].tolist() for name in ("accuracy", "min_margin"))
-    by_label = [
-        {
-            "block": report.block,
-            "label": label,
-            "level": "" if levels is None else levels[label],
-            "accepted": int(accepted),
-            "val_accuracy": accuracy[label],
-            "min_margin": margin[label],
-        }
-        for label, accepted in enumerate(report.accepted_labels)
-    ]
+    n_levels, n_labels = len(val["level"]), len(report.accepted_labels)
+    by_level = {
+        "block": [report.block] * n_levels,
+        "level": val["level"].int().tolist(),
+        "n_labels": val["n_labels"].int().tolist(),
+        "train_accuracy": train["accuracy"].tolist(),
+        "train_min_margin": train["min_margin"].tolist(),
+        "margin_error": train["margin_error"].tolist(),
+        "val_accuracy": val["accuracy"].tolist(),
+        "learned": val["learned"].int().tolist(),
+    }
+    by_label = {
+        "block": [report.block] * n_labels,
+        "label": list(range(n_labels)),
+        "level": [""] * n_labels if levels is None else levels,
+        "accepted": [int(accepted) for accepted in report.accepted_labels],
+        "val_accuracy": held_out["accuracy"].tolist(),
+        "min_margin": held_out["min_margin"].tolist(),
+    }
+    blocks = {name: [getattr(report, name)] for name in BLOCK_COLUMNS}
     return {"blocks.csv": blocks, "levels.csv": by_level, "labels.csv": by_label}
 
 
-def scalars_of(report: BlockReport, val: list[dict[str, float]], before: list[dict[str, float]]) -> dict[str, float]:
+def scalars_of(report: BlockReport, val: Mapping[str, Tensor], before: Mapping[str, Tensor] | None) -> dict[str, float]:
     """Return a block's scalars by name, those of a level where they have changed.
 
     Args:
         report: The block's.
-        val: Its rows by level of the held-out rows.
-        before: The same after the block before; empty after the first.
+        val: Its columns by level of the held-out rows.
+        before: The same after the block before; None after the first.
     """
     scalars = {f"block/{name}": getattr(report, name) for name in BLOCK_COLUMNS if name not in ("block", "stop_reason")}
-    for row, last in zip(val, before or [{}] * len(val), strict=True):
-        for name in ("accuracy", "min_margin", "mean_margin", "margin_error"):
-            if row[name] != last.get(name):
-                scalars[f"{name}/level_{int(row['level']):02d}"] = row[name]
+    names, levels = ("accuracy", "min_margin", "mean_margin", "margin_error"), val["level"].int().tolist()
+    values = torch.stack([val[name] for name in names], 1)
+    changed = torch.ones_like(values, dtype=torch.bool)
+    if before is not None:
+        changed = ~values.eq(torch.stack([before[name] for name in names], 1))
+    for place, column in changed.nonzero().tolist():
+        scalars[f"{names[column]}/level_{levels[place]:02d}"] = float(values[place, column])
     return scalars
 
 
-def counts_by_level(counts: Tensor | None, levels: list[int] | None) -> list[list[int]]:
-    """Margin counts [n, bins] of labels added up by level, [levels][bins]; none where nothing was counted."""
-    if counts is None or not counts.sum():
-        return []
-    of_level = torch.tensor([1] * len(counts) if levels is None else levels, device=counts.device)
-    found: list[list[int]] = [counts[of_level == level].sum(0).tolist() for level in sorted(set(of_level.tolist()))]
-    return found
+def counts_by_level(counts: Tensor | None, levels: list[int] | None) -> Tensor | None:
+    """Margin counts [n, bins] of labels added up by level, [levels, bins]; None where nothing was counted."""
+    if counts is None or not counts.any():
+        return None
+    place = {level: number for number, level in enumerate(sorted(set(levels or [1])))}
+    of_level = torch.tensor([place[level] for level in levels or [1] * len(counts)])
+    return torch.zeros(len(place), counts.shape[1], dtype=counts.dtype).index_add_(0, of_level, counts.cpu())
 
 
-def append_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> None:
+def append_tables(folder: Path, tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
     """Append rows to CSV files.
 
     Raises:
@@ -287,14 +284,13 @@ def append_tables(folder: Path, tables: Mapping[str, list[dict[str, Any]]]) -> N
         raise OSError(error.errno, f"cannot write the tables of a block to {folder}: {error.strerror}") from error
 
 
-def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Append rows to a CSV file, with a header if it is new."""
+def append_rows(path: Path, columns: Mapping[str, list[Any]]) -> None:
+    """Append rows, given as columns, to a CSV file, with a header if it is new."""
     new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file)
+        writer.writerows([list(columns)] if new else [])
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 @rank_zero_only
