@@ -85,9 +85,10 @@ def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
         if base:
             return f"{key} must be one of {', '.join(subclasses(_class(base)))}, got {wrong}"
     elif wrong := _first(r"Option '([\w.]+)' is not accepted", message):
-        path = _first(r"class_path '([\w.]+)'", message)
-        if path:
-            return unknown(wrong, arguments(_class(path)), key, path.rpartition(".")[2])
+        paths = list(dict.fromkeys(re.findall(r"class_path '([\w.]+)'", message)))
+        if paths:
+            valid = list(dict.fromkeys(name for path in paths for name in arguments(_class(path))))
+            return unknown(wrong, valid, key, " or ".join(path.rpartition(".")[2] for path in paths))
     elif wrong := _first(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message):
         group = _first(r"^Group '(\w+)' does", message)
         section, _, name = f"{group}.{wrong}".lstrip(".").partition(".")

@@ -130,6 +130,11 @@ def test_an_option_before_a_config_holds(command: str) -> None:
         (["--data.acceptance_fraction", "1"], "data.acceptance_fraction must be a number in [0, 1), got 1.0"),
         (["--model.robustness", "2"], "model.robustness must be in (0, 1], got 2.0"),
         (["--layerwise.folds", "1"], "layerwise.folds must be 2 or more, or null, got 1"),
+        (
+            ["--model.adaptation", "SizedDraw", "--model.adaptation.smallst", "9"],
+            "there is no argument model.adaptation.smallst of AdaptiveDraw or SizedDraw; "
+            "did you mean model.adaptation.smallest?",
+        ),
     ],
 )
 def test_an_argument_is_named_as_it_is_typed(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
