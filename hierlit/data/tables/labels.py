@@ -23,6 +23,8 @@ RULE = "a label must be 0, 1, -1, true, false or missing"
 MOST_CLASSES = 10_000
 LIST = re.compile(r"\[.*\]", re.S)
 TWO_TEXTS = re.compile(r"""['"]\s+['"]""")
+OTHERS = ";|,\t "
+"""What people separate labels by, where `path_separator` says otherwise."""
 EMPTY = (None, "negative", "not_observed")
 """What a row without a path may have."""
 ZEROS = ("auto", "negative", "not_observed")
@@ -170,11 +172,12 @@ class PathLabels:
         unknown: Labels of the rows read that are none of these and were left out.
         n_empty: Rows read without a path, unless it was told what they have.
         first_empty: Where the first of them is.
+        unsplit: What to say of cells that another separator would split, until it has been said.
     """
 
     def __init__(self, column: str, separator: str, empty: str | None, declared: LabelHierarchy | None) -> None:
         self.columns = self.texts = [column]
-        self.n_empty, self.first_empty = 0, ""
+        self.n_empty, self.first_empty, self.unsplit = 0, "", ""
         self._separator, self._empty, self._declared = separator, empty, declared
         self.hierarchy = declared or LabelHierarchy({}, is_graph=False)
         self.class_labels: dict[str, list[int]] = {}
@@ -190,6 +193,7 @@ class PathLabels:
         if self._declared is None:
             found: set[str] = set()
             self._each(frame, lambda labels, _: found.update(*map(beginnings, labels)))
+            self._look_for_separators(texts(frame[self.columns[0]], is_code=False)[1])
             self.hierarchy = LabelHierarchy.of_paths(sorted(found))
         self.names = self.hierarchy.names
         if not self.names:
@@ -228,14 +232,28 @@ class PathLabels:
             )
         return signs
 
+    def _look_for_separators(self, found: list[str]) -> None:
+        """Note it if no cell is split, and another separator would leave fewer labels than there are."""
+        if any(self._separator in text or LIST.fullmatch(text) for text in found):
+            return
+        for mark in OTHERS:
+            split = [text for text in found if mark in text]
+            if split and len({part.strip() for text in found for part in text.split(mark)}) < len(found):
+                what = f"no value of path_column {self.columns[0]!r} has the separator {self._separator!r}"
+                remedy = f"set path_separator to {mark!r} if that separates labels"
+                self.unsplit = f"{what}, and texts such as {split[0]!r} are one label each: {remedy}"
+                return
+
     @property
     def notices(self) -> list[str]:
         """What a person should know of the rows read since it was last asked for."""
         n_empty, self.n_empty = self.n_empty, 0
-        if not n_empty:
-            return []
-        rows = f"rows without a path: {n_empty:,}, the first in {self.first_empty}"
-        return [f"{rows}: they are not observed; set empty_paths to negative if they have no label, or to not_observed"]
+        found, self.unsplit = [self.unsplit] if self.unsplit else [], ""
+        if n_empty:
+            rows = f"rows without a path: {n_empty:,}, the first in {self.first_empty}"
+            remedy = "set empty_paths to negative if they have no label, or to not_observed"
+            found.append(f"{rows}: they are not observed; {remedy}")
+        return found
 
     def _each(self, frame: DataFrame, act: Callable[[list[str], int], None]) -> NDArray[np.int64]:
         """Act on the labels of each distinct value and its rows' number; return each row's place among those values.

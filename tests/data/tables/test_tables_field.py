@@ -107,6 +107,34 @@ def test_separators_of_labels_may_be_spaces(separator: str) -> None:
     assert labels(data) == [[1, 1], [-1, 1]]
 
 
+@pytest.mark.parametrize("mark", [";", "|", ",", "\t", " "])
+def test_a_separator_that_labels_seem_to_have_is_told(mark: str) -> None:
+    cells = [mark.join(own) for own in ("xy", "yz", "x", "zxy", "z")]
+    rows = "a,tags\n" + "".join(f'{number},"{cell}"\n' for number, cell in enumerate(cells))
+    data, said = read("t.csv", rows, path_column="tags")
+    assert len(data.label_names) == 5
+    assert said == [
+        f"no value of path_column 'tags' has the separator '@', and texts such as {cells[0]!r} are one label each: "
+        f"set path_separator to {mark!r} if that separates labels"
+    ]
+    assert read("t.csv", path_column="tags", path_separator=mark)[1] == []
+
+
+def test_labels_with_spaces_and_commas_are_not_taken_for_several() -> None:
+    rows = 'a,tags\n1,"New York, NY"\n2,"Salt Lake City, UT@New York, NY"\n3,Salem\n'
+    assert read("t.csv", rows, path_column="tags")[1] == []
+    assert read("t.csv", rows.replace("@New York, NY", ""), path_column="tags")[1] == []
+
+
+@pytest.mark.parametrize("cell", ["01234", "-0123", "+05", "00"])
+def test_leading_zeros_of_numbers_are_told(cell: str) -> None:
+    rows = "zip,b,y\n" + "".join(f"{cell if row == 3 else row},0.{row},{row % 2}\n" for row in range(6))
+    _, said = read("t.csv", rows, label_columns="y")
+    what = f"column 'zip' is taken for numbers, without the leading zero of '{cell}'"
+    assert said == [f"{what}; name it in categorical_columns if it holds codes"]
+    assert read("t.csv", label_columns="y", categorical_columns="zip")[1] == []
+
+
 @pytest.mark.parametrize("index", [pd.RangeIndex(1, 4), pd.Index(["p", "q", "r"]), pd.Index([2, 0, 1], name="animal")])
 def test_the_index_of_pandas_is_no_input(index: pd.Index) -> None:
     pd.DataFrame({"a": [1, 2, 3], "y": [0, 1, 0]}, index=index).to_parquet("t.parquet")
