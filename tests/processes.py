@@ -38,7 +38,7 @@ AUTO = [
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 PLAIN = "from hierlit.cli import main; main()"
 SERVER = get_context("forkserver")
-SERVER.set_forkserver_preload(["hierlit.cli.fit", "faults"])
+SERVER.set_forkserver_preload(["hierlit.cli.fit", "hierlit.cli.experiment", "hierlit.cli.dry", "faults"])
 
 
 def fault(name: str, **arguments: object) -> list[str]:
