@@ -46,7 +46,7 @@ FITTED = {"fit", "validate", "test", "predict"}
 SMALL = {"model.n_features": 20, "layerwise.relative_suboptimality": 1e9}
 SMALL_SEARCH = ["--discover.seeds=1", "--discover.n_blocks=2", "--discover.n_features=20", "--discover.null=false"]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": "false", "enable_model_summary": "false"}
-SMALL_DATA = {"n_train": 60, "n_val": 20, "n_test": 20}
+SMALL_DATA = {"n_cells": 16, "n_train": 60, "n_val": 20, "n_test": 20}
 PARALLEL = {"--trainer.devices", "--trainer.num_nodes"}
 
 

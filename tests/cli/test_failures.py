@@ -25,7 +25,14 @@ def one_line(printed: str) -> str:
 
 @pytest.mark.parametrize("command", ["experiment", "discover"])
 def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(command: str, tmp_path: Path) -> None:
-    without = "import sys\nsys.modules['pandas'] = None\nfrom hierlit.cli import main\nmain()"
+    without = """
+import sys
+for name in [name for name in sys.modules if name.startswith("hierlit")]:
+    del sys.modules[name]
+sys.modules["pandas"] = None
+from hierlit.cli import main
+main()
+"""
     assert one_line(run(tmp_path, command, code=without, expect=1)) == (
         "error: this needs pandas: pip install 'hierlit[experiments]'"
     )
