@@ -16,6 +16,7 @@ fit: $(VENV)/installed
 board: $(VENV)/installed
 	$(BIN)/tensorboard --logdir lightning_logs
 
+# a thread a worker of pytest: more would wait for one another
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -99,7 +99,7 @@ def test_a_cache_that_cannot_be_kept_on_disk_is_one_line(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([], "no memory for the features of a batch"),
+        pytest.param([], "no memory for the features of a batch", marks=pytest.mark.slow),
         (["--model.cache_budget_gib", "0.001"], "lower model.n_features"),  # of the Gram matrix
     ],
     ids=["cache", "anywhere"],
