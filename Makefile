@@ -16,13 +16,14 @@ fit: $(VENV)/installed
 board: $(VENV)/installed
 	$(BIN)/tensorboard --logdir lightning_logs
 
+# a thread a worker of pytest: more would wait for one another
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DOCS)
-	$(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow

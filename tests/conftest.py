@@ -1,13 +1,14 @@
 """Small problems, one quiet way to fit them, and the rows a block was fitted to, worked out again in NumPy."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky.backend.context import set_start_method
 from numpy.typing import NDArray
 
 from hierlit.data import ArrayHierarchy
@@ -109,6 +110,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         return made[args]
 
     return make
+
+
+@pytest.fixture
+def forked_workers() -> Iterator[None]:
+    """Has joblib's workers forked from the process that `processes` forks its own from, not started from nothing."""
+    from processes import SERVER  # has what it imports set
+
+    set_start_method(SERVER.get_start_method(), force=True)
+    yield
+    set_start_method(None, force=True)
 
 
 @pytest.fixture(scope="session")

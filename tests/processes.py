@@ -8,12 +8,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from lightning.pytorch.strategies.launchers import subprocess_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -38,7 +41,7 @@ AUTO = [
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 PLAIN = "from hierlit.cli import main; main()"
 SERVER = get_context("forkserver")
-SERVER.set_forkserver_preload(["hierlit.cli", "faults"])
+SERVER.set_forkserver_preload(["hierlit.cli.fit", "hierlit.cli.experiment", "hierlit.cli.dry", "faults"])
 
 
 def fault(name: str, **arguments: object) -> list[str]:
@@ -100,19 +103,71 @@ def start(folder: Path, *args: str, code: str = PLAIN, **environment: str) -> Ru
 def become(script: Path, args: tuple[str, ...], environment: dict[str, str], printed: Path) -> None:
     """Makes this process what `python script args` would be, in the script's folder."""
     os.chdir(script.parent)
-    os.environ.clear()
-    os.environ.update(environment)
     sink = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
     sys.argv = [str(script), *args]
+    sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
+    devices = dict(pairwise(args)).get("--trainer.devices", "1")
+    environment = fork_ranks(int(devices) - 1) or environment
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     try:
         exec(compile(script.read_text(), script, "exec"), {"__name__": "__main__"})
     except Exception:
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
+
+
+class Rank:
+    """A further process of a run, in the place of the `subprocess.Popen` that Lightning starts it with.
+
+    Args:
+        pid: Its number.
+        waits: Where it waits for its environment.
+    """
+
+    def __init__(self, pid: int, waits: int) -> None:
+        self.pid, self.waits = pid, waits
+        self.returncode: int | None = None
+
+    def start(self, environment: Mapping[str, str]) -> "Rank":
+        """Lets it go on."""
+        os.write(self.waits, json.dumps(dict(environment)).encode())
+        os.close(self.waits)
+        return self
+
+    def poll(self) -> int | None:
+        """As of `subprocess.Popen`."""
+        if self.returncode is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if done else None
+        return self.returncode
+
+    def send_signal(self, signum: int) -> None:
+        """As of `subprocess.Popen`."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+
+def fork_ranks(number: int) -> dict[str, str]:
+    """Forks further ranks, which wait for Lightning to start them, and return the environment that it gives them."""
+    ranks: list[Rank] = []
+    for _ in range(number):
+        read, write = os.pipe()
+        if not (pid := os.fork()):
+            for descriptor in (write, *(rank.waits for rank in ranks)):
+                os.close(descriptor)
+            with open(read) as given:
+                environment = given.read()
+            if not environment:  # the run ended before it began
+                os._exit(0)
+            return json.loads(environment)
+        os.close(read)
+        ranks.append(Rank(pid, write))
+    subprocess_script.subprocess = SimpleNamespace(Popen=lambda command, env, cwd: ranks.pop(0).start(env))
+    return {}
 
 
 def run(
@@ -204,10 +259,7 @@ def leftovers(folder: Path) -> set[str]:
     """Processes of a folder's runs that are still there."""
     found = set()
     for entry in Path("/proc").iterdir():
-        try:
-            line = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-        except OSError:
-            continue
-        if str(folder / "run_hierlit.py").encode() in line:
-            found.add(entry.name)
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and int(entry.name) != os.getpid() and (entry / "cwd").readlink() == folder:
+                found.add(entry.name)
     return found

@@ -46,7 +46,7 @@ FITTED = {"fit", "validate", "test", "predict"}
 SMALL = {"model.n_features": 20, "layerwise.relative_suboptimality": 1e9}
 SMALL_SEARCH = ["--discover.seeds=1", "--discover.n_blocks=2", "--discover.n_features=20", "--discover.null=false"]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": "false", "enable_model_summary": "false"}
-SMALL_DATA = {"n_train": 60, "n_val": 20, "n_test": 20}
+SMALL_DATA = {"n_levels": 2, "n_cells": 16, "n_train": 60, "n_val": 20, "n_test": 20}
 PARALLEL = {"--trainer.devices", "--trainer.num_nodes"}
 
 
@@ -206,6 +206,7 @@ class Reader:
             return []
         parameters = inspect.signature(data_class(args)).parameters
         own = {f"data.{name}": size for name, size in SMALL_DATA.items() if name in parameters}
+        own = {name: size for name, size in own.items() if f"--{name}" not in args}
         display = {f"trainer.{name}": value for name, value in QUIET.items()} if args[0] in FITTED else {}
         small = {**SMALL, "model.n_blocks": self.n_blocks, **own, **display}
         return [f"--{name}={value}" for name, value in small.items()]

@@ -25,7 +25,14 @@ def one_line(printed: str) -> str:
 
 @pytest.mark.parametrize("command", ["experiment", "discover"])
 def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(command: str, tmp_path: Path) -> None:
-    without = "import sys\nsys.modules['pandas'] = None\nfrom hierlit.cli import main\nmain()"
+    without = """
+import sys
+for name in [name for name in sys.modules if name.startswith("hierlit")]:
+    del sys.modules[name]
+sys.modules["pandas"] = None
+from hierlit.cli import main
+main()
+"""
     assert one_line(run(tmp_path, command, code=without, expect=1)) == (
         "error: this needs pandas: pip install 'hierlit[experiments]'"
     )
@@ -92,7 +99,7 @@ def test_a_cache_that_cannot_be_kept_on_disk_is_one_line(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([], "no memory for the features of a batch"),
+        pytest.param([], "no memory for the features of a batch", marks=pytest.mark.slow),
         (["--model.cache_budget_gib", "0.001"], "lower model.n_features"),  # of the Gram matrix
     ],
     ids=["cache", "anywhere"],

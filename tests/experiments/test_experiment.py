@@ -32,6 +32,7 @@ def results(version: int = 0) -> pd.DataFrame:
     return pd.read_csv(Path("lightning_logs/staircase") / f"version_{version}" / "results.csv")
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_runs_are_made_once_and_reported(config: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(config)
     first = results()
@@ -54,6 +55,7 @@ def test_runs_are_made_once_and_reported(config: list[str], capsys: pytest.Captu
     assert "run 1/" not in capsys.readouterr().out.rpartition("report:")[0].rpartition("report:")[2]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_that_fails_is_a_row_with_its_reason_and_is_tried_again(
     config: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

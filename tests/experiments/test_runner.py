@@ -29,9 +29,17 @@ def run(folder: Path, command: Sometimes, number: int = 3, workers: int = 2) -> 
 
 
 def workers_left() -> list[psutil.Process]:
-    return [own for own in psutil.Process().children() if "LokyProcess" in " ".join(own.cmdline())]
+    """Workers of joblib that are still there: processes of its own, or children of the one that forks them."""
+    own = psutil.Process().children(recursive=True)
+    return [each for each in own if "LokyProcess" in " ".join(each.cmdline()) or is_forked(each)]
 
 
+def is_forked(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+
+
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_that_ends_its_process_ends_no_other(tmp_path: Path) -> None:
     finished, failed = run(tmp_path, Sometimes(lost=(2,)))
     assert failed == ["number=2,seed=0"] and len(finished) == 2
@@ -40,6 +48,7 @@ def test_a_run_that_ends_its_process_ends_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_runs_of_which_each_is_too_large_all_fail(tmp_path: Path) -> None:
     assert run(tmp_path, Sometimes(lost=(0, 1)), number=2) == (set(), ["number=0,seed=0", "number=1,seed=0"])
 
@@ -55,6 +64,7 @@ def test_each_worker_has_a_gpu_and_a_share_of_the_cores(tmp_path: Path, monkeypa
     assert set(rows["threads"]) == {3}
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("engine", ["joblib", pytest.param("submitit", marks=pytest.mark.slow)])
 def test_of_twelve_runs_one_crashes_and_one_is_killed(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -88,7 +98,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("interruptible")
+@pytest.mark.usefixtures("interruptible", "forked_workers")
 def test_an_interrupt_ends_workers_and_keeps_rows(tmp_path: Path) -> None:
     def interrupt() -> None:
         while not (tmp_path / "results.csv").exists():

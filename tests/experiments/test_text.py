@@ -33,6 +33,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["experiment", "text", "--config", "experiment.yaml", "--joint_epochs", "1", "--workers", "2"]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_every_control_has_the_precision_of_each_kind_that_it_is_supervised_with(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

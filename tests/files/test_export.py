@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -22,6 +23,17 @@ from hierlit.layerwise.calibration import fit_calibration
 NO_ONNX = "onnx, onnxscript or onnxruntime is not installed (pip install hierlit[export])"
 SUFFIXES = [".pt2", ".onnx"]
 CLASSES, ONE_LOCATION = np.ones((2, 1)), {"proximity": None, "n_locations": 1}
+KINDS: dict[str, tuple[np.ndarray | None, dict[str, object]]] = {
+    "labels": (None, {}),
+    "classes, softplus": (CLASSES, {"features": GaussianFeatures(activation="softplus")}),
+    "classes, cosines": (CLASSES, {"features": CosineFeatures(), "output": "orthogonal"}),
+    "labels, gelu": (None, {"features": GaussianFeatures(activation="gelu"), **ONE_LOCATION}),
+}
+"""Labels' membership in classes, and arguments of networks."""
+SLOW = (("classes, cosines", ".onnx"), ("labels, gelu", ".onnx"))
+FILES = [
+    pytest.param(*file, marks=pytest.mark.slow if file in SLOW else []) for file in itertools.product(KINDS, SUFFIXES)
+]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": "false", "enable_model_summary": "false"}
 
 
@@ -63,20 +75,10 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize(
-    ("membership", "arguments"),
-    [
-        pytest.param(None, {}, id="labels"),
-        pytest.param(CLASSES, {"features": CosineFeatures(), "output": "orthogonal"}, id="classes, cosines"),
-        pytest.param(None, {"features": GaussianFeatures(activation="gelu"), **ONE_LOCATION}, id="labels, gelu"),
-        pytest.param(CLASSES, {"features": GaussianFeatures(activation="softplus")}, id="classes, softplus"),
-    ],
-)
-def test_scores_and_probabilities_are_those_of_the_network(
-    suffix: str, membership: np.ndarray | None, arguments: dict[str, object], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("kind", "suffix"), FILES)
+def test_scores_and_probabilities_are_those_of_the_network(kind: str, suffix: str, tmp_path: Path) -> None:
     skip_without_onnx(suffix)
+    membership, arguments = KINDS[kind]
     net, path = trained(**arguments), tmp_path / f"net{suffix}"
     fit_to = torch.linspace(-1, 1, 300, dtype=torch.float64).view(-1, 1, 1).repeat(1, 1, 2).numpy()
     labels = np.where(np.random.default_rng(0).random(fit_to.shape) < (fit_to + 1) / 2, 1, -1)

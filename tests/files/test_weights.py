@@ -1,7 +1,6 @@
 """Weights as safetensors: the same to the last bit, readable without hierlit, and refused by any other network."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import run
 from torch import Tensor
 
 from hierlit.cli import main
@@ -303,8 +303,7 @@ def test_bad_input_is_one_line(
 
 
 def test_python_m_hierlit_exports(fitted: Path) -> None:
-    command = [sys.executable, "-m", "hierlit", "export", "--ckpt_path", str(fitted), "--weights", "net.safetensors"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.startswith("wrote 3 trained blocks")
+    code = "import runpy; runpy.run_module('hierlit', run_name='__main__', alter_sys=True)"
+    printed = run(Path.cwd(), "export", "--ckpt_path", str(fitted), "--weights", "net.safetensors", code=code)
+    assert printed.startswith("wrote 3 trained blocks")
     assert Path("net.safetensors").is_file()

@@ -1,14 +1,12 @@
 """`plan` against the runs it plans: operations counted as they happen, memory at the peak of a process."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from processes import run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hierlit.cli import main
@@ -126,16 +124,16 @@ def test_operations_are_those_of_the_run(args: list[str]) -> None:
         [*EXACT, "--model.n_features", "2100"],
         [*CUT_SHORT, "--model.n_features", "1400", "--data.n_train", "1500", "--data.batch_size", "400"],
         [*KERNEL, *ONE_TRIAL],
-        [*RADIAL, "--model.solver", "AutoSolver", "--data.n_train", "1500", "--model.n_features", "1000"],
+        [*RADIAL, "--model.solver", "AutoSolver", *ONE_TRIAL, "--data.n_train", "1500", "--model.n_features", "1000"],
         pytest.param([*EXACT, *MANY_LABELS], marks=pytest.mark.slow),
     ],
     ids=["matrices", "features", "kernel", "cosines", "labels"],
 )
-def test_memory_at_the_peak_is_that_of_the_run(args: list[str], request: pytest.FixtureRequest) -> None:
-    command = [sys.executable, "-c", PEAK, *SMALL, "--model.n_blocks", "2", *args]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
-    base, predicted, peak, are_cosines = map(int, done.stdout.split("PEAK")[1].split())
+def test_memory_at_the_peak_is_that_of_the_run(
+    args: list[str], own_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    printed = run(own_folder, *SMALL, "--model.n_blocks", "2", *args, code=PEAK)
+    base, predicted, peak, are_cosines = map(int, printed.split("PEAK")[1].split()[:4])
     assert are_cosines == ("cosines" in request.node.callspec.id)
     assert peak > base + 200 * 2**20
     assert predicted == pytest.approx(peak, rel=0.25)

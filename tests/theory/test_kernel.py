@@ -121,7 +121,7 @@ def test_shares_of_degree_three_of_relu_have_an_interior_optimum() -> None:
     assert degrees == sorted(degrees, reverse=True)
 
 
-@pytest.mark.parametrize("activation", ["relu", "softplus"])
+@pytest.mark.parametrize("activation", ["relu", pytest.param("softplus", marks=pytest.mark.slow)])
 def test_the_empirical_kernel_converges_at_the_root_of_the_width(activation: str) -> None:
     windows = torch.nn.functional.normalize(torch.randn(20, 6, generator=torch.Generator().manual_seed(1)), dim=1)
     windows = windows.double() * math.sqrt(6)

@@ -55,7 +55,7 @@ AIMED = (
     pytest.param("gradient", 60, "block=002", marks=pytest.mark.slow),
     pytest.param("exact", 40, "block=001"),
     pytest.param("joint", 17, "block=000", marks=pytest.mark.slow),
-    pytest.param("cross-fitted", 120, "block=001", id="cross-fitted"),
+    pytest.param("cross-fitted", 120, "block=001", id="cross-fitted", marks=pytest.mark.slow),
     pytest.param("auto", 6, "block=001", id="auto"),
     pytest.param("cross-fitted", 250, "block=001", id="without a fold", marks=pytest.mark.slow),
 )
