@@ -32,9 +32,9 @@ ENOUGH = 3e-3
 BETTER = 0.5
 """How much less must be left for a further draw to be worth it."""
 NEAR = 3
-"""How many times as much may be left of a label as of the best for the block to change it too, be that of what can be
-explained or of all that varies: others wait until they are learned as well, rather than carry a guess on. What a label
-depends on that is not learned yet looks like noise."""
+"""How many times as much may be left of a label as of the best for the block to change it too, both of what can be
+explained and of the whole variance: others wait until they are learned as well, rather than carry a guess on. What a
+label depends on that is not learned yet looks like noise."""
 CUT = 1e-2
 """Share of the largest importance below which a coordinate is not read."""
 TWO_VALUED = 1e-6
@@ -42,8 +42,8 @@ TWO_VALUED = 1e-6
 SAMPLED = 32
 """Pairs for each feature that show which labels a draw may teach."""
 PROMISING = (1 - NEAR * (1 - STRICT_SHARE)) / 8
-"""Share of a label's variance that a sample must show as explained: half of what that is, at least, if it is learned,
-since a quarter of the variance counts as explainable in any case."""
+"""Share of a label's variance that a sample must show as explained: half of what that is, at least, if the block may
+change it, since a quarter of the variance counts as explainable in any case."""
 SETTLED = 1e-6
 """Variance below which a label is looked at in any case."""
 CONSTANT = 1e-9
@@ -141,7 +141,8 @@ class DrawSearch:
         while sizes[-1] < self.most:
             sizes.append(min(GROWTH * sizes[-1], self.most))
         guesses = [(size, guess) for size in sizes[:GUESSES] if guess.any()]
-        attempts = guesses + [(size, live) for size in (guesses and sizes[1:]) or sizes]
+        wider = sizes[1:] if guesses and len(sizes) > 1 else sizes
+        attempts = guesses + [(size, live) for size in wider]
         for n_features, importance in attempts:
             best = self._improved(n_features, self._reading(importance.repeat(self.few.block.windows.size)[None]))
             if len(best.learned):
@@ -206,10 +207,12 @@ class DrawSearch:
 
     def _promising(self, n_features: int) -> Tensor:
         """Return the labels that a draw may teach, and those that gain most, after a look at a sample of the rows."""
+        if self.few.n_labels <= most_targets(self.most):
+            return torch.arange(self.few.n_labels, device=self.few.penalty.device)
         n_pairs = min(self.options.n_pairs, SAMPLED * n_features)
         leading = self.few.leading(n_pairs)
-        step = max(1, leading.n_pairs // n_pairs)
-        sample = replace(leading, rows=leading.rows.thinned(leading.n_chunks, step), n_chunks=None)
+        share = min(1.0, n_pairs / max(1, leading.n_pairs))
+        sample = replace(leading, rows=leading.rows.thinned(leading.n_chunks, share), n_chunks=None)
         errors = sample.rough_errors(ridge_weights(sample))
         fall = errors.before - errors.after.amin(0)
         first = fall.argsort(descending=True)[: most_targets(self.most)]
@@ -254,7 +257,7 @@ class DrawSearch:
 
 
 def is_near_best(left: Tensor, learned: Tensor) -> Tensor:
-    """Return whether what is left of a label is near the least that is left of those learned, [n]; false if none is."""
+    """Return whether what is left of a label is near the least of those learned, [n]; all false if none is learned."""
     if not learned.any():
         return torch.zeros_like(learned)
     return left <= NEAR * max(ENOUGH, float(left[learned].min()))

@@ -194,7 +194,8 @@ def held_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
 def rough_errors(problem: BlockProblem, weights: Tensor) -> SetAsideErrors:
     """Return what `held_errors` does, from products of features: many candidates and labels cost little more than one.
 
-    Equal where a label is observed at all pairs; elsewhere as if its observed pairs were like the others.
+    Equal where a label is observed at all pairs; elsewhere as if its observed pairs were like the others, and then what
+    is left may seem negative.
     """
     products = ProductSums(problem)
     totals = torch.zeros(2, weights.shape[1], dtype=torch.float64, device=weights.device)

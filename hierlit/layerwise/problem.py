@@ -204,7 +204,7 @@ class BlockProblem:
         return held_errors(self, weights)
 
     def rough_errors(self, weights: Tensor) -> SetAsideErrors:
-        """Return about the same; see `moments.rough_errors`."""
+        """Estimate `held_errors` from products of features; see `moments.rough_errors`."""
         return rough_errors(self, weights)
 
     @torch.no_grad()

@@ -212,20 +212,23 @@ class StreamCache:
                 chunk.stream = self.net.add_scores(chunk.stream, -forgotten)
         return self.of(fit, held)
 
-    def thinned(self, n_chunks: int | None, step: int) -> StreamCache:
-        """Return every `step`-th location of leading chunks, fitted and set aside: the same on any number of processes.
+    def thinned(self, n_chunks: int | None, share: float) -> StreamCache:
+        """Return a share of the locations of leading chunks, fitted and set aside: the same on any number of processes.
 
         Args:
             n_chunks: How many chunks of both; all when None.
-            step: The step.
+            share: In (0, 1]; the locations are drawn, at least one.
         """
 
         def thin(chunk: Chunk) -> Chunk:
             n_locations = chunk.labels.shape[1]
+            order = torch.from_numpy(Draws(self.seed, "thinned", n_locations).permutation(n_locations))
+            is_kept = (order < math.ceil(share * n_locations)).to(self.device)
             present = torch.arange(chunk.labels[..., 0].numel(), device=self.device)
             present = present if chunk.present is None else chunk.present
-            kept = present[present % n_locations % step == 0]
-            return replace(chunk, present=kept, folds=None, features=None, buffer=None)
+            return replace(
+                chunk, present=present[is_kept[present % n_locations]], folds=None, features=None, buffer=None
+            )
 
         return self.of(*([thin(chunk) for chunk in self.chunks(split, n_chunks)] for split in ("fit", "held")))
 

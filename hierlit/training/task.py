@@ -218,21 +218,20 @@ class LayerwiseTask(L.LightningModule):
             logger.log_metrics({**self.progress, "active_block": event.block + 1.0}, step=number)
 
     def on_validation_epoch_start(self) -> None:
-        """While fitting, measure those labels again that the last block has changed."""
+        """Measure all labels; while fitting, those alone that the last block changed, if all were measured before."""
         self._changed = self._changed_labels()
         n_labels = self.net.n_labels if self._changed is None else len(self._changed)
         self.val_metrics = label_metrics(n_labels, self.robustness).to(self.device)
         self.margins = MarginHistogram(n_labels).to(self.device)
 
     def _changed_labels(self) -> Tensor | None:
-        """Return the labels, at least one, whose scores are others than when they were validated; None if all may be.
+        """Return the labels, at least one, whose scores have changed since they were validated; None if all may have.
 
-        Those of a block that was not the first, unless a location's answer is made of scores of others.
+        Where neighbours know a location's labels too, its answers are made of scores of other labels.
         """
-        is_known = self.report is not None and self._validated == self.block - 1
-        if not is_known or self.net.pooled or self.net.neighbours is not None:
+        is_fit = self.trainer.state.fn == "fit"
+        if not is_fit or self.report is None or self._validated != self.block - 1 or self.net.neighbours is not None:
             return None
-        assert self.report is not None
         changed = torch.tensor(self.report.accepted_labels).nonzero()[:, 0]
         return (changed if len(changed) else changed.new_zeros(1)).to(self.device)
 
@@ -249,7 +248,8 @@ class LayerwiseTask(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the val metrics and keep them, and how the margins spread, for tables and figures."""
         counts = self.margins.compute()
-        if self._changed is not None and self.margin_counts is not None:
+        if self._changed is not None:
+            assert self.margin_counts is not None
             counts = self.margin_counts.index_copy(0, self._changed, counts)
         self.margin_counts = counts
         self._log_results("val", self.val_metrics, self._changed)

@@ -52,7 +52,7 @@ def rows_to_print(
     rows: list[dict[str, Any]] = list(level_rows(metrics, levels, learned_accuracy))
     if len(rows) <= MOST_ROWS or levels is None:
         return rows
-    runs = [list(run) for _, run in groupby(rows, lambda row: row["learned"] / row["n_labels"])]
+    runs = [list(run) for _, run in groupby(rows, lambda row: (row["level"] == 0, row["learned"] / row["n_labels"]))]
     first = {row["level"]: run[0]["level"] for run in runs for row in run}
     rows = list(level_rows(metrics, [first[level] for level in levels], learned_accuracy))
     for row, run in zip(rows, runs, strict=True):
@@ -61,7 +61,7 @@ def rows_to_print(
 
 
 def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
-    """Return rows by level as columns [levels]: a hundredth of the memory, which deep runs need."""
+    """Return rows by level as columns [levels], which deep runs have the memory for."""
     return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
 
 

@@ -284,13 +284,14 @@ def append_tables(folder: Path, tables: Mapping[str, Mapping[str, list[Any]]]) -
         raise OSError(error.errno, f"cannot write the tables of a block to {folder}: {error.strerror}") from error
 
 
-def append_rows(path: Path, columns: Mapping[str, list[Any]]) -> None:
-    """Append rows, given as columns, to a CSV file, with a header if it is new."""
+def append_rows(path: Path, rows: Mapping[str, list[Any]]) -> None:
+    """Append rows, column by column, to a CSV file, with a header if it is new."""
     new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([list(columns)] if new else [])
-        writer.writerows(zip(*columns.values(), strict=True))
+        if new:
+            writer.writerow(rows)
+        writer.writerows(zip(*rows.values(), strict=True))
 
 
 @rank_zero_only

@@ -296,6 +296,39 @@ def test_a_sample_has_the_rows_set_aside_where_there_are_some() -> None:
     assert torch.equal(sample.get("held", 1).stream, rows.get("held", 1).stream[:1])
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.01])
+def test_thinned_rows_have_a_share_of_the_locations_on_any_number_of_processes(share: float) -> None:
+    net, table = ring_net(), ring_table(4, 4)
+    whole, parts = ring_cache(net, 4, 4), [ring_cache(net, 2, 2), ring_cache(net, 1, 1)]
+    for rows in (whole, *parts):
+        rows.fill("held", table.batches())
+    for split in ("fit", "held"):
+        kept = [{int(place) % 5 for place in chunk.present} for chunk in whole.thinned(1, share).chunks(split)]
+        assert [len(places) for places in kept] == [-(-5 * share // 1)]
+        for part in parts:
+            (chunk,) = part.thinned(1, share).chunks(split)
+            assert {int(place) % 5 for place in chunk.present} == kept[0]
+            assert chunk.n_pairs == len(chunk.labels) * len(kept[0]), "at each of the rows"
+
+
+def test_locations_are_drawn_and_those_that_do_not_exist_are_left_out() -> None:
+    places = {tuple(chunk.present.tolist()) for seed in range(9) for chunk in seeded_rings(seed).chunks("fit")}
+    assert len(places) > 3
+    net = network(ring_table(1), 1, 7, masked=True)
+    table = ring_table(3)
+    table.inputs[..., 0] = torch.tensor([1.0, 1, 1, 0, 0])
+    rows = StreamCache(net)
+    rows.fill("fit", table.batches())
+    (chunk,) = rows.thinned(None, 0.8).chunks("fit")
+    assert set((chunk.present % 5).tolist()) <= {0, 1, 2}
+
+
+def seeded_rings(seed: int) -> StreamCache:
+    rows = StreamCache(ring_net(), seed=seed)
+    rows.fill("fit", ring_table(1).batches())
+    return rows.thinned(None, 0.4)
+
+
 def test_memory_of_features_is_used_again_for_those_of_another_block_and_given_back_for_another_width() -> None:
     net, wider = ring_net(), trained(network(ring_table(1), 1, 9), 0)
     streams = (2 + 3 + 3) * 5 * 7 * 4

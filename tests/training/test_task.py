@@ -124,7 +124,7 @@ def test_validation_of_changed_labels_is_that_of_all(adaptation: SizedDraw | Non
     task = LayerwiseTask(
         1, 4, 16, proximity=Window1d(3), n_blocks=6, n_features=200, solver=ExactSolver(), adaptation=adaptation
     )
-    compared = []
+    compared, measured = [], []
 
     class Compare(L.Callback):
         def setup(self, trainer: L.Trainer, pl_module: LayerwiseTask, stage: str) -> None:
@@ -139,9 +139,28 @@ def test_validation_of_changed_labels_is_that_of_all(adaptation: SizedDraw | Non
                 torch.testing.assert_close(task.results["val"][name], values, rtol=1e-5, atol=1e-6)
             assert (task.margin_counts - margins.compute()).abs().sum() <= 0.01 * labels.numel()
             compared.append(task.block)
+            measured.append(task.val_metrics["accuracy"].n_labels)
 
     fit(task, data, Compare(), acceptance="strict")
     assert task.block >= 4 and compared == list(range(every, task.block + 1, every))
+    assert measured[0] == 4 and (min(measured) < 4) == (every == 1)
+
+
+def test_validation_after_a_fit_that_was_interrupted_measures_all_labels(fit, xors) -> None:
+    task, data = LayerwiseTask(6, 3, n_blocks=3, n_features=40, solver=ExactSolver()), xors()
+
+    class Interrupt(L.Callback):
+        def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:
+            if task.block == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(task, data, Interrupt())
+    rows = data.tables["val"]
+    other = ArrayHierarchy(rows.inputs, -rows.labels, val=(rows.inputs, -rows.labels))
+    accuracy = task.results["val"]["accuracy"]
+    L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).validate(task, other, verbose=False)
+    torch.testing.assert_close(task.results["val"]["accuracy"], 1 - accuracy)
 
 
 @every_solver

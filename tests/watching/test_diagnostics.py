@@ -21,6 +21,7 @@ from torch import Tensor
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
 from hierlit.data import ArrayHierarchy, JuntaHierarchy
+from hierlit.layerwise.solvers import ExactSolver
 from hierlit.models import GaussianFeatures, Window1d, Window2d
 from hierlit.models.proximity import Identity
 from hierlit.models.random_features import ACTIVATIONS
@@ -373,6 +374,21 @@ def test_labels_of_no_known_level(
     assert {row.cause for row in diagnostics.unlearned} <= {FEATURES, BLOCKS}
     assert {row.level for row in diagnostics.unlearned} == {""}
     assert not list(tmp_path.iterdir())
+
+
+def test_losses_are_those_of_the_fit_whatever_was_fitted_before(
+    xors: Callable[..., ArrayHierarchy], fit: Callable[..., L.Trainer]
+) -> None:
+    diagnostics = Diagnostics()
+    for seed in range(2):
+        data = xors(400, seed=seed)
+        data.setup()
+        task = LayerwiseTask(data.n_inputs, data.n_labels, 1, n_blocks=3, n_features=30, solver=ExactSolver())
+        fit(task, data, diagnostics, acceptance="strict")
+        scores, rows = task(data.tables["train"].inputs[data.held_rows]), data.tables["train"].labels[data.held_rows]
+        expected = task.loss(scores, rows).sum((0, 1)).double()
+        torch.testing.assert_close(diagnostics.state_dict()["losses"], expected, rtol=1e-5, atol=1e-5)
+        assert len(diagnostics.state_dict()["accuracy"]) == task.block
 
 
 def test_a_run_cut_short_and_gone_on_with_explains_as_a_whole_one(tmp_path: Path) -> None:

@@ -71,6 +71,10 @@ def test_many_levels_in_line_that_are_alike_share_a_row() -> None:
     assert [row["level"] for row in rows] == ["1–29", 30, "31–50", "51–60"]
     assert [(row["n_labels"], row["learned"]) for row in rows] == [(58, 58), (2, 1), (40, 40), (20, 0)]
     assert [row["accuracy"] for row in rows] == pytest.approx([1.0, 0.95, 1.0, (0.9 * 2 + 0.5 * 18) / 20])
+    noise = rows_to_print(metrics, [max(0, level - 51) for level in levels], 0.99)
+    assert noise == level_rows(metrics, [max(0, level - 51) for level in levels], 0.99), "ten levels"
+    shifted = rows_to_print(metrics, [60 - level for level in levels], 0.99)
+    assert [row["level"] for row in shifted][:2] == [0, "1–9"], "level 0 is of no use to others"
     few = {name: values[:80] for name, values in metrics.items()}
     assert rows_to_print(few, levels[:80], 0.99) == level_rows(few, levels[:80], 0.99)
     assert rows_to_print(metrics, None, 0.99) == level_rows(metrics, None, 0.99)

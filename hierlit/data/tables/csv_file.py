@@ -19,7 +19,7 @@ END = "\x1aend of file"
 """A line after the last, which is a record of its own unless a quote is still open."""
 LONGEST = 2**31 - 1
 """Characters of a value: the csv module takes 2¹⁷ unless it is told."""
-LEADING_ZERO = r"^\s*[-+]?0\d"
+LEADING_ZERO = r"^\s*[-+]?0\d+\s*$"
 BLOCK, MOST_BYTES = 2**19, 4
 """Bytes of the rows that are parsed at once, more where a row is longer; and those of a character."""
 
@@ -125,14 +125,15 @@ class CsvFile(TextFile):
             return False
 
     def _look_for_codes(self, batch: Any, numbers: Sequence[str]) -> None:
-        """Note columns of numbers that are written as codes are."""
+        """Note columns of numbers of which the first rows have one that is written as a code."""
         from pyarrow import compute
 
         for name in numbers:
             found = batch[name].filter(compute.match_substring_regex(batch[name], LEADING_ZERO))
             if len(found):
                 taken = f"column {name!r} is taken for numbers, without the leading zero of {found[0].as_py()!r}"
-                self.notices.append(f"{taken}; name it in categorical_columns if it holds codes")
+                remedy = "name it in categorical_columns, or class_columns, if it holds codes"
+                self.notices.append(f"{self.path}: {taken}; {remedy}")
 
     def _batches(self, names: Sequence[str], numbers: Collection[str], block: int) -> Iterator[Any]:
         """Yield Arrow's batches of rows, and look closely if a quote seems to be open at the end."""

@@ -238,7 +238,9 @@ class PathLabels:
             return
         for mark in OTHERS:
             split = [text for text in found if mark in text]
-            if split and len({part.strip() for text in found for part in text.split(mark)}) < len(found):
+            parts = {part.strip() for text in found for part in text.split(mark)}
+            is_label = mark != " " or not parts.isdisjoint(found)  # words have blanks between them
+            if split and is_label and len(parts) < len(found):
                 what = f"no value of path_column {self.columns[0]!r} has the separator {self._separator!r}"
                 remedy = f"set path_separator to {mark!r} if that separates labels"
                 self.unsplit = f"{what}, and texts such as {split[0]!r} are one label each: {remedy}"

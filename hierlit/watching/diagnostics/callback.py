@@ -80,6 +80,8 @@ class Diagnostics(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Look at the labels and at the kernel before any block is trained."""
         self._zero = None
+        if trainer.ckpt_path is None:
+            self._losses, self._accuracy = None, []
         data, kernel = trainer.datamodule, pl_module.net.features.kernel()  # type: ignore[attr-defined]
         if not trainer.is_global_zero or kernel is None:
             return
@@ -144,15 +146,17 @@ class Diagnostics(L.Callback):
 
     def _rise(self, task: LayerwiseTask, problem: BlockProblem, split: str) -> Tensor:
         """Return by how much the last block raises each label's loss on a split, in units of that of scores 0, [n]."""
-        if self._zero is None:
-            self._zero = judged_losses(problem, split, is_zero=True)
+        zero = judged_losses(problem, split, is_zero=True) if self._zero is None else self._zero
         before, changed = self._losses, torch.tensor(self._accepted).nonzero()[:, 0]
         if before is None or task.net.neighbours is not None:
-            self._losses = judged_losses(problem, split)
+            losses = judged_losses(problem, split)
         elif len(changed):
             here = problem.of_labels(changed.to(problem.penalty.device))
-            self._losses = before.index_copy(0, changed, judged_losses(here, split))
-        return (self._losses - (self._zero if before is None else before)) / self._zero  # type: ignore[operator]
+            losses = before.index_copy(0, changed, judged_losses(here, split))
+        else:
+            losses = before
+        self._zero, self._losses = zero, losses
+        return (losses - (zero if before is None else before)) / zero
 
     def _look_at_norms(self, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
         block = task.net.block(task.block - 1)

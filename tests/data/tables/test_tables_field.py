@@ -124,14 +124,16 @@ def test_labels_with_spaces_and_commas_are_not_taken_for_several() -> None:
     rows = 'a,tags\n1,"New York, NY"\n2,"Salt Lake City, UT@New York, NY"\n3,Salem\n'
     assert read("t.csv", rows, path_column="tags")[1] == []
     assert read("t.csv", rows.replace("@New York, NY", ""), path_column="tags")[1] == []
+    pairs = "".join(f"1,{size} {animal}\n" for size in ("big", "small") for animal in ("cat", "dog", "cow"))
+    assert read("t.csv", "a,tags\n" + pairs, path_column="tags")[1] == []
 
 
 @pytest.mark.parametrize("cell", ["01234", "-0123", "+05", "00"])
 def test_leading_zeros_of_numbers_are_told(cell: str) -> None:
     rows = "zip,b,y\n" + "".join(f"{cell if row == 3 else row},0.{row},{row % 2}\n" for row in range(6))
     _, said = read("t.csv", rows, label_columns="y")
-    what = f"column 'zip' is taken for numbers, without the leading zero of '{cell}'"
-    assert said == [f"{what}; name it in categorical_columns if it holds codes"]
+    what = f"t.csv: column 'zip' is taken for numbers, without the leading zero of '{cell}'"
+    assert said == [f"{what}; name it in categorical_columns, or class_columns, if it holds codes"]
     assert read("t.csv", label_columns="y", categorical_columns="zip")[1] == []
 
 
