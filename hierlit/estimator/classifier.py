@@ -244,7 +244,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             NotFittedError: `fit` has not been called.
         """
         check_is_fitted(self)
-        return draw_staircase(self.level_accuracy_.tolist(), self.levels_)
+        return draw_staircase(self.level_accuracy_, self.levels_)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, Integral):
