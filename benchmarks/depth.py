@@ -148,7 +148,8 @@ def _draw(out: Path) -> None:
         for index, one in enumerate(curves(out, case).values()):
             label = None if index else case.name
             axes.step(one.seconds, one.learned, where="post", color=f"C{number}", label=label)
-    axes.set(xlabel="seconds of training", ylabel="levels learned")
+    axes.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="levels learned")
+    axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(out / "depth.png", dpi=150)
     plt.close(figure)
