@@ -152,7 +152,7 @@ class Rank:
 
 
 def fork_ranks(number: int) -> dict[str, str]:
-    """Forks further ranks, which wait for Lightning to start them, and return the environment that it gives them."""
+    """Forks further ranks, which wait for Lightning to start them, and returns the environment that it gives them."""
     ranks: list[Rank] = []
     for _ in range(number):
         read, write = os.pipe()

@@ -13,7 +13,7 @@ from hierlit.discovery.options import DiscoverOptions
 from hierlit.discovery.rows import LabelledRows
 from hierlit.discovery.significance import Floats, above_zero, adjusted
 from hierlit.draws import Draws
-from hierlit.layerwise.adaptive_draw import AdaptiveDraw, agop_diagonals, ridge_weights
+from hierlit.layerwise.adaptive_draw import AdaptiveDraw, agop_diagonals, best_ridge
 from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.stream import StreamCache
@@ -186,9 +186,7 @@ class OneBlock:
         if adaptation is not None:
             adaptation(self.problem)
         self.problem.calibrate()
-        weights = ridge_weights(self.problem)
-        errors = self.problem.held_errors(weights)
-        self.net.block(0).set_weight(weights[int(errors.after[:, 0].argmin())])
+        self.net.block(0).set_weight(best_ridge(self.problem)[0])
         self.net.n_trained.fill_(1)
 
     @torch.no_grad()

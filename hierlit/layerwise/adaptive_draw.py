@@ -95,6 +95,7 @@ class AdaptiveDraw:
         few = problem.squared().leading(self.n_pairs)
         for draw in range(self.redraws):
             few = replace(few)  # of these features nothing is known yet
+            few.calibrate()
             weight, gain = best_ridge(few)
             targets = self.targets(gain, features.n_features)
             if not len(targets):
@@ -143,20 +144,12 @@ def ridge_weights(problem: BlockProblem) -> Tensor:
 
 
 def best_ridge(problem: BlockProblem) -> tuple[Tensor, Tensor]:
-    """Calibrate a block, and solve it with the λ that is best for each label on the set-aside rows.
+    """Solve a calibrated block with the λ that is best for each label on the set-aside rows.
 
     Returns:
         The weight [n, q+1], and by how much each label's error falls there, [n].
     """
-    problem.calibrate()
-    return best_weight(problem, ridge_weights(problem))
-
-
-def best_weight(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best [n, q+1] of candidate weights [A, n, q+1] for each label, and by how much its error falls, [n].
-
-    Both on the set-aside rows.
-    """
+    weights = ridge_weights(problem)
     errors = problem.held_errors(weights)
     least, chosen = errors.after.min(0)
     return weights[chosen, torch.arange(len(chosen), device=chosen.device)], errors.before - least

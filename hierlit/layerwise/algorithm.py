@@ -213,8 +213,8 @@ def train_metrics(
         labels: Labels [n'] that the last block may have changed; all when None.
         known: The metrics of all labels before; None if they are not known.
     """
-    net, known = rows.net, known or {}
-    if not known or net.pooled or net.neighbours is not None:
+    net = rows.net
+    if known is None or net.pooled or net.neighbours is not None:
         labels = None
     metrics = label_metrics(net.n_labels if labels is None else len(labels), robustness).to(rows.device)
     for split in ("fit", "held"):
@@ -223,5 +223,4 @@ def train_metrics(
                 metrics.update(*net.judged(net.answers(chunk.stream), chunk.labels))
             else:
                 metrics.update(net.scores(chunk.stream)[..., labels], chunk.labels[..., labels])
-    values = compute(metrics)
-    return values if labels is None else {name: known[name].index_copy(0, labels, values[name]) for name in values}
+    return compute(metrics, labels, known)

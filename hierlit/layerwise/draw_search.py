@@ -15,7 +15,7 @@ from hierlit.layerwise.adaptive_draw import (
     FEATURES_PER_TARGET,
     AdaptiveDraw,
     agop_diagonals,
-    best_weight,
+    best_ridge,
     most_targets,
     random_features,
     ridge_weights,
@@ -190,7 +190,7 @@ class DrawSearch:
         few.calibrate()
         labels = self._promising(n_features)
         near = few.of_labels(labels)
-        weight, fall = best_weight(near, ridge_weights(near))
+        weight, fall = best_ridge(near)
         sums = near.held_sums(weight)
         explained, explainable, variance = variances(sums)
         gain, left = gains(sums), 1 - (explained / explainable).clamp(max=1)

@@ -151,9 +151,7 @@ class StreamCache:
                 for index in range(int(self.net.n_trained)):
                     of_folds = by_fold[index] if index < len(by_fold) else None
                     passed = self.net.block(index).weight if of_folds is None else of_folds
-                    block = self.net.frozen_block(index)
-                    change = self.change(chunk, block, passed)
-                    chunk.stream = self.net.add_scores(chunk.stream, change, block.labels, in_place=True)
+                    self._move(chunk, self.net.frozen_block(index), passed)
                 stream, kept = self._keep(chunk.stream), self._keep(chunk.labels)
                 self._chunks[split].append(replace(chunk, stream=stream, labels=kept))
 
@@ -336,11 +334,14 @@ class StreamCache:
             passed = weight if by_fold is None or split != "fit" else by_fold
             for chunk in chunks:
                 seen = self._fetch(chunk)
-                change = self.change(seen, block, passed)
-                moved = self.net.add_scores(seen.stream, change, block.labels, in_place=True)
-                if moved is not chunk.stream:
-                    chunk.stream.copy_(moved)
+                self._move(seen, block, passed)
+                if seen is not chunk:
+                    chunk.stream.copy_(seen.stream)
                 chunk.features = None
+
+    def _move(self, chunk: Chunk, block: Block, weight: Tensor) -> None:
+        """Move the stream of a chunk past a block, in place; see `change`."""
+        self.net.add_scores(chunk.stream, self.change(chunk, block, weight), block.labels, in_place=True)
 
     def clear(self) -> None:
         """Forget everything; memory-mapped files go with the last tensor that uses them."""

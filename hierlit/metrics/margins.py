@@ -1,7 +1,7 @@
 """Metrics of margins y·ŷ, one value per label, accumulated over batches and processes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, ClassVar, Literal
 
@@ -164,9 +164,21 @@ def label_metrics(n_labels: int, robustness: float = 1.0) -> MetricCollection:
     )
 
 
-def compute(metrics: MetricCollection) -> dict[str, Tensor]:
-    """Return every metric's values [n]; torchmetrics would make a scalar of n = 1."""
-    return {name: value.reshape(-1) for name, value in metrics.compute().items()}
+def compute(
+    metrics: MetricCollection, labels: Tensor | None = None, known: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Return every metric's values [n]; torchmetrics would make a scalar of n = 1.
+
+    Args:
+        metrics: Of all labels, or of some.
+        labels: Those [n']; all when None.
+        known: The values of all labels before, in which those of `labels` are put anew; needed with `labels`.
+    """
+    values = {name: value.reshape(-1) for name, value in metrics.compute().items()}
+    if labels is None:
+        return values
+    assert known is not None
+    return {name: known[name].index_copy(0, labels, own) for name, own in values.items()}
 
 
 def by_level(values: Tensor, levels: Sequence[int] | None, reduce: Literal["mean", "min"]) -> dict[int, float]:

@@ -139,8 +139,7 @@ class LayerwiseTask(L.LightningModule):
         self.rows = StreamCache(self.net, None if cache_budget_gib is None else cache_budget_gib * 2**30)
         # solvers step weights of their own; Lightning asks for an optimizer, and DDP for a parameter
         self.placeholder = nn.Parameter(torch.zeros(()))
-        self.val_metrics, self.test_metrics = (label_metrics(n_labels, robustness) for _ in range(2))
-        self.average_precision, self.margins = AveragePrecision(), MarginHistogram(n_labels)
+        self.test_metrics, self.average_precision = label_metrics(n_labels, robustness), AveragePrecision()
         self.margin_counts: Tensor | None = None
         self._changed: Tensor | None = None
         self._validated = -1
@@ -275,11 +274,8 @@ class LayerwiseTask(L.LightningModule):
         self.average_precision.reset()
 
     def _log_results(self, split: str, metrics: MetricCollection, changed: Tensor | None = None) -> None:
-        values = compute(metrics)
+        values = self.results[split] = compute(metrics, changed, self.results.get(split))
         metrics.reset()
-        if changed is not None:
-            values = {name: self.results[split][name].index_copy(0, changed, own) for name, own in values.items()}
-        self.results[split] = values
         learned = (values["accuracy"] >= self.learned_accuracy).double().mean()
         means = {f"{split}/{name}": value.nanmean() for name, value in values.items() if name != "min_margin"}
         self.log_dict({**means, f"{split}/learned": learned}, sync_dist=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -133,13 +134,14 @@ class Staircase(L.Callback):
         self.accuracy.append(val["accuracy"])
         self.train.append(train)
         self.labels.append(held_out["accuracy"].double().cpu())
+        level_of = task.levels or [1] * len(report.accepted_labels)
         self._entry = {
             "block": report.block,
             "tables": tables_of(report, train, val, task.levels, held_out),
             "scalars": scalars_of(report, val, self._entry.get("levels")),
             "levels": val,
-            "level_of": task.levels or [1] * len(self.labels[-1]),
-            "margins": counts_by_level(task.margin_counts, task.levels),
+            "level_of": level_of,
+            "margins": counts_by_level(task.margin_counts, level_of),
         }
         if trainer.is_global_zero and trainer.loggers:
             self._sizes, self._is_pending = log_sizes(trainer.loggers), True
@@ -261,13 +263,13 @@ def scalars_of(report: BlockReport, val: Mapping[str, Tensor], before: Mapping[s
     return scalars
 
 
-def counts_by_level(counts: Tensor | None, levels: list[int] | None) -> Tensor | None:
+def counts_by_level(counts: Tensor | None, level_of: list[int]) -> Tensor | None:
     """Margin counts [n, bins] of labels added up by level, [levels, bins]; None where nothing was counted."""
     if counts is None or not counts.any():
         return None
-    place = {level: number for number, level in enumerate(sorted(set(levels or [1])))}
-    of_level = torch.tensor([place[level] for level in levels or [1] * len(counts)])
-    return torch.zeros(len(place), counts.shape[1], dtype=counts.dtype).index_add_(0, of_level, counts.cpu())
+    levels, place = np.unique(level_of, return_inverse=True)
+    total = torch.zeros(len(levels), counts.shape[1], dtype=counts.dtype)
+    return total.index_add_(0, torch.from_numpy(place), counts.cpu())
 
 
 def append_tables(folder: Path, tables: Mapping[str, Mapping[str, list[Any]]]) -> None:

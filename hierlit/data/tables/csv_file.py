@@ -20,6 +20,7 @@ END = "\x1aend of file"
 LONGEST = 2**31 - 1
 """Characters of a value: the csv module takes 2¹⁷ unless it is told."""
 LEADING_ZERO = r"^\s*[-+]?0\d+\s*$"
+"""A whole number that is written as codes are."""
 BLOCK, MOST_BYTES = 2**19, 4
 """Bytes of the rows that are parsed at once, more where a row is longer; and those of a character."""
 

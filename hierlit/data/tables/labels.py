@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, numbers, place, texts
+from hierlit.data.tables.csv_file import SEPARATORS
 from hierlit.data.tables.hierarchy import LabelHierarchy, beginnings
 from hierlit.data.tables.table_file import TableError
 
@@ -23,8 +24,6 @@ RULE = "a label must be 0, 1, -1, true, false or missing"
 MOST_CLASSES = 10_000
 LIST = re.compile(r"\[.*\]", re.S)
 TWO_TEXTS = re.compile(r"""['"]\s+['"]""")
-OTHERS = ";|,\t "
-"""What people separate labels by, where `path_separator` says otherwise."""
 EMPTY = (None, "negative", "not_observed")
 """What a row without a path may have."""
 ZEROS = ("auto", "negative", "not_observed")
@@ -236,7 +235,7 @@ class PathLabels:
         """Note it if no cell is split, and another separator would leave fewer labels than there are."""
         if any(self._separator in text or LIST.fullmatch(text) for text in found):
             return
-        for mark in OTHERS:
+        for mark in (*SEPARATORS, " "):
             split = [text for text in found if mark in text]
             parts = {part.strip() for text in found for part in text.split(mark)}
             is_label = mark != " " or not parts.isdisjoint(found)  # words have blanks between them
