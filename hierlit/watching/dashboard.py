@@ -16,7 +16,7 @@ from hierlit.data.base import SPLITS, HierarchyDataModule
 from hierlit.metrics.histogram import EDGES
 from hierlit.training.resume import flattened
 from hierlit.training.task import LayerwiseTask
-from hierlit.watching.figures import draw_labels, draw_margins, draw_staircase
+from hierlit.watching.figures import draw_labels, draw_margins
 
 LAYOUT = {
     "levels": {
@@ -69,20 +69,20 @@ def card(task: LayerwiseTask, data: HierarchyDataModule) -> str:
 
 
 def draw_block(
-    trainer: L.Trainer, entry: Mapping[str, Any], accuracy: NDArray[np.float64], labels: NDArray[np.float64]
+    trainer: L.Trainer, entry: Mapping[str, Any], staircase: NDArray[np.float32], labels: NDArray[np.float64]
 ) -> None:
     """Add the figures of a block: the staircase up to it, its margins, each label's way.
 
     Args:
         trainer: The trainer.
         entry: Of the block: its number, its columns by level, each label's level, margin counts [levels, bins] or None.
-        accuracy: Held-out accuracy [blocks, levels].
+        staircase: The picture of the staircase, [rows, columns, channels].
         labels: Held-out accuracy [blocks, labels].
     """
     levels = entry["levels"]["level"].int().tolist()
     for writer in writers(trainer):
-        figures = {"levels": draw_staircase(accuracy, levels)}
-        figures["labels"] = draw_labels(labels, entry["level_of"])
+        writer.add_image(f"{FIGURES}/levels", staircase, entry["block"], dataformats="HWC")
+        figures = {"labels": draw_labels(labels, entry["level_of"])}
         if entry["margins"] is not None:
             figures["margins"] = draw_margins(entry["margins"].numpy(), EDGES.numpy(), levels, entry["block"])
         for name, figure in figures.items():

@@ -5,6 +5,7 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -16,14 +17,18 @@ MOST_NUMBERS = 120
 """Cells of the staircase up to which each has its number written in it."""
 MOST_LINES = 60
 """Labels up to which each has a line of its own; more are drawn as a map."""
+LEFT, BOTTOM, TOP, RIGHT, BAR = 0.75, 0.5, 0.35, 0.15, 0.15
+"""Inches around the axes for names and titles, and the width of a bar of colours."""
+BAR_NAMES = 0.6
+"""Inches for what is written beside a bar."""
 
 
 def draw_staircase(accuracy: NDArray[np.float64], levels: list[int], rows: str = "held-out") -> Figure:
     """Return a heat map of accuracy [blocks, levels] on some rows: a step up for each block that learned a level."""
     values = accuracy.T
     n_levels, n_blocks = values.shape
-    size = (min(1.5 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    size = (min(1.6 + 0.55 * n_blocks, 9.0), min(1.5 + 0.45 * n_levels, 8.0))
+    figure, axes, bar = framed(*size, has_bar=True)
     image = axes.imshow(values, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
     name_ticks(axes.xaxis, range(1, n_blocks + 1))
     name_ticks(axes.yaxis, levels)
@@ -32,7 +37,7 @@ def draw_staircase(accuracy: NDArray[np.float64], levels: list[int], rows: str =
         for (level, block), value in np.ndenumerate(values):
             colour = "black" if value > 0.8 else "white"
             axes.text(block, level, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, ax=axes, label="accuracy")
+    figure.colorbar(image, cax=bar, label="accuracy")
     return figure
 
 
@@ -45,7 +50,7 @@ def draw_margins(counts: NDArray[np.int64], edges: NDArray[np.float64], levels: 
         levels: Names of the rows.
         block: The block.
     """
-    figure, axes = plt.subplots(figsize=(6.5, min(1.5 + 0.4 * len(levels), 8.0)), layout="constrained")
+    figure, axes, _ = framed(6.5, min(1.5 + 0.4 * len(levels), 8.0))
     shares = counts / np.maximum(counts.max(1, keepdims=True), 1)
     extent = (float(edges[0]), float(edges[-1]), -0.5, len(levels) - 0.5)
     axes.imshow(shares, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="Blues")
@@ -59,7 +64,7 @@ def draw_margins(counts: NDArray[np.int64], edges: NDArray[np.float64], levels: 
 def draw_labels(accuracy: NDArray[np.float64], levels: Sequence[int]) -> Figure:
     """Return each label's held-out accuracy [blocks, labels] by block, coloured by its level."""
     n_blocks, n_labels = accuracy.shape
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes, bar = framed(7, 4.5, has_bar=n_labels > MOST_LINES)
     order = np.argsort(levels, kind="stable")
     if n_labels <= MOST_LINES:
         colours = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(set(levels))))
@@ -74,8 +79,21 @@ def draw_labels(accuracy: NDArray[np.float64], levels: Sequence[int]) -> Figure:
     image = axes.imshow(accuracy[:, order].T, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
     name_ticks(axes.xaxis, range(1, n_blocks + 1))
     axes.set(xlabel="blocks trained", ylabel="label, by level", title="Label by label")
-    figure.colorbar(image, ax=axes, label="held-out accuracy")
+    figure.colorbar(image, cax=bar, label="held-out accuracy")
     return figure
+
+
+def framed(width: float, height: float, has_bar: bool = False) -> tuple[Figure, Axes, Axes | None]:
+    """Return a figure of some inches, its axes, and axes for a bar beside them.
+
+    What stands around them has the same room in every figure: to look for the room takes longer than to draw.
+    """
+    figure, inner = plt.figure(figsize=(width, height)), height - BOTTOM - TOP
+    right = RIGHT + (BAR + BAR_NAMES if has_bar else 0)
+    axes = figure.add_axes((LEFT / width, BOTTOM / height, 1 - (LEFT + right) / width, inner / height))
+    if not has_bar:
+        return figure, axes, None
+    return figure, axes, figure.add_axes((1 - (right - RIGHT) / width, BOTTOM / height, BAR / width, inner / height))
 
 
 def name_ticks(axis: Axis, names: Sequence[int]) -> None:

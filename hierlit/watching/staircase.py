@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -159,13 +160,25 @@ class Staircase(L.Callback):
 
     def _draw(self, trainer: L.Trainer) -> None:
         with self.pace.work():
-            draw_block(trainer, self._entry, stacked(self.accuracy).numpy(), stacked(self.labels).numpy())
+            draw_block(trainer, self._entry, self._save_picture(), stacked(self.labels).numpy())
         self._drawn = self._entry["block"]
+
+    def _save_picture(self) -> NDArray[np.float32]:
+        """Draw the staircase, of held-out rows where there are some, to its file, and return its pixels."""
+        held_out, levels = stacked(self.accuracy), self._entry["levels"]["level"].int().tolist()
+        values, rows = held_out, "validation"
+        if held_out.isnan().all():
+            values, rows = stacked([of["accuracy"] for of in self.train]), "training"
+        figure, path = draw_staircase(values.numpy(), levels, rows), self._folder / PICTURE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=DPI)
+        plt.close(figure)
+        return plt.imread(path)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Close the dashboard; print the closing table, and whether every training pair has its margin."""
         if self._entry and trainer.is_global_zero and trainer.loggers:
-            if self._drawn < self._entry["block"]:
+            if self._drawn < self._entry["block"] or not (self._folder / PICTURE).exists():
                 self._draw(trainer)
             close_dashboard(trainer, pl_module, final_metrics(self._entry["levels"], self._entry["block"]))
         if "val" in pl_module.results:
@@ -178,14 +191,8 @@ class Staircase(L.Callback):
             print(line, end="\n" if line else "")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Save the picture of the run in its log folder, and print where, below all else."""
+        """Print where the picture of the run is, below all else."""
         if self.accuracy and trainer.is_global_zero and trainer.loggers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            held_out = "val" in pl_module.results
-            values = self.accuracy if held_out else [of["accuracy"] for of in self.train]
-            rows = "validation" if held_out else "training"
-            figure = draw_staircase(stacked(values).numpy(), self._entry["levels"]["level"].int().tolist(), rows)
-            figure.savefig(self._folder / PICTURE, dpi=DPI)
-            plt.close(figure)
             print(f"accuracy by block and level: {shortest(self._folder / PICTURE)}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]

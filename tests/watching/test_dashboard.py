@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import lightning as L
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -37,13 +39,15 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tensorboard_has_layout_card_figures_and_hparams() -> None:
-    before = plt.get_fignums()
-    found = events(fit("exact"))
+    before, folder = plt.get_fignums(), fit("exact")
+    found = events(folder)
     tags = found.Tags()
     assert sorted(tags["images"]) == ["staircase/labels", "staircase/levels", "staircase/margins"]
     for tag in tags["images"]:
         assert found.Images(tag)[-1].step == 2
     assert plt.get_fignums() == before
+    shown = plt.imread(BytesIO(found.Images("staircase/levels")[-1].encoded_image_string))
+    np.testing.assert_allclose(shown, plt.imread(folder / "staircase.png"), atol=1 / 255)
 
     layout = layout_pb2.Layout()
     layout.ParseFromString(found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
