@@ -1,5 +1,6 @@
 """Small problems, one quiet way to fit them, and the rows a block was fitted to, worked out again in NumPy."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ pytest.register_assert_rewrite("processes")
 
 # the machine may be shared: torch's threads wait for one another far longer than these problems take
 torch.set_num_threads(1)
+
+# of what the tests import nothing is ever garbage, and to look through it takes a twentieth of their time
+gc.set_threshold(20_000, 20, 20)
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 

@@ -85,7 +85,7 @@ class Reader:
         inputs = np.random.default_rng(0).choice([-1.0, 1.0], size=(400, 6))
         self.module.__dict__.update(X=inputs, Y=inputs[:, :3] * inputs[:, 3:])
         monkeypatch.setitem(sys.modules, self.module.__name__, self.module)
-        self.last_fit: list[str] = []
+        self.last_fit: list[Path] = []
         self.n_blocks = 1
         self.run: dict[str, Callable[[Block], None]] = {
             "python": self.run_python,
@@ -192,10 +192,10 @@ class Reader:
                 self.fit(args)
 
     def fit(self, args: list[str]) -> None:
-        """Does `fit` and commands that go on from one, which is made for them if the last one was another."""
-        own, goes_on = without(args[1:], "--ckpt_path", "--predictions.path"), "--ckpt_path" in args
+        """Does `fit` and commands that go on from one, which is made for them if the last one had another config."""
+        own, goes_on = [Path(packaged(path)).resolve() for path in configs_of(args)], "--ckpt_path" in args
         if goes_on and own != self.last_fit:
-            self.fit(["fit", *own])
+            self.fit(["fit", *without(args[1:], "--ckpt_path", "--predictions.path")])
         if args[0] == "fit":
             self.last_fit, self.n_blocks = own, 1 + goes_on
         main([*args, *self.small(args)])
@@ -217,11 +217,16 @@ def without(args: list[str], *names: str) -> list[str]:
     return [word for word, before in zip(args, ["", *args], strict=False) if word not in names and before not in names]
 
 
+def configs_of(args: list[str]) -> list[str]:
+    """The configs that a command is given."""
+    return [word for word, before in zip(args, ["", *args], strict=False) if before == "--config"]
+
+
 def data_class(args: list[str]) -> type:
     """The class of the data of a command."""
-    configs = [word for word, before in zip(args, ["", *args], strict=False) if before == "--config"]
     given: Any = [word for word, before in zip(args, ["", *args], strict=False) if before == "--data"]
-    given += [data for path in configs if (data := yaml.safe_load(Path(packaged(path)).read_text()).get("data"))]
+    configs = [yaml.safe_load(Path(packaged(path)).read_text()) for path in configs_of(args)]
+    given += [config["data"] for config in configs if config.get("data")]
     path = given[0] if isinstance(given[0], str) else given[0]["class_path"]
     module, _, name = path.rpartition(".")
     found: type = getattr(import_module(module) if module else hierlit, name)

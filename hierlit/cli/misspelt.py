@@ -62,8 +62,13 @@ def data_arguments(args: Sequence[str]) -> list[str]:
     module, _, name = (named or [""])[0].rpartition(".")
     if not name.isidentifier() or module.partition(".")[0] not in ("", "hierlit"):
         return []
-    files = (ast.parse(path.read_text(encoding="utf-8")) for path in sorted((PACKAGE / "data").rglob("*.py")))
-    return next((names for file in files for names in constructor_names(file, name)), [])
+    return next((names for file in data_sources() for names in constructor_names(file, name)), [])
+
+
+@cache
+def data_sources() -> tuple[ast.Module, ...]:
+    """Return the sources of our data modules, which each option of the data asks for, and which take long to parse."""
+    return tuple(ast.parse(path.read_text(encoding="utf-8")) for path in sorted((PACKAGE / "data").rglob("*.py")))
 
 
 @cache

@@ -32,6 +32,7 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, str]:
     drawn = {}
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=DPI)
+        figure.set_layout_engine("none")  # laid out by now
         text = io.StringIO()
         with plt.rc_context({"svg.fonttype": "none"}):
             figure.savefig(text, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""What is imported when: the theory without Lightning, each public name when it is asked for."""
+"""What is imported when: theory and algorithm without Lightning, each public name when it is asked for."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ import hierlit
 WITHOUT_LIGHTNING = """
 import sys
 sys.modules["lightning"] = None
+import hierlit.layerwise
 from hierlit import AdaptiveDraw, ExactSolver, SquaredLoss, Window2d
 from hierlit.theory import alpha, depth_bound, kernel, least_norm_ptf, random_majorities
 print(depth_bound(4, 25_600, 0.5, 1.0), alpha(16, 3), kernel("erf", 0.0, 0.0))
@@ -21,7 +22,7 @@ except ImportError:
 """
 
 
-def test_the_theory_needs_no_lightning() -> None:
+def test_the_theory_and_the_algorithm_need_no_lightning() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "56 0.09375 0.0\n1.0\nLayerwiseTask needs it\n"
