@@ -76,7 +76,7 @@ def test_probabilities_agree(kind: str, suffix: str, tmp_path: Path) -> None:
 
     targets = new["kind"] if kind == "classes" else new[names]
     inputs = cli.datamodule.data.encoder.encode(new)
-    estimator = HierarchicalClassifier(n_blocks=1, n_features=5).fit(inputs, targets)
+    estimator = HierarchicalClassifier(n_blocks=1, n_features=5, solver="exact").fit(inputs, targets)
     net = cli.model.net.double()
     estimator.net_, estimator.nets_, estimator.calibration_ = net, (net,), net.calibration
     np.testing.assert_allclose(estimator.predict_proba(inputs), ours, atol=1e-5)

@@ -99,6 +99,7 @@ RUNS: dict[str, tuple[Start, int | None]] = {
 }
 RADIAL = ("radial units", "radial units, folds", "kernel solver", "cosines")
 ADAPTED = ("adaptation", "blocks that size themselves")
+DEEPER = ("folds", "kernel solver", "cosines")
 ROTATED = ("gradient", "adaptation", "joint", "folds")
 
 
@@ -131,7 +132,7 @@ def streams(rows: StreamCache) -> list[Tensor]:
 def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str) -> None:
     start, folds = RUNS[name]
     table = xors(80, missing=0.1, n_held=20, batch_size=25)
-    n_blocks, n_features = 2 if folds is None else 3, 32 if name in ADAPTED else 10
+    n_blocks, n_features = 3 if name in DEEPER and output == "split" else 2, 32 if name in ADAPTED else 10
     features = RadialFeatures() if name in RADIAL else GaussianFeatures()
     is_sized = name == "blocks that size themselves"
     made = partial(network, table, n_blocks, n_features, features=features, output=output, is_sized=is_sized)

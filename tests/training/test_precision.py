@@ -95,9 +95,9 @@ def test_a_hierarchy_is_learned_in_every_precision(solver: str, precision: str, 
 def test_deep_adaptive_blocks_learn_in_bfloat16_what_they_learn_in_float32(fit) -> None:
     learned = {}
     for precision in ("32-true", "bf16-mixed"):
-        data = CellularAutomaton(n_levels=6, n_cells=32, n_train=300, n_val=100, n_test=10, batch_size=300)
+        data = CellularAutomaton(n_levels=6, n_cells=16, n_train=300, n_val=100, n_test=10, batch_size=300)
         arguments = {"n_blocks": 8, "n_features": 250, "features": SOFTPLUS, "adaptation": AdaptiveDraw()}
-        task = LayerwiseTask(1, 6, 32, proximity=Window1d(3), solver=ExactSolver(), **arguments)
+        task = LayerwiseTask(1, 6, 16, proximity=Window1d(3), solver=ExactSolver(), **arguments)
         fit(task, data, precision=precision)
         learned[precision] = task.results["val"]["accuracy"]
     assert (learned["32-true"] >= 0.999).all()
