@@ -2,8 +2,8 @@
 
 A page is read from top to bottom in a folder of its own, where the repository's configs are, and its Python blocks
 share their names. A block with a title is saved under it; what `print(...)  # this` announces must be printed. Commands
-of hierlit get arguments that make them small, processes are not started, and experiments stop where their runs would
-begin. Blocks of `text` are formulas and messages.
+of hierlit get arguments that make them small, processes are not started, experiments stop where their runs would
+begin, and sweeps after the first run. Blocks of `text` are formulas and messages.
 """
 
 import inspect
@@ -178,7 +178,7 @@ class Reader:
             elif command in ("experiment", "export"):
                 main(args)
             elif command in ("sweep", "compare"):
-                patch.setattr(hierlit.cli.sweep, "run_all", run_one_after_another)
+                patch.setattr(hierlit.cli.sweep, "run_all", run_first)
                 main([*args, *self.small(args), "--seeds=1"])
             elif command == "discover":
                 main([*args, *(SMALL_SEARCH if self.is_small else [])])
@@ -238,6 +238,16 @@ def run_nothing(
 ) -> Results:
     """In the place of an experiment's runs: none."""
     return Results(folder)
+
+
+def run_first(
+    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command, **_: Any
+) -> Results:
+    """In the place of parallel processes, of runs that differ in a value: the first."""
+    results = Results(folder)
+    settings, seed = cells_of(experiment)[0]
+    results.add(run_cell(command, experiment, folder, settings, seed))
+    return results
 
 
 def run_one_after_another(

@@ -22,7 +22,7 @@ WIDE = ["--data.n_train", "400", "--model.n_features", "300"]
 EXACT = [*WIDE, "--model.solver", "ExactSolver"]
 CUT_SHORT = ["--layerwise.max_epochs_per_block", "12", "--layerwise.gradient_tolerance", "1e-9"]
 FOLDS = ["--layerwise.folds", "3", "--layerwise.acceptance", "none", "--data.acceptance_fraction", "0"]
-RADIAL = [*FOLDS, "--model.features", "RadialFeatures", "--data.n_train", "300", "--model.n_features", "2400"]
+RADIAL = [*FOLDS, "--model.features", "RadialFeatures", "--data.n_train", "300", "--model.n_features", "2000"]
 KERNEL = [*RADIAL, "--model.solver", "KernelSolver"]
 ONE_TRIAL = [
     f"--model.solver.{name}" for name in ("alphas=[0.1]", "bandwidths=[1.0]", "powers=[2.0]", "on_sphere=false")
@@ -99,8 +99,8 @@ class Operations(TorchDispatchMode):
         [*WIDE, *CUT_SHORT],
         [*WIDE, *CUT_SHORT, "--model.cache_budget_gib", "0.004"],
         [*EXACT, *FOLDS],
-        [*WIDE, *CUT_SHORT, *FOLDS],
-        [*KERNEL, *ONE_TRIAL, "--model.n_features", "700"],
+        [*WIDE, *CUT_SHORT, *FOLDS, "--data.n_train", "200"],
+        [*KERNEL, *ONE_TRIAL, "--model.n_features", "700", "--data.n_train", "150"],
     ],
     ids=[
         *("exact", "adaptive", "rotated", "gcv-double-some-kept", "margin-none-kept", "gradient", "gradient-some-kept"),
@@ -124,7 +124,7 @@ def test_operations_are_those_of_the_run(args: list[str]) -> None:
         [*EXACT, "--model.n_features", "2100"],
         [*CUT_SHORT, "--model.n_features", "1400", "--data.n_train", "1500", "--data.batch_size", "400"],
         [*KERNEL, *ONE_TRIAL],
-        [*RADIAL, "--model.solver", "AutoSolver", *ONE_TRIAL, "--data.n_train", "1500", "--model.n_features", "1000"],
+        [*RADIAL, "--model.solver", "AutoSolver", *ONE_TRIAL, "--data.n_train", "1000", "--model.n_features", "1000"],
         pytest.param([*EXACT, *MANY_LABELS], marks=pytest.mark.slow),
     ],
     ids=["matrices", "features", "kernel", "cosines", "labels"],

@@ -17,7 +17,8 @@ from hierlit.theory import (
     threshold_degree,
 )
 
-ALL_OF_3 = [tuple(2 * (code >> bit & 1) - 1 for bit in range(8)) for code in range(256)]
+ALL_OF_3 = [tuple(2 * (code >> bit & 1) - 1 for bit in range(8)) for code in range(128)]
+"""Up to sign: a polynomial of −f is that of f times −1."""
 DEGREES = [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
 tables = st.integers(1, 5).flatmap(lambda k: st.lists(st.sampled_from([-1, 1]), min_size=2**k, max_size=2**k))
 
