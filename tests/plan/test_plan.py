@@ -22,7 +22,7 @@ WIDE = ["--data.n_train", "400", "--model.n_features", "300"]
 EXACT = [*WIDE, "--model.solver", "ExactSolver"]
 CUT_SHORT = ["--layerwise.max_epochs_per_block", "12", "--layerwise.gradient_tolerance", "1e-9"]
 FOLDS = ["--layerwise.folds", "3", "--layerwise.acceptance", "none", "--data.acceptance_fraction", "0"]
-RADIAL = [*FOLDS, "--model.features", "RadialFeatures", "--data.n_train", "300", "--model.n_features", "2000"]
+RADIAL = [*FOLDS, "--model.features", "RadialFeatures", "--data.n_train", "300", "--model.n_features", "3000"]
 KERNEL = [*RADIAL, "--model.solver", "KernelSolver"]
 ONE_TRIAL = [
     f"--model.solver.{name}" for name in ("alphas=[0.1]", "bandwidths=[1.0]", "powers=[2.0]", "on_sphere=false")
