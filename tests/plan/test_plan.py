@@ -124,7 +124,7 @@ def test_operations_are_those_of_the_run(args: list[str]) -> None:
         [*EXACT, "--model.n_features", "2100"],
         [*CUT_SHORT, "--model.n_features", "1400", "--data.n_train", "1500", "--data.batch_size", "400"],
         [*KERNEL, *ONE_TRIAL],
-        [*RADIAL, "--model.solver", "AutoSolver", *ONE_TRIAL, "--data.n_train", "1000", "--model.n_features", "1000"],
+        [*RADIAL, "--model.solver", "AutoSolver", *ONE_TRIAL, "--data.n_train", "1500", "--model.n_features", "1000"],
         pytest.param([*EXACT, *MANY_LABELS], marks=pytest.mark.slow),
     ],
     ids=["matrices", "features", "kernel", "cosines", "labels"],
