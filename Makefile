@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 # the variable silences a notice of mkdocs-material about another project
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: fit board test test-slow test-gpu test-minimum test-browser real-data docs clean
+.PHONY: fit board test types lint test-slow test-gpu test-minimum test-browser real-data docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
@@ -18,12 +18,16 @@ board: $(VENV)/installed
 
 # a thread a worker of pytest: more would wait for one another
 test: $(VENV)/installed-dev
+	$(MAKE) --jobs 2 --output-sync types docs lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(DOCS)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow

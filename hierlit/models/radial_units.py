@@ -68,8 +68,9 @@ class RadialUnits(FirstLayer):
         n_centres: Units at most.
 
     Attributes:
-        weight: What is read of the units, [q, r].
-        read: The coordinates of a window that are read, [r]: c is 1 for these, and 0 for others.
+        weight: What is read of the units, stretched: c ∘ w_i, [q, r].
+        read: The coordinates of a window that are read, [r]: c is 0 for others.
+        stretch: c of these, [r].
         on_sphere: Whether c ∘ z and c ∘ w_i are divided by their root mean squares, boolean [].
         power: p, 1 or 2; `COSINE` if they are cosines.
         bias: b, [q].
@@ -80,6 +81,7 @@ class RadialUnits(FirstLayer):
         super().__init__(torch.zeros(0, fan_in), "fan_in")
         self.n_centres = n_centres
         self.read = frozen(torch.arange(fan_in))
+        self.stretch = frozen(torch.ones(fan_in))
         self.power = frozen(torch.full((), 2.0))
         self.on_sphere = frozen(torch.zeros((), dtype=torch.bool))
         self.bias = frozen(torch.zeros(0))
@@ -95,28 +97,30 @@ class RadialUnits(FirstLayer):
         """exp(−r^p / p), or cos(s·w·z + b), [..., q] of windows z [..., fan_in]."""
         if self.are_cosines:
             return F.linear(windows, self.weight * self.scale, self.bias).cos()
-        points = points_of(windows.index_select(-1, self.read).flatten(0, -2), self.on_sphere)
+        points = points_of(windows.index_select(-1, self.read).flatten(0, -2) * self.stretch, self.on_sphere)
         squared = squared_distances(points, self.weight).mul_(self.scale.square())
         return profile(squared, self.power).view(*windows.shape[:-1], self.n_features)
 
     @torch.no_grad()
     def place(
-        self, windows: Tensor, kernel: Kernel | None = None, reads: Tensor | None = None, amplitude: float = 1.0
+        self, windows: Tensor, kernel: Kernel | None = None, stretch: Tensor | None = None, amplitude: float = 1.0
     ) -> None:
         """Put a unit at each of some windows of training rows; scale and centre the features by these.
 
         Args:
             windows: [q, fan_in].
             kernel: The kernel; Gaussian of bandwidth 1 when None.
-            reads: The coordinates of a window that are read, boolean [fan_in]; all that vary when None.
+            stretch: c, [fan_in]; 1 for coordinates that vary, 0 for others when None.
             amplitude: a of the white features.
         """
         kernel = kernel or Kernel()
         seen = (windows if len(windows) else windows.new_zeros(1, windows.shape[1])).double()
-        reads = seen.var(0, correction=0) > 0 if reads is None else reads
-        seen = points_of(seen[:, reads], kernel.on_sphere)
-        deviation = math.sqrt(float(seen.var(0, correction=int(len(seen) > 1)).sum())) if reads.any() else 0.0
-        self.read.data, self.weight.data = reads.nonzero()[:, 0], seen[: len(windows)].to(self.weight)
+        stretch = (seen.var(0, correction=0) > 0).to(self.weight) if stretch is None else stretch
+        read = stretch.nonzero()[:, 0]
+        seen = points_of(seen[:, read] * stretch[read], kernel.on_sphere)
+        deviation = math.sqrt(float(seen.var(0, correction=int(len(seen) > 1)).sum())) if len(read) else 0.0
+        self.read.data, self.stretch.data = read, stretch[read].to(self.weight)
+        self.weight.data = seen[: len(windows)].to(self.weight)
         self.on_sphere.fill_(kernel.on_sphere)
         self.scale.fill_(1 / (kernel.bandwidth * deviation) if deviation > 0 else 1.0)
         self.power.fill_(kernel.power)
@@ -130,6 +134,7 @@ class RadialUnits(FirstLayer):
     def take(self, features: RandomFeatures) -> None:
         """Become cosines: random features that are drawn and calibrated."""
         self.read.data = torch.arange(features.weight.shape[1], device=self.read.device)
+        self.stretch.data = torch.ones_like(features.weight[0])
         for name in ("weight", "bias", "scale", "mean"):
             getattr(self, name).data = getattr(features, name).data.to(self.weight)
         self.power.fill_(COSINE)
@@ -141,7 +146,7 @@ class RadialUnits(FirstLayer):
         return self if self.are_cosines else WhiteUnits(self)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        own = {name: getattr(self, name) for name in ("weight", "read", "mean", "bias")}
+        own = {name: getattr(self, name) for name in ("weight", "read", "stretch", "mean", "bias")}
         given = {name: state_dict.get(f"{prefix}{name}") for name in own}
         loaded = {name: tensor for name, tensor in given.items() if isinstance(tensor, Tensor)}
         if loaded.keys() == own.keys():

@@ -171,10 +171,12 @@ def kernel_sizes(sizes: Sizes, solver: KernelSolver, run: Run, options: PlanOpti
     """Return the sizes of a run whose solver makes choices on rows left out: of its radial units, or cosines."""
     rows = min(max(sizes.n_folds, solver.choice_rows // sizes.n_locations), sum(sizes.batches["fit"]))
     n_alphas, n_kinds = len(solver.among.alphas), len(solver.among.powers) + len(solver.among.spheres) - 1
+    of_kind = min(3, len(solver.among.bandwidths)) * min(4, n_alphas)
     sizes = replace(
         sizes,
         choice_pairs=rows * sizes.n_locations,
-        few_trials=n_kinds * min(3, len(solver.among.bandwidths)) * min(4, n_alphas),
+        few_trials=n_kinds * of_kind,
+        stretched_trials=of_kind,
         trials=min(3, n_alphas),
         label_trials=min(1 + SMALLER + LARGER, n_alphas),
     )

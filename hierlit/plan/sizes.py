@@ -75,6 +75,7 @@ class Sizes:
         is_first: Whether the block is the first.
         choice_pairs: Pairs, of all processes, that a kernel is chosen on, 0 if none is.
         few_trials: Kernels and λ that are tried on half of them.
+        stretched_trials: And once more in the first block, with coordinates stretched.
         trials: And on all of them.
         label_trials: λ that are tried for each label.
         by_folds: Whether λ is chosen on each fold left out (cosines of `AutoSolver`).
@@ -113,6 +114,7 @@ class Sizes:
     is_first: bool = True
     choice_pairs: int = 0
     few_trials: int = 0
+    stretched_trials: int = 0
     trials: int = 0
     label_trials: int = 0
     by_folds: bool = False

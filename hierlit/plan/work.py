@@ -9,6 +9,7 @@ from hierlit.layerwise.adaptive_draw import AGOP_PAIRS
 from hierlit.layerwise.calibration import n_rows_read
 from hierlit.layerwise.moments import MEAN_PAIRS, PANELS
 from hierlit.layerwise.solvers.ridge import POWER_STEPS
+from hierlit.layerwise.solvers.stretch import MOST_LABELS, MOST_POINTS
 from hierlit.plan.sizes import SPLITS, Sizes
 
 RADIAL_BYTES = 100
@@ -146,17 +147,20 @@ class BlockWork:
     def choices(self) -> Work:
         """Kernels and λ tried on rows left out, some of them on half of the rows; before the first block a network.
 
-        Later blocks, and labels' own λ, are fitted without one of the folds, which judges them.
+        Later blocks, and labels' own λ, are fitted without one of the folds, which judges them. In the first block
+        coordinates are stretched by a fit, and the bandwidth and λ of its kernel chosen once more.
         """
         s, pairs = self.sizes, self.sizes.choice_pairs
+        chosen, stretch = 1 + s.is_first, self._stretch(pairs * (1 - 1 / s.n_folds)) if s.is_first else Work()
         rest, n_folds = 1 - 1 / s.n_folds, s.n_folds * s.is_first
         share = 1 if s.is_first else rest
         return total(
             total(*BlockWork(s.tried).parts.values()).times(s.n_blocks) if s.tried else Work(),
-            self._kernel(pairs // 2),
-            self._kernel(pairs),
-            self._left_out(share * pairs / 2, n_folds).times(s.few_trials),
-            self._left_out(share * pairs, n_folds).times(s.trials),
+            stretch,
+            self._kernel(pairs // 2).times(chosen),
+            self._kernel(pairs).times(chosen),
+            self._left_out(share * pairs / 2, n_folds).times(s.few_trials + s.is_first * s.stretched_trials),
+            self._left_out(share * pairs, n_folds).times(chosen * s.trials),
             self._left_out(rest * pairs, s.n_folds - 1).times(s.label_trials),
         )
 
@@ -233,6 +237,12 @@ class BlockWork:
         inverse = sum((fold / k) ** 2 + 2 * fold / k**2 for fold in folds) / k
         operations = (1 / 3 + inverse) * pairs**3 + 2.0 * pairs**2 * self.sizes.n_labels
         return Work(cholesky=operations, moved=float(pairs**2 * RADIAL_BYTES))
+
+    def _stretch(self, pairs: float) -> Work:
+        """Fit some pairs before and after, and the slopes of the first fit at some of them."""
+        s, points = self.sizes, min(pairs, MOST_POINTS)
+        slopes = self._product(int(points), int(pairs), s.n_read).times(min(s.n_labels, MOST_LABELS))
+        return total(self._product(int(pairs), s.n_read, int(pairs)), self._left_out(pairs, 0).times(2), slopes)
 
     def _readout(self, pairs: int, outputs: int) -> Work:
         return self._product(pairs, self.sizes.n_features, outputs)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.stats import hypergeom
@@ -248,6 +248,7 @@ def test_the_limit_is_that_of_benjamini_and_hochberg(p: list[float]) -> None:
     from scipy.stats import false_discovery_control
 
     np.testing.assert_allclose(adjusted(np.log(p), len(p)), false_discovery_control(p))
+    assume(not np.isclose(false_discovery_control(p), 0.05, rtol=1e-12).any())  # a logarithm rounds
     passed = np.log(p) <= cutoff(np.log(p), len(p), 0.05)
     np.testing.assert_array_equal(passed, false_discovery_control(p) <= 0.05)
 

@@ -10,12 +10,13 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-READS = torch.tensor([True, False, True, True, False])
+STRETCH = torch.tensor([1.0, 0.0, 0.5, 2.0, 0.0])
+READ = [0, 2, 3]
 
 
-def placed(power: float = 2.0, on_sphere: bool = False, reads: Tensor | None = READS) -> RadialUnits:
+def placed(power: float = 2.0, on_sphere: bool = False, stretch: Tensor | None = STRETCH) -> RadialUnits:
     features = RadialUnits(5, 7)
-    features.place(normal(7, 5), Kernel(power, 0.6, on_sphere), reads)
+    features.place(normal(7, 5), Kernel(power, 0.6, on_sphere), stretch)
     return features
 
 
@@ -24,7 +25,7 @@ def placed(power: float = 2.0, on_sphere: bool = False, reads: Tensor | None = R
 @pytest.mark.parametrize("shape", [(4, 5), (3, 2, 5), (0, 5)])
 def test_values(power: float, on_sphere: bool, shape: tuple[int, ...]) -> None:
     def read(windows: Tensor) -> Tensor:
-        own = windows[..., READS]
+        own = windows[..., READ] * STRETCH[READ]
         return own / (own**2).mean(-1, keepdim=True) ** 0.5 if on_sphere else own
 
     units, windows = read(normal(7, 5)), normal(*shape, seed=1)

@@ -38,7 +38,7 @@ class TableEncoder(nn.Module):
         self.table = table
         for name, values in (("fill", table.fills), ("shift", table.shifts), ("scale", table.scales)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
-        self.unit = table.unit
+        self.unit, self.roots = table.unit, [place for place, is_count in enumerate(table.are_counts) if is_count]
         self.sizes = [len(found) for found in table.categories.values()]
         self.fills = [
             -1 if text is None else found.index(text)
@@ -56,6 +56,9 @@ class TableEncoder(nn.Module):
                 them for a category that was not in the rows to train on.
         """
         filled = torch.where(torch.isnan(numbers), self.fill, numbers)
+        if self.roots:
+            counts = filled[:, self.roots]
+            filled[:, self.roots] = counts.sign() * counts.abs().sqrt()
         parts = [((filled - self.shift) / self.scale).float()]
         if codes is not None:
             for place, (size, fill) in enumerate(zip(self.sizes, self.fills, strict=True)):

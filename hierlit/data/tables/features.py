@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 IMPUTATIONS = ("mean", "most_frequent")
-SCALES = ("standard", "unit", "none")
+SCALES = ("standard", "auto", "unit", "none")
 MOST_CATEGORIES = 1000
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -62,11 +62,12 @@ def check_numbers(frame: DataFrame, name: str, values: Floats, wrong: Bools, rem
         raise TableError(f"{place(frame, too_large, name)}: a number must be finite and below 3.4e38, got {found}")
 
 
-def fit_numbers(values: Floats, impute: str, scale: str) -> dict[str, list[float]]:
+def fit_numbers(values: Floats, impute: str, scale: str) -> dict[str, list[Any]]:
     """Fit what fills and scales columns of numbers.
 
     Means and standard deviations are those of the values that are not missing; a column of one value is shifted alone,
-    and one of none becomes zeros.
+    and one of none becomes zeros. With the scale auto columns of counts have their square roots taken, and share the
+    scale that gives these a mean variance of 1: how often a thing is met says how far it matters.
 
     Args:
         values: Of the rows to fit to, [rows, columns].
@@ -74,21 +75,34 @@ def fit_numbers(values: Floats, impute: str, scale: str) -> dict[str, list[float
         scale: One of `SCALES`.
 
     Returns:
-        The attributes `fills`, `shifts` and `scales` of a `FittedTable`.
+        The attributes `fills`, `shifts`, `scales` and `are_counts` of a `FittedTable`.
     """
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
     n_columns = values.shape[1]
-    fit = {"fills": [0.0] * n_columns, "shifts": [0.0] * n_columns, "scales": [1.0] * n_columns}
+    counts = np.array([scale == "auto" and holds_counts(column) for column in values.T], bool)
+    fit: dict[str, list[Any]] = {"fills": [0.0] * n_columns, "shifts": [0.0] * n_columns, "scales": [1.0] * n_columns}
+    fit["are_counts"] = counts.tolist()
     if n_columns:
         fit["fills"] = SimpleImputer(strategy=impute, keep_empty_features=True).fit(values).statistics_.tolist()
     if n_columns and scale != "none":
+        roots = values.copy()
+        roots[:, counts] = np.sqrt(values[:, counts])
         with np.errstate(invalid="ignore"):  # a column of no value
-            scaler = StandardScaler().fit(values)
+            scaler = StandardScaler().fit(roots)
         fit["shifts"] = np.nan_to_num(scaler.mean_).tolist()
-        fit["scales"] = np.nan_to_num(scaler.scale_, nan=1.0).tolist()
+        scales = np.nan_to_num(scaler.scale_, nan=1.0)
+        scales[counts] = np.sqrt(np.mean(scaler.var_[counts])) if counts.any() else 1.0
+        fit["scales"] = scales.tolist()
     return fit
+
+
+def holds_counts(column: Floats) -> bool:
+    """Return whether all that is not missing is whole numbers from 0 on, more than half of them 0, and some above 1."""
+    seen = column[~np.isnan(column)]
+    are_rare = np.count_nonzero(seen == 0) > len(seen) / 2
+    return bool(are_rare and seen.min() == 0 and seen.max() > 1 and (seen == np.floor(seen)).all())
 
 
 def fit_categories(column: Series) -> tuple[list[str], str | None]:

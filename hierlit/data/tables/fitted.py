@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hierlit.data.tables.table_file import TableError
 
-NAMES = ("label_names", "parents", "input_names")
+NAMES = ("label_names", "parents", "input_names", "are_counts")
 TOLERANCE = 1e-6
 """Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
 
@@ -20,10 +20,11 @@ class FittedTable:
     Inputs are the numbers, in the order of their columns, and then the categories', one-hot and not scaled.
 
     Attributes:
-        numbers: Columns of numbers, of which x becomes (x − shift) / scale.
+        numbers: Columns of numbers, of which x becomes (x − shift) / scale, or (√x − shift) / scale.
         fills: What x is where it is missing.
         shifts: Of each.
         scales: Of each.
+        are_counts: Whether the square root is taken, of each; of no column if empty.
         categories: Those of each column of categories.
         frequent: The one of each column that stands for a missing one; None if it has none.
         unit: Whether each row is at last scaled to a mean square of 1.
@@ -44,6 +45,7 @@ class FittedTable:
     parents: list[list[int]] | None = None
     depths: list[int] | None = None
     class_labels: dict[str, list[int]] = field(default_factory=dict)
+    are_counts: list[bool] = field(default_factory=list)
 
     @property
     def columns(self) -> list[str]:

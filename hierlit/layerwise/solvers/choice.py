@@ -120,6 +120,12 @@ class Trials:
             self._tried[kernel, alpha] = average_precision(scores, self.rows.labels[self._judged])
         return self._tried[kernel, alpha]
 
+    def beyond(self, kernel: Kernel, alpha: float) -> tuple[float, Tensor]:
+        """Return the average precision on `HELD` of the fit to the other folds, and its duals [P', n], one a row."""
+        fit, offset = self.fit(kernel, alpha, self._fitted)
+        change = fit.others(self.gram(kernel)[self._held, self._fitted]) + offset
+        return average_precision(self.rows.scores[self._held] + change, self.rows.labels[self._held]), fit.duals
+
     def search(self, among: Candidates) -> tuple[Kernel, float]:
         """Return the best kernel and alpha that climbs from one candidate to the next find.
 
@@ -171,17 +177,17 @@ class Trials:
         return Choice(kernel, own * self.penalty(kernel, 1.0), chosen)
 
 
-def choose(judged: Trials, few: Trials, among: Candidates) -> Choice | None:
-    """Return the best kernel and λs, None if they are not worth a block.
+def choose(judged: Trials, few: Trials, among: Candidates) -> tuple[Kernel, float] | None:
+    """Return the best kernel and alpha, None if they are not worth a block.
 
     Args:
-        judged: Trials of all rows that judge; the kernel, once chosen, has its λ from these.
+        judged: Trials of all rows that judge; the kernel, once chosen, has its alpha from these.
         few: Trials of some of them, which choose the kernel.
         among: The candidates.
     """
     kernel, alpha = few.search(among)
     precision, alpha = climb(among.alphas, alpha, partial(judged.precision, kernel))
-    return judged.by_label(kernel, alpha, among.alphas) if precision > judged.start() + WORTH else None
+    return (kernel, alpha) if precision > judged.start() + WORTH else None
 
 
 def upper_mean(values: Tensor, counted: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather_rows
-from hierlit.layerwise.solvers.choice import Candidates, Choice, JudgedRows, Trials, choose
+from hierlit.layerwise.solvers.choice import HELD, Candidates, Choice, JudgedRows, Trials, choose
 from hierlit.layerwise.solvers.exact import ExactSolver
+from hierlit.layerwise.solvers.stretch import stretches
 from hierlit.models.checks import raise_problems
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, points_of, profile, squared_distances
 from hierlit.models.resnet import is_count
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from hierlit.layerwise.unobserved import LabelLoss
     from hierlit.models.resnet import HierarchicalResNet
 
-BANDWIDTHS = (0.35, 0.5, 0.7, 1.0, 1.5)
+BANDWIDTHS = (0.35, 0.5, 0.7, 1.0, 1.5, 2.5, 4.0)
 POWERS = (2.0, 1.0)
 ALPHAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LATER_UNITS = 2500
@@ -37,12 +38,13 @@ SHRINKAGE = 1e-4
 class KernelSolver(ExactSolver):
     """Solve F_k of radial units exactly, and choose what else would have to be set by hand (ours).
 
-    A block's kernel has a power and a bandwidth, and may be one of directions alone. Block 1 reads the inputs, later
-    ones the scores. Each label has its own λ, measured in the norm of the function that it adds to the scores. They are
-    those of the highest average precision on rows left out: on every fold of the rows in turn in the first block, on
-    fold 0 in later ones, where no fit that is judged, nor any before it, has seen that fold (see `choice`). A block
-    that does not raise the average precision stays at zero and ends the run. The rows that judge it have chosen its
-    kernel too, so that a small table of noise may get a block too many.
+    A block's kernel has a power and a bandwidth, and may be one of directions alone. Block 1 reads the inputs, each
+    stretched by how much the fit leans on it (see `stretches`) if that helps; later blocks read the scores. Each label
+    has its own λ, measured in the norm of the function that it adds to the scores. They are those of the highest
+    average precision on rows left out: on every fold of the rows in turn in the first block, on fold 0 in later ones,
+    where no fit that is judged, nor any before it, has seen that fold (see `choice`). A block that does not raise the
+    average precision stays at zero and ends the run. The rows that judge it have chosen its kernel too, so that a
+    small table of noise may get a block too many.
 
     Later blocks have `LATER_UNITS` units at most. Labels that are not observed count as the scores before the block in
     the choices.
@@ -118,7 +120,7 @@ class KernelSolver(ExactSolver):
         amplitude = min(1.0, math.sqrt(SHRINKAGE / float(shrinkage.max())))
         n_units = sample.features.n_centres
         units = drawn_windows(problem, n_units if problem.block.index == 0 else min(n_units, LATER_UNITS))
-        sample.features.place(units, chosen.kernel, sample.reads, amplitude)
+        sample.features.place(units, chosen.kernel, sample.stretch, amplitude)
         return problem.with_penalty(problem.loss.curvature * amplitude**2 * shrinkage)
 
     def sum_dtype(self, problem: BlockProblem) -> torch.dtype | None:
@@ -146,7 +148,7 @@ class Sample:
         stream: [x, scores] of the rows, [R, |G|, d+n], fold after fold.
         labels: Their labels, [R, |G|, n].
         folds: Their folds, [R].
-        reads: The coordinates of a window that the block reads, boolean [fan_in].
+        stretch: By what each coordinate of a window is multiplied, [fan_in]; 0 where the block does not read it.
         windows: The windows of the pairs, [P, fan_in], fold after fold.
         drawn: The place of each pair in the order in which rows were drawn, [P].
         rows: What else there is of the pairs.
@@ -174,28 +176,57 @@ class Sample:
         locations = torch.arange(net.n_locations, device=order.device)
         self.drawn = (order[:, None] * net.n_locations + locations).flatten()
         channels = torch.arange(net.n_inputs + net.n_scores, device=stream.device)
-        self.reads = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size)
+        self.stretch = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size).to(stream)
         self.windows = problem.block.windows(stream).flatten(0, 1)
-        self.stream, self.labels, self.folds = stream, labels, folds
+        self.stream, self.labels, self.folds, self._seed = stream, labels, folds, problem.seed
 
     def choose(self, among: Candidates) -> Choice | None:
-        """Return the best kernel and λs; None if they are not worth a block."""
+        """Return the best kernel and λs; None if they are not worth a block.
+
+        In the first block coordinates are then stretched by that choice, and bandwidth and λs chosen again. It stays
+        so if fold `HELD`, which the stretches have not seen, is ranked better.
+        """
+        trials, found = self._search(among)
+        if found is None:
+            return None
+        if self.is_first:
+            before, (precision, duals) = self.stretch, trials.beyond(*found)
+            self.stretch = self._stretched(found[0], duals)
+            of_kernel = replace(among, powers=(found[0].power,), spheres=(found[0].on_sphere,))
+            others, better = self._search(of_kernel)
+            if better is not None and others.beyond(*better)[0] > precision:
+                trials, found = others, better
+            else:
+                self.stretch = before
+        return trials.by_label(*found, among.alphas)
+
+    def _search(self, among: Candidates) -> tuple[Trials, tuple[Kernel, float] | None]:
         few = self.drawn < max(int(self.rows.folds.max()) + 1, len(self.drawn) // 2)
-        return choose(self.trials(torch.ones_like(few)), self.trials(few), among)
+        trials = self.trials(torch.ones_like(few))
+        return trials, choose(trials, self.trials(few), among)
+
+    def _stretched(self, kernel: Kernel, duals: Tensor) -> Tensor:
+        """Stretches [fan_in] by a fit to all folds but `HELD`."""
+        points = points_of(self._read(self.windows[self.rows.folds != HELD]), kernel.on_sphere)
+        squared, stretch = squared_distances(points, points), self.stretch.clone()
+        stretch[stretch > 0] = stretches(points, squared, kernel, scale_of(squared, kernel), duals, self._seed)
+        return stretch
+
+    def _read(self, windows: Tensor) -> Tensor:
+        read = self.stretch > 0
+        return windows[:, read] * self.stretch[read]
 
     def trials(self, of: Tensor) -> Trials:
         """Trials on some of the pairs, boolean [P]."""
         rows, windows = JudgedRows(*(part[of] for part in self.rows)), self.windows[of]
         n_units = self.features.n_centres
         if len(windows) <= n_units:
-            return Trials(
-                rows, self.is_first, partial(gram_of_points, cache(partial(distances, windows[:, self.reads])))
-            )
+            return Trials(rows, self.is_first, partial(gram_of_points, cache(partial(distances, self._read(windows)))))
         units = windows[self.drawn[of].argsort()[:n_units]]
         return Trials(rows, self.is_first, partial(self._gram_of_units, windows, units))
 
     def _gram_of_units(self, windows: Tensor, units: Tensor, kernel: Kernel) -> Tensor:
-        self.features.place(units, kernel, self.reads)
+        self.features.place(units, kernel, self.stretch)
         white: Tensor = self.features(windows)
         return white @ white.T
 
@@ -218,12 +249,15 @@ def distances(read: Tensor, on_sphere: bool) -> Tensor:
 def gram_of_points(squared_by: Callable[[bool], Tensor], kernel: Kernel) -> Tensor:
     """Centred kernel [P, P] of points, at squared distances by whether they are on the sphere."""
     squared = squared_by(kernel.on_sphere)
-    # half of their mean is the variance
-    variance = float(squared.double().mean()) / 2 * len(squared) / max(1, len(squared) - 1)
-    scale = 1 / (kernel.bandwidth**2 * variance) if variance > 0 else 1.0
-    gram = profile(squared * scale, kernel.power)
+    gram = profile(squared * scale_of(squared, kernel), kernel.power)
     gram -= gram.mean(0)
     return gram.sub_(gram.mean(1, keepdim=True))
+
+
+def scale_of(squared: Tensor, kernel: Kernel) -> float:
+    """Return s² of r² = s²‖z − z'‖² by the squared distances [P, P] of points, half of whose mean is the variance."""
+    variance = float(squared.double().mean()) / 2 * len(squared) / max(1, len(squared) - 1)
+    return 1 / (kernel.bandwidth**2 * variance) if variance > 0 else 1.0
 
 
 def stream_of(net: HierarchicalResNet) -> View:

@@ -92,6 +92,34 @@ def test_scales() -> None:
     np.testing.assert_allclose(unit[:, 0] / unit[:, 1], standard[:, 0] / standard[:, 1], rtol=1e-5)
 
 
+def test_counts_become_square_roots_of_one_scale() -> None:
+    draw = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {"often": draw.poisson(0.3, 80), "seldom": draw.poisson(0.05, 80), "flag": draw.integers(0, 2, 80)}
+    )
+    rows = rows.assign(number=draw.normal(size=80), whole=draw.integers(3, 9, 80), y=draw.integers(0, 2, 80))
+    rows.loc[0, ["often", "seldom"]] = [4, 2]
+    rows.to_csv("t.csv", index=False)
+    data = table(label_columns="y", scale="auto")
+    roots = np.sqrt(rows[["often", "seldom"]].to_numpy())
+    expected = (roots - roots.mean(0)) / np.sqrt(roots.var(0).mean())
+    np.testing.assert_allclose(inputs(data)[:, :2], expected, atol=1e-6)
+    np.testing.assert_allclose(inputs(data)[:, 2:], inputs(table(label_columns="y"))[:, 2:], atol=1e-6)
+    data.write_columns("columns.json")
+    rows.drop(columns="y").to_csv("new.csv", index=False)
+    again = LabelTable(columns_file="columns.json", predict_files="new.csv")
+    np.testing.assert_allclose(
+        np.concatenate([batch.inputs[:, 0] for batch in again.predict_dataloader()]), inputs(data)
+    )
+
+
+def test_missing_counts_are_filled_before_their_roots_are_taken() -> None:
+    text = "a,y\n0,0\n0,1\n0,0\n0,1\n,0\n4,1\n"
+    fit, missing = table(text=text, label_columns="y", scale="auto"), 4 / 5
+    roots = np.sqrt(np.array([0, 0, 0, 0, 4]))
+    assert inputs(fit)[4, 0] == pytest.approx((np.sqrt(missing) - roots.mean()) / roots.std(), rel=1e-6)
+
+
 def test_numbers_far_from_zero_keep_their_spread() -> None:
     data = table(text="t,y\n" + "".join(f"{1_700_000_000 + i},{i % 2}\n" for i in range(5)), label_columns="y")
     np.testing.assert_allclose(inputs(data)[:, 0], np.array([-2, -1, 0, 1, 2]) / np.sqrt(2), rtol=1e-6)

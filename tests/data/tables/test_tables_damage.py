@@ -379,7 +379,8 @@ KINDS = {
     "all arguments at once": Damage(
         {},
         {"impute": "mode", "scale": "max", "val_fraction": 1.5, "batch_size": 0, "separator": ";;"},
-        "impute must be one of mean, most_frequent, got 'mode'; scale must be one of standard, unit, none, got 'max'; "
+        "impute must be one of mean, most_frequent, got 'mode'; "
+        "scale must be one of standard, auto, unit, none, got 'max'; "
         "separator must be one character, got ';;'; val_fraction must be a number in [0, 1), got 1.5; "
         "batch_size must be an integer >= 1, got 0; "
         "train_files must be given, or columns_file in its place, and not both",
