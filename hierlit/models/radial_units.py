@@ -69,8 +69,8 @@ class RadialUnits(FirstLayer):
 
     Attributes:
         weight: What is read of the units, stretched: c ∘ w_i, [q, r].
-        read: The coordinates of a window that are read, [r]: c is 0 for others.
-        stretch: c of these, [r].
+        read: The coordinates of a window that are read, [r]; c is 0 at others.
+        stretch: c at these coordinates, [r].
         on_sphere: Whether c ∘ z and c ∘ w_i are divided by their root mean squares, boolean [].
         power: p, 1 or 2; `COSINE` if they are cosines.
         bias: b, [q].
@@ -151,6 +151,7 @@ class RadialUnits(FirstLayer):
         loaded = {name: tensor for name, tensor in given.items() if isinstance(tensor, Tensor)}
         if loaded.keys() == own.keys():
             fits = loaded["weight"].shape == (*loaded["mean"].shape, *loaded["read"].shape)
+            fits &= loaded["stretch"].shape == loaded["read"].shape
             for name, tensor in loaded.items():
                 take_shape(own[name], tensor, tensor.shape if fits else own[name].shape)
             self.are_cosines = bool((state_dict.get(f"{prefix}power", self.power) == COSINE).all())

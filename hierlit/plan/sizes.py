@@ -75,9 +75,9 @@ class Sizes:
         is_first: Whether the block is the first.
         choice_pairs: Pairs, of all processes, that a kernel is chosen on, 0 if none is.
         few_trials: Kernels and λ that are tried on half of them.
-        stretched_trials: And once more in the first block, with coordinates stretched.
         trials: And on all of them.
         label_trials: λ that are tried for each label.
+        stretched_trials: Bandwidths and λ tried on half of the pairs again in the first block, with inputs stretched.
         by_folds: Whether λ is chosen on each fold left out (cosines of `AutoSolver`).
         tried: Sizes of a network that is tried before the first block.
     """
@@ -177,7 +177,9 @@ class Sizes:
     def n_frozen(self) -> int:
         """Parameters frozen in the end: W¹, b, mean, scale and weight of every block, and the rotation."""
         blocks = (s.n_features * (s.n_read + 2) + 1 + s.n_trained for s in (self, self.later))
-        first, later = (size + s.is_radial * (s.n_read + 2) for s, size in zip((self, self.later), blocks, strict=True))
+        first, later = (
+            size + s.is_radial * (2 * s.n_read + 3) for s, size in zip((self, self.later), blocks, strict=True)
+        )
         return first + (self.n_blocks - 1) * later + self.rotated * self.channels**2
 
     def chunks(self, split: str) -> list[int]:

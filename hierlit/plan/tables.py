@@ -142,7 +142,10 @@ def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> l
         lines.append(f"factorisations: {candidates}, those of regularisations taken to be above rounding")
     if sizes.choice_pairs:
         few, more, pairs = sizes.few_trials, sizes.trials + sizes.label_trials, sizes.choice_pairs
-        lines.append(f"choices: kernels and λ tried taken as {few} on {pairs // 2:,} pairs, {more} on {pairs:,}")
+        again = f"{sizes.stretched_trials} and {sizes.trials} again with inputs stretched"
+        lines.append(
+            f"choices: kernels and λ tried taken as {few} on {pairs // 2:,} pairs, {more} on {pairs:,}; {again}"
+        )
         lines.append("λ: one for all labels of radial units; each further one is a factor more, of every fit")
         lines.append("blocks: a block that is not worth adding ends the run earlier")
     if run.layerwise.stop_when_learned:

@@ -32,13 +32,15 @@ class TableEncoder(nn.Module):
     fill: Tensor
     shift: Tensor
     scale: Tensor
+    is_count: Tensor
 
     def __init__(self, table: FittedTable) -> None:
         super().__init__()
         self.table = table
         for name, values in (("fill", table.fills), ("shift", table.shifts), ("scale", table.scales)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
-        self.unit, self.roots = table.unit, [place for place, is_count in enumerate(table.are_counts) if is_count]
+        self.register_buffer("is_count", torch.tensor(table.are_counts or [False] * len(table.fills), dtype=torch.bool))
+        self.unit = table.unit
         self.sizes = [len(found) for found in table.categories.values()]
         self.fills = [
             -1 if text is None else found.index(text)
@@ -56,9 +58,8 @@ class TableEncoder(nn.Module):
                 them for a category that was not in the rows to train on.
         """
         filled = torch.where(torch.isnan(numbers), self.fill, numbers)
-        if self.roots:
-            counts = filled[:, self.roots]
-            filled[:, self.roots] = counts.sign() * counts.abs().sqrt()
+        if self.table.are_counts:
+            filled = torch.where(self.is_count, filled.sign() * filled.abs().sqrt(), filled)
         parts = [((filled - self.shift) / self.scale).float()]
         if codes is not None:
             for place, (size, fill) in enumerate(zip(self.sizes, self.fills, strict=True)):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 IMPUTATIONS = ("mean", "most_frequent")
 SCALES = ("standard", "auto", "unit", "none")
 MOST_CATEGORIES = 1000
+LARGEST_COUNT = 255
+"""Larger numbers, most of them 0, are amounts, of money for example."""
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -83,11 +85,11 @@ def fit_numbers(values: Floats, impute: str, scale: str) -> dict[str, list[Any]]
     n_columns = values.shape[1]
     counts = np.array([scale == "auto" and holds_counts(column) for column in values.T], bool)
     fit: dict[str, list[Any]] = {"fills": [0.0] * n_columns, "shifts": [0.0] * n_columns, "scales": [1.0] * n_columns}
-    fit["are_counts"] = counts.tolist()
+    fit["are_counts"] = counts.tolist() if counts.any() else []
     if n_columns:
         fit["fills"] = SimpleImputer(strategy=impute, keep_empty_features=True).fit(values).statistics_.tolist()
     if n_columns and scale != "none":
-        roots = values.copy()
+        roots = values.copy() if counts.any() else values
         roots[:, counts] = np.sqrt(values[:, counts])
         with np.errstate(invalid="ignore"):  # a column of no value
             scaler = StandardScaler().fit(roots)
@@ -99,10 +101,10 @@ def fit_numbers(values: Floats, impute: str, scale: str) -> dict[str, list[Any]]
 
 
 def holds_counts(column: Floats) -> bool:
-    """Return whether all that is not missing is whole numbers from 0 on, more than half of them 0, and some above 1."""
+    """Return whether what is not missing is whole numbers up to `LARGEST_COUNT`, over half of them 0, some above 1."""
     seen = column[~np.isnan(column)]
     are_rare = np.count_nonzero(seen == 0) > len(seen) / 2
-    return bool(are_rare and seen.min() == 0 and seen.max() > 1 and (seen == np.floor(seen)).all())
+    return bool(are_rare and seen.min() == 0 and 1 < seen.max() <= LARGEST_COUNT and (seen == np.floor(seen)).all())
 
 
 def fit_categories(column: Series) -> tuple[list[str], str | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hierlit.data.tables.table_file import TableError
 
-NAMES = ("label_names", "parents", "input_names", "are_counts")
+NAMES = ("label_names", "parents", "input_names")
 TOLERANCE = 1e-6
 """Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
 
@@ -84,7 +84,8 @@ class FittedTable:
             ):
                 if abs(here - there) > TOLERANCE * max(abs(here), abs(there), scale):
                     return f"the {name[:-1]} of column {column!r}, {here:.9g} and {there:.9g}"
-        return "" if (self.frequent, self.unit) == (other.frequent, other.unit) else "categories or scale"
+        own, others = ((table.frequent, table.unit, table.are_counts) for table in (self, other))
+        return "" if own == others else "categories or scale"
 
 
 def read_columns(path: Path) -> FittedTable:

@@ -79,9 +79,9 @@ class LabelTable(HierarchyDataModule):
         ignore_columns: Names or prefixes of columns that are left out.
         categorical_columns: Names or prefixes of inputs that are categories even though they look like numbers.
         impute: What fills a missing number: mean or most_frequent. Categories are filled with the most frequent one.
-        scale: standard (numbers to mean 0 and variance 1), auto (likewise, but of counts, whole numbers from 0 on, most
-            of them 0 and some above 1, square roots are taken, with one scale for all), unit (standard, then each row
-            to a mean square of 1) or none.
+        scale: standard (numbers to mean 0 and variance 1), auto (standard, except for counts: of columns of whole
+            numbers from 0 to 255, more than half of them 0 and some above 1, square roots are taken, which share one
+            scale), unit (standard, then each row to a mean square of 1) or none.
         levels: `given` for each label's depth in the hierarchy as its level, in tables and metrics alone; unknown when
             None.
         val_fraction: Share, in [0, 1), of the rows of `train_files`; not used where there are `val_files`.

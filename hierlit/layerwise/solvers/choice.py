@@ -96,7 +96,7 @@ class Trials:
 
     def penalty(self, kernel: Kernel, alpha: float) -> float:
         """Return λ of an alpha."""
-        return alpha * max(float(self.gram(kernel).diagonal().mean()), LEAST_DIAGONAL)
+        return penalty_of(self.gram(kernel), alpha)
 
     def fit(self, kernel: Kernel, alpha: float, rows: slice) -> tuple[LeftOut, Tensor]:
         """Return the fit to some rows, and the intercept that comes to it."""
@@ -120,11 +120,11 @@ class Trials:
             self._tried[kernel, alpha] = average_precision(scores, self.rows.labels[self._judged])
         return self._tried[kernel, alpha]
 
-    def beyond(self, kernel: Kernel, alpha: float) -> tuple[float, Tensor]:
-        """Return the average precision on `HELD` of the fit to the other folds, and its duals [P', n], one a row."""
+    def held_precision(self, kernel: Kernel, alpha: float) -> float:
+        """Return the average precision on `HELD` of the fit to the other folds."""
         fit, offset = self.fit(kernel, alpha, self._fitted)
         change = fit.others(self.gram(kernel)[self._held, self._fitted]) + offset
-        return average_precision(self.rows.scores[self._held] + change, self.rows.labels[self._held]), fit.duals
+        return average_precision(self.rows.scores[self._held] + change, self.rows.labels[self._held])
 
     def search(self, among: Candidates) -> tuple[Kernel, float]:
         """Return the best kernel and alpha that climbs from one candidate to the next find.
@@ -188,6 +188,11 @@ def choose(judged: Trials, few: Trials, among: Candidates) -> tuple[Kernel, floa
     kernel, alpha = few.search(among)
     precision, alpha = climb(among.alphas, alpha, partial(judged.precision, kernel))
     return (kernel, alpha) if precision > judged.start() + WORTH else None
+
+
+def penalty_of(gram: Tensor, alpha: float) -> float:
+    """Return λ of an alpha, by the mean diagonal of a Gram matrix."""
+    return alpha * max(float(gram.diagonal().mean()), LEAST_DIAGONAL)
 
 
 def upper_mean(values: Tensor, counted: Tensor) -> Tensor:

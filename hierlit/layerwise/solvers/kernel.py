@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather_rows
-from hierlit.layerwise.solvers.choice import HELD, Candidates, Choice, JudgedRows, Trials, choose
+from hierlit.layerwise.solvers.choice import HELD, Candidates, Choice, JudgedRows, Trials, choose, penalty_of
 from hierlit.layerwise.solvers.exact import ExactSolver
+from hierlit.layerwise.solvers.left_out import LeftOut
 from hierlit.layerwise.solvers.stretch import stretches
 from hierlit.models.checks import raise_problems
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, points_of, profile, squared_distances
@@ -39,12 +40,12 @@ class KernelSolver(ExactSolver):
     """Solve F_k of radial units exactly, and choose what else would have to be set by hand (ours).
 
     A block's kernel has a power and a bandwidth, and may be one of directions alone. Block 1 reads the inputs, each
-    stretched by how much the fit leans on it (see `stretches`) if that helps; later blocks read the scores. Each label
-    has its own λ, measured in the norm of the function that it adds to the scores. They are those of the highest
-    average precision on rows left out: on every fold of the rows in turn in the first block, on fold 0 in later ones,
-    where no fit that is judged, nor any before it, has seen that fold (see `choice`). A block that does not raise the
-    average precision stays at zero and ends the run. The rows that judge it have chosen its kernel too, so that a
-    small table of noise may get a block too many.
+    stretched by how much a first fit leans on it (see `stretches`), where rows left out are ranked better so; later
+    blocks read the scores. Each label has its own λ, measured in the norm of the function that it adds to the scores.
+    All of these are those of the highest average precision on rows left out: on every fold of the rows in turn in the
+    first block, on fold 0 in later ones, where no fit that is judged, nor any before it, has seen that fold (see
+    `choice`). A block that does not raise the average precision stays at zero and ends the run. The rows that judge it
+    have chosen its kernel too, so that a small table of noise may get a block too many.
 
     Later blocks have `LATER_UNITS` units at most. Labels that are not observed count as the scores before the block in
     the choices.
@@ -183,41 +184,46 @@ class Sample:
     def choose(self, among: Candidates) -> Choice | None:
         """Return the best kernel and λs; None if they are not worth a block.
 
-        In the first block coordinates are then stretched by that choice, and bandwidth and λs chosen again. It stays
-        so if fold `HELD`, which the stretches have not seen, is ranked better.
+        In the first block inputs are then stretched by a fit of that kernel, and bandwidth and λs chosen again. They
+        stay so if fold `HELD`, whose labels the stretches have not seen, is ranked better.
         """
-        trials, found = self._search(among)
-        if found is None:
-            return None
-        if self.is_first:
-            before, (precision, duals) = self.stretch, trials.beyond(*found)
-            self.stretch = self._stretched(found[0], duals)
-            of_kernel = replace(among, powers=(found[0].power,), spheres=(found[0].on_sphere,))
-            others, better = self._search(of_kernel)
-            if better is not None and others.beyond(*better)[0] > precision:
-                trials, found = others, better
-            else:
-                self.stretch = before
-        return trials.by_label(*found, among.alphas)
+        found = self._search(among)
+        if found is not None and self.is_first:
+            found = self._try_stretched(*found, among)
+        return None if found is None else self.trials().by_label(*found, among.alphas)
 
-    def _search(self, among: Candidates) -> tuple[Trials, tuple[Kernel, float] | None]:
+    def _search(self, among: Candidates) -> tuple[Kernel, float] | None:
         few = self.drawn < max(int(self.rows.folds.max()) + 1, len(self.drawn) // 2)
-        trials = self.trials(torch.ones_like(few))
-        return trials, choose(trials, self.trials(few), among)
+        return choose(self.trials(), self.trials(few), among)
 
-    def _stretched(self, kernel: Kernel, duals: Tensor) -> Tensor:
+    def _try_stretched(self, kernel: Kernel, alpha: float, among: Candidates) -> tuple[Kernel, float]:
+        """Stretch the inputs if that ranks fold `HELD` better, and return the kernel and alpha for it."""
+        precision, before = self.trials().held_precision(kernel, alpha), self.stretch
+        self.stretch = self._stretched(kernel, alpha)
+        found = self._search(replace(among, powers=(kernel.power,), spheres=(kernel.on_sphere,)))
+        if found is not None and self.trials().held_precision(*found) > precision:
+            return found
+        self.stretch = before
+        return kernel, alpha
+
+    def _stretched(self, kernel: Kernel, alpha: float) -> Tensor:
         """Stretches [fan_in] by a fit to all folds but `HELD`."""
-        points = points_of(self._read(self.windows[self.rows.folds != HELD]), kernel.on_sphere)
+        fitted = self.rows.folds != HELD
+        points, residual = points_of(self._read(self.windows[fitted]), kernel.on_sphere), self.rows.residual[fitted]
         squared, stretch = squared_distances(points, points), self.stretch.clone()
-        stretch[stretch > 0] = stretches(points, squared, kernel, scale_of(squared, kernel), duals, self._seed)
+        gram = gram_of_points(lambda _: squared, kernel)
+        fit = LeftOut(gram, penalty_of(gram, alpha), residual - residual.mean(0))
+        scale = scale_of(squared, kernel)
+        stretch[stretch > 0] = stretches(points, squared, kernel, scale, fit.duals, self._seed)
         return stretch
 
     def _read(self, windows: Tensor) -> Tensor:
         read = self.stretch > 0
         return windows[:, read] * self.stretch[read]
 
-    def trials(self, of: Tensor) -> Trials:
-        """Trials on some of the pairs, boolean [P]."""
+    def trials(self, of: Tensor | None = None) -> Trials:
+        """Trials on all pairs, or on some, boolean [P]."""
+        of = torch.ones_like(self.drawn, dtype=torch.bool) if of is None else of
         rows, windows = JudgedRows(*(part[of] for part in self.rows)), self.windows[of]
         n_units = self.features.n_centres
         if len(windows) <= n_units:

@@ -10,6 +10,8 @@ from hierlit.models.radial_units import Kernel, profile
 
 MOST_POINTS = 1000
 """Points where slopes are taken."""
+LEAST_RADIUS = 1e-4
+"""Least r² by which is divided: a point and itself are not at 0 exactly, nor are two that are alike."""
 MOST_LABELS = 32
 """Random combinations that stand for more labels than these."""
 
@@ -30,15 +32,15 @@ def stretches(points: Tensor, squared: Tensor, kernel: Kernel, scale: float, dua
         duals: a of the fit, [P, n].
         seed: Of the combinations of labels.
     """
-    weights = duals - duals.mean(0)  # the kernel of the fit is centred
+    weights, points = duals - duals.mean(0), points - points.mean(0)  # the kernel is centred; points, to round less
     if weights.shape[1] > MOST_LABELS:
         generator = generator_of(seed, MOST_LABELS)
         weights = weights @ torch.randn(weights.shape[1], MOST_LABELS, generator=generator).to(weights)
     some = slice(None, None, -(-len(points) // MOST_POINTS))
     radii = squared[some] * scale
     slopes = profile(radii, kernel.power)
-    if kernel.power != 2:  # d exp(−r) = −exp(−r) / r · d(r²/2); of a point itself there is none
-        slopes = torch.where(radii > 0, slopes / radii.sqrt(), 0.0)
+    if kernel.power != 2:  # d exp(−r) = −exp(−r) / r · d(r²/2)
+        slopes /= radii.clamp(min=LEAST_RADIUS).sqrt()
     total = torch.zeros_like(points[0])
     for weight in weights.T:
         total += ((slopes @ weight)[:, None] * points[some] - slopes @ (weight[:, None] * points)).square_().sum(0)

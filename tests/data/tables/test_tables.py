@@ -120,6 +120,15 @@ def test_missing_counts_are_filled_before_their_roots_are_taken() -> None:
     assert inputs(fit)[4, 0] == pytest.approx((np.sqrt(missing) - roots.mean()) / roots.std(), rel=1e-6)
 
 
+def test_roots_of_counts_are_in_an_exported_encoder() -> None:
+    data = table(text="a,b,y\n0,5,0\n0,1,1\n0,2,0\n0,7,1\n,4,0\n4,0,1\n", label_columns="y", scale="auto")
+    exported = torch.export.export(data.encoder, data.encoder.examples()).module()
+    numbers = torch.tensor([[float("nan"), 5.0], [9.0, -1.0]], dtype=torch.float64)
+    torch.testing.assert_close(exported(numbers), data.encoder(numbers))
+    roots = np.sqrt(np.array([0, 0, 0, 0, 4]))
+    assert float(exported(numbers)[1, 0]) == pytest.approx((3 - roots.mean()) / roots.std(), rel=1e-6)
+
+
 def test_numbers_far_from_zero_keep_their_spread() -> None:
     data = table(text="t,y\n" + "".join(f"{1_700_000_000 + i},{i % 2}\n" for i in range(5)), label_columns="y")
     np.testing.assert_allclose(inputs(data)[:, 0], np.array([-2, -1, 0, 1, 2]) / np.sqrt(2), rtol=1e-6)
