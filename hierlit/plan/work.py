@@ -239,10 +239,10 @@ class BlockWork:
         return Work(cholesky=operations, moved=float(pairs**2 * RADIAL_BYTES))
 
     def _stretch(self, pairs: float) -> Work:
-        """Fit some pairs before and after, and the slopes of the first fit at some of them."""
+        """Fit some pairs, judge this and a later fit, and take the slopes at some of the pairs."""
         s, points = self.sizes, min(pairs, MOST_POINTS)
         slopes = self._product(int(points), int(pairs), s.n_read).times(min(s.n_labels, MOST_LABELS))
-        return total(self._product(int(pairs), s.n_read, int(pairs)), self._left_out(pairs, 0).times(2), slopes)
+        return total(self._product(int(pairs), s.n_read, int(pairs)), self._left_out(pairs, 0).times(3), slopes)
 
     def _readout(self, pairs: int, outputs: int) -> Work:
         return self._product(pairs, self.sizes.n_features, outputs)

@@ -180,6 +180,7 @@ class Sample:
         self.stretch = ((channels < net.n_inputs) == self.is_first).repeat(net.windows.size).to(stream)
         self.windows = problem.block.windows(stream).flatten(0, 1)
         self.stream, self.labels, self.folds, self._seed = stream, labels, folds, problem.seed
+        self._whole: Trials | None = None
 
     def choose(self, among: Candidates) -> Choice | None:
         """Return the best kernel and λs; None if they are not worth a block.
@@ -190,20 +191,27 @@ class Sample:
         found = self._search(among)
         if found is not None and self.is_first:
             found = self._try_stretched(*found, among)
-        return None if found is None else self.trials().by_label(*found, among.alphas)
+        return None if found is None else self.whole.by_label(*found, among.alphas)
+
+    @property
+    def whole(self) -> Trials:
+        """Trials on all pairs, as they are stretched now."""
+        if self._whole is None:
+            self._whole = self.trials(torch.ones_like(self.drawn, dtype=torch.bool))
+        return self._whole
 
     def _search(self, among: Candidates) -> tuple[Kernel, float] | None:
         few = self.drawn < max(int(self.rows.folds.max()) + 1, len(self.drawn) // 2)
-        return choose(self.trials(), self.trials(few), among)
+        return choose(self.whole, self.trials(few), among)
 
     def _try_stretched(self, kernel: Kernel, alpha: float, among: Candidates) -> tuple[Kernel, float]:
         """Stretch the inputs if that ranks fold `HELD` better, and return the kernel and alpha for it."""
-        precision, before = self.trials().held_precision(kernel, alpha), self.stretch
-        self.stretch = self._stretched(kernel, alpha)
+        plain, before = self.whole, self.stretch
+        self.stretch, self._whole = self._stretched(kernel, alpha), None
         found = self._search(replace(among, powers=(kernel.power,), spheres=(kernel.on_sphere,)))
-        if found is not None and self.trials().held_precision(*found) > precision:
+        if found is not None and self.whole.held_precision(*found) > plain.held_precision(kernel, alpha):
             return found
-        self.stretch = before
+        self.stretch, self._whole = before, plain
         return kernel, alpha
 
     def _stretched(self, kernel: Kernel, alpha: float) -> Tensor:
@@ -221,9 +229,8 @@ class Sample:
         read = self.stretch > 0
         return windows[:, read] * self.stretch[read]
 
-    def trials(self, of: Tensor | None = None) -> Trials:
-        """Trials on all pairs, or on some, boolean [P]."""
-        of = torch.ones_like(self.drawn, dtype=torch.bool) if of is None else of
+    def trials(self, of: Tensor) -> Trials:
+        """Trials on some of the pairs, boolean [P]."""
         rows, windows = JudgedRows(*(part[of] for part in self.rows)), self.windows[of]
         n_units = self.features.n_centres
         if len(windows) <= n_units:
