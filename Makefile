@@ -5,8 +5,6 @@ BIN := $(VENV)/bin
 INSTALL := $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip,$(BIN)/pip) install --quiet --constraint constraints.txt
 # folder of the real sets, which do not come with the project
 DATA ?= ../shared/data
-# the variable silences a notice of mkdocs-material about another project
-DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: fit board test types lint test-slow test-gpu test-minimum test-browser real-data docs clean
 
@@ -49,8 +47,9 @@ real-data: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks tables --tables.data $(DATA) --tables.methods '[tables]' --tables.seeds 5 \
 		--tables.sets '[cellcycle_FUN,derisi_FUN,Enron_corr,ImCLEF07D]'
 
+# the variable silences a notice of mkdocs-material about another project
 docs: $(VENV)/installed-dev
-	$(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
@@ -178,7 +179,7 @@ class Reader:
             elif command in ("experiment", "export"):
                 main(args)
             elif command in ("sweep", "compare"):
-                patch.setattr(hierlit.cli.sweep, "run_all", run_first)
+                patch.setattr(hierlit.cli.sweep, "run_all", partial(run_one_after_another, most=1))
                 main([*args, *self.small(args), "--seeds=1"])
             elif command == "discover":
                 main([*args, *(SMALL_SEARCH if self.is_small else [])])
@@ -240,22 +241,18 @@ def run_nothing(
     return Results(folder)
 
 
-def run_first(
-    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command, **_: Any
-) -> Results:
-    """In the place of parallel processes, of runs that differ in a value: the first."""
-    results = Results(folder)
-    settings, seed = cells_of(experiment)[0]
-    results.add(run_cell(command, experiment, folder, settings, seed))
-    return results
-
-
 def run_one_after_another(
-    experiment: Experiment, folder: Path, workers: int | None, console: Console, command: Command, **_: Any
+    experiment: Experiment,
+    folder: Path,
+    workers: int | None,
+    console: Console,
+    command: Command,
+    most: int | None = None,
+    **_: Any,
 ) -> Results:
-    """In the place of parallel processes."""
+    """In the place of parallel processes; all runs, or so many at most."""
     results = Results(folder)
-    for settings, seed in cells_of(experiment):
+    for settings, seed in cells_of(experiment)[:most]:
         results.add(run_cell(command, experiment, folder, settings, seed))
     return results
 

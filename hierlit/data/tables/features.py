@@ -89,14 +89,15 @@ def fit_numbers(values: Floats, impute: str, scale: str) -> dict[str, list[Any]]
     if n_columns:
         fit["fills"] = SimpleImputer(strategy=impute, keep_empty_features=True).fit(values).statistics_.tolist()
     if n_columns and scale != "none":
-        roots = values.copy() if counts.any() else values
-        roots[:, counts] = np.sqrt(values[:, counts])
+        if counts.any():
+            values = values.copy()
+            values[:, counts] = np.sqrt(values[:, counts])
         with np.errstate(invalid="ignore"):  # a column of no value
-            scaler = StandardScaler().fit(roots)
+            scaler = StandardScaler().fit(values)
+        if counts.any():
+            scaler.scale_[counts] = np.sqrt(scaler.var_[counts].mean())
         fit["shifts"] = np.nan_to_num(scaler.mean_).tolist()
-        scales = np.nan_to_num(scaler.scale_, nan=1.0)
-        scales[counts] = np.sqrt(np.mean(scaler.var_[counts])) if counts.any() else 1.0
-        fit["scales"] = scales.tolist()
+        fit["scales"] = np.nan_to_num(scaler.scale_, nan=1.0).tolist()
     return fit
 
 

@@ -111,20 +111,19 @@ class Trials:
     def precision(self, kernel: Kernel, alpha: float) -> float:
         """Return the average precision with one λ for all labels."""
         if (kernel, alpha) not in self._tried:
-            fit, offset = self.fit(kernel, alpha, slice(None) if self._is_first else self._fitted)
-            if self._is_first:
-                change = fit.by_fold(self._sizes)
-            else:
-                change = fit.others(self.gram(kernel)[self._held, self._fitted])
-            scores = self.rows.scores[self._judged] + change + offset
-            self._tried[kernel, alpha] = average_precision(scores, self.rows.labels[self._judged])
+            judge = self._every_fold_precision if self._is_first else self.held_precision
+            self._tried[kernel, alpha] = judge(kernel, alpha)
         return self._tried[kernel, alpha]
+
+    def _every_fold_precision(self, kernel: Kernel, alpha: float) -> float:
+        fit, offset = self.fit(kernel, alpha, slice(None))
+        return average_precision(self.rows.scores + fit.by_fold(self._sizes) + offset, self.rows.labels)
 
     def held_precision(self, kernel: Kernel, alpha: float) -> float:
         """Return the average precision on `HELD` of the fit to the other folds."""
         fit, offset = self.fit(kernel, alpha, self._fitted)
-        change = fit.others(self.gram(kernel)[self._held, self._fitted]) + offset
-        return average_precision(self.rows.scores[self._held] + change, self.rows.labels[self._held])
+        change = fit.others(self.gram(kernel)[self._held, self._fitted])
+        return average_precision(self.rows.scores[self._held] + change + offset, self.rows.labels[self._held])
 
     def search(self, among: Candidates) -> tuple[Kernel, float]:
         """Return the best kernel and alpha that climbs from one candidate to the next find.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -219,9 +219,8 @@ class Sample:
         fitted = self.rows.folds != HELD
         points, residual = points_of(self._read(self.windows[fitted]), kernel.on_sphere), self.rows.residual[fitted]
         squared, stretch = squared_distances(points, points), self.stretch.clone()
-        gram = gram_of_points(lambda _: squared, kernel)
+        gram, scale = gram_of_points(squared, kernel), scale_of(squared, kernel)
         fit = LeftOut(gram, penalty_of(gram, alpha), residual - residual.mean(0))
-        scale = scale_of(squared, kernel)
         stretch[stretch > 0] = stretches(points, squared, kernel, scale, fit.duals, self._seed)
         return stretch
 
@@ -234,7 +233,8 @@ class Sample:
         rows, windows = JudgedRows(*(part[of] for part in self.rows)), self.windows[of]
         n_units = self.features.n_centres
         if len(windows) <= n_units:
-            return Trials(rows, self.is_first, partial(gram_of_points, cache(partial(distances, self._read(windows)))))
+            squared = cache(partial(distances, self._read(windows)))
+            return Trials(rows, self.is_first, lambda kernel: gram_of_points(squared(kernel.on_sphere), kernel))
         units = windows[self.drawn[of].argsort()[:n_units]]
         return Trials(rows, self.is_first, partial(self._gram_of_units, windows, units))
 
@@ -259,9 +259,8 @@ def distances(read: Tensor, on_sphere: bool) -> Tensor:
     return squared_distances(points, points)
 
 
-def gram_of_points(squared_by: Callable[[bool], Tensor], kernel: Kernel) -> Tensor:
-    """Centred kernel [P, P] of points, at squared distances by whether they are on the sphere."""
-    squared = squared_by(kernel.on_sphere)
+def gram_of_points(squared: Tensor, kernel: Kernel) -> Tensor:
+    """Centred kernel [P, P] of points, by their squared distances [P, P]."""
     gram = profile(squared * scale_of(squared, kernel), kernel.power)
     gram -= gram.mean(0)
     return gram.sub_(gram.mean(1, keepdim=True))
