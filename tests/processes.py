@@ -36,7 +36,7 @@ JOINT = ["--model.joint.epochs", "40", "--layerwise.acceptance", "none"]
 LOGISTIC = ["--model.loss", "LogisticLoss"]
 AUTO = [
     *("--model.features", "RadialFeatures", "--model.solver", "AutoSolver", "--layerwise.folds", "3"),
-    *("--layerwise.acceptance", "none", "--model.proximity.size", "9", "--data.n_train", "61"),
+    *("--layerwise.acceptance", "none", "--model.proximity.size", "9", "--data.n_train", "71"),
 ]
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 PLAIN = "from hierlit.cli import main; main()"
