@@ -34,8 +34,8 @@ MOST = 2**20
 """Scores that a run's last calibration is fitted to, of whole rows drawn at random."""
 BRIEF = 2**16
 """And the curve alone, after each block before the last."""
-PRIORS = (100.0, 10.0, 1.0)
-"""Candidates for what half the square of a line's departure from the curve adds to its loss; of equals, the first."""
+PRIORS = (100.0, 30.0, 10.0, 3.0, 1.0)
+"""Candidates for what half the square of a line's departure from the curve adds to its loss."""
 NEWTON_STEPS = 30
 """At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
@@ -70,11 +70,9 @@ def calibrate(problem: BlockProblem, is_last: bool) -> None:
         is_finite = np.isfinite(pairs).all((1, 2, 3))
         pairs, folds = pairs[is_finite], folds[is_finite]
     membership = calibration.membership.cpu().double().numpy()
+    fitted = (fit_calibration if is_last else fit_shared)(pairs[:, 0], pairs[:, 1], membership)
     if is_last:
-        fitted = fit_calibration(pairs[:, 0], pairs[:, 1], membership)
         find_implications(fitted, pairs[folds == HELD], partial(count, problem))
-    else:
-        fitted = fit_parts(pairs[:, 0], pairs[:, 1], membership)
     calibration.load_state_dict(fitted.state_dict())
 
 
@@ -123,63 +121,44 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
     """Fit a calibration, in float64.
 
     While all labels share the curve, the average precision of all pairs is that of the scores. Lines of their own
-    change the order between labels: their prior is the one that, fitted to either half of the rows, raises the average
-    precision of the other most, and they are used unless it lowers one of them. Classes of a column have none.
+    change the order between labels: they are drawn to the curve by the prior that ranks pairs best, each by a line
+    fitted without it (see `left_out`), and there are none if the curve alone does as well.
 
     Args:
-        scores: Scores ŷ [N, |G|, n] of rows that no fit has seen, in any order: the halves are every other row.
+        scores: Scores ŷ [N, |G|, n] of rows that no fit has seen.
         labels: Labels [N, |G|, n] in {−1, 0, 1}.
-        membership: Which labels are the classes of which column [n, c]; none are when None.
+        membership: Which labels are the classes of which column [n, c]; none are when None. They have no lines, nor has
+            a label that is positive wherever it is observed, and not observed everywhere: its negatives are missing.
     """
     n_labels = scores.shape[-1]
     membership = np.zeros((n_labels, 0)) if membership is None else membership
-    may_differ = (membership == 0).all(1) & (n_labels > 1)
-    if not may_differ.any():
-        return fit_parts(scores, labels, membership)
-
-    def gains(prior: float) -> list[float]:
-        found = []
-        for half in (0, 1):
-            fitted = fit_parts(scores[half::2], labels[half::2], membership, may_differ, prior)
-            left, signs = scores[1 - half :: 2], labels[1 - half :: 2]
-            found.append(precision(fitted.log_odds(torch.from_numpy(left)).numpy(), signs) - precision(left, signs))
-        return found
-
-    of_prior = {prior: gains(prior) for prior in PRIORS}
-    best = max(PRIORS, key=lambda prior: sum(of_prior[prior]))
-    may_differ &= min(of_prior[best]) >= 0
-    return fit_parts(scores, labels, membership, may_differ, best)
-
-
-def as_calibration(knots: Floats, lines: Floats, membership: NDArray[Any]) -> Calibration:
-    """Return a calibration of these tensors, in float64; lines are slopes and intercepts [2, n]."""
-    calibration = Calibration(lines.shape[1]).double()
-    tensors = {"knots": knots, "slopes": lines[0], "intercepts": lines[1], "membership": membership}
-    calibration.load_state_dict({name: torch.from_numpy(values) for name, values in tensors.items()})
+    calibration = fit_shared(scores, labels, membership)
+    labels = labels.reshape(-1, n_labels)
+    tells = (labels < 0).any(0) | (labels != 0).all(0)
+    chosen = np.flatnonzero((membership == 0).all(1) & (n_labels > 1) & tells)
+    if not len(chosen):
+        return calibration
+    log_odds = calibration.log_odds(torch.from_numpy(scores.reshape(-1, n_labels))).numpy()
+    own, signs, best = log_odds[:, chosen], labels[:, chosen], precision(log_odds, labels)
+    found = lines = np.array([[1.0], [0.0]]).repeat(len(chosen), 1)
+    for prior in PRIORS:
+        found = fit_lines(own, signs, prior, found)
+        rises = found[0] > 0
+        log_odds[:, chosen] = np.where(rises, left_out(own, signs, prior, found), own)
+        if (reached := precision(log_odds, labels)) > best:
+            best, lines = reached, np.where(rises, found, [[1.0], [0.0]])
+    calibration.slopes[chosen], calibration.intercepts[chosen] = torch.from_numpy(lines)
     return calibration
 
 
-def fit_parts(
-    scores: Floats,
-    labels: NDArray[Any],
-    membership: NDArray[Any],
-    may_differ: NDArray[np.bool_] | None = None,
-    prior: float = PRIORS[0],
-) -> Calibration:
-    """Fit the curve that labels share, and lines of the labels [n] that may differ from it.
-
-    A label that is positive wherever it is observed, and not observed everywhere, has none: its negatives are missing.
-    """
-    scores, labels = scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
-    knots = fit_curve(scores[labels != 0], labels[labels != 0])
-    lines = np.array([[1.0], [0.0]]).repeat(labels.shape[1], 1)
-    tells = (labels < 0).any(0) | (labels != 0).all(0)
-    chosen = np.flatnonzero(tells & (False if may_differ is None else may_differ))
-    if len(chosen):
-        shared = as_calibration(knots, lines[:, chosen], np.zeros((len(chosen), 0)))
-        found = fit_lines(shared.log_odds(torch.from_numpy(scores[:, chosen])).numpy(), labels[:, chosen], prior)
-        lines[:, chosen] = np.where(found[0] > 0, found, lines[:, chosen])
-    return as_calibration(knots, lines, membership)
+def fit_shared(scores: Floats, labels: NDArray[Any], membership: NDArray[Any]) -> Calibration:
+    """Fit the curve that all labels share, in float64; arguments as of `fit_calibration`."""
+    calibration = Calibration(scores.shape[-1]).double()
+    knots = torch.from_numpy(fit_curve(scores[labels != 0], labels[labels != 0]))
+    calibration.load_state_dict(
+        {**calibration.state_dict(), "knots": knots, "membership": torch.from_numpy(membership)}
+    )
+    return calibration
 
 
 def fit_curve(scores: Floats, labels: NDArray[Any]) -> Floats:
@@ -221,7 +200,7 @@ def platt_targets(labels: NDArray[Any]) -> Floats:
     return targets
 
 
-def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float) -> Floats:
+def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float, start: Floats) -> Floats:
     """Slopes and intercepts [2, n] of the log-odds of labels in the shared curve's.
 
     Logistic regression of each label, drawn to the slope 1 and the intercept 0 by the prior: the fewer rows tell of a
@@ -232,6 +211,7 @@ def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float) -> Floats:
         log_odds: Of the shared curve [m, n].
         labels: In {−1, 0, 1} [m, n].
         prior: What half the square of a departure adds to the loss.
+        start: Lines [2, n] to start from.
     """
     seen, targets, shared = labels != 0, labels > 0, np.array([[1.0], [0.0]])
 
@@ -241,23 +221,50 @@ def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float) -> Floats:
         total += prior / 2 * ((lines - shared) ** 2).sum(0)
         return total
 
-    lines = shared.repeat(labels.shape[1], 1)
+    lines = start
     least, size = loss(lines), np.ones(labels.shape[1])
     for _ in range(NEWTON_STEPS):
-        chances = expit(lines[0] * log_odds + lines[1])
-        errors, curvatures = seen * (chances - targets), seen * chances * (1 - chances)
-        first, second = np.stack([(errors * log_odds).sum(0), errors.sum(0)]) + prior * (lines - shared)
-        outer, mixed = (curvatures * log_odds**2).sum(0) + prior, (curvatures * log_odds).sum(0)
-        inner = curvatures.sum(0) + prior
-        step = np.stack([inner * first - mixed * second, outer * second - mixed * first]) / (outer * inner - mixed**2)
+        errors, _, inverse = newton(log_odds, labels, prior, lines)
+        gradient = np.stack([(errors * log_odds).sum(0), errors.sum(0)]) + prior * (lines - shared)
+        step = np.stack([(inverse[:2] * gradient).sum(0), (inverse[1:] * gradient).sum(0)])
         if np.abs(step).max() < CONVERGED:  # losses so near differ by rounding alone
-            lines -= step
+            lines = lines - step
             break
         ahead = lines - size * step
         after = loss(ahead)
         size = np.where(after <= least, 1.0, size / 4)
         lines, least = np.where(after <= least, ahead, lines), np.minimum(after, least)
     return lines
+
+
+def newton(log_odds: Floats, labels: NDArray[Any], prior: float, lines: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return first and second derivatives of the losses by what lines give, [m, n], and inverse Hessians of lines.
+
+    These are [3, n]: of slopes, of slope and intercept, of intercepts.
+    """
+    chances = expit(lines[0] * log_odds + lines[1])
+    curvatures = (labels != 0) * chances * (1 - chances)
+    outer, mixed = (curvatures * log_odds**2).sum(0) + prior, (curvatures * log_odds).sum(0)
+    inner = curvatures.sum(0) + prior
+    inverse = np.stack([inner, -mixed, outer]) / (outer * inner - mixed**2)
+    return (labels != 0) * (chances - (labels > 0)), curvatures, inverse
+
+
+def left_out(log_odds: Floats, labels: NDArray[Any], prior: float, lines: Floats) -> Floats:
+    """Log-odds [m, n] of each pair by a line fitted to all other pairs, but for terms of higher order.
+
+    It is one step of Newton's method from the line of all pairs (approximate leave-one-out: Pregibon, 1981).
+
+    Args:
+        log_odds: Of the shared curve [m, n].
+        labels: In {−1, 0, 1} [m, n].
+        prior: That lines were fitted by.
+        lines: Slopes and intercepts [2, n].
+    """
+    errors, curvatures, (of_slope, of_both, of_intercept) = newton(log_odds, labels, prior, lines)
+    leverage = of_slope * log_odds**2 + 2 * of_both * log_odds + of_intercept
+    found: Floats = lines[0] * log_odds + lines[1] + leverage * errors / (1 - leverage * curvatures)
+    return found
 
 
 def precision(scores: Floats, labels: NDArray[Any]) -> float:

@@ -13,7 +13,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, brier_score_loss
 
 from hierlit.layerwise import ExactSolver, Folds, StreamCache
-from hierlit.layerwise.calibration import fit_calibration, fit_lines, precision
+from hierlit.layerwise.calibration import fit_calibration, fit_lines, left_out, precision
 from hierlit.models import Calibration
 
 RATES = np.array([0.5, 0.3, 0.1, 0.01, 0.01, 0.005])
@@ -142,13 +142,22 @@ def test_the_curve_is_that_of_interpolation_between_its_knots() -> None:
     np.testing.assert_allclose(log_odds(calibration, asked), np.interp(asked, points, values) + 2 * beyond, atol=1e-12)
 
 
-@pytest.mark.parametrize("prior", [1.0, 100.0])
-def test_lines_are_those_of_logistic_regression_drawn_to_the_shared_curve(prior: float) -> None:
+SHARED = np.array([[1.0], [0.0]]).repeat(3, 1)
+
+
+def of_lines(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log-odds [m, 3], and labels that are drawn by lines of these, a fifth of them hidden."""
     rng = np.random.default_rng(1)
-    log_odds = rng.normal(-1, 2, size=(500, 3))
+    log_odds = rng.normal(-1, 2, size=(n_rows, 3))
     labels = np.where(rng.random(log_odds.shape) < expit([0.5, 1.0, 2.0] * log_odds + [1, 0, -1]), 1, -1)
     labels[rng.random(labels.shape) < 0.2] = 0
-    for label, found in enumerate(fit_lines(log_odds, labels, prior).T):
+    return log_odds, labels
+
+
+@pytest.mark.parametrize("prior", [1.0, 100.0])
+def test_lines_are_those_of_logistic_regression_drawn_to_the_shared_curve(prior: float) -> None:
+    log_odds, labels = of_lines(500)
+    for label, found in enumerate(fit_lines(log_odds, labels, prior, SHARED).T):
         seen = labels[:, label] != 0
 
         def loss(line: np.ndarray, x: np.ndarray = log_odds[seen, label], y: np.ndarray = labels[seen, label]) -> float:
@@ -156,6 +165,19 @@ def test_lines_are_those_of_logistic_regression_drawn_to_the_shared_curve(prior:
             return float(np.logaddexp(0, -y * (line[0] * x + line[1])).sum() + prior / 2 * departure @ departure)
 
         np.testing.assert_allclose(found, minimize(loss, [1, 0], tol=1e-9).x, atol=1e-4)
+
+
+def test_what_is_left_out_is_predicted_by_lines_fitted_without_it() -> None:
+    log_odds, labels = of_lines(60)
+    found = left_out(log_odds, labels, 3.0, fit_lines(log_odds, labels, 3.0, SHARED))
+    for row in range(60):
+        without = labels.copy()
+        without[row] = 0
+        slopes, intercepts = fit_lines(log_odds, without, 3.0, SHARED)
+        np.testing.assert_allclose(found[row], slopes * log_odds[row] + intercepts, atol=0.02)
+    kept = labels == 0
+    slopes, intercepts = fit_lines(log_odds, labels, 3.0, SHARED)
+    np.testing.assert_allclose(found[kept], (slopes * log_odds + intercepts)[kept])
 
 
 def test_classes_of_a_column_share_one_probability() -> None:
