@@ -22,8 +22,8 @@ class SetSizes:
 
     A row of t labels has label j with odds x_t·y_j, where x and y reproduce the number of labels of each row and the
     frequency of each label: the distribution of greatest entropy that does (the bipartite configuration model, Saracco
-    et al. 2015). A row that has label i has t − 1 places for the others. Entries that are not observed are taken to be as
-    the others of their row and column are.
+    et al. 2015). A row that has label i has t − 1 places for the others. Entries that are not observed are taken to be
+    like the others of their row and column.
 
     Args:
         columns: The labels.
@@ -72,11 +72,17 @@ def fitted_rates(n_of_size: Places, positives: Floats) -> Floats:
     return np.asarray(row_odds * odds / (1 + row_odds * odds))
 
 
+def table_by_chance(columns: LabelColumns, margins: str, seed: int) -> LabelColumns:
+    """Return a table that chance makes which keeps these margins, as in `StructureOptions`."""
+    draws = np.random.default_rng(seed)
+    return columns.shuffled(draws) if margins == "columns" else traded(columns, draws)
+
+
 def traded(columns: LabelColumns, draws: np.random.Generator) -> LabelColumns:
-    """Return a table at random among those with the same frequencies, the same number of labels in each row and the same
-    entries not observed: rows in pairs trade the labels that only one of them has (the global curveball algorithm,
-    Carstens, Berger and Strona 2018).
-    """  # noqa: D205
+    """Return a table at random with the same margins, and the same entries not observed.
+
+    Rows in pairs trade the labels that only one of them has (the global curveball algorithm, Carstens et al. 2018).
+    """
     n = columns.n_labels
     rows, labels = columns.positive.nonzero()
     hidden_rows, hidden_labels = columns.hidden.nonzero()

@@ -15,12 +15,11 @@ class StructureOptions:
         exceptions: Share of a label's rows, in [0, .25), that may be wrong: an implication may have as many exceptions,
             a function of k labels (k + 1) times as many. People's labels are noisy; 0 asks for none.
         rate: False discovery rate over all pairs of labels, in (0, 1).
-        margins: What chance keeps, of which p-values of implications and exclusions are: the frequency of each label,
-            `columns`; or that and the number of labels of each row, `both`, where rows with many labels make labels that
-            have nothing to do with one another occur together.
+        margins: What chance keeps, in the p-values of implications and exclusions: the frequency of each label,
+            `columns`, or also the number of labels of each row, `both`. Where some rows have many labels and others
+            few, labels occur together without any relation.
         resamples: Bootstrap resamples of the rows, 0 for none, that edges are looked for in.
-        null: Whether a table that chance made is searched too: shuffled columns; with both margins, rows that have traded
-            labels.
+        null: Whether a table made by such chance is searched too.
         seed: Of resamples and shuffling.
 
     Raises:

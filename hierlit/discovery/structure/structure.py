@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
@@ -17,9 +17,11 @@ from hierlit.discovery.structure.groups import one_of_groups
 from hierlit.discovery.structure.hierarchy import violations
 from hierlit.discovery.structure.implications import Implications, find_implications
 from hierlit.discovery.structure.levels import Reading, choose, levels_of, longest_ways
-from hierlit.discovery.structure.margins import traded
+from hierlit.discovery.structure.margins import table_by_chance
 from hierlit.discovery.structure.options import StructureOptions
+from hierlit.discovery.structure.rules import Rule, find_rules
 from hierlit.discovery.structure.variables import MOST_LABELS, Variables
+
 
 @dataclass(frozen=True)
 class LabelStructure:
@@ -32,9 +34,10 @@ class LabelStructure:
         implications: Between labels, and exclusions.
         evidence: Of each implication.
         readings: Functions that explain labels, kept or not.
+        rules: Of three labels.
         groups: Sets of labels of which each row has exactly one.
         variable_names: Of what functions read.
-        null: Implications, exclusions and labels with a function in a table that chance made; None if not tried.
+        null: What was found in a table that chance made, as `found` counts it; None if not tried.
         seconds: It took.
     """
 
@@ -44,15 +47,26 @@ class LabelStructure:
     implications: Implications
     evidence: Evidence
     readings: list[Reading]
+    rules: list[Rule]
     groups: list[list[int]]
     variable_names: list[str]
-    null: tuple[int, int, int] | None = None
+    null: dict[str, int] | None = None
     seconds: float = field(default=0.0, compare=False)
 
     @property
     def names(self) -> list[str]:
         """Of the labels."""
         return self.columns.names
+
+    @property
+    def found(self) -> dict[str, int]:
+        """How many implications, exclusions, labels with a function, and rules were found."""
+        return {
+            "implications": len(self.implications.child),
+            "exclusions": len(self.implications.excluded),
+            "functions": len({own.label for own in self.readings}),
+            "rules": len(self.rules),
+        }
 
     @property
     def edges(self) -> list[tuple[str, str]]:
@@ -108,6 +122,7 @@ class LabelStructure:
         table = pd.concat([implied, excluded] if len(excluded) else [implied], ignore_index=True)
         table["p"] = np.exp(np.concatenate([found.log_p, found.log_p_excluded]))
         table["q"] = np.concatenate([found.q, found.q_excluded])
+        table["margins"] = self.options.margins
         return table
 
     def function_table(self) -> pd.DataFrame:
@@ -118,6 +133,7 @@ class LabelStructure:
                 "kind": own.explanation.function.kind,
                 "function": own.explanation.function.text(self.variable_names.__getitem__),
                 "n_variables": len(own.explanation.function.variables),
+                **dict(zip(("degree", "norm"), own.explanation.function.constants, strict=True)),
                 "exceptions": own.explanation.exceptions,
                 "rows": own.explanation.rows,
                 "left_out_exceptions": own.explanation.held_exceptions,
@@ -131,6 +147,11 @@ class LabelStructure:
             for own in sorted(self.readings, key=lambda own: (not own.is_kept, own.label))
         ]
         return pd.DataFrame(rows, columns=FUNCTION_COLUMNS)
+
+    def rule_table(self) -> pd.DataFrame:
+        """List rules of three labels, the surest first."""
+        rows = [(own.text(self.names), own.support, own.exceptions, np.exp(own.log_p), own.q) for own in self.rules]
+        return pd.DataFrame(rows, columns=["rule", "support", "exceptions", "p", "q"])
 
     def label_table(self) -> pd.DataFrame:
         """List for each label its counts, level, depth, function, parents and what the table cannot decide of it."""
@@ -174,8 +195,8 @@ class LabelStructure:
 
 
 FUNCTION_COLUMNS = [
-    "label", "kind", "function", "n_variables", "exceptions", "rows", "left_out_exceptions", "left_out_rows",
-    "bits_saved", "p", "is_reversible", "is_kept", "why_not",
+    "label", "kind", "function", "n_variables", "degree", "norm", "exceptions", "rows", "left_out_exceptions",
+    "left_out_rows", "bits_saved", "p", "is_reversible", "is_kept", "why_not",
 ]  # fmt: skip
 
 
@@ -213,26 +234,23 @@ def search_structure(columns: LabelColumns, options: StructureOptions, windows: 
         windows: Rows [R, w] whose labels a function of a row's label may read, −1 for none; its own when None.
     """
     start = time.perf_counter()
-    counts, found, readings, groups, names = search_once(columns, options, windows)
-    evidence = resample(columns, found.child, found.parent, options)
+    found = search_once(columns, options, windows)
     null = None
     if options.null:
-        draws = np.random.default_rng(options.seed)
-        shuffled = columns.shuffled(draws) if options.margins == "columns" else traded(columns, draws)
-        _, null_found, null_readings, _, _ = search_once(shuffled, options, windows)
-        n_labels = len({own.label for own in null_readings})
-        null = len(null_found.child), len(null_found.excluded), n_labels
-    seconds = time.perf_counter() - start
-    return LabelStructure(columns, options, counts, found, evidence, readings, groups, names, null, seconds)
+        by_chance = table_by_chance(columns, options.margins, options.seed)
+        null = search_once(by_chance, replace(options, resamples=0), windows).found
+    return replace(found, null=null, seconds=time.perf_counter() - start)
 
 
-def search_once(
-    columns: LabelColumns, options: StructureOptions, windows: Places | None
-) -> tuple[PairCounts, Implications, list[Reading], list[list[int]], list[str]]:
-    """Return counts, implications, functions, groups and the names of variables, without evidence."""
+def search_once(columns: LabelColumns, options: StructureOptions, windows: Places | None) -> LabelStructure:
+    """Return what a search of one table finds."""
     counts = PairCounts(columns, options.margins)
     found = find_implications(counts, options.exceptions, options.rate)
     groups = one_of_groups(columns) if columns.n_labels <= MOST_LABELS else []
     search = Variables(counts, found, groups, options, windows)
     explanations = {label: own for label in search.labels if (own := search.explain(label))}
-    return counts, found, choose(explanations, search.label_of, columns.names), groups, search.names
+    readings = choose(explanations, search.label_of, columns.names)
+    known = [own.parents | {own.label} for own in readings]
+    rules = find_rules(counts, search.labels, options.exceptions, options.rate, [*known, *map(frozenset, groups)])
+    evidence = resample(columns, found.child, found.parent, options)
+    return LabelStructure(columns, options, counts, found, evidence, readings, rules, groups, search.names)
