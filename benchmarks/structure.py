@@ -68,7 +68,7 @@ def run(
         judged = judge_rules(folder, path)
         write(out / "rules.csv", judged.to_dict("records"), ["rule"])
         for verdict, own in judged.groupby("verdict"):
-            note = f"{int(own['holds_in_test'].sum())} hold in the test rows"
+            note = f"{int((own['test_exceptions'] == 0).sum())} hold in the test rows"
             rows.append(Row("structure", f"yeast, rules: {verdict}", len(own), note=note))
     return rows
 
@@ -158,22 +158,29 @@ def judge_rules(folder: Path, path: Path) -> pd.DataFrame:
     """
     train, test = (columns_of(table_of(folder, "yeast", files)) for files in (0, 1))
     found, known, rows = clauses_of(label_structure(train, StructureOptions(resamples=0, null=False))), set(), []
+
+    def sizes(body: list[tuple[int, bool]]) -> tuple[int, int]:
+        return len(rows_of(train, body)), len(rows_of(test, body))
+
     for line in path.read_text().splitlines():
         head, body = (part.split() for part in line.split(":-"))
         literals = [(int(text.lstrip("n")), not text.startswith("n")) for text in [*head[1:], *body]]
         (target, sign), conditions = literals[0], literals[1:]
         clause = frozenset([(target, not sign), *conditions])
         known.add(clause)
-        verdict = "does not hold in the training rows"
-        if holds(train, clause):
-            verdict = "follows from one found" if any(own < clause for own in found) else "holds; may be chance"
-        verdict = "found" if clause in found else verdict
-        body_rows = (int(rows_of(columns, conditions).sum()) for columns in (train, test))
-        rows.append((line.strip(), verdict, holds(test, clause), *body_rows))
+        verdict = "found" if clause in found else "holds; may be chance"
+        if len(rows_of(train, clause)):
+            verdict = "does not hold in the training rows"
+        elif verdict != "found" and not len(rows_of(train, conditions)):
+            verdict = "its body is true in no training row"
+        elif verdict != "found" and len(clause) > 3:
+            verdict = "holds; of more labels than are looked at"
+        rows.append((line.strip(), verdict, *sizes(conditions), len(rows_of(test, clause))))
     for clause, text in found.items():
         if clause not in known:
-            rows.append((text, "found, not among the rules", holds(test, clause), None, None))
-    return pd.DataFrame(rows, columns=["rule", "verdict", "holds_in_test", "train_rows", "test_rows"])
+            body = [own for own in clause if own[1]]
+            rows.append((text, "found, not among the rules", *sizes(body), len(rows_of(test, clause))))
+    return pd.DataFrame(rows, columns=["rule", "verdict", "train_rows", "test_rows", "test_exceptions"])
 
 
 def clauses_of(found: LabelStructure) -> dict[frozenset[tuple[int, bool]], str]:
@@ -188,11 +195,7 @@ def clauses_of(found: LabelStructure) -> dict[frozenset[tuple[int, bool]], str]:
 
 
 def rows_of(labels: LabelColumns, literals: Iterable[tuple[int, bool]]) -> np.ndarray:
-    """Rows in which labels are 1, or not, as literals say."""
+    """Numbers of the rows in which labels are 1, or not, as literals say."""
     signs = labels.positive.toarray() > 0
-    return np.logical_and.reduce([np.ones(len(signs), bool), *(signs[:, own] == wanted for own, wanted in literals)])
-
-
-def holds(labels: LabelColumns, clause: Iterable[tuple[int, bool]]) -> bool:
-    """Whether literals are never all true."""
-    return not rows_of(labels, clause).any()
+    every = np.ones(len(signs), bool)
+    return np.flatnonzero(np.logical_and.reduce([every, *(signs[:, own] == wanted for own, wanted in literals)]))
