@@ -65,9 +65,9 @@ def fitted_rates(n_of_size: Places, positives: Floats) -> Floats:
     sizes, n_rows = np.arange(len(n_of_size))[:, None], n_of_size.sum()
     odds, row_odds = positives / (n_rows - positives), np.ones((len(n_of_size), 1))
     for _ in range(MOST_STEPS):
-        row_odds = sizes / (odds / (1 + row_odds * odds)).sum(1, keepdims=True)
-        last, odds = odds, positives / (n_of_size[:, None] * row_odds / (1 + row_odds * odds)).sum(0)
-        if (np.abs(odds - last) <= CLOSE * last).all():
+        last, row_odds = row_odds, sizes / (odds / (1 + row_odds * odds)).sum(1, keepdims=True)
+        odds = positives / (n_of_size[:, None] * row_odds / (1 + row_odds * odds)).sum(0)
+        if np.allclose(row_odds, last, CLOSE, 0):
             break
     return np.asarray(row_odds * odds / (1 + row_odds * odds))
 
