@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, hypergeom
 
+from hierlit.cli import main
 from hierlit.discovery import StructureOptions, label_structure
 from hierlit.discovery.structure.functions import LabelFunction, named
 from hierlit.theory import cube, least_norm_ptf, threshold_degree
@@ -111,3 +113,20 @@ def test_functions_have_their_degree_and_norm_in_the_table() -> None:
     functions = label_structure(table, BARE).function_table().query("is_kept").set_index("kind")
     assert functions["degree"].to_dict() == {"majority": 1, "parity": 2}
     assert functions["norm"].to_dict() == {"majority": pytest.approx(3**0.5), "parity": pytest.approx(1)}
+
+
+def test_the_command_says_which_margins_chance_keeps_and_writes_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chain().assign(top=lambda t: t["a"] | (t["z"] & t["x"])).to_csv("t.csv", index=False)
+    arguments = ["--data", "LabelTable", "--data.train_files", "t.csv", "--data.label_columns", "*"]
+    main(["discover", *arguments, "--discover.view", "labels", "--discover.structure.margins", "both"])
+    folder = Path("lightning_logs/discover/version_0")
+    assert "x and y imply and" in set(pd.read_csv(folder / "rules.csv")["rule"])
+    edges = pd.read_csv(folder / "implications.csv")
+    assert list(edges["label"]) == ["a"] and set(edges["margins"]) == {"both"}
+    said = "p-values of implications and exclusions are of chance that keeps the frequency of each label and the number of labels of each row"
+    report, printed = (folder / "report.html").read_text(), capsys.readouterr().out
+    assert said in printed and said in report and "rules of three labels" in printed and "x and y imply and" in report
+    assert {"degree", "norm"} <= set(pd.read_csv(folder / "functions.csv").columns)

@@ -298,7 +298,7 @@ def test_the_command_writes_tables_a_graph_and_a_hierarchy(
     assert "Labels alone" in (folder / "report.html").read_text()
     printed = capsys.readouterr().out
     assert "2 of 9 labels are a function of others, up to level 2" in printed
-    assert "p-values are of chance that keeps the frequency of each label" in printed
+    assert "p-values of implications and exclusions are of chance that keeps the frequency of each label" in printed
     assert "made by such chance: 0 implications, 0 exclusions, 0 functions, 0 rules" in printed
 
 

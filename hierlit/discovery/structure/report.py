@@ -71,7 +71,7 @@ def sentences(found: LabelStructure) -> list[str]:
     told = [f"{number} {text}" for text, number in open_questions.items() if number]
     if told:
         said.append("the table cannot decide: " + ", ".join(told))
-    said.append(f"p-values are of chance that {CHANCE[found.options.margins]}")
+    said.append(f"p-values of implications and exclusions are of chance that {CHANCE[found.options.margins]}")
     if found.null is not None:
         said.append("made by such chance: " + ", ".join(f"{number} {what}" for what, number in found.null.items()))
     return said
