@@ -23,7 +23,7 @@ def rasch(n_rows: int, n_labels: int, seed: int = 1) -> Table:
 
 
 def swapped(table: Table, draws: np.random.Generator) -> Table:
-    """Tables [C, R, n] with the same margins, by swaps of two rows and two labels (Ryser), independent of the package."""
+    """Tables [C, R, n] with the same margins, by swaps of two rows and two labels (Ryser 1957)."""
     tables, of = np.repeat(table[None], N_CHAINS, 0), np.arange(N_CHAINS)
     for _ in range(N_SWAPS):
         (r, s), (c, d) = (draws.integers(size, size=(2, N_CHAINS)) for size in table.shape)

@@ -126,7 +126,7 @@ def test_the_command_says_which_margins_chance_keeps_and_writes_rules(
     assert "x and y imply and" in set(pd.read_csv(folder / "rules.csv")["rule"])
     edges = pd.read_csv(folder / "implications.csv")
     assert list(edges["label"]) == ["a"] and set(edges["margins"]) == {"both"}
-    said = "p-values of implications and exclusions are of chance that keeps the frequency of each label and the number of labels of each row"
+    said = "are of chance that keeps the frequency of each label and the number of labels of each row"
     report, printed = (folder / "report.html").read_text(), capsys.readouterr().out
     assert said in printed and said in report and "rules of three labels" in printed and "x and y imply and" in report
     assert {"degree", "norm"} <= set(pd.read_csv(folder / "functions.csv").columns)
