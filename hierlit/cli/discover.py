@@ -84,9 +84,8 @@ class DiscoverCLI(DryCLI):
         verdict = write_discovery(found, structure, edges_found, options, self.command, self.folder)
         console = Console(highlight=False)
         if structure is not None:
-            functions, implied = summary_tables(structure)
-            print_rows(console, "functions of labels", functions)
-            print_rows(console, "labels that imply others", implied)
+            for title, rows in summary_tables(structure).items():
+                print_rows(console, title, rows)
         if found is not None:
             levels, edges = found.level_table(), found.edge_table()
             print_rows(console, "levels", levels.filter([*PRINTED, "known_level"]))

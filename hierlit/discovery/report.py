@@ -19,6 +19,7 @@ from hierlit.discovery.structure.report import (
     HIERARCHY,
     IMPLICATIONS,
     LABELS,
+    RULES,
     draw_structure,
     sentences,
     summary_tables,
@@ -79,12 +80,12 @@ def write_discovery(
     if structure is not None:
         write_structure(structure, None if edges_found is None else edges_found.violations, folder)
         figures["structure"] = draw_structure(structure)
-        tables += summary_tables(structure)
+        tables += summary_tables(structure).values()
         said = sentences(structure) + ([] if edges_found is None else edges_found.sentences())
         judged = Verdict(judged.holds, " ".join(filter(None, [judged.text, "; ".join(said) + "."])))
         set_up.append(
             f"Labels alone: {structure.columns.n_rows:,} rows, {structure.seconds:.0f} seconds; in {LABELS}, "
-            f"{IMPLICATIONS}, {FUNCTIONS} and {HIERARCHY}."
+            f"{IMPLICATIONS}, {FUNCTIONS}, {RULES} and {HIERARCHY}."
         )
     render_report(
         folder,

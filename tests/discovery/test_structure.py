@@ -55,7 +55,7 @@ def test_a_tree_is_found_to_the_edge_with_its_unions_and_nothing_in_its_shuffled
     assert labels.loc["top", "function"] == "" and 0.5 < labels.loc["top", "covered_by_children"] < 1
     assert labels.loc["a", "covered_by_children"] == 1
     assert found.levels == [1, 2, 2, 1, 1, 1, 1, 1, 1] and found.depths == [1, 2, 2, 3, 3, 3, 3, 3, 3]
-    assert found.null == (0, 0, 0)
+    assert found.null == {"implications": 0, "exclusions": 0, "functions": 0, "rules": 0}
 
 
 def test_edges_say_what_speaks_for_them() -> None:
@@ -298,7 +298,8 @@ def test_the_command_writes_tables_a_graph_and_a_hierarchy(
     assert "Labels alone" in (folder / "report.html").read_text()
     printed = capsys.readouterr().out
     assert "2 of 9 labels are a function of others, up to level 2" in printed
-    assert "with shuffled columns: 0 implications, 0 exclusions, 0 functions" in printed
+    assert "p-values of implications and exclusions are of chance that keeps the frequency of each label" in printed
+    assert "made by such chance: 0 implications, 0 exclusions, 0 functions, 0 rules" in printed
 
 
 def test_a_table_without_inputs_beside_a_hierarchy_that_was_given(

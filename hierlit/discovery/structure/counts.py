@@ -8,15 +8,22 @@ from scipy.sparse import csr_matrix
 from scipy.special import gammaln, rel_entr
 
 from hierlit.discovery.structure.columns import LabelColumns, Places
+from hierlit.discovery.structure.margins import SetSizes
 
 Floats = NDArray[np.float64]
 MOST_TERMS = 200
+LEAST_RATE = 1e-3
+"""Of a label's frequency: the lowest rate that chance is taken to give it in some rows, for logarithms to be exact."""
 FEWEST_POSITIVES = 10
 """Of a label whose positives an example are looked at."""
 
 
 class PairCounts:
     """Counts of label pairs; what is not observed is not counted.
+
+    Args:
+        columns: The labels.
+        margins: What chance keeps, as in `StructureOptions`.
 
     Attributes:
         columns: What they are the counts of.
@@ -27,13 +34,14 @@ class PairCounts:
             much the positives of an example vary.
     """
 
-    def __init__(self, columns: LabelColumns) -> None:
+    def __init__(self, columns: LabelColumns, margins: str = "columns") -> None:
         self.columns, positive, hidden = columns, columns.positive, columns.hidden
         self.positives = np.asarray(positive.sum(0)).ravel()
         self._hidden = np.asarray(hidden.sum(0)).ravel()
         self.negatives = columns.n_rows - self.positives - self._hidden
         self.both: csr_matrix = (positive.T @ positive).tocsr()
         self.weight = 1 / design_effect(columns, self.positives)
+        self._sizes = SetSizes(columns) if margins == "both" else None
         # rows where the first label is 1 and the second not observed, and where neither is observed
         self._half: csr_matrix = (positive.T @ hidden).tocsr()
         self._neither: csr_matrix = (hidden.T @ hidden).tocsr()
@@ -57,9 +65,8 @@ class PairCounts:
 
         The second label is shuffled among the rows where both are observed.
         """
-        support, of_second = self.support(first, second), self.support(second, first)
-        exceptions = support - self.shared(first, second)
-        return self._log_tail(self.seen(first, second), of_second, support, exceptions)
+        seen, of_second, support = self._urn(first, second)
+        return self.tail(seen, of_second, support, support - self.shared(first, second))
 
     def log_p_within(self, first: int, second: Places, third: Places) -> Floats:
         """Log-probability [second, third] of the same among the rows of third labels, which the first label implies."""
@@ -68,17 +75,37 @@ class PairCounts:
         seen = self.support(third[None], second[:, None])
         drawn = np.minimum(support[:, None], seen)
         of_second = self.both[second][:, third].toarray()
-        return self._log_tail(seen, of_second, drawn, np.minimum(exceptions[:, None], drawn))
+        return self.tail(seen, of_second, drawn, np.minimum(exceptions[:, None], drawn))
 
     def log_p_excluded(self, first: Places, second: Places) -> Floats:
         """Log-probability that chance lets both labels share no more rows."""
-        support, of_second, seen = self.support(first, second), self.support(second, first), self.seen(first, second)
-        return self._log_tail(seen, seen - of_second, support, self.shared(first, second))
+        found = []
+        for one, other in ((first, second), (second, first)):
+            seen, of_other, support = self._urn(one, other)
+            found.append(self.tail(seen, seen - of_other, support, self.shared(one, other)))
+            if self._sizes is None:
+                break  # Fisher's test is the same either way
+        return np.asarray(np.max(found, axis=0))
 
-    def _log_tail(self, seen: Places, marked: Places, drawn: Places, exceptions: Places) -> Floats:
+    def _urn(self, first: Places, second: Places) -> tuple[Floats, Places, Places]:
+        """Return what chance draws from for each pair: rows, those of the second label, and how many are drawn.
+
+        Where the sizes of label sets are kept, there are as many rows as make the second label as frequent as it is
+        expected to be in the first one's rows. Of all distributions of so many rows with that mean, one of equal
+        rates has the heaviest tails (Hoeffding 1956).
+        """
+        of_second, support = self.support(second, first), self.support(first, second)
+        seen = self.seen(first, second).astype(float)
+        if self._sizes is not None:
+            rate = np.maximum(self._sizes.rate(first, second), LEAST_RATE * of_second / seen)
+            seen = np.maximum(of_second / rate, support)
+        return seen, of_second, support
+
+    def tail(self, seen: ArrayLike, marked: ArrayLike, drawn: ArrayLike, exceptions: ArrayLike) -> Floats:
+        """Return `log_tail` of rows, or of as many as are independent."""
         if self.weight < 1:  # as many examples, an exception remaining one
-            seen, marked, drawn = (np.floor(count * self.weight + 1e-6) for count in (seen, marked, drawn))
-            exceptions = np.minimum(np.ceil(exceptions * self.weight - 1e-6), drawn)
+            seen, marked, drawn = (np.floor(np.multiply(n, self.weight) + 1e-6) for n in (seen, marked, drawn))
+            exceptions = np.minimum(np.ceil(np.multiply(exceptions, self.weight) - 1e-6), drawn)
         return log_tail(seen, marked, drawn, exceptions)
 
 

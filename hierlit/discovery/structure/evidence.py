@@ -9,6 +9,7 @@ import numpy as np
 from hierlit.discovery.structure.columns import LabelColumns, Places
 from hierlit.discovery.structure.counts import Floats, PairCounts
 from hierlit.discovery.structure.implications import find_implications
+from hierlit.discovery.structure.options import StructureOptions
 
 
 @dataclass(frozen=True)
@@ -35,26 +36,22 @@ class Evidence:
             return np.asarray(1 - self.exceptions / self.support - self.base_rate)
 
 
-def resample(
-    columns: LabelColumns, child: Places, parent: Places, exceptions: float, rate: float, n_resamples: int, seed: int
-) -> Evidence:
+def resample(columns: LabelColumns, child: Places, parent: Places, options: StructureOptions) -> Evidence:
     """Look for edges in resamples of the examples, and at each in the examples that its resample left out.
 
     Args:
         columns: The labels.
         child: [E], of the edges in question.
         parent: [E].
-        exceptions: As in `find_implications`.
-        rate: As in `find_implications`.
-        n_resamples: Bootstrap resamples.
-        seed: Of the resamples.
+        options: How to search.
     """
-    draws = np.random.default_rng(seed)
+    draws = np.random.default_rng(options.seed)
     found, support, wrong = (np.zeros(len(child), dtype=np.int64) for _ in range(3))
     of_parent, observed = np.zeros(len(child)), np.zeros(len(child))
-    for _ in range(n_resamples):
+    for _ in range(options.resamples):
         sample, rest = columns.resampled(draws)
-        edges = find_implications(PairCounts(sample), exceptions, rate).edges()
+        sampled = PairCounts(sample, options.margins)
+        edges = find_implications(sampled, options.exceptions, options.rate).edges()
         own = np.array([pair in edges for pair in zip(parent.tolist(), child.tolist(), strict=True)], dtype=bool)
         counts = PairCounts(rest)
         seen = counts.support(child[own], parent[own])
@@ -63,4 +60,4 @@ def resample(
         wrong[own] += seen - counts.shared(child[own], parent[own])
         of_parent += counts.positives[parent]
         observed += counts.positives[parent] + counts.negatives[parent]
-    return Evidence(found / max(1, n_resamples), support, wrong, of_parent / np.maximum(observed, 1))
+    return Evidence(found / max(1, options.resamples), support, wrong, of_parent / np.maximum(observed, 1))

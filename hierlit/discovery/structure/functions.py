@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import comb, gammaln
+
+from hierlit.theory import cube, least_norm_ptf, threshold_degree
 
 Signs = NDArray[np.int8]
 
@@ -51,6 +54,18 @@ class LabelFunction:
             return "or" if self.at_least == 1 else "and"
         return "majority" if 2 * self.at_least == size + 1 else "count"
 
+    @property
+    def constants(self) -> tuple[int, float]:
+        """The paper's K and M: the least degree of a PTF of the function, and the least norm of one, at margin 1.
+
+        A count of literals is the sign of their sum less what is midway between the two sums that it tells apart. Of a
+        table, only what rows show matters.
+        """
+        size = len(self.variables)
+        if self.at_least is not None:
+            return 1, float(np.hypot(np.sqrt(size), 2 * self.at_least - 1 - size))
+        return table_constants(self.table)
+
     def cost(self, n_variables: int) -> float:
         """Bits that it takes to say which function it is, among those of so many variables."""
         size = len(self.variables)
@@ -85,6 +100,15 @@ def named(variables: tuple[int, ...], table: tuple[int, ...]) -> LabelFunction:
             if ((values == count) | (values == 0)).all():
                 return LabelFunction(variables, tuple(negated.tolist()), at_least)
     return LabelFunction(variables, (False,) * size, None, table)
+
+
+@cache
+def table_constants(table: tuple[int, ...]) -> tuple[int, float]:
+    """Return K and M of a table, where rows show it."""
+    values = np.array(table, float)
+    points, values = cube(len(table).bit_length() - 1)[values != 0], values[values != 0]
+    degree = threshold_degree(values, points)
+    return degree, least_norm_ptf(values, degree, points=points).norm
 
 
 def is_parity(table: tuple[int, ...]) -> bool:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from hierlit.models.checks import at_least, raise_problems, within
+from hierlit.models.checks import at_least, one_of, raise_problems, within
+
+MARGINS = ("columns", "both")
 
 
 @dataclass(frozen=True)
@@ -13,8 +15,11 @@ class StructureOptions:
         exceptions: Share of a label's rows, in [0, .25), that may be wrong: an implication may have as many exceptions,
             a function of k labels (k + 1) times as many. People's labels are noisy; 0 asks for none.
         rate: False discovery rate over all pairs of labels, in (0, 1).
+        margins: What chance keeps, in the p-values of implications and exclusions: the frequency of each label,
+            `columns`, or also the number of labels of each row, `both`. Where some rows have many labels and others
+            few, labels occur together without any relation.
         resamples: Bootstrap resamples of the rows, 0 for none, that edges are looked for in.
-        null: Whether a table with shuffled columns is searched too.
+        null: Whether a table made by such chance is searched too.
         seed: Of resamples and shuffling.
 
     Raises:
@@ -23,10 +28,12 @@ class StructureOptions:
 
     exceptions: float = 0.0
     rate: float = 0.05
+    margins: str = "columns"
     resamples: int = 10
     null: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
         problems = within("exceptions", self.exceptions, "[0, 0.25)") + within("rate", self.rate, "(0, 1)")
+        problems += one_of(MARGINS, margins=self.margins)
         raise_problems(problems + at_least(0, resamples=self.resamples, seed=self.seed))

@@ -13,8 +13,13 @@ from matplotlib.figure import Figure
 from hierlit.discovery.structure.structure import LabelStructure
 from hierlit.files.atomic import replace_text
 
-LABELS, IMPLICATIONS, FUNCTIONS = "labels.csv", "implications.csv", "functions.csv"
+LABELS, IMPLICATIONS, FUNCTIONS, RULES = "labels.csv", "implications.csv", "functions.csv", "rules.csv"
 HIERARCHY, VIOLATIONS = "hierarchy.csv", "violations.csv"
+CHANCE = {
+    "columns": "keeps the frequency of each label",
+    "both": "keeps the frequency of each label and the number of labels of each row",
+}
+"""What null models keep."""
 MOST_DRAWN = 250
 """Labels of a graph; of more, those that are 1 most often are drawn."""
 NARROW = 8
@@ -35,6 +40,7 @@ def write_structure(found: LabelStructure, given: pd.DataFrame | None, folder: P
         LABELS: found.label_table(),
         IMPLICATIONS: found.edge_table(),
         FUNCTIONS: found.function_table(),
+        RULES: found.rule_table(),
         HIERARCHY: found.hierarchy_table(),
     }
     violations = [found.violations().assign(hierarchy="found")]
@@ -54,6 +60,8 @@ def sentences(found: LabelStructure) -> list[str]:
         f"and {len(implied.excluded)} exclusions",
         f"{len(kept)} of {found.columns.n_labels} labels are a function of others, up to level {max(found.levels)}",
     ]
+    if found.rules:
+        said.append(f"{len(found.rules)} rules of three labels, in {RULES}")
     open_questions = {
         "labels have the column of another": int((labels["same_as"] != "").sum()),
         "functions can be read the other way as well": sum(own.is_reversible for own in kept),
@@ -63,18 +71,24 @@ def sentences(found: LabelStructure) -> list[str]:
     told = [f"{number} {text}" for text, number in open_questions.items() if number]
     if told:
         said.append("the table cannot decide: " + ", ".join(told))
+    said.append(f"p-values of implications and exclusions are of chance that {CHANCE[found.options.margins]}")
     if found.null is not None:
-        said.append("with shuffled columns: {} implications, {} exclusions, {} functions".format(*found.null))
+        said.append("made by such chance: " + ", ".join(f"{number} {what}" for what, number in found.null.items()))
     return said
 
 
-def summary_tables(found: LabelStructure) -> list[pd.DataFrame]:
-    """Return functions that are kept and edges, as a report shows them."""
+def summary_tables(found: LabelStructure) -> dict[str, pd.DataFrame]:
+    """Return functions that are kept, edges and rules, as a report shows them."""
     functions, edges = found.function_table(), found.edge_table()
-    shown = ["label", "kind", "function", "exceptions", "left_out_exceptions", "p", "is_reversible"]
+    shown = ["label", "kind", "function", "degree", "norm", "exceptions", "left_out_exceptions", "p", "is_reversible"]
     of_edge = ["label", "other", "support", "exceptions", "found_in_resamples", "left_out_exceptions", "q"]
     edges = edges[edges["is_edge"]].sort_values("q", kind="stable")
-    return [functions.loc[functions["is_kept"], shown].head(MOST_DRAWN), edges[of_edge].head(MOST_DRAWN)]
+    tables = {
+        "functions of labels": functions.loc[functions["is_kept"], shown],
+        "labels that imply others": edges[of_edge],
+        "rules of three labels": found.rule_table(),
+    }
+    return {title: table.head(MOST_DRAWN) for title, table in tables.items() if len(table)}
 
 
 def draw_structure(found: LabelStructure) -> Figure:

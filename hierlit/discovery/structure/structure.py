@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hierlit.discovery.structure.columns import LabelColumns, Places
 from hierlit.discovery.structure.counts import PairCounts
 from hierlit.discovery.structure.evidence import Evidence, resample
-from hierlit.discovery.structure.functions import LabelFunction, Signs
 from hierlit.discovery.structure.groups import one_of_groups
 from hierlit.discovery.structure.hierarchy import violations
 from hierlit.discovery.structure.implications import Implications, find_implications
 from hierlit.discovery.structure.levels import Reading, choose, levels_of, longest_ways
+from hierlit.discovery.structure.margins import table_by_chance
 from hierlit.discovery.structure.options import StructureOptions
-from hierlit.discovery.structure.search import Explanation, FunctionSearch
-
-MOST_SIGNS = 20_000
-"""Rows that functions are looked for in."""
-HELD = 5
-"""Every so many examples one is left out of the search for functions."""
-FEW, OF_FEW = 32, 4
-"""Variables up to which truth tables are of so many."""
-CORRELATED = 5000
-"""Rows by which the labels that go with a label are known."""
-MANY, OF_MANY = 128, 2
-"""Candidates, and variables of truth tables, where there are more: all, or those that go with a label most."""
-MOST_LABELS = 1000
-"""Labels up to which truth tables are looked for; of more, functions are those that implications suggest."""
+from hierlit.discovery.structure.rules import Rule, find_rules
+from hierlit.discovery.structure.variables import MOST_LABELS, Variables
 
 
 @dataclass(frozen=True)
@@ -48,10 +34,10 @@ class LabelStructure:
         implications: Between labels, and exclusions.
         evidence: Of each implication.
         readings: Functions that explain labels, kept or not.
+        rules: Of three labels.
         groups: Sets of labels of which each row has exactly one.
         variable_names: Of what functions read.
-        null: Implications, exclusions and labels with a function in a table whose columns were shuffled; None if not
-            tried.
+        null: What was found in a table that chance made, as `found` counts it; None if not tried.
         seconds: It took.
     """
 
@@ -61,15 +47,26 @@ class LabelStructure:
     implications: Implications
     evidence: Evidence
     readings: list[Reading]
+    rules: list[Rule]
     groups: list[list[int]]
     variable_names: list[str]
-    null: tuple[int, int, int] | None = None
+    null: dict[str, int] | None = None
     seconds: float = field(default=0.0, compare=False)
 
     @property
     def names(self) -> list[str]:
         """Of the labels."""
         return self.columns.names
+
+    @property
+    def found(self) -> dict[str, int]:
+        """How many implications, exclusions, labels with a function, and rules were found."""
+        return {
+            "implications": len(self.implications.child),
+            "exclusions": len(self.implications.excluded),
+            "functions": len({own.label for own in self.readings}),
+            "rules": len(self.rules),
+        }
 
     @property
     def edges(self) -> list[tuple[str, str]]:
@@ -125,6 +122,7 @@ class LabelStructure:
         table = pd.concat([implied, excluded] if len(excluded) else [implied], ignore_index=True)
         table["p"] = np.exp(np.concatenate([found.log_p, found.log_p_excluded]))
         table["q"] = np.concatenate([found.q, found.q_excluded])
+        table["margins"] = self.options.margins
         return table
 
     def function_table(self) -> pd.DataFrame:
@@ -135,6 +133,7 @@ class LabelStructure:
                 "kind": own.explanation.function.kind,
                 "function": own.explanation.function.text(self.variable_names.__getitem__),
                 "n_variables": len(own.explanation.function.variables),
+                **dict(zip(("degree", "norm"), own.explanation.function.constants, strict=True)),
                 "exceptions": own.explanation.exceptions,
                 "rows": own.explanation.rows,
                 "left_out_exceptions": own.explanation.held_exceptions,
@@ -148,6 +147,11 @@ class LabelStructure:
             for own in sorted(self.readings, key=lambda own: (not own.is_kept, own.label))
         ]
         return pd.DataFrame(rows, columns=FUNCTION_COLUMNS)
+
+    def rule_table(self) -> pd.DataFrame:
+        """List rules of three labels, the surest first."""
+        rows = [(own.text(self.names), own.support, own.exceptions, np.exp(own.log_p), own.q) for own in self.rules]
+        return pd.DataFrame(rows, columns=["rule", "support", "exceptions", "p", "q"])
 
     def label_table(self) -> pd.DataFrame:
         """List for each label its counts, level, depth, function, parents and what the table cannot decide of it."""
@@ -191,8 +195,8 @@ class LabelStructure:
 
 
 FUNCTION_COLUMNS = [
-    "label", "kind", "function", "n_variables", "exceptions", "rows", "left_out_exceptions", "left_out_rows",
-    "bits_saved", "p", "is_reversible", "is_kept", "why_not",
+    "label", "kind", "function", "n_variables", "degree", "norm", "exceptions", "rows", "left_out_exceptions",
+    "left_out_rows", "bits_saved", "p", "is_reversible", "is_kept", "why_not",
 ]  # fmt: skip
 
 
@@ -230,121 +234,23 @@ def search_structure(columns: LabelColumns, options: StructureOptions, windows: 
         windows: Rows [R, w] whose labels a function of a row's label may read, −1 for none; its own when None.
     """
     start = time.perf_counter()
-    counts, found, readings, groups, names = search_once(columns, options, windows)
-    evidence = resample(
-        columns, found.child, found.parent, options.exceptions, options.rate, options.resamples, options.seed
-    )
+    found = search_once(columns, options, windows)
     null = None
     if options.null:
-        shuffled = columns.shuffled(np.random.default_rng(options.seed))
-        _, null_found, null_readings, _, _ = search_once(shuffled, options, windows)
-        n_labels = len({own.label for own in null_readings})
-        null = len(null_found.child), len(null_found.excluded), n_labels
-    seconds = time.perf_counter() - start
-    return LabelStructure(columns, options, counts, found, evidence, readings, groups, names, null, seconds)
+        by_chance = table_by_chance(columns, options.margins, options.seed)
+        null = search_once(by_chance, replace(options, resamples=0), windows).found
+    return replace(found, null=null, seconds=time.perf_counter() - start)
 
 
-def search_once(
-    columns: LabelColumns, options: StructureOptions, windows: Places | None
-) -> tuple[PairCounts, Implications, list[Reading], list[list[int]], list[str]]:
-    """Return counts, implications, functions, groups and the names of variables, without evidence."""
-    counts = PairCounts(columns)
+def search_once(columns: LabelColumns, options: StructureOptions, windows: Places | None) -> LabelStructure:
+    """Return what a search of one table finds."""
+    counts = PairCounts(columns, options.margins)
     found = find_implications(counts, options.exceptions, options.rate)
     groups = one_of_groups(columns) if columns.n_labels <= MOST_LABELS else []
     search = Variables(counts, found, groups, options, windows)
     explanations = {label: own for label in search.labels if (own := search.explain(label))}
-    return counts, found, choose(explanations, search.label_of, columns.names), groups, search.names
-
-
-class Variables:
-    """What functions may read, and the search of one label's.
-
-    Args:
-        counts: Of the labels.
-        found: Implications between them.
-        groups: Of labels of which each row has exactly one; none of them explains another.
-        options: How to search.
-        windows: Rows [R, w] that a row's label may read; its own when None.
-
-    Attributes:
-        label_of: The label of each variable.
-        names: Of the variables: a label's name, with the place in the window where it is not the row's own.
-        labels: Those whose function is looked for: the first of each that are the same, if they vary.
-    """
-
-    def __init__(
-        self,
-        counts: PairCounts,
-        found: Implications,
-        groups: list[list[int]],
-        options: StructureOptions,
-        windows: Places | None,
-    ) -> None:
-        columns, self._options = counts.columns, options
-        n = columns.n_labels
-        firsts = found.stands_for == np.arange(n)
-        self.labels = np.flatnonzero(firsts & (counts.positives > 0) & (counts.negatives > 0)).tolist()
-        windows = np.arange(columns.n_rows)[:, None] if windows is None else windows
-        own_place = int((windows == np.arange(len(windows))[:, None]).mean(0).argmax()) if len(windows) else 0
-        stride = -(-columns.n_rows // MOST_SIGNS)
-        kept = np.flatnonzero(columns.example % stride == 0)
-        self._held = columns.example[kept] // stride % HELD == HELD - 1
-        self._signs = signs_of(columns, windows[kept])
-        self._is_first = firsts
-        self._own = [own_place * n + label for label in range(n)]
-        self.label_of = [variable % n for variable in range(self._signs.shape[1])]
-        self.names = [
-            columns.names[variable % n] + ("" if variable // n == own_place else f"@{variable // n - own_place:+d}")
-            for variable in range(self._signs.shape[1])
-        ]
-        self._group = {label: set(own) for own in groups for label in own}
-        self._weight = counts.weight
-        self._tables = n <= MOST_LABELS
-        self._children, self._parents = found.families()
-
-    @cached_property
-    def _correlation(self) -> NDArray[np.float32]:
-        """Absolute correlation of all variables [V, V] in some fitted rows; what is not observed is 0."""
-        signs = self._signs[np.flatnonzero(~self._held)[:CORRELATED]].astype(np.float32)
-        signs -= signs.mean(0)
-        signs /= np.maximum(np.sqrt(np.square(signs).sum(0)), np.float32(1e-6))
-        return np.asarray(np.abs(signs.T @ signs))
-
-    def explain(self, label: int) -> list[Explanation]:
-        """Return the functions that explain a label."""
-        least = float(np.log2(len(self.labels) / self._options.rate))
-        search = FunctionSearch(self._signs, self._held, self._weight, self._options.exceptions, least)
-        given = [
-            LabelFunction(tuple(sorted(self._own[other] for other in others)), (False,) * len(others), at_least)
-            for others, at_least in (
-                (self._children.get(label, []), 1),
-                (self._parents.get(label, []), len(self._parents.get(label, []))),
-            )
-            if len(others) > 1
-        ]
-        candidates, most = self._candidates(label)
-        return search.explain(self._signs[:, self._own[label]], candidates, most, given)
-
-    def _candidates(self, label: int) -> tuple[list[int], int]:
-        """Return the variables that a truth table may read, and how many of them at most."""
-        if not self._tables:
-            return [], 0
-        out = {label, *self._group.get(label, set())}
-        allowed = [v for v, of in enumerate(self.label_of) if of not in out and self._is_first[of]]
-        if len(allowed) <= MANY:
-            return allowed, OF_FEW if len(allowed) <= FEW else OF_MANY
-        correlation = self._correlation[self._own[label], allowed]
-        chosen = np.argsort(-correlation, kind="stable")[:MANY]
-        return sorted(np.array(allowed)[chosen].tolist()), OF_MANY
-
-
-def signs_of(columns: LabelColumns, windows: Places) -> Signs:
-    """Return the labels [R, w · n] in {−1, 0, 1} of windows [R, w] of rows; 0 where there is no row."""
-    parts = []
-    for place in windows.T:
-        own = columns.take(np.maximum(place, 0))
-        signs = 2 * own.positive.toarray().astype(np.int8) - 1
-        signs[own.hidden.toarray() > 0] = 0
-        signs[place < 0] = 0
-        parts.append(signs)
-    return np.concatenate(parts, axis=1)
+    readings = choose(explanations, search.label_of, columns.names)
+    known = [own.parents | {own.label} for own in readings]
+    rules = find_rules(counts, search.labels, options.exceptions, options.rate, [*known, *map(frozenset, groups)])
+    evidence = resample(columns, found.child, found.parent, options)
+    return LabelStructure(columns, options, counts, found, evidence, readings, rules, groups, search.names)
