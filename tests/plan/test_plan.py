@@ -93,7 +93,7 @@ class Operations(TorchDispatchMode):
     [
         EXACT,
         ADAPTIVE,
-        [*ADAPTIVE, "--model.output", "orthogonal"],
+        pytest.param([*ADAPTIVE, "--model.output", "orthogonal"], marks=pytest.mark.slow),
         [*EXACT, "--model.solver.choice", "gcv", "--model.cache_budget_gib", "0.003", "--trainer.precision", "64-true"],
         [*EXACT, *CUT_SHORT, "--model.loss", "HybridMarginLoss", "--model.cache_budget_gib", "0"],
         [*WIDE, *CUT_SHORT],

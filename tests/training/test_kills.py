@@ -75,6 +75,7 @@ def test_killed_within_a_block(
     assert_same_run(tmp_path, undisturbed(*RUN, *SOLVERS[solver]))
 
 
+@pytest.mark.slow  # test_located kills a run there too
 def test_killed_between_the_tables_and_the_checkpoint_of_a_block(
     undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
