@@ -26,7 +26,7 @@ from hierlit.files.checkpoints import read_checkpoint
 ROOT = Path(__file__).parents[1]
 RUN = [
     *("fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), "--trainer.accelerator", "cpu"),
-    *("--data.n_levels", "3", "--data.n_train", "101", "--data.batch_size", "20", "--data.n_cells", "16"),
+    *("--data.n_levels", "3", "--data.n_train", "101", "--data.batch_size", "34", "--data.n_cells", "16"),
     *("--model.n_blocks", "3", "--model.n_features", "60", "--trainer.enable_model_summary", "false"),
     *("--layerwise.relative_suboptimality", "0.5"),
     *("--checkpoint.share", "1"),
@@ -37,6 +37,7 @@ LOGISTIC = ["--model.loss", "LogisticLoss"]
 AUTO = [
     *("--model.features", "RadialFeatures", "--model.solver", "AutoSolver", "--layerwise.folds", "3"),
     *("--layerwise.acceptance", "none", "--model.proximity.size", "9", "--data.n_train", "71"),
+    *("--model.solver.alphas", "[0.1,1.0]", "--model.solver.bandwidths", "[1.0]", "--model.solver.powers", "[1.0,2.0]"),
 ]
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
 PLAIN = "from hierlit.cli import main; main()"

@@ -3,7 +3,9 @@
 A page is read from top to bottom in a folder of its own, where the repository's configs are, and its Python blocks
 share their names. A block with a title is saved under it; what `print(...)  # this` announces must be printed. Commands
 of hierlit get arguments that make them small, processes are not started, experiments stop where their runs would
-begin, and sweeps after the first run. Blocks of `text` are formulas and messages.
+begin, and sweeps after the first run. Of a page's fits the first trains, and those that a later command goes on from;
+the others stop where training would begin, unless all are to train, which takes minutes. Blocks of `text` are formulas
+and messages.
 """
 
 import inspect
@@ -78,10 +80,12 @@ class Reader:
 
     Args:
         is_small: Whether commands are made small.
+        trains_all: Whether fits train that nothing goes on from.
     """
 
-    def __init__(self, page: Path, is_small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.page, self.is_small, self.monkeypatch = page, is_small, monkeypatch
+    def __init__(self, page: Path, is_small: bool, monkeypatch: pytest.MonkeyPatch, trains_all: bool = True) -> None:
+        self.page, self.is_small, self.monkeypatch, self.trains_all = page, is_small, monkeypatch, trains_all
+        self.waiting: list[str] = []
         self.module = ModuleType(f"page_{page.stem}")
         inputs = np.random.default_rng(0).choice([-1.0, 1.0], size=(400, 6))
         self.module.__dict__.update(X=inputs, Y=inputs[:, :3] * inputs[:, 3:])
@@ -162,7 +166,8 @@ class Reader:
         """Does `python FILE`; experiments make their runs one after another in this process."""
         with self.monkeypatch.context() as patch:
             patch.setattr(sys, "argv", [path, *args])
-            patch.setattr(hierlit.cli.experiment, "run_all", run_one_after_another)
+            most = None if self.trains_all else 1
+            patch.setattr(hierlit.cli.experiment, "run_all", partial(run_one_after_another, most=most))
             registry = EXPERIMENTS.copy()
             for module in (hierlit.experiments, hierlit.cli.experiment):
                 patch.setattr(module, "EXPERIMENTS", registry)
@@ -177,6 +182,7 @@ class Reader:
                 with pytest.raises(SystemExit, match=r"^0$"):
                     main(args)
             elif command in ("experiment", "export"):
+                self.train_what_waits()
                 main(args)
             elif command in ("sweep", "compare"):
                 patch.setattr(hierlit.cli.sweep, "run_all", partial(run_one_after_another, most=1))
@@ -186,20 +192,40 @@ class Reader:
             elif command in ("plan", "describe"):
                 main([*args, *self.small(args)])
             elif PARALLEL & set(args):
-                patch.setattr(HierlitCLI, "_run_subcommand", lambda cli, subcommand: None)
-                main([*args, *self.small(args)])
+                self.begin(args)
             else:
                 assert command in FITTED, f"how is {command} made small?"
                 self.fit(args)
 
     def fit(self, args: list[str]) -> None:
         """Does `fit` and commands that go on from one, which is made for them if the last one had another config."""
-        own, goes_on = [Path(packaged(path)).resolve() for path in configs_of(args)], "--ckpt_path" in args
-        if goes_on and own != self.last_fit:
-            self.fit(["fit", *without(args[1:], "--ckpt_path", "--predictions.path")])
+        goes_on = "--ckpt_path" in args
+        if goes_on:
+            self.train_what_waits()
+            if resolved(args) != self.last_fit:
+                self.train(["fit", *without(args[1:], "--ckpt_path", "--predictions.path")])
+        if self.last_fit and args[0] == "fit" and not goes_on and not self.trains_all:
+            self.begin(args)
+            self.waiting = args
+        else:
+            self.train(args)
+
+    def train(self, args: list[str]) -> None:
+        """Does a command to its end."""
         if args[0] == "fit":
-            self.last_fit, self.n_blocks = own, 1 + goes_on
+            self.last_fit, self.n_blocks, self.waiting = resolved(args), 1 + ("--ckpt_path" in args), []
         main([*args, *self.small(args)])
+
+    def train_what_waits(self) -> None:
+        """Does the last fit, if it stopped before training."""
+        if self.waiting:
+            self.train(self.waiting)
+
+    def begin(self, args: list[str]) -> None:
+        """Does a command up to where it would train."""
+        with self.monkeypatch.context() as patch:
+            patch.setattr(HierlitCLI, "_run_subcommand", lambda cli, subcommand: None)
+            main([*args, *self.small(args)])
 
     def small(self, args: list[str]) -> list[str]:
         """Arguments that make a run small, of those that its data has."""
@@ -221,6 +247,11 @@ def without(args: list[str], *names: str) -> list[str]:
 def configs_of(args: list[str]) -> list[str]:
     """The configs that a command is given."""
     return [word for word, before in zip(args, ["", *args], strict=False) if before == "--config"]
+
+
+def resolved(args: list[str]) -> list[Path]:
+    """Where the configs of a command are."""
+    return [Path(packaged(path)).resolve() for path in configs_of(args)]
 
 
 def data_class(args: list[str]) -> type:
@@ -272,9 +303,10 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
             del sys.modules[name]
 
 
+@pytest.mark.parametrize("trains_all", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some train", "all"])
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_block_of_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = Reader(page, True, monkeypatch)
+def test_every_block_of_a_page_runs(page: Path, trains_all: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader(page, True, monkeypatch, trains_all)
     reader.read()
     if page.name == "README.md" and page.parent == ROOT:
         names = reader.module.__dict__

@@ -20,7 +20,7 @@ from hierlit.layerwise.solvers import ExactSolver
 from hierlit.training import LayerwiseTask, LayerwiseTraining
 
 SMALL = str(Path(__file__).parent / "conf" / "automaton.yaml")
-CASES = {"checkpoints": (100, 6000), "arrays": (80, 3500), "configs": (12, 1200), "fits": (10, 400)}
+CASES = {"checkpoints": (100, 6000), "arrays": (80, 3500), "configs": (12, 1200), "fits": (6, 400)}
 SECONDS = 90
 """Within which a fit of a small problem ends, also on a busy machine."""
 VALUES = [

@@ -16,6 +16,8 @@ from hierlit.models import CosineFeatures, Features, GaussianFeatures
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "tests" / "conf").glob("*.yaml"))
+FITTED = ("automaton", "brain_dump", "exact", "exact_juntas", "tree")
+"""Those that quick tests of other files fit too."""
 SMALL = str(ROOT / "tests" / "conf" / "automaton.yaml")
 GRADIENT = ["--model.solver", "GradientSolver", "--model.solver.optimizer", "torch.optim.SGD"]
 
@@ -42,7 +44,10 @@ def fail(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in FITTED else [], id=path.stem) for path in CONFIGS],
+)
 def test_every_test_config_fits(config: Path, own_folder: Path) -> None:
     main(["fit", "--config", str(config)])
     blocks = rows(own_folder / "lightning_logs" / "version_0" / "blocks.csv")

@@ -23,7 +23,7 @@ def one_line(printed: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", ["experiment", "discover"])
+@pytest.mark.parametrize("command", ["experiment", pytest.param("discover", marks=pytest.mark.slow)])
 def test_a_package_that_is_not_installed_is_named_with_the_extra_that_has_it(command: str, tmp_path: Path) -> None:
     without = """
 import sys

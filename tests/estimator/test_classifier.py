@@ -277,7 +277,7 @@ def test_arrays_are_checked_by_predict_and_score(fitted) -> None:
         fitted.predict(x)
 
 
-@pytest.mark.parametrize("acceptance", ["gain", "none"])
+@pytest.mark.parametrize("acceptance", ["gain", pytest.param("none", marks=pytest.mark.slow)])
 def test_rare_labels_are_learned(acceptance: str) -> None:
     rng = np.random.default_rng(0)
     inputs = rng.choice([-1.0, 1.0], size=(3500, 10))

@@ -24,15 +24,20 @@ def small(**arguments: object) -> HierarchicalClassifier:
     return HierarchicalClassifier(**({"n_blocks": 2, "n_features": 40, "solver": "exact"} | arguments))
 
 
-@parametrize_with_checks([small(), small(n_blocks=1, solver="auto")])
+@parametrize_with_checks([small()])
 def test_passes_the_checks_of_scikit_learn(estimator, check) -> None:
     """Of binary, multi-class and multi-label targets; none is expected to fail."""
     check(estimator)
 
 
 @pytest.mark.slow
-@parametrize_with_checks([small(n_blocks=1, solver="gradient", acceptance="none", acceptance_fraction=0)])
-def test_passes_the_checks_of_scikit_learn_with_gradients(estimator, check) -> None:
+@parametrize_with_checks(
+    [
+        small(n_blocks=1, solver="auto"),
+        small(n_blocks=1, solver="gradient", acceptance="none", acceptance_fraction=0),
+    ]
+)
+def test_passes_the_checks_of_scikit_learn_with_other_solvers(estimator, check) -> None:
     check(estimator)
 
 

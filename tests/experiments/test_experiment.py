@@ -23,7 +23,8 @@ ORDER = ("accuracy", "margins", "controls")
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
-    options = {"configs": {"ring": str(CONF / "automaton.yaml")}, "seeds": 1, "overrides": {"model.n_features": 20}}
+    options = {"configs": {"ring": str(CONF / "automaton.yaml")}, "seeds": 1}
+    options["overrides"] = {"model.n_features": 20, "model.solver": "ExactSolver"}
     Path("experiment.yaml").write_text(yaml.safe_dump(options))
     return ["experiment", "staircase", "--config", "experiment.yaml", "--workers", "2"]
 

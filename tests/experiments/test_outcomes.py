@@ -23,7 +23,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "configs": {"parities": "exact_juntas"},
         "seeds": 1,
         "betas": [0.0, 0.5],
-        "solvers": ["exact", "gradient"],
+        "solvers": ["exact"],
         "depths": [1],
         "degrees": [3],
         "activations": ["relu"],
@@ -42,7 +42,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "majority_sizes": [3],
         "depths": [2],
     },
-    "joint": {"configs": {"ring": "automaton"}, "seeds": 1, "epochs": {"ring": 3}},
+    "joint": {
+        "configs": {"ring": "automaton"},
+        "seeds": 1,
+        "epochs": {"ring": 3},
+        "overrides": {"data.n_levels": 2, "model.n_blocks": 2},
+    },
     "scaling": {
         "configs": {"juntas": "exact_juntas", "decay": "exact"},
         "seeds": 1,
@@ -61,10 +66,12 @@ def made(name: str, options: Mapping[str, Any]) -> Any:
     return EXPERIMENTS[name](**{**options, "configs": configs})
 
 
-# a staircase is made in test_experiment too
+# a staircase is made in test_experiment too, and supervision in test_treatments
+SLOW = ("scaling", "staircase", "supervision")
+
+
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in ("scaling", "staircase") else []) for name in sorted(SMALL)],
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else []) for name in sorted(SMALL)]
 )
 def test_an_experiment_runs_from_cells_to_report(name: str, tmp_path: Path) -> None:
     experiment, results = made(name, SMALL[name]), Results(tmp_path)

@@ -53,14 +53,22 @@ def test_runs_of_which_each_is_too_large_all_fail(tmp_path: Path) -> None:
     assert run(tmp_path, Sometimes(lost=(0, 1)), number=2) == (set(), ["number=0,seed=0", "number=1,seed=0"])
 
 
-def test_each_worker_has_a_gpu_and_a_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("forked_workers")
+def test_each_worker_has_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "gpus", lambda: ["5", "7"])
+    run(tmp_path, Sometimes(seconds=0.2), number=8)
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert rows["pid"].nunique() == 2
+    assert set(rows.groupby("pid")["gpu"].unique().explode()) == {5, 7}
+
+
+@pytest.mark.slow  # workers that are not forked import Lightning, since their number of threads is known at their start
+def test_each_worker_has_a_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "cpu_count", lambda: 6)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     run(tmp_path, Sometimes(seconds=0.2), number=8)
     rows = pd.read_csv(tmp_path / "results.csv")
     assert rows["pid"].nunique() == 2
-    assert set(rows.groupby("pid")["gpu"].unique().explode()) == {5, 7}
     assert set(rows["threads"]) == {3}
 
 

@@ -16,6 +16,7 @@ SMALL = [
     str(Path(__file__).parents[1] / "conf" / "automaton.yaml"),
     "--model.n_features=30",
     "--model.n_blocks=1",
+    "--model.solver=ExactSolver",
 ]
 
 

@@ -11,6 +11,7 @@ from hierlit.cli import main
 from hierlit.experiments.text import CONTROLS
 
 COLUMNS = ["char", "word:begin", "word:short", "upos=NOUN", "upos=VERB", "deprel:main=nsubj", "deprel:main=obj"]
+QUICK = ("none", "lower kinds withheld", "last kind alone", "shuffled labels")
 NOUNS, VERBS = ("dogs", "cats", "birds", "sheep"), ("see", "like", "follow")
 
 
@@ -34,13 +35,14 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize("controls", [QUICK, pytest.param(CONTROLS, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_every_control_has_the_precision_of_each_kind_that_it_is_supervised_with(
-    command: list[str], capsys: pytest.CaptureFixture[str]
+    controls: tuple[str, ...], command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([*command, "--train_files", "[all.conllu]"])
+    main([*command, "--train_files", "[all.conllu]", "--controls", f"[{','.join(controls)}]"])
     folder = Path("lightning_logs/text/version_0")
     table = pd.read_csv(folder / "results.csv", keep_default_na=False, na_values=[""])
-    assert sorted(table["control"]) == sorted(CONTROLS)
+    assert sorted(table["control"]) == sorted(controls)
     kinds = table.set_index(["control", "seed"])[["character", "word", "upos", "deprel"]]
     assert kinds.loc["none"].min().min() > 0.5
     assert kinds.loc["lower kinds withheld"].isna().all().tolist() == [True, True, False, False]

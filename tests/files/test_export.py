@@ -30,9 +30,9 @@ KINDS: dict[str, tuple[np.ndarray | None, dict[str, object]]] = {
     "labels, gelu": (None, {"features": GaussianFeatures(activation="gelu"), **ONE_LOCATION}),
 }
 """Labels' membership in classes, and arguments of networks."""
-SLOW = (("classes, cosines", ".onnx"), ("labels, gelu", ".onnx"))
+QUICK = (("labels", ".onnx"), ("classes, softplus", ".pt2"), ("classes, cosines", ".pt2"))
 FILES = [
-    pytest.param(*file, marks=pytest.mark.slow if file in SLOW else []) for file in itertools.product(KINDS, SUFFIXES)
+    pytest.param(*file, marks=[] if file in QUICK else pytest.mark.slow) for file in itertools.product(KINDS, SUFFIXES)
 ]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": "false", "enable_model_summary": "false"}
 
@@ -95,7 +95,7 @@ def test_scores_and_probabilities_are_those_of_the_network(kind: str, suffix: st
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])
 def test_probabilities_of_a_file_agree_with_implications_too(suffix: str, tmp_path: Path) -> None:
     skip_without_onnx(suffix)
     net, path = HierarchicalResNet(3, 4, n_blocks=1, n_features=5), tmp_path / f"net{suffix}"
@@ -128,7 +128,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return find_checkpoint("last", folder)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
 def test_the_columns_of_a_table_are_its_inputs(suffix: str, checkpoint: Path, tmp_path: Path, capsys) -> None:
     skip_without_onnx(suffix)
     path = tmp_path / f"model{suffix}"
@@ -159,7 +159,8 @@ def test_the_network_of_a_checkpoint_is_that_of_the_run(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     config = str(Path(__file__).parents[1] / "conf" / "automaton.yaml")
     trainer = [f"--trainer.{name}={value}" for name, value in QUIET.items()]
-    cli = main(["fit", "--config", config, "--trainer.precision", "64-true", "--model.output", "orthogonal", *trainer])
+    model = ["--model.solver", "ExactSolver", "--model.output", "orthogonal"]
+    cli = main(["fit", "--config", config, "--trainer.precision", "64-true", *model, *trainer])
     assert cli is not None
     inputs = cli.datamodule.tables["val"].inputs.double()
     net = network_of(read_checkpoint(find_checkpoint("last", tmp_path)))

@@ -22,7 +22,7 @@ WIDE = ["--data.n_train", "400", "--model.n_features", "300"]
 EXACT = [*WIDE, "--model.solver", "ExactSolver"]
 CUT_SHORT = ["--layerwise.max_epochs_per_block", "12", "--layerwise.gradient_tolerance", "1e-9"]
 FOLDS = ["--layerwise.folds", "3", "--layerwise.acceptance", "none", "--data.acceptance_fraction", "0"]
-RADIAL = [*FOLDS, "--model.features", "RadialFeatures", "--data.n_train", "300", "--model.n_features", "3000"]
+RADIAL = [*FOLDS, "--model.features", "RadialFeatures", "--data.n_train", "220", "--model.n_features", "2400"]
 KERNEL = [*RADIAL, "--model.solver", "KernelSolver"]
 ONE_TRIAL = [
     f"--model.solver.{name}" for name in ("alphas=[0.1]", "bandwidths=[1.0]", "powers=[2.0]", "on_sphere=false")
@@ -93,13 +93,13 @@ class Operations(TorchDispatchMode):
     [
         EXACT,
         ADAPTIVE,
-        [*ADAPTIVE, "--model.output", "orthogonal"],
+        pytest.param([*ADAPTIVE, "--model.output", "orthogonal"], marks=pytest.mark.slow),
         [*EXACT, "--model.solver.choice", "gcv", "--model.cache_budget_gib", "0.003", "--trainer.precision", "64-true"],
         [*EXACT, *CUT_SHORT, "--model.loss", "HybridMarginLoss", "--model.cache_budget_gib", "0"],
         [*WIDE, *CUT_SHORT],
-        [*WIDE, *CUT_SHORT, "--model.cache_budget_gib", "0.004"],
+        pytest.param([*WIDE, *CUT_SHORT, "--model.cache_budget_gib", "0.004"], marks=pytest.mark.slow),
         [*EXACT, *FOLDS],
-        [*WIDE, *CUT_SHORT, *FOLDS, "--data.n_train", "200"],
+        pytest.param([*WIDE, *CUT_SHORT, *FOLDS, "--data.n_train", "200"], marks=pytest.mark.slow),
         [*KERNEL, *ONE_TRIAL, "--model.n_features", "700", "--data.n_train", "150"],
     ],
     ids=[
@@ -124,7 +124,10 @@ def test_operations_are_those_of_the_run(args: list[str]) -> None:
         [*EXACT, "--model.n_features", "2100"],
         [*CUT_SHORT, "--model.n_features", "1400", "--data.n_train", "1500", "--data.batch_size", "400"],
         [*KERNEL, *ONE_TRIAL],
-        [*RADIAL, "--model.solver", "AutoSolver", *ONE_TRIAL, "--data.n_train", "1500", "--model.n_features", "1000"],
+        pytest.param(
+            [*RADIAL, "--model.solver", "AutoSolver", *ONE_TRIAL, "--data.n_train=1500", "--model.n_features=1000"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param([*EXACT, *MANY_LABELS], marks=pytest.mark.slow),
     ],
     ids=["matrices", "features", "kernel", "cosines", "labels"],
@@ -200,7 +203,7 @@ def test_bad_input_is_one_line(args: list[str], parts: list[str], capsys: pytest
 
 
 def test_a_config_that_fit_saved_can_be_planned(own_folder: Path) -> None:
-    main(["fit", *SMALL])
+    main(["fit", *SMALL, "--model.solver", "ExactSolver"])
     main(["plan", "--config", str(own_folder / "lightning_logs" / "version_0" / "config.yaml"), *RATES])
 
 

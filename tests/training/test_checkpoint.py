@@ -14,7 +14,7 @@ from hierlit.cli import main
 from hierlit.training import BlockCheckpoint, LayerwiseTask, LayerwiseTraining
 
 CONFIG = str(Path(__file__).parents[1] / "conf" / "automaton.yaml")
-RUN = ["fit", "--config", CONFIG, "--trainer.accelerator=cpu", "--data.batch_size=20", "--model.n_features=60"]
+RUN = ["fit", "--config", CONFIG, "--trainer.accelerator=cpu", "--data.batch_size=34", "--model.n_features=60"]
 RUN += ["--layerwise.relative_suboptimality=0.5"]
 FIT = [*RUN, "--checkpoint.share=1"]
 LAST = ["--ckpt_path", "last"]
@@ -41,7 +41,9 @@ def gone(hook: str, block: int = 2) -> list[str]:
     return fault("FailAt", hook=hook, block=block)
 
 
-@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_batch_start"])
+@pytest.mark.parametrize(
+    "hook", ["on_validation_batch_start", pytest.param("on_train_batch_end", marks=pytest.mark.slow)]
+)
 def test_a_block_that_the_tables_never_saw_is_trained_again(
     hook: str, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -122,15 +124,15 @@ def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
     assert not list(newest.parent.glob("*.part"))
 
 
-@pytest.mark.parametrize("n_cut", [0, 1])
+@pytest.mark.parametrize("n_cut", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_run_goes_on_with_more_blocks_as_if_it_had_had_them(
     n_cut: int, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
     cut = [f"--trainer.max_epochs={n_cut}"] if n_cut else []
-    main([*FIT, "--model.n_blocks=2", *cut])
+    main([*FIT, *EXACT, "--model.n_blocks=2", *cut])
     with pytest.warns(UserWarning, match="model.n_blocks 2 → 3"):
-        main([*FIT, *LAST])
-    assert_same_run(tmp_path, undisturbed(*FIT))
+        main([*FIT, *EXACT, *LAST])
+    assert_same_run(tmp_path, undisturbed(*FIT, *EXACT))
 
 
 def test_other_seeds_checkpoints_and_val_rows_are_reported_and_the_block_goes_on(
@@ -210,12 +212,12 @@ def test_a_run_goes_on_in_the_logs_of_its_own_loggers(
     loggers: list[str], undisturbed: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit, match="error: gone"):
-        main([*FIT, *loggers, *gone("on_train_epoch_start")])
-    main([*FIT, *loggers, *LAST])
+        main([*FIT, *EXACT, *loggers, *gone("on_train_epoch_start")])
+    main([*FIT, *EXACT, *loggers, *LAST])
     folders = sorted(path.name for path in tmp_path.glob("*/*/*"))
     assert folders == ["version_0"] * (2 if loggers is BOTH else 1)
     for table in ("levels.csv", "labels.csv", "metrics.csv"):
-        expected = next(undisturbed(*FIT, *loggers).glob(f"*/*/*/{table}"), None)
+        expected = next(undisturbed(*FIT, *EXACT, *loggers).glob(f"*/*/*/{table}"), None)
         if expected is not None:
             written = next(tmp_path.glob(f"*/*/*/{table}"))
             assert untimed(written) == untimed(expected)

@@ -56,7 +56,7 @@ AIMED = (
     pytest.param("exact", 40, "block=001"),
     pytest.param("joint", 17, "block=000", marks=pytest.mark.slow),
     pytest.param("cross-fitted", 120, "block=001", id="cross-fitted", marks=pytest.mark.slow),
-    pytest.param("auto", 6, "block=001", id="auto"),
+    pytest.param("auto", 6, "block=001", id="auto", marks=pytest.mark.slow),
     pytest.param("cross-fitted", 250, "block=001", id="without a fold", marks=pytest.mark.slow),
 )
 """Passes within block 2 or 3, of blocks whose passes are known, in the fit to all rows or in one without a fold; within
@@ -75,6 +75,7 @@ def test_killed_within_a_block(
     assert_same_run(tmp_path, undisturbed(*RUN, *SOLVERS[solver]))
 
 
+@pytest.mark.slow  # test_located kills a run there too
 def test_killed_between_the_tables_and_the_checkpoint_of_a_block(
     undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:

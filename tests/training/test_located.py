@@ -138,7 +138,8 @@ def test_a_fit_to_sentences_goes_on_to_the_bit(whole: tuple[Path, list[str]], tm
     assert_same_run(tmp_path, folder)
 
 
-@pytest.mark.parametrize("folds", [[], pytest.param(["--layerwise.folds", "3"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("folds", [[], ["--layerwise.folds", "3"]])
 def test_two_processes_fit_sentences_as_one_does(
     folds: list[str], whole: tuple[Path, list[str]], tmp_path: Path
 ) -> None:

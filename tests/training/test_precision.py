@@ -85,8 +85,8 @@ def matmul_precision() -> Iterator[None]:
 @every_solver
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
 def test_a_hierarchy_is_learned_in_every_precision(solver: str, precision: str, fit) -> None:
-    data = CellularAutomaton(n_levels=3, n_cells=32, n_train=150, n_val=40, n_test=10, batch_size=50)
-    task = LayerwiseTask(1, 3, 32, proximity=Window1d(3), n_blocks=4, n_features=150, solver=SOLVERS[solver]())
+    data = CellularAutomaton(n_levels=2, n_cells=16, n_train=100, n_val=40, n_test=10, batch_size=50)
+    task = LayerwiseTask(1, 2, 16, proximity=Window1d(3), n_blocks=3, n_features=100, solver=SOLVERS[solver]())
     fit(task, data, precision=precision)
     assert (task.results["val"]["accuracy"] >= 0.999).all()
     assert task.report.gradient_norm <= task.report.gradient_tolerance
@@ -95,9 +95,9 @@ def test_a_hierarchy_is_learned_in_every_precision(solver: str, precision: str, 
 def test_deep_adaptive_blocks_learn_in_bfloat16_what_they_learn_in_float32(fit) -> None:
     learned = {}
     for precision in ("32-true", "bf16-mixed"):
-        data = CellularAutomaton(n_levels=6, n_cells=16, n_train=300, n_val=100, n_test=10, batch_size=300)
-        arguments = {"n_blocks": 8, "n_features": 250, "features": SOFTPLUS, "adaptation": AdaptiveDraw()}
-        task = LayerwiseTask(1, 6, 16, proximity=Window1d(3), solver=ExactSolver(), **arguments)
+        data = CellularAutomaton(n_levels=4, n_cells=16, n_train=200, n_val=40, n_test=10, batch_size=200)
+        arguments = {"n_blocks": 5, "n_features": 200, "features": SOFTPLUS, "adaptation": AdaptiveDraw()}
+        task = LayerwiseTask(1, 4, 16, proximity=Window1d(3), solver=ExactSolver(), **arguments)
         fit(task, data, precision=precision)
         learned[precision] = task.results["val"]["accuracy"]
     assert (learned["32-true"] >= 0.999).all()

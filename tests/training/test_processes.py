@@ -35,7 +35,8 @@ from hierlit.plan.options import PlanOptions, Run, sizes_of
 from hierlit.plan.work import BlockWork
 
 SOLVERS = {"gradient": [], "exact": EXACT, "cross-fitted": [*EXACT, "--layerwise.folds", "3"], "auto": AUTO}
-QUICK = (("gradient", "64-true", 2), ("cross-fitted", "64-true", 2), ("auto", "64-true", 2))
+QUICK = (("gradient", "64-true", 2),)
+"""Other solvers are fitted by two processes, without a Trainer, in tests/layerwise/test_processes.py."""
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
     for case in product(SOLVERS, ("64-true", "32-true"), (2, 3))
@@ -159,8 +160,16 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("subcommand", ["fit", "plan"])
-@pytest.mark.parametrize("strategy", REFUSED)
+@pytest.mark.parametrize(
+    ("strategy", "subcommand"),
+    [
+        pytest.param(
+            *case,
+            marks=[] if case in (("fsdp", "fit"), (REFUSED[-1], "fit"), ("nonsense", "plan")) else pytest.mark.slow,
+        )
+        for case in product(REFUSED, ("fit", "plan"))
+    ],
+)
 def test_strategies_that_do_not_hold_are_refused_in_one_line(
     strategy: str, subcommand: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ GOOD = {
     "random_hierarchy": "--data.n_train 800 --model.n_blocks 4 --model.n_features 400",
     "zero_margin_error": "",
 }
+QUICK = ("exact", "life", "random_hierarchy")
 
 
 @pytest.fixture(autouse=True)
@@ -294,7 +295,10 @@ def test_what_labels_depend_on() -> None:
 # runs
 
 
-@pytest.mark.parametrize("signature", REMEDIES)
+@pytest.mark.parametrize(
+    "signature",
+    [pytest.param(name, marks=[] if "window" in name or "bias" in name else pytest.mark.slow) for name in REMEDIES],
+)
 def test_each_signature_is_found_in_its_config_and_not_once_remedied(signature: str) -> None:
     name, remedy = REMEDIES[signature]
     with pytest.warns(DiagnosticWarning) as warned:
@@ -308,8 +312,14 @@ def test_each_signature_is_found_in_its_config_and_not_once_remedied(signature: 
     assert fit(f"diagnostics/{name}", *NO_FILES, *remedy.split())[1].findings == []
 
 
-@pytest.mark.parametrize("is_small", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["small", "as it comes"])
-@pytest.mark.parametrize("config", GOOD)
+@pytest.mark.parametrize(
+    ("config", "is_small"),
+    [
+        pytest.param(config, is_small, marks=[] if is_small and config in QUICK else pytest.mark.slow)
+        for config in GOOD
+        for is_small in (True, False)
+    ],
+)
 def test_good_runs_are_not_warned(config: str, is_small: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DiagnosticWarning)
@@ -317,7 +327,9 @@ def test_good_runs_are_not_warned(config: str, is_small: bool) -> None:
     assert diagnostics.findings == []
 
 
-@pytest.mark.parametrize("config", ["quickstart", "juntas", "life"])
+@pytest.mark.parametrize(
+    "config", ["life", *(pytest.param(name, marks=pytest.mark.slow) for name in ("quickstart", "juntas"))]
+)
 def test_training_goes_on_to_the_bit(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels are left, so that blocks are tried, between blocks too where windows are."""
     args = [*NO_FILES, *GOOD[config].split(), "--model.n_features", "20"]
@@ -329,7 +341,10 @@ def test_training_goes_on_to_the_bit(config: str, monkeypatch: pytest.MonkeyPatc
     assert all(torch.equal(value, bare[name]) for name, value in cli.model.state_dict().items())
 
 
-@pytest.mark.parametrize("truth", [NOISE, FEATURES, WINDOW, BLOCKS, ROWS, UNOBSERVED])
+@pytest.mark.parametrize(
+    "truth",
+    [NOISE, FEATURES, WINDOW, *(pytest.param(cause, marks=pytest.mark.slow) for cause in (BLOCKS, ROWS, UNOBSERVED))],
+)
 def test_causes_known_by_construction(truth: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(CONFIGS.parent))
     causes = import_module("benchmarks.causes")
