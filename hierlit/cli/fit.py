@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-import yaml
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -101,13 +100,6 @@ class HierlitCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as given: a checkpoint of another network is an error, not another config."""
-
-    def _dump_config(self) -> None:
-        """Dump the config without checking it again, which Lightning does: a sixth of the time until a run starts."""
-        if not hasattr(self, "config_dump"):
-            dumped = self.parser.dump(self.config, skip_link_targets=False, skip_none=False, skip_validation=True)
-            config = yaml.safe_load(dumped)
-            self.config_dump = config[self.subcommand] if self.subcommand else config
 
     def before_instantiate_classes(self) -> None:
         """Add the progress bar, unless it was turned off, and let `predict` stream."""

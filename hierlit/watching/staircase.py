@@ -171,9 +171,8 @@ class Staircase(L.Callback):
             values, rows = stacked([of["accuracy"] for of in self.train]), "training"
         figure, path = draw_staircase(values.numpy(), levels, rows), self._folder / PICTURE
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(
-            path, dpi=DPI, pil_kwargs={"compress_level": 1}
-        )  # as to pack it tighter takes as long as to draw it
+        # to pack it tighter takes as long as to draw it
+        figure.savefig(path, dpi=DPI, pil_kwargs={"compress_level": 1})
         plt.close(figure)
         return plt.imread(path)
 

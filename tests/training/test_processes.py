@@ -35,8 +35,8 @@ from hierlit.plan.options import PlanOptions, Run, sizes_of
 from hierlit.plan.work import BlockWork
 
 SOLVERS = {"gradient": [], "exact": EXACT, "cross-fitted": [*EXACT, "--layerwise.folds", "3"], "auto": AUTO}
-QUICK = (("gradient", "64-true", 2),)
-"""Other solvers are fitted by two processes, without a Trainer, in tests/layerwise/test_processes.py."""
+QUICK = (("gradient", "64-true", 2), ("auto", "64-true", 2))
+"""All solvers are fitted by two processes, without a Trainer, in tests/layerwise/test_processes.py."""
 CASES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
     for case in product(SOLVERS, ("64-true", "32-true"), (2, 3))
