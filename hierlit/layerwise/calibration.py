@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hierlit.layerwise.gather import chunks_of, drawn, first_rows, gather_rows
 from hierlit.layerwise.implications import Counts, count, implications
-from hierlit.layerwise.solvers.choice import HELD
+from hierlit.layerwise.solvers.choice import HELD, WORTH
 from hierlit.metrics import average_precision
 from hierlit.models.calibration import SLOPE, Calibration
 
@@ -121,8 +121,8 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
     """Fit a calibration, in float64.
 
     While all labels share the curve, the average precision of all pairs is that of the scores. Lines of their own
-    change the order between labels: they are drawn to the curve by the prior that ranks pairs best, each by a line
-    fitted without it (see `left_out`), and there are none if the curve alone does as well.
+    change the order between labels: pairs are ranked each by a line fitted without it (see `left_out`), and a weaker
+    prior, or any line at all, must add `WORTH` to their average precision.
 
     Args:
         scores: Scores ŷ [N, |G|, n] of rows that no fit has seen.
@@ -145,7 +145,7 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
         found = fit_lines(own, signs, prior, found)
         rises = found[0] > 0
         log_odds[:, chosen] = np.where(rises, left_out(own, signs, prior, found), own)
-        if (reached := precision(log_odds, labels)) > best:
+        if (reached := precision(log_odds, labels)) > best + WORTH:
             best, lines = reached, np.where(rises, found, [[1.0], [0.0]])
     calibration.slopes[chosen], calibration.intercepts[chosen] = torch.from_numpy(lines)
     return calibration
