@@ -6,7 +6,7 @@ INSTALL := $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip,$(BIN)/pip) in
 # folder of the real sets, which do not come with the project
 DATA ?= ../shared/data
 
-.PHONY: fit board test types lint test-slow test-gpu test-minimum test-browser real-data docs clean
+.PHONY: fit board test tests types lint test-slow test-gpu test-minimum test-browser real-data docs clean
 
 fit: $(VENV)/installed
 	$(BIN)/python -m hierlit fit --config configs/quickstart.yaml
@@ -14,9 +14,12 @@ fit: $(VENV)/installed
 board: $(VENV)/installed
 	$(BIN)/tensorboard --logdir lightning_logs
 
-# a thread a worker of pytest: more would wait for one another
+# the others, one after another, take what tests that wait leave of the cores
 test: $(VENV)/installed-dev
-	$(MAKE) --jobs 2 --output-sync types docs lint
+	$(MAKE) --jobs 2 tests lint types docs
+
+# a thread a worker of pytest: more would wait for one another
+tests: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 types: $(VENV)/installed-dev
