@@ -36,6 +36,8 @@ BRIEF = 2**16
 """And the curve alone, after each block before the last."""
 PRIORS = (100.0, 30.0, 10.0, 3.0, 1.0)
 """Candidates for what half the square of a line's departure from the curve adds to its loss."""
+ROUND = np.array([[1.0], [0.0], [1.0]])
+"""The Hessian of half a square of a line, in the parts of `derivatives`."""
 NEWTON_STEPS = 30
 """At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
@@ -121,8 +123,8 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
     """Fit a calibration, in float64.
 
     While all labels share the curve, the average precision of all pairs is that of the scores. Lines of their own
-    change the order between labels: pairs are ranked each by a line fitted without it (see `left_out`), and a weaker
-    prior, or any line at all, must add `WORTH` to their average precision.
+    change the order between labels: rows are ranked each by lines fitted without it (see `left_out`), and a weaker
+    prior, or any line at all, must add `WORTH` to the average precision.
 
     Args:
         scores: Scores ŷ [N, |G|, n] of rows that no fit has seen.
@@ -133,18 +135,17 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
     n_labels = scores.shape[-1]
     membership = np.zeros((n_labels, 0)) if membership is None else membership
     calibration = fit_shared(scores, labels, membership)
-    labels = labels.reshape(-1, n_labels)
-    tells = (labels < 0).any(0) | (labels != 0).all(0)
+    tells = (labels < 0).any((0, 1)) | (labels != 0).all((0, 1))
     chosen = np.flatnonzero((membership == 0).all(1) & (n_labels > 1) & tells)
     if not len(chosen):
         return calibration
-    log_odds = calibration.log_odds(torch.from_numpy(scores.reshape(-1, n_labels))).numpy()
-    own, signs, best = log_odds[:, chosen], labels[:, chosen], precision(log_odds, labels)
+    log_odds = calibration.log_odds(torch.from_numpy(scores)).numpy()
+    own, signs, best = log_odds[..., chosen], labels[..., chosen], precision(log_odds, labels)
     found = lines = np.array([[1.0], [0.0]]).repeat(len(chosen), 1)
     for prior in PRIORS:
         found = fit_lines(own, signs, prior, found)
         rises = found[0] > 0
-        log_odds[:, chosen] = np.where(rises, left_out(own, signs, prior, found), own)
+        log_odds[..., chosen] = np.where(rises, left_out(own, signs, prior, found), own)
         if (reached := precision(log_odds, labels)) > best + WORTH:
             best, lines = reached, np.where(rises, found, [[1.0], [0.0]])
     calibration.slopes[chosen], calibration.intercepts[chosen] = torch.from_numpy(lines)
@@ -208,8 +209,8 @@ def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float, start: Float
     label's loss is made again a quarter as long.
 
     Args:
-        log_odds: Of the shared curve [m, n].
-        labels: In {−1, 0, 1} [m, n].
+        log_odds: Of the shared curve [N, |G|, n].
+        labels: In {−1, 0, 1} [N, |G|, n].
         prior: What half the square of a departure adds to the loss.
         start: Lines [2, n] to start from.
     """
@@ -217,16 +218,15 @@ def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float, start: Float
 
     def loss(lines: Floats) -> Floats:
         found = lines[0] * log_odds + lines[1]
-        total: Floats = (np.logaddexp(0, found) - targets * found).sum(0, where=seen)
+        total: Floats = (np.logaddexp(0, found) - targets * found).sum((0, 1), where=seen)
         total += prior / 2 * ((lines - shared) ** 2).sum(0)
         return total
 
     lines = start
-    least, size = loss(lines), np.ones(labels.shape[1])
+    least, size = loss(lines), np.ones(labels.shape[-1])
     for _ in range(NEWTON_STEPS):
-        errors, _, inverse = newton(log_odds, labels, prior, lines)
-        gradient = np.stack([(errors * log_odds).sum(0), errors.sum(0)]) + prior * (lines - shared)
-        step = np.stack([(inverse[:2] * gradient).sum(0), (inverse[1:] * gradient).sum(0)])
+        gradients, hessians = (of_rows.sum(1) for of_rows in derivatives(log_odds, labels, lines))
+        step = solved(hessians + prior * ROUND, gradients + prior * (lines - shared))
         if np.abs(step).max() < CONVERGED:  # losses so near differ by rounding alone
             lines = lines - step
             break
@@ -237,34 +237,40 @@ def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float, start: Float
     return lines
 
 
-def newton(log_odds: Floats, labels: NDArray[Any], prior: float, lines: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return first and second derivatives of the losses by what lines give, [m, n], and inverse Hessians of lines.
-
-    These are [3, n]: of slopes, of slope and intercept, of intercepts.
-    """
-    chances = expit(lines[0] * log_odds + lines[1])
-    curvatures = (labels != 0) * chances * (1 - chances)
-    outer, mixed = (curvatures * log_odds**2).sum(0) + prior, (curvatures * log_odds).sum(0)
-    inner = curvatures.sum(0) + prior
-    inverse = np.stack([inner, -mixed, outer]) / (outer * inner - mixed**2)
-    return (labels != 0) * (chances - (labels > 0)), curvatures, inverse
-
-
 def left_out(log_odds: Floats, labels: NDArray[Any], prior: float, lines: Floats) -> Floats:
-    """Log-odds [m, n] of each pair by a line fitted to all other pairs, but for terms of higher order.
+    """Log-odds [N, |G|, n] of each row by lines fitted to all other rows, but for terms of higher order.
 
-    It is one step of Newton's method from the line of all pairs (approximate leave-one-out: Pregibon, 1981).
+    It is one step of Newton's method from the lines of all rows (approximate leave-one-out, Pregibon 1981).
 
     Args:
-        log_odds: Of the shared curve [m, n].
-        labels: In {−1, 0, 1} [m, n].
+        log_odds: Of the shared curve [N, |G|, n].
+        labels: In {−1, 0, 1} [N, |G|, n].
         prior: That lines were fitted by.
         lines: Slopes and intercepts [2, n].
     """
-    errors, curvatures, (of_slope, of_both, of_intercept) = newton(log_odds, labels, prior, lines)
-    leverage = of_slope * log_odds**2 + 2 * of_both * log_odds + of_intercept
-    found: Floats = lines[0] * log_odds + lines[1] + leverage * errors / (1 - leverage * curvatures)
+    gradients, hessians = derivatives(log_odds, labels, lines)
+    others = hessians.sum(1, keepdims=True) - hessians + prior * ROUND[..., None]
+    slopes, intercepts = lines[:, None] + solved(others, gradients)
+    found: Floats = slopes[:, None] * log_odds + intercepts[:, None]
     return found
+
+
+def derivatives(log_odds: Floats, labels: NDArray[Any], lines: Floats) -> tuple[Floats, Floats]:
+    """Gradients [2, N, n] and Hessians [3, N, n] of the loss of each row by slopes and intercepts.
+
+    A Hessian's parts are that by the slope twice, by slope and intercept, by the intercept twice.
+    """
+    chances = expit(lines[0] * log_odds + lines[1])
+    errors, curvatures = (labels != 0) * (chances - (labels > 0)), (labels != 0) * chances * (1 - chances)
+    gradients = np.stack([(errors * log_odds).sum(1), errors.sum(1)])
+    return gradients, np.stack([(curvatures * log_odds**power).sum(1) for power in (2, 1, 0)])
+
+
+def solved(hessians: Floats, gradients: Floats) -> Floats:
+    """Inverse Hessians [3, ...], symmetric 2 × 2 matrices, times gradients [2, ...]."""
+    (outer, mixed, inner), (first, second) = hessians, gradients
+    found = np.stack([inner * first - mixed * second, outer * second - mixed * first])
+    return np.asarray(found / (outer * inner - mixed**2))
 
 
 def precision(scores: Floats, labels: NDArray[Any]) -> float:

@@ -145,39 +145,52 @@ def test_the_curve_is_that_of_interpolation_between_its_knots() -> None:
 SHARED = np.array([[1.0], [0.0]]).repeat(3, 1)
 
 
-def of_lines(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log-odds [m, 3], and labels that are drawn by lines of these, a fifth of them hidden."""
+def of_lines(n_rows: int, n_locations: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Log-odds [N, |G|, 3], and labels that are drawn by lines of these, a fifth of them hidden."""
     rng = np.random.default_rng(1)
-    log_odds = rng.normal(-1, 2, size=(n_rows, 3))
+    log_odds = rng.normal(-1, 2, size=(n_rows, n_locations, 3))
     labels = np.where(rng.random(log_odds.shape) < expit([0.5, 1.0, 2.0] * log_odds + [1, 0, -1]), 1, -1)
     labels[rng.random(labels.shape) < 0.2] = 0
     return log_odds, labels
 
 
-@pytest.mark.parametrize("prior", [1.0, 100.0])
-def test_lines_are_those_of_logistic_regression_drawn_to_the_shared_curve(prior: float) -> None:
-    log_odds, labels = of_lines(500)
+@pytest.mark.parametrize(("prior", "n_locations"), [(1.0, 1), (100.0, 1), (10.0, 5)])
+def test_lines_are_those_of_logistic_regression_drawn_to_the_shared_curve(prior: float, n_locations: int) -> None:
+    log_odds, labels = of_lines(500 // n_locations, n_locations)
     for label, found in enumerate(fit_lines(log_odds, labels, prior, SHARED).T):
-        seen = labels[:, label] != 0
+        seen = labels[..., label] != 0
+        x, y = log_odds[seen, label], labels[seen, label]
 
-        def loss(line: np.ndarray, x: np.ndarray = log_odds[seen, label], y: np.ndarray = labels[seen, label]) -> float:
+        def loss(line: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> float:
             departure = line - [1, 0]
             return float(np.logaddexp(0, -y * (line[0] * x + line[1])).sum() + prior / 2 * departure @ departure)
 
         np.testing.assert_allclose(found, minimize(loss, [1, 0], tol=1e-9).x, atol=1e-4)
 
 
-def test_what_is_left_out_is_predicted_by_lines_fitted_without_it() -> None:
-    log_odds, labels = of_lines(60)
-    found = left_out(log_odds, labels, 3.0, fit_lines(log_odds, labels, 3.0, SHARED))
-    for row in range(60):
-        without = labels.copy()
-        without[row] = 0
-        slopes, intercepts = fit_lines(log_odds, without, 3.0, SHARED)
-        np.testing.assert_allclose(found[row], slopes * log_odds[row] + intercepts, atol=0.02)
-    kept = labels == 0
+@pytest.mark.parametrize("n_locations", [1, 4])
+def test_a_row_left_out_is_predicted_by_lines_fitted_without_it(n_locations: int) -> None:
+    log_odds, labels = of_lines(80, n_locations)
     slopes, intercepts = fit_lines(log_odds, labels, 3.0, SHARED)
-    np.testing.assert_allclose(found[kept], (slopes * log_odds + intercepts)[kept])
+    found = left_out(log_odds, labels, 3.0, np.stack([slopes, intercepts]))
+    by_all = slopes * log_odds + intercepts
+    for row in range(80):
+        without = np.where(np.arange(80)[:, None, None] == row, 0, labels)
+        slopes, intercepts = fit_lines(log_odds, without, 3.0, SHARED)
+        refitted = slopes * log_odds[row] + intercepts
+        assert np.abs(found[row] - refitted).max() <= 0.1 * np.abs(by_all[row] - refitted).max() + 1e-6
+
+
+def test_locations_of_few_rows_that_are_alike_are_no_evidence_for_lines() -> None:
+    """Scores are the best order already, and the locations of a row have the same label."""
+    lost = []
+    for seed in range(5):
+        scores, labels, _ = drawn(20, seed=seed)
+        many = (table.repeat(200, 1) for table in (scores, labels))
+        test_scores, test_labels, _ = drawn(4000, seed=seed + 100)
+        found = log_odds(fit_calibration(*many), test_scores)
+        lost.append(precision(test_scores, test_labels) - precision(found, test_labels))
+    assert np.mean(lost) < 0.01
 
 
 def test_classes_of_a_column_share_one_probability() -> None:
