@@ -191,7 +191,7 @@ def clauses_of(found: LabelStructure) -> dict[frozenset[tuple[int, bool]], str]:
     clauses |= {
         frozenset([(i, True), (j, True)]): f"never {names[i]} and {names[j]}" for i, j in implied.excluded.tolist()
     }
-    return clauses | {frozenset(zip(own.labels, own.signs, strict=True)): own.text(names) for own in found.rules}
+    return clauses | {frozenset(zip(own.labels, own.signs, strict=True)): own.text(names) for own in found.rules or []}
 
 
 def rows_of(labels: LabelColumns, literals: Iterable[tuple[int, bool]]) -> np.ndarray:

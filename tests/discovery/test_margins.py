@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
+from hierlit.discovery import StructureOptions, label_structure
 from hierlit.discovery.structure import LabelColumns, table_by_chance
 from hierlit.discovery.structure.counts import PairCounts
 from hierlit.discovery.structure.implications import find_implications
@@ -95,3 +96,18 @@ def test_rows_with_many_labels_are_no_relation_of_labels() -> None:
     others = pairs[0] + 2, pairs[1] + 2
     assert (of_columns.log_p_implied(*others) < np.log(1e-6)).all()
     assert (of_sizes.log_p_implied(*others) < np.log(0.05)).mean() < 0.07
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_never_observed_together_exclude_nothing() -> None:
+    table = np.random.default_rng(0).choice([0.0, 1.0], (400, 6))
+    table[:200, :2], table[200:, 2:4] = np.nan, np.nan
+    found = label_structure(table, StructureOptions(margins="both", resamples=0, null=False))
+    assert found.edge_table().empty
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0, 1])
+def test_labels_that_never_vary_say_nothing(value: int) -> None:
+    found = label_structure(np.full((50, 4), value), StructureOptions(margins="both", resamples=0))
+    assert found.edge_table().empty and found.rule_table().empty

@@ -15,6 +15,7 @@ from scipy.stats import false_discovery_control, hypergeom
 from hierlit.cli import main
 from hierlit.discovery import StructureOptions, label_structure
 from hierlit.discovery.structure.functions import LabelFunction, named
+from hierlit.discovery.structure.report import sentences
 from hierlit.theory import cube, least_norm_ptf, threshold_degree
 
 BARE = StructureOptions(resamples=0, null=False)
@@ -30,6 +31,12 @@ def chain(n_rows: int = 800, seed: int = 0) -> pd.DataFrame:
     return table.astype(int)
 
 
+def fewest(table: pd.DataFrame) -> int:
+    """Rows of the two literals that are together least often, of "x and y imply and"."""
+    literals = table["x"] == 1, table["y"] == 1, table["and"] == 0
+    return min(int((one & other).sum()) for one, other in combinations(literals, 2))
+
+
 def test_rules_of_three_labels_are_found_beyond_implications() -> None:
     found = label_structure(chain(), BARE)
     assert found.edge_table().empty
@@ -37,7 +44,7 @@ def test_rules_of_three_labels_are_found_beyond_implications() -> None:
     assert set(rules["rule"]) == {"or implies a or b", "x and y imply and", "never c and z and none"}
     table = chain()
     own = rules.set_index("rule").loc["x and y imply and"]
-    assert own["support"] == (table["x"] & table["y"]).sum() and own["exceptions"] == 0
+    assert own["support"] == fewest(table) and own["exceptions"] == 0
 
 
 def test_exceptions_and_missing_entries_of_rules() -> None:
@@ -49,9 +56,9 @@ def test_exceptions_and_missing_entries_of_rules() -> None:
     options = StructureOptions(exceptions=0.05, resamples=0, null=False)
     rules = label_structure(table, options).rule_table().set_index("rule")
     observed = table[["x", "y", "and"]].dropna()
-    body = observed[(observed["x"] == 1) & (observed["y"] == 1)]
     own = rules.loc["x and y imply and"]
-    assert own["support"] == len(body) and own["exceptions"] == (body["and"] == 0).sum() > 0
+    assert own["support"] == fewest(observed)
+    assert own["exceptions"] == len(observed.query("x == 1 and y == 1 and `and` == 0")) > 0
 
 
 def test_rules_are_those_of_an_exact_test_of_every_triple() -> None:
@@ -84,6 +91,33 @@ def test_what_a_function_says_is_no_rule() -> None:
     table["xor"] = table["a"] ^ table["b"]
     found = label_structure(table, BARE)
     assert found.function_table()["function"].str.contains("xor").any() and found.rule_table().empty
+
+
+def test_rules_among_the_parents_of_a_function_are_found() -> None:
+    table = np.random.default_rng(0).random((800, 7)) < 0.3
+    table[:, 2] |= table[:, 0] & table[:, 1]
+    table[:, 6] = table[:, :6].any(1)
+    found = label_structure(table.astype(int), BARE)
+    kept = found.function_table().query("is_kept")
+    assert list(kept["label"]) == ["y6"] and list(found.rule_table()["rule"]) == ["y0 and y1 imply y2"]
+
+
+def test_rules_of_long_tables_are_counted_in_all_rows() -> None:
+    table = chain(45_000)
+    rules = label_structure(table, BARE).rule_table().set_index("rule")
+    assert rules.loc["x and y imply and", "support"] == fewest(table)
+    table.loc[table.index[(table["x"] == 1) & (table["y"] == 1) & (table.index % 3 > 0)][:5], "and"] = 0
+    assert "x and y imply and" not in set(label_structure(table, BARE).rule_table()["rule"])
+    options = StructureOptions(exceptions=0.01, resamples=0, null=False)
+    rules = label_structure(table, options).rule_table().set_index("rule")
+    assert rules.loc["x and y imply and", "exceptions"] == 5
+
+
+def test_rules_that_are_not_looked_for_are_not_counted() -> None:
+    table = np.random.default_rng(0).random((50, 101)) < 0.5
+    found = label_structure(table.astype(int), StructureOptions(resamples=0))
+    assert found.null is not None and "rules" not in {**found.found, **found.null} and found.rule_table().empty
+    assert not any("rules" in own for own in sentences(found))
 
 
 @given(st.integers(1, 5), st.data())
@@ -128,5 +162,6 @@ def test_the_command_says_which_margins_chance_keeps_and_writes_rules(
     assert list(edges["label"]) == ["a"] and set(edges["margins"]) == {"both"}
     said = "are of chance that keeps the frequency of each label and the number of labels of each row"
     report, printed = (folder / "report.html").read_text(), capsys.readouterr().out
+    assert "functions and rules are tested against chance that keeps the frequency of each label alone" in printed
     assert said in printed and said in report and "rules of three labels" in printed and "x and y imply and" in report
     assert {"degree", "norm"} <= set(pd.read_csv(folder / "functions.csv").columns)

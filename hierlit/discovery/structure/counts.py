@@ -97,8 +97,8 @@ class PairCounts:
         of_second, support = self.support(second, first), self.support(first, second)
         seen = self.seen(first, second).astype(float)
         if self._sizes is not None:
-            rate = np.maximum(self._sizes.rate(first, second), LEAST_RATE * of_second / seen)
-            seen = np.maximum(of_second / rate, support)
+            rate = np.maximum(self._sizes.rate(first, second), LEAST_RATE * of_second / np.maximum(seen, 1))
+            seen = np.maximum(np.divide(of_second, rate, out=seen, where=of_second > 0), support)
         return seen, of_second, support
 
     def tail(self, seen: ArrayLike, marked: ArrayLike, drawn: ArrayLike, exceptions: ArrayLike) -> Floats:

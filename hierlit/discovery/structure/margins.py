@@ -11,8 +11,8 @@ from hierlit.discovery.structure.columns import LabelColumns, Places
 Floats = NDArray[np.float64]
 CLOSE, MOST_STEPS = 1e-6, 200
 """Relative change of the odds at which they are as good as found, and the steps that it may take."""
-CHUNK = 100_000
-"""Pairs of labels whose rates are computed at once."""
+CHUNK = 10_000_000
+"""Rates of pairs of labels, of rows of each size, that are looked at at once."""
 TRADES = 10
 """Trades of each row with another one, by which a table forgets where it began (Strona et al. 2014)."""
 
@@ -38,10 +38,12 @@ class SetSizes:
         observed = np.maximum(varies.sum() - np.asarray(columns.hidden @ varies).ravel(), 1)
         sizes = np.rint(own * varies.sum() / observed).astype(np.int64)
         rates = np.zeros((sizes.max(initial=0) + 1, columns.n_labels))
-        rates[:, varies] = fitted_rates(np.bincount(sizes, minlength=1), frequency[varies] * n_rows)
+        if varies.any():
+            rates[:, varies] = fitted_rates(np.bincount(sizes), frequency[varies] * n_rows)
         of_size = csr_matrix((np.ones(n_rows), (sizes, np.arange(n_rows))), shape=(len(rates), n_rows))
         with_label = (of_size @ positive).toarray()[1:]
-        # the label itself takes a place, so that its own rate stands for a part of a further one
+        # In rows of t − 1 labels the rates of the others sum to t − 1 less the label's own rate r, in rows of t to
+        # about one more. For them to sum to t − 1, a row of t labels counts as 1 − r rows of t − 1 and r rows of t.
         self._places = np.zeros_like(rates)
         self._places[:-1] += with_label * (1 - rates[:-1])
         self._places[1:] += with_label * rates[:-1]
@@ -50,7 +52,7 @@ class SetSizes:
 
     def rate(self, first: Places, second: Places) -> Floats:
         """Share of the rows with the first label of each pair that chance gives the second."""
-        parts = np.array_split(np.arange(len(first)), 1 + len(first) // CHUNK)
+        parts = np.array_split(np.arange(len(first)), 1 + len(first) * len(self._rates) // CHUNK)
         rates = [np.einsum("tp,tp->p", self._places[:, first[p]], self._rates[:, second[p]]) for p in parts]
         return np.asarray(np.concatenate(rates))
 

@@ -74,6 +74,8 @@ def sentences(found: LabelStructure) -> list[str]:
     said.append(f"p-values of implications and exclusions are of chance that {CHANCE[found.options.margins]}")
     if found.null is not None:
         said.append("made by such chance: " + ", ".join(f"{number} {what}" for what, number in found.null.items()))
+    if found.options.margins == "both":
+        said.append(f"functions and rules are tested against chance that {CHANCE['columns']} alone")
     return said
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from itertools import product
 from math import comb
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hierlit.discovery.structure.columns import Places
 from hierlit.discovery.structure.counts import Floats, PairCounts, adjusted
+from hierlit.discovery.structure.options import StructureOptions
 
 MOST_RULED = 100
 """Labels up to which rules are looked for: all sets of three are tried, in all signs."""
@@ -26,7 +27,7 @@ class Rule:
     Attributes:
         labels: Of the literals, ascending.
         signs: Whether each is the label, True, or its negation.
-        support: Rows where all labels that are not negated are 1, and the others observed.
+        support: Rows where two of the literals are true and the third label is observed: the fewest of any two.
         exceptions: Rows where all three literals are true.
         log_p: Of chance leaving as few, in the rows of the literal that explains it best: what follows from two of the
             labels is no rule.
@@ -54,32 +55,43 @@ class Rule:
 
 
 def find_rules(
-    counts: PairCounts, labels: list[int], exceptions: float, rate: float, known: Collection[frozenset[int]]
-) -> list[Rule]:
-    """Find them, the surest first; none of more than `MOST_RULED` labels.
+    counts: PairCounts,
+    labels: list[int],
+    options: StructureOptions,
+    functions: Mapping[int, Set[int]],
+    groups: Collection[Collection[int]],
+) -> list[Rule] | None:
+    """Find them, the surest first; None for more than `MOST_RULED` labels.
+
+    In long tables they are looked for in some rows. Their support and exceptions are counted in all, and those with too
+    many exceptions there are dropped.
 
     Args:
         counts: Of the labels.
         labels: Those to look at, which vary and are not the same.
-        exceptions: Share of the rows of any two of the literals, in [0, 1), that may have the third.
-        rate: False discovery rate.
-        known: Sets of labels with a function that says how they hang together; rules of these are left out.
+        options: How to search; `exceptions` is a share of the rows of any two of the literals.
+        functions: Labels that a label is a function of; rules of the label and two of these are left out.
+        groups: Sets of labels of which each row has exactly one; rules within a set are left out.
     """
-    if not 3 <= len(labels) <= MOST_RULED:
-        return []
+    if len(labels) > MOST_RULED:
+        return None
     stride = -(-counts.columns.n_rows // MOST_ROWS)
     rows = counts.columns.take(np.flatnonzero(counts.columns.example % stride == 0))
     positive, hidden = (matrix[:, labels].toarray() > 0 for matrix in (rows.positive, rows.hidden))
-    literals, log_p = rare_triples(counts, np.stack([~positive & ~hidden, positive]), exceptions)
+    literals, log_p = rare_triples(counts, np.stack([~positive & ~hidden, positive]), options.exceptions)
     q, rules = adjusted(log_p, 8 * comb(len(labels), 3)), []
-    for number in np.argsort(log_p, kind="stable")[: np.count_nonzero(q <= rate)]:
-        places, signs = literals[number, :3], literals[number, 3:] > 0
-        own = tuple(labels[place] for place in places)
-        if not any(of.issuperset(own) for of in known):
-            premise = positive[:, places[signs]].all(1) & ~hidden[:, places].any(1)
-            wrong = premise & ~positive[:, places[~signs]].any(1)
-            sizes = int(premise.sum()), int(wrong.sum())
-            rules.append(Rule(own, tuple(signs.tolist()), *sizes, float(log_p[number]), float(q[number])))
+    by_label = counts.columns.positive.tocsc(), counts.columns.hidden.tocsc()
+    for number in np.argsort(log_p, kind="stable")[: np.count_nonzero(q <= options.rate)]:
+        own, signs = tuple(labels[place] for place in literals[number, :3]), literals[number, 3:] > 0
+        follows = any(functions.get(label, set()) >= set(own) - {label} for label in own)
+        if follows or any(set(own) <= set(group) for group in groups):
+            continue
+        positive, hidden = (matrix[:, list(own)].toarray() > 0 for matrix in by_label)
+        is_true = (positive == signs)[~hidden.any(1)]
+        wrong = int(is_true.all(1).sum())
+        support = wrong + int((~is_true[is_true.sum(1) == 2]).sum(0).min())
+        if wrong <= options.exceptions * support:
+            rules.append(Rule(own, tuple(signs.tolist()), support, wrong, float(log_p[number]), float(q[number])))
     return rules
 
 
@@ -109,7 +121,7 @@ def rare_triples(counts: PairCounts, halves: NDArray[np.bool_], exceptions: floa
     return np.concatenate(triples), np.concatenate(log_p)
 
 
-def cells_of(halves: NDArray[np.float32], first: int) -> NDArray[np.float32]:
+def cells_of(halves: NDArray[np.float32], first: int) -> Floats:
     """Rows [2, 2, 2, n, n] in which a label, a second and a third one are negative, 0, or positive, 1.
 
     Args:
@@ -117,10 +129,10 @@ def cells_of(halves: NDArray[np.float32], first: int) -> NDArray[np.float32]:
         first: The label.
     """
     own = [half[half_of[:, first] > 0] for half_of in halves for half in halves]
-    return np.array([[[one.T @ other for other in pair] for one in pair] for pair in (own[:2], own[2:])])
+    return np.array([[[one.T @ other for other in pair] for one in pair] for pair in (own[:2], own[2:])], dtype=float)
 
 
-def log_p_given(counts: PairCounts, cells: NDArray[np.float32], axis: int) -> Floats:
+def log_p_given(counts: PairCounts, cells: Floats, axis: int) -> Floats:
     """Log-probabilities [P] of chance leaving as few rows of all three literals, in the rows of one of them.
 
     Args:

@@ -34,7 +34,7 @@ class LabelStructure:
         implications: Between labels, and exclusions.
         evidence: Of each implication.
         readings: Functions that explain labels, kept or not.
-        rules: Of three labels.
+        rules: Of three labels; None if there are too many labels to look for them.
         groups: Sets of labels of which each row has exactly one.
         variable_names: Of what functions read.
         null: What was found in a table that chance made, as `found` counts it; None if not tried.
@@ -47,7 +47,7 @@ class LabelStructure:
     implications: Implications
     evidence: Evidence
     readings: list[Reading]
-    rules: list[Rule]
+    rules: list[Rule] | None
     groups: list[list[int]]
     variable_names: list[str]
     null: dict[str, int] | None = None
@@ -60,13 +60,13 @@ class LabelStructure:
 
     @property
     def found(self) -> dict[str, int]:
-        """How many implications, exclusions, labels with a function, and rules were found."""
-        return {
+        """How many implications, exclusions, labels with a function, and rules, if looked for, were found."""
+        found = {
             "implications": len(self.implications.child),
             "exclusions": len(self.implications.excluded),
             "functions": len({own.label for own in self.readings}),
-            "rules": len(self.rules),
         }
+        return found if self.rules is None else {**found, "rules": len(self.rules)}
 
     @property
     def edges(self) -> list[tuple[str, str]]:
@@ -150,7 +150,8 @@ class LabelStructure:
 
     def rule_table(self) -> pd.DataFrame:
         """List rules of three labels, the surest first."""
-        rows = [(own.text(self.names), own.support, own.exceptions, np.exp(own.log_p), own.q) for own in self.rules]
+        rules = self.rules or []
+        rows = [(own.text(self.names), own.support, own.exceptions, np.exp(own.log_p), own.q) for own in rules]
         return pd.DataFrame(rows, columns=["rule", "support", "exceptions", "p", "q"])
 
     def label_table(self) -> pd.DataFrame:
@@ -250,7 +251,10 @@ def search_once(columns: LabelColumns, options: StructureOptions, windows: Place
     search = Variables(counts, found, groups, options, windows)
     explanations = {label: own for label in search.labels if (own := search.explain(label))}
     readings = choose(explanations, search.label_of, columns.names)
-    known = [own.parents | {own.label} for own in readings]
-    rules = find_rules(counts, search.labels, options.exceptions, options.rate, [*known, *map(frozenset, groups)])
+    here = {variable: label for label, variable in enumerate(search.own)}
+    functions = {
+        own.label: {here[v] for v in own.explanation.function.variables if v in here} for own in readings if own.is_kept
+    }
+    rules = find_rules(counts, search.labels, options, functions, groups)
     evidence = resample(columns, found.child, found.parent, options)
     return LabelStructure(columns, options, counts, found, evidence, readings, rules, groups, search.names)

@@ -40,6 +40,7 @@ class Variables:
 
     Attributes:
         label_of: The label of each variable.
+        own: The variable of each label at the row's own place.
         names: Of the variables: a label's name, with the place in the window where it is not the row's own.
         labels: Those whose function is looked for: the first of each that are the same, if they vary.
     """
@@ -63,7 +64,7 @@ class Variables:
         self._held = columns.example[kept] // stride % HELD == HELD - 1
         self._signs = signs_of(columns, windows[kept])
         self._is_first = firsts
-        self._own = [own_place * n + label for label in range(n)]
+        self.own = [own_place * n + label for label in range(n)]
         self.label_of = [variable % n for variable in range(self._signs.shape[1])]
         self.names = [
             columns.names[variable % n] + ("" if variable // n == own_place else f"@{variable // n - own_place:+d}")
@@ -87,7 +88,7 @@ class Variables:
         least = float(np.log2(len(self.labels) / self._options.rate))
         search = FunctionSearch(self._signs, self._held, self._weight, self._options.exceptions, least)
         given = [
-            LabelFunction(tuple(sorted(self._own[other] for other in others)), (False,) * len(others), at_least)
+            LabelFunction(tuple(sorted(self.own[other] for other in others)), (False,) * len(others), at_least)
             for others, at_least in (
                 (self._children.get(label, []), 1),
                 (self._parents.get(label, []), len(self._parents.get(label, []))),
@@ -95,7 +96,7 @@ class Variables:
             if len(others) > 1
         ]
         candidates, most = self._candidates(label)
-        return search.explain(self._signs[:, self._own[label]], candidates, most, given)
+        return search.explain(self._signs[:, self.own[label]], candidates, most, given)
 
     def _candidates(self, label: int) -> tuple[list[int], int]:
         """Return the variables that a truth table may read, and how many of them at most."""
@@ -105,7 +106,7 @@ class Variables:
         allowed = [v for v, of in enumerate(self.label_of) if of not in out and self._is_first[of]]
         if len(allowed) <= MANY:
             return allowed, OF_FEW if len(allowed) <= FEW else OF_MANY
-        correlation = self._correlation[self._own[label], allowed]
+        correlation = self._correlation[self.own[label], allowed]
         chosen = np.argsort(-correlation, kind="stable")[:MANY]
         return sorted(np.array(allowed)[chosen].tolist()), OF_MANY
 
