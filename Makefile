@@ -14,7 +14,7 @@ fit: $(VENV)/installed
 board: $(VENV)/installed
 	$(BIN)/tensorboard --logdir lightning_logs
 
-# the others, one after another, take what tests that wait leave of the cores
+# the checks run one after another beside the tests
 test: $(VENV)/installed-dev
 	$(MAKE) --jobs 2 tests lint types docs
 

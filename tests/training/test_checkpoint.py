@@ -124,15 +124,26 @@ def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
     assert not list(newest.parent.glob("*.part"))
 
 
-@pytest.mark.parametrize("n_cut", [pytest.param(0, marks=pytest.mark.slow), 1])
+GRADIENT: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("n_cut", "solver"),
+    [
+        (1, EXACT),
+        pytest.param(0, EXACT, marks=pytest.mark.slow),
+        pytest.param(1, GRADIENT, marks=pytest.mark.slow),
+        pytest.param(0, GRADIENT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_goes_on_with_more_blocks_as_if_it_had_had_them(
-    n_cut: int, undisturbed: Callable[..., Path], tmp_path: Path
+    n_cut: int, solver: list[str], undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
     cut = [f"--trainer.max_epochs={n_cut}"] if n_cut else []
-    main([*FIT, *EXACT, "--model.n_blocks=2", *cut])
+    main([*FIT, *solver, "--model.n_blocks=2", *cut])
     with pytest.warns(UserWarning, match="model.n_blocks 2 → 3"):
-        main([*FIT, *EXACT, *LAST])
-    assert_same_run(tmp_path, undisturbed(*FIT, *EXACT))
+        main([*FIT, *solver, *LAST])
+    assert_same_run(tmp_path, undisturbed(*FIT, *solver))
 
 
 def test_other_seeds_checkpoints_and_val_rows_are_reported_and_the_block_goes_on(

@@ -92,12 +92,18 @@ def test_a_hierarchy_is_learned_in_every_precision(solver: str, precision: str, 
     assert task.report.gradient_norm <= task.report.gradient_tolerance
 
 
-def test_deep_adaptive_blocks_learn_in_bfloat16_what_they_learn_in_float32(fit) -> None:
+@pytest.mark.parametrize(("n_levels", "n_features"), [(4, 200), pytest.param(6, 250, marks=pytest.mark.slow)])
+def test_deep_adaptive_blocks_learn_in_bfloat16_what_they_learn_in_float32(n_levels: int, n_features: int, fit) -> None:
+    n_train = 50 * n_levels
     learned = {}
     for precision in ("32-true", "bf16-mixed"):
-        data = CellularAutomaton(n_levels=4, n_cells=16, n_train=200, n_val=40, n_test=10, batch_size=200)
-        arguments = {"n_blocks": 5, "n_features": 200, "features": SOFTPLUS, "adaptation": AdaptiveDraw()}
-        task = LayerwiseTask(1, 4, 16, proximity=Window1d(3), solver=ExactSolver(), **arguments)
+        data = CellularAutomaton(
+            n_levels=n_levels, n_cells=16, n_train=n_train, n_val=40, n_test=10, batch_size=n_train
+        )
+        arguments = {"n_features": n_features, "features": SOFTPLUS, "adaptation": AdaptiveDraw()}
+        task = LayerwiseTask(
+            1, n_levels, 16, n_blocks=n_levels * 4 // 3, proximity=Window1d(3), solver=ExactSolver(), **arguments
+        )
         fit(task, data, precision=precision)
         learned[precision] = task.results["val"]["accuracy"]
     assert (learned["32-true"] >= 0.999).all()
