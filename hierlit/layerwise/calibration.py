@@ -36,8 +36,8 @@ BRIEF = 2**16
 """And the curve alone, after each block before the last."""
 PRIORS = (100.0, 30.0, 10.0, 3.0, 1.0)
 """Candidates for what half the square of a line's departure from the curve adds to its loss."""
-ROUND = np.array([[1.0], [0.0], [1.0]])
-"""The Hessian of half a square of a line, in the parts of `derivatives`."""
+IDENTITY = np.array([[1.0], [0.0], [1.0]])
+"""The Hessian of half the square of a line, in its parts: see `derivatives`."""
 NEWTON_STEPS = 30
 """At most; the last is the first that moves all lines by less than `CONVERGED`."""
 CONVERGED = 1e-6
@@ -123,7 +123,7 @@ def fit_calibration(scores: Floats, labels: NDArray[Any], membership: NDArray[An
     """Fit a calibration, in float64.
 
     While all labels share the curve, the average precision of all pairs is that of the scores. Lines of their own
-    change the order between labels: rows are ranked each by lines fitted without it (see `left_out`), and a weaker
+    change the order between labels: each row is ranked by lines fitted without it (see `left_out`), and a weaker
     prior, or any line at all, must add `WORTH` to the average precision.
 
     Args:
@@ -226,7 +226,7 @@ def fit_lines(log_odds: Floats, labels: NDArray[Any], prior: float, start: Float
     least, size = loss(lines), np.ones(labels.shape[-1])
     for _ in range(NEWTON_STEPS):
         gradients, hessians = (of_rows.sum(1) for of_rows in derivatives(log_odds, labels, lines))
-        step = solved(hessians + prior * ROUND, gradients + prior * (lines - shared))
+        step = solved(hessians + prior * IDENTITY, gradients + prior * (lines - shared))
         if np.abs(step).max() < CONVERGED:  # losses so near differ by rounding alone
             lines = lines - step
             break
@@ -249,7 +249,7 @@ def left_out(log_odds: Floats, labels: NDArray[Any], prior: float, lines: Floats
         lines: Slopes and intercepts [2, n].
     """
     gradients, hessians = derivatives(log_odds, labels, lines)
-    others = hessians.sum(1, keepdims=True) - hessians + prior * ROUND[..., None]
+    others = hessians.sum(1, keepdims=True) - hessians + prior * IDENTITY[..., None]
     slopes, intercepts = lines[:, None] + solved(others, gradients)
     found: Floats = slopes[:, None] * log_odds + intercepts[:, None]
     return found
