@@ -124,16 +124,13 @@ def test_going_on_from_an_older_checkpoint_makes_the_newer_ones_older(
     assert not list(newest.parent.glob("*.part"))
 
 
-GRADIENT: list[str] = []
-
-
 @pytest.mark.parametrize(
     ("n_cut", "solver"),
     [
         (1, EXACT),
         pytest.param(0, EXACT, marks=pytest.mark.slow),
-        pytest.param(1, GRADIENT, marks=pytest.mark.slow),
-        pytest.param(0, GRADIENT, marks=pytest.mark.slow),
+        pytest.param(1, [], marks=pytest.mark.slow),
+        pytest.param(0, [], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_goes_on_with_more_blocks_as_if_it_had_had_them(

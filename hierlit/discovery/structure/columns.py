@@ -14,6 +14,9 @@ from torch import Tensor
 from hierlit.estimator.targets import LabelTargets, missing
 
 Places = NDArray[np.int64]
+Floats = NDArray[np.float64]
+MOST_ROWS = 20_000
+"""Rows that functions and rules are looked for in."""
 RULE = "labels must be in {-1, 1} or {0, 1}, NaN = not observed"
 
 
@@ -102,6 +105,12 @@ class LabelColumns:
     def n_examples(self) -> int:
         """Examples N."""
         return int(np.count_nonzero(np.diff(self.example))) + 1 if self.n_rows else 0
+
+    def spaced_rows(self) -> tuple[Places, Places]:
+        """Return rows of every so many examples, about `MOST_ROWS` at most, and the number of each one's example."""
+        stride = -(-self.n_rows // MOST_ROWS)
+        rows = np.flatnonzero(self.example % stride == 0)
+        return rows, self.example[rows] // stride
 
     def take(self, rows: Places) -> LabelColumns:
         """Return some rows, in this order, or the same one several times."""

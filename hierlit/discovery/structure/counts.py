@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix
 from scipy.special import gammaln, rel_entr
 
-from hierlit.discovery.structure.columns import LabelColumns, Places
+from hierlit.discovery.structure.columns import Floats, LabelColumns, Places
 from hierlit.discovery.structure.margins import SetSizes
 
-Floats = NDArray[np.float64]
 MOST_TERMS = 200
 LEAST_RATE = 1e-3
 """Of a label's frequency: the lowest rate that chance is taken to give it in some rows, for logarithms to be exact."""

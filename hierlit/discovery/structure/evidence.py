@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierlit.discovery.structure.columns import LabelColumns, Places
-from hierlit.discovery.structure.counts import Floats, PairCounts
+from hierlit.discovery.structure.columns import Floats, LabelColumns, Places
+from hierlit.discovery.structure.counts import PairCounts
 from hierlit.discovery.structure.implications import find_implications
 from hierlit.discovery.structure.options import StructureOptions
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from hierlit.discovery.structure.columns import Places
-from hierlit.discovery.structure.counts import Floats, PairCounts, adjusted, cutoff, log_tail
+from hierlit.discovery.structure.columns import Floats, Places
+from hierlit.discovery.structure.counts import PairCounts, adjusted, cutoff, log_tail
 
 FEWEST = 8
 """Rows in which two labels must be expected together by chance for it to matter that they never are."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from hierlit.discovery.structure.columns import LabelColumns, Places
+from hierlit.discovery.structure.columns import Floats, LabelColumns, Places
 
-Floats = NDArray[np.float64]
 CLOSE, MOST_STEPS = 1e-6, 200
 """Relative change of the odds at which they are as good as found, and the steps that it may take."""
 CHUNK = 10_000_000

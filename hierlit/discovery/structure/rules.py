@@ -10,14 +10,12 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.discovery.structure.columns import Places
-from hierlit.discovery.structure.counts import Floats, PairCounts, adjusted
+from hierlit.discovery.structure.columns import Floats, Places
+from hierlit.discovery.structure.counts import PairCounts, adjusted
 from hierlit.discovery.structure.options import StructureOptions
 
 MOST_RULED = 100
 """Labels up to which rules are looked for: all sets of three are tried, in all signs."""
-MOST_ROWS = 20_000
-"""Rows that they are looked for in."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ def find_rules(
     """
     if len(labels) > MOST_RULED:
         return None
-    stride = -(-counts.columns.n_rows // MOST_ROWS)
-    rows = counts.columns.take(np.flatnonzero(counts.columns.example % stride == 0))
+    rows = counts.columns.take(counts.columns.spaced_rows()[0])
     positive, hidden = (matrix[:, labels].toarray() > 0 for matrix in (rows.positive, rows.hidden))
     literals, log_p = rare_triples(counts, np.stack([~positive & ~hidden, positive]), options.exceptions)
     q, rules = adjusted(log_p, 8 * comb(len(labels), 3)), []

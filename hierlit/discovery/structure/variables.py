@@ -14,8 +14,6 @@ from hierlit.discovery.structure.implications import Implications
 from hierlit.discovery.structure.options import StructureOptions
 from hierlit.discovery.structure.search import Explanation, FunctionSearch
 
-MOST_SIGNS = 20_000
-"""Rows that functions are looked for in."""
 HELD = 5
 """Every so many examples one is left out of the search for functions."""
 FEW, OF_FEW = 32, 4
@@ -59,9 +57,8 @@ class Variables:
         self.labels = np.flatnonzero(firsts & (counts.positives > 0) & (counts.negatives > 0)).tolist()
         windows = np.arange(columns.n_rows)[:, None] if windows is None else windows
         own_place = int((windows == np.arange(len(windows))[:, None]).mean(0).argmax()) if len(windows) else 0
-        stride = -(-columns.n_rows // MOST_SIGNS)
-        kept = np.flatnonzero(columns.example % stride == 0)
-        self._held = columns.example[kept] // stride % HELD == HELD - 1
+        kept, number = columns.spaced_rows()
+        self._held = number % HELD == HELD - 1
         self._signs = signs_of(columns, windows[kept])
         self._is_first = firsts
         self.own = [own_place * n + label for label in range(n)]
