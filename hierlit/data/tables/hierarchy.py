@@ -64,16 +64,7 @@ class LabelHierarchy:
         return cls(parents, is_graph=False)
 
     @classmethod
-    def of_edges(cls, edges: Iterable[str]) -> LabelHierarchy:
-        """Return the graph of parent/child edges; a term without a parent may be given by itself.
-
-        Raises:
-            ValueError: If an edge is not two terms, or edges go in a circle.
-        """
-        return cls.of_terms(map(edge_terms, edges))
-
-    @classmethod
-    def of_terms(cls, edges: Iterable[Sequence[str]]) -> LabelHierarchy:
+    def of_edges(cls, edges: Iterable[Sequence[str]]) -> LabelHierarchy:
         """Return the graph of edges, each a parent and its child, or one term.
 
         Raises:
@@ -112,7 +103,7 @@ class LabelHierarchy:
         if all(len(pair) == 2 and pair[0] != pair[1] for pair in pairs):
             children = {pair[1] for pair in pairs}
             if any(pair[0] in ROOTS or pair[0] in children for pair in pairs):
-                return cls.of_edges(entries)
+                return cls.of_edges(map(edge_terms, entries))
         return cls.of_paths(entries)
 
     def lineage(self, label: str) -> tuple[frozenset[int], bool]:
@@ -166,14 +157,13 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
     where = str(path)
     try:
         if path.suffix.lower() == ".csv":
-            return LabelHierarchy.of_terms(read_pairs(path, encoding))
+            return LabelHierarchy.of_edges(read_pairs(path, encoding))
         edges = []
         with open_text(path, encoding) as file:
             for number, line in enumerate(file, start=1):
                 edge, where = line.strip(), f"{path}, line {number}"
                 if edge and edge[0] != "#":
-                    edge_terms(edge)
-                    edges.append(edge)
+                    edges.append(edge_terms(edge))
         where = str(path)
         if edges:
             return LabelHierarchy.of_edges(edges)
