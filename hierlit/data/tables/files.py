@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from fsspec.utils import infer_compression
+
 from hierlit.data.tables.arff import ArffFile
 from hierlit.data.tables.csv_file import CsvFile
 from hierlit.data.tables.npz_file import NpzFile
@@ -22,24 +24,7 @@ FORMATS: dict[str, Callable[[Path, Reading], TableFile]] = {
 }
 OTHERS = {".pq": ".parquet", ".parq": ".parquet"}
 COMPRESSED = (CsvFile, ArffFile)
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip")
 SUFFIXES = ", ".join([*FORMATS, *(f"{suffix}.gz" for suffix, kind in FORMATS.items() if kind in COMPRESSED)])
-
-
-def open_tables(given: Mapping[str, Names], reading: Reading) -> tuple[dict[str, list[TableFile]], list[str]]:
-    """Open the files of splits, reading their headers.
-
-    Args:
-        given: The paths of each split.
-        reading: How they are read.
-
-    Returns:
-        For each split those that can be opened, and one line for each that cannot.
-
-    Raises:
-        ImportError: If pandas or pyarrow is needed and not installed.
-    """
-    return open_each(given, lambda path, _: open_table(path, reading))
 
 
 def open_each(
@@ -73,8 +58,9 @@ def open_table(path: Path, reading: Reading) -> TableFile:
 
     Raises:
         TableError: If it cannot be opened.
+        ImportError: If pandas or pyarrow is needed and not installed.
     """
-    is_compressed = path.suffix.lower() in COMPRESSIONS
+    is_compressed = infer_compression(str(path)) is not None
     suffix = (path.with_suffix("") if is_compressed else path).suffix.lower()
     suffix = OTHERS.get(suffix, suffix)
     if path.is_dir():

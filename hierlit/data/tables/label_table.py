@@ -21,7 +21,7 @@ from hierlit.data.checks import loader_problems
 from hierlit.data.tables.cells import texts
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
-from hierlit.data.tables.files import is_encoding, open_tables, text_problems
+from hierlit.data.tables.files import is_encoding, open_each, open_table, text_problems
 from hierlit.data.tables.fitted import NAMES, FittedTable, read_columns, refuse_other_rows
 from hierlit.data.tables.hierarchy import find_hierarchy, read_edges
 from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
@@ -146,7 +146,9 @@ class LabelTable(HierarchyDataModule):
         if as_names(test_files) and (test_fraction or n_folds):
             problems.append("test_files must be left out with test_fraction or n_folds")
         reading = Reading(separator, None if missing is None else frozenset(missing), encoding)
-        self._files, unopened = open_tables(given if is_encoding(encoding) else {}, reading)
+        self._files, unopened = open_each(
+            given if is_encoding(encoding) else {}, lambda path, _: open_table(path, reading)
+        )
         raise_problems(problems + unopened)
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(ignore=["levels"])
