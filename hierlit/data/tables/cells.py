@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,25 @@ def texts(column: Series, is_code: bool = True) -> tuple[NDArray[np.int64], list
     place: dict[str, int] = {}
     places = [place.setdefault(as_text(value, is_code), len(place)) for value in values]
     return np.array([*places, MISSING])[codes], list(place)
+
+
+def codes_of(column: Series, known: Sequence[str], others: Counter[str]) -> NDArray[np.int64]:
+    """Return the places of a column's values among known texts.
+
+    Args:
+        column: The values.
+        known: Distinct texts.
+        others: Counts the values that are none of these, as `column=value`.
+
+    Returns:
+        Places [rows], `MISSING` where there is no value, and the number of known texts for one of `others`.
+    """
+    codes, found = texts(column)
+    places = {text: number for number, text in enumerate(known)}
+    for number, text in enumerate(found):
+        if text not in places:
+            others[f"{column.name}={text}"] += np.count_nonzero(codes == number)
+    return np.array([*(places.get(text, len(known)) for text in found), MISSING])[codes]
 
 
 def as_text(value: Any, is_code: bool = True) -> str:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hierlit.data.tables.cells import numbers, texts
+from hierlit.data.tables.cells import codes_of, numbers
 from hierlit.data.tables.features import check_numbers
 from hierlit.data.tables.fitted import FittedTable
 
@@ -84,12 +84,7 @@ class TableEncoder(nn.Module):
             check_numbers(frame, name, values[:, column], wrong)
         codes = np.empty((len(frame), len(self.sizes)), np.int64)
         for column, (name, categories) in enumerate(self.table.categories.items()):
-            own, found = texts(frame[name])
-            places = {text: code for code, text in enumerate(categories)}
-            for number, text in enumerate(found):
-                if text not in places:
-                    self.unseen[f"{name}={text}"] += np.count_nonzero(own == number)
-            codes[:, column] = np.array([*(places.get(text, len(places)) for text in found), -1])[own]
+            codes[:, column] = codes_of(frame[name], categories, self.unseen)
         inputs: NDArray[np.float32] = self(torch.from_numpy(values), torch.from_numpy(codes)).numpy()
         return inputs
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, numbers, place, texts
+from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, codes_of, numbers, place, texts
 from hierlit.data.tables.csv_file import SEPARATORS
 from hierlit.data.tables.hierarchy import LabelHierarchy, beginnings
 from hierlit.data.tables.table_file import TableError
@@ -142,15 +142,10 @@ class ColumnLabels:
         return np.nan_to_num(signs).astype(np.int8)[:, None]
 
     def _group(self, frame: DataFrame, name: str, classes: list[str]) -> Signs:
-        codes, found = texts(frame[name])
-        patterns = np.full((len(found) + 1, len(classes)), -1, np.int8)
+        patterns = np.full((len(classes) + 2, len(classes)), -1, np.int8)
+        np.fill_diagonal(patterns, 1)
         patterns[MISSING] = 0
-        for number, text in enumerate(found):
-            if text in classes:
-                patterns[number, classes.index(text)] = 1
-            else:
-                self.unknown[f"{name}={text}"] += np.count_nonzero(codes == number)
-        return patterns[codes]
+        return patterns[codes_of(frame[name], classes, self.unknown)]
 
 
 class PathLabels:
