@@ -11,8 +11,7 @@ from hierlit.data.base import BatchLoader, HierarchyDataModule
 from hierlit.data.rows import RowDataset
 from hierlit.data.tables.files import File, open_each
 from hierlit.data.tables.fitted import refuse_other_rows
-from hierlit.data.tables.roles import Names, as_names
-from hierlit.data.tables.table_file import TableError
+from hierlit.data.tables.roles import Names, as_names, listed
 
 FILE_SPLITS = ("train", "val", "test", "predict")
 
@@ -108,18 +107,11 @@ def open_located(
     given: Mapping[str, Names], open_file: Callable[[Path, str], File]
 ) -> tuple[dict[str, list[File]], list[str]]:
     """Open the files of splits, of which there must be some to train on; see `open_each`."""
-
-    def open_existing(path: Path, split: str) -> File:
-        if not path.exists():
-            raise TableError(f"no such file: {path}")
-        return open_file(path, split)
-
-    files, problems = open_each(given, open_existing)
+    files, problems = open_each(given, open_file)
     return files, ([] if as_names(given["train"]) else ["train_files must name a file, got none"]) + problems
 
 
 def warn_of_left_out(split: str, what: list[str]) -> None:
     """Name what rows of a split have that training rows have not."""
     if what:
-        shown = ", ".join(what[:10]) + (f" and {len(what) - 10:,} more" if len(what) > 10 else "")
-        rank_zero_warn(f"{split} rows: labels that no training row has are left out: {shown}")
+        rank_zero_warn(f"{split} rows: labels that no training row has are left out: {listed(what)}")

@@ -47,6 +47,8 @@ def open_each(
         problems += [f"{split}_files must not name a file twice, got {path}" for path in twice]
         for path in paths:
             try:
+                if not path.exists():
+                    raise TableError(f"no such file: {path}")
                 files[split].append(open_file(path, split))
             except TableError as error:
                 problems.append(f"{split}_files: {error}")
@@ -65,8 +67,6 @@ def open_table(path: Path, reading: Reading) -> TableFile:
     suffix = OTHERS.get(suffix, suffix)
     if path.is_dir():
         raise TableError(f"{path} is a directory")
-    if not path.exists():
-        raise TableError(f"no such file: {path}")
     if suffix not in FORMATS or (is_compressed and FORMATS[suffix] not in COMPRESSED):
         raise TableError(f"the suffix must be one of {SUFFIXES}, got {path}")
     if not path.stat().st_size:

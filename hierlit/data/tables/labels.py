@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -30,7 +31,55 @@ ZEROS = ("auto", "negative", "not_observed")
 """What a 0 may mean in a label column."""
 
 
-class ColumnLabels:
+class Labels(ABC):
+    """What label columns hold.
+
+    Args:
+        columns: Their names.
+        texts: Those of which numbers, too, are wanted as they are written.
+        hierarchy: Of the labels, where a header or a file lists it.
+
+    Attributes:
+        columns: As given.
+        texts: As given.
+        hierarchy: Of the labels in their order, once they are found; None without one.
+        names: Of the labels, once they are found.
+        class_labels: Indices of the labels that are a column's classes, by its name, once they are found.
+        unknown: Labels of the rows read that are none of these and were left out.
+        empty: Rows read without a path, by where the first of some is, unless it was told what they have.
+        notices: What else a person should know of the rows read.
+    """
+
+    def __init__(self, columns: Sequence[str], texts: Sequence[str], hierarchy: LabelHierarchy | None) -> None:
+        self.columns, self.texts, self.hierarchy, self._declared = list(columns), list(texts), hierarchy, hierarchy
+        self.names: list[str] = []
+        self.class_labels: dict[str, list[int]] = {}
+        self.unknown: Counter[str] = Counter()
+        self.empty: Counter[str] = Counter()
+        self.notices: list[str] = []
+
+    @abstractmethod
+    def find(self, frame: DataFrame) -> None:
+        """Find the labels in the rows to train on.
+
+        Raises:
+            ValueError: If a value is no label, or there is none.
+        """
+
+    @abstractmethod
+    def read(self, frame: DataFrame, listed: Sequence[str] = ()) -> Signs:
+        """Return a 1 for each label of a row, −1 for others, 0 where there is no value, [rows, n].
+
+        Args:
+            frame: The rows.
+            listed: The paths that the header of their own file lists.
+
+        Raises:
+            TableError: If a value is no label.
+        """
+
+
+class ColumnLabels(Labels):
     """Labels of one column each, and of columns of classes, one label a class.
 
     Args:
@@ -38,16 +87,7 @@ class ColumnLabels:
         class_columns: Those that hold classes whatever their values look like.
         zero: What a 0 means, one of `ZEROS`.
         declared: The hierarchy that a file lists; it is kept for reports.
-
-    Attributes:
-        columns: As given.
-        hierarchy: Of the labels in their order, once they are found; None without one.
-        names: Of the labels, once they are found.
-        class_labels: Indices of the labels that are a column's classes, by its name, once they are found.
-        unknown: Classes of the rows read that are none of these and were left out.
     """
-
-    notices: Sequence[str] = ()
 
     def __init__(
         self,
@@ -56,14 +96,11 @@ class ColumnLabels:
         zero: str,
         declared: LabelHierarchy | None = None,
     ) -> None:
-        self._declared, self.hierarchy = declared, declared
-        self.columns, self.texts, self._zero = list(columns), list(class_columns), zero
-        self.names: list[str] = []
-        self.class_labels: dict[str, list[int]] = {}
-        self.unknown: Counter[str] = Counter()
+        super().__init__(columns, class_columns, declared)
+        self._zero = zero
 
     def find(self, frame: DataFrame) -> None:
-        """Find the labels in the rows to train on: one a column, or a class.
+        """Find the labels: one a column, or a class.
 
         Raises:
             ValueError: If a value is no label, a column has none, zeros can be read in more than one way, or the
@@ -118,15 +155,7 @@ class ColumnLabels:
         return signed
 
     def read(self, frame: DataFrame, listed: Sequence[str] = ()) -> Signs:
-        """Return the columns' values; of a class 1 in its rows, −1 in those of others, 0 where the value is missing.
-
-        Args:
-            frame: The rows.
-            listed: Not used: no header lists classes.
-
-        Raises:
-            TableError: If a value is no label.
-        """
+        """Return the columns' values; of a class 1 in its rows, −1 in those of others, 0 where the value is missing."""
         parts = [
             self._label(frame, name) if classes is None else self._group(frame, name, classes)
             for name, classes in self._classes.items()
@@ -148,7 +177,7 @@ class ColumnLabels:
         return patterns[codes_of(frame[name], classes, self.unknown)]
 
 
-class PathLabels:
+class PathLabels(Labels):
     """Labels of a column of slash paths, or of a graph's terms: a row has those that it names, and all above them.
 
     Args:
@@ -157,29 +186,16 @@ class PathLabels:
         empty: What a row without a path has, one of `EMPTY`.
         declared: The hierarchy where a header or a file lists it, so that a label that is neither in it nor in the
             header of the row's own file is an error; None for paths found in the rows.
-
-    Attributes:
-        columns: That column.
-        names: Of the labels, once they are found.
-        hierarchy: Theirs.
-        class_labels: Empty: paths are no classes.
-        unknown: Labels of the rows read that are none of these and were left out.
-        n_empty: Rows read without a path, unless it was told what they have.
-        first_empty: Where the first of them is.
-        unsplit: What to say of cells that another separator would split, until it has been said.
     """
 
+    hierarchy: LabelHierarchy
+
     def __init__(self, column: str, separator: str, empty: str | None, declared: LabelHierarchy | None) -> None:
-        self.columns = self.texts = [column]
-        self.n_empty, self.first_empty, self.unsplit = 0, "", ""
-        self._separator, self._empty, self._declared = separator, empty, declared
-        self.hierarchy = declared or LabelHierarchy({}, is_graph=False)
-        self.class_labels: dict[str, list[int]] = {}
-        self.names: list[str] = []
-        self.unknown: Counter[str] = Counter()
+        super().__init__([column], [column], declared)
+        self._separator, self._empty = separator, empty
 
     def find(self, frame: DataFrame) -> None:
-        """Find the paths of the rows to train on and all that they begin with, sorted, unless they are listed.
+        """Find the paths and all that they begin with, sorted, unless they are listed.
 
         Raises:
             ValueError: If a value is no path, or there is none.
@@ -196,9 +212,7 @@ class PathLabels:
     def read(self, frame: DataFrame, listed: Sequence[str] = ()) -> Signs:
         """Return 1 for a row's labels and their ancestors, −1 for all others; 0 where the row's value is missing.
 
-        Args:
-            frame: The rows.
-            listed: What the header of their own file lists.
+        For the arguments see `Labels`.
 
         Raises:
             TableError: If a value is no path, or an unknown one although labels are declared.
@@ -220,10 +234,7 @@ class PathLabels:
         codes = self._each(frame, mark)
         signs = np.array([*patterns, np.full(len(self.names), nothing)])[codes]
         if self._empty is None and (is_empty := (signs == 0).all(1)).any():
-            self.n_empty, self.first_empty = (
-                self.n_empty + np.count_nonzero(is_empty),
-                self.first_empty or place(frame, is_empty, self.columns[0]),
-            )
+            self.empty[place(frame, is_empty, self.columns[0])] += np.count_nonzero(is_empty)
         return signs
 
     def _look_for_separators(self, found: list[str]) -> None:
@@ -237,19 +248,8 @@ class PathLabels:
             if split and is_label and len(parts) < len(found):
                 what = f"no value of path_column {self.columns[0]!r} has the separator {self._separator!r}"
                 remedy = f"set path_separator to {mark!r} if that separates labels"
-                self.unsplit = f"{what}, and texts such as {split[0]!r} are one label each: {remedy}"
+                self.notices.append(f"{what}, and texts such as {split[0]!r} are one label each: {remedy}")
                 return
-
-    @property
-    def notices(self) -> list[str]:
-        """What a person should know of the rows read since it was last asked for."""
-        n_empty, self.n_empty = self.n_empty, 0
-        found, self.unsplit = [self.unsplit] if self.unsplit else [], ""
-        if n_empty:
-            rows = f"rows without a path: {n_empty:,}, the first in {self.first_empty}"
-            remedy = "set empty_paths to negative if they have no label, or to not_observed"
-            found.append(f"{rows}: they are not observed; {remedy}")
-        return found
 
     def _each(self, frame: DataFrame, act: Callable[[list[str], int], None]) -> NDArray[np.int64]:
         """Act on the labels of each distinct value and its rows' number; return each row's place among those values.
@@ -265,9 +265,6 @@ class PathLabels:
             except ValueError as error:
                 raise TableError(f"{place(frame, codes == number, column)}: {error}") from error
         return codes
-
-
-Labels = ColumnLabels | PathLabels
 
 
 def split_paths(text: str, separator: str) -> list[str]:

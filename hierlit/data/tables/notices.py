@@ -47,8 +47,14 @@ def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile],
         if labels.unknown:
             rank_zero_warn(f"{source}: labels that train_files do not have are left out: {counted(labels.unknown)}")
             labels.unknown.clear()
+        if labels.empty:
+            what = f"rows without a path: {labels.empty.total():,}, the first in {next(iter(labels.empty))}"
+            remedy = "set empty_paths to negative if they have no label, or to not_observed"
+            rank_zero_warn(f"{what}: they are not observed; {remedy}")
+            labels.empty.clear()
         for notice in labels.notices:
             rank_zero_warn(notice)
+        labels.notices.clear()
 
 
 def counted(found: Mapping[str, int]) -> str:
