@@ -140,7 +140,12 @@ def most_targets(n_features: int) -> int:
 def ridge_weights(problem: BlockProblem) -> Tensor:
     """Return the ridge solutions [A, n, q+1] of a problem's moments, one for each of `ALPHAS`."""
     (moments,), penalty = take_moments(problem), problem.penalty
-    return RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[penalty.dtype]).weights.to(penalty)
+    path = RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[penalty.dtype])
+    if few := moments.of_few():
+        thin, basis = few
+        among = path.penalties.tolist()
+        return (RidgePath(thin.gram, thin.cross, among).weights @ basis.T).to(penalty)
+    return path.weights.to(penalty)
 
 
 def best_ridge(problem: BlockProblem) -> tuple[Tensor, Tensor]:

@@ -188,6 +188,9 @@ def best_penalties(problem: BlockProblem) -> Tensor:
     whole, folds = problem.summed(torch.float64)
     path = RidgePath.of_alphas(whole.gram, whole.cross, ALPHAS, RESOLUTION[problem.penalty.dtype])
     among = sorted(set(path.penalties.tolist()), reverse=True)
+    if few := whole.of_few():
+        whole, basis = few
+        folds = [part.along(basis) for part in folds]
     errors = torch.zeros(len(among), problem.n_labels, dtype=torch.float64, device=problem.penalty.device)
     for part in folds:
         rest = whole.without(part)

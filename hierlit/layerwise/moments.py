@@ -47,6 +47,20 @@ class Moments:
         """That of the Gram matrix."""
         return float(torch.linalg.eigvalsh(self.gram)[-1])
 
+    def of_few(self) -> tuple[Moments, Tensor] | None:
+        """Return them along an orthonormal basis [q+1, r] of all pairs' features, and that; None unless r is small.
+
+        Of few pairs, weights of ridge regressions are combinations of so few features.
+        """
+        if 2 * self.n_pairs > len(self.gram):
+            return None
+        basis = torch.linalg.eigh(self.gram).eigenvectors[:, -self.n_pairs :]
+        return self.along(basis), basis
+
+    def along(self, basis: Tensor) -> Moments:
+        """Return the moments of features that are combinations [q+1, r] of these."""
+        return Moments(self.n_pairs, basis.T @ self.gram @ basis, self.cross.to(basis) @ basis)
+
     @classmethod
     def together(cls, parts: list[Moments]) -> Moments:
         """Return the moments of all pairs, from the moments of parts of them."""

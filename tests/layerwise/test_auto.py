@@ -66,15 +66,16 @@ def test_cosines_end_with_the_block_that_gains_nothing() -> None:
     assert n_cosines[0] == 500 and n_cosines[len(trained.reasons) - 1] == 0
 
 
-def test_the_penalty_of_a_label_is_that_of_least_error_on_folds_left_out() -> None:
+@pytest.mark.parametrize(("n_rows", "n_features"), [(300, 60), (100, 600)])
+def test_the_penalty_of_a_label_is_that_of_least_error_on_folds_left_out(n_rows: int, n_features: int) -> None:
     """By scikit-learn's ridge, each λ is better on folds left out than a tenth of it and ten times it are."""
-    rows = smooth(300)
-    net = network(rows, 1, 60, features=CosineFeatures()).double()
-    block = problem(stream(net, rows, folds=Folds(FOLDS, 300)))
+    rows = smooth(n_rows)
+    net = network(rows, 1, n_features, features=CosineFeatures()).double()
+    block = problem(stream(net, rows, folds=Folds(FOLDS, n_rows)))
     block.calibrate()
     features = net.block(0).features(net.windows(net.embed(rows.inputs)))[:, 0].numpy()
-    columns = np.hstack([features, np.ones((300, 1))])  # F_k penalises its intercept too
-    labels, folds = rows.labels[:, 0].numpy(), Folds(FOLDS, 300).of(torch.arange(300)).numpy()
+    columns = np.hstack([features, np.ones((n_rows, 1))])  # F_k penalises its intercept too
+    labels, folds = rows.labels[:, 0].numpy(), Folds(FOLDS, n_rows).of(torch.arange(n_rows)).numpy()
 
     def error(label: int, penalty: float) -> float:
         total = 0.0
