@@ -1,13 +1,17 @@
 """The config for tables on the command line, on a small table."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 from hierlit.cli import main
 
 ROOT = Path(__file__).parents[2]
+TABLES = ["--config", str(ROOT / "configs" / "tables.yaml"), "--trainer.accelerator", "cpu"]
 
 
 def write(path: Path, n_rows: int, seed: int) -> None:
@@ -25,9 +29,9 @@ def test_fit_then_test_prints_the_average_precision(tmp_path: Path, capsys: pyte
     for name, n_rows, seed in (("one", 120, 0), ("two", 80, 1), ("test", 100, 2)):
         write(tmp_path / f"{name}.csv", n_rows, seed)
     one, two, test = (tmp_path / f"{name}.csv" for name in ("one", "two", "test"))
-    arguments = ["--config", str(ROOT / "configs" / "tables.yaml"), "--data.init_args.train_files", f"[{one},{two}]"]
+    arguments = [*TABLES, "--data.init_args.train_files", f"[{one},{two}]"]
     arguments += ["--data.init_args.test_files", f"[{test}]", "--data.init_args.label_columns", "y_*"]
-    arguments += ["--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu"]
+    arguments += ["--trainer.default_root_dir", str(tmp_path)]
     main(["fit", *arguments, "--model.n_features", "150"])
     capsys.readouterr()
     main(["test", *arguments, "--model.n_features", "150", "--ckpt_path", "last"])
@@ -38,9 +42,62 @@ def test_fit_then_test_prints_the_average_precision(tmp_path: Path, capsys: pyte
 
 def test_a_table_of_one_row_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "one.csv", 1, 0)
-    arguments = ["--config", str(ROOT / "configs" / "tables.yaml"), "--data.init_args.train_files"]
-    arguments += [str(tmp_path / "one.csv"), "--data.init_args.label_columns", "y_*"]
+    arguments = [*TABLES, "--data.init_args.train_files", str(tmp_path / "one.csv")]
+    arguments += ["--data.init_args.label_columns", "y_*"]
     with pytest.raises(SystemExit, match="2"):
-        main(["fit", *arguments, "--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu"])
+        main(["fit", *arguments, "--trainer.default_root_dir", str(tmp_path)])
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line == "error: layerwise.folds needs more rows to fit, got 1, all of them in one of 5 folds"
+
+
+@pytest.mark.parametrize("n_labels", [1022, 1024, 1030])
+def test_labels_may_be_more_than_a_thousand(n_labels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are more sets of so many labels than a float can count."""
+    monkeypatch.chdir(tmp_path)
+    inputs = np.random.default_rng(0).random((60, 2))
+    signs = inputs[:, :1] > (np.arange(n_labels) + 0.5) / n_labels
+    labels = pd.DataFrame(signs.astype(int)).add_prefix("y")
+    pd.concat([pd.DataFrame(inputs, columns=["a", "b"]), labels], axis=1).to_csv("t.csv", index=False)
+    small = ["--model.n_blocks", "1", "--model.n_features", "30", "--model.features", "GaussianFeatures"]
+    small += ["--model.solver", "ExactSolver", "--layerwise.folds", "null", "--trainer.logger", "false"]
+    cli: Any = main(["fit", *TABLES, *small, "--data.init_args.train_files", "t.csv", "--data.label_columns", "y*"])
+    scores = cli.model.net(cli.datamodule.tables["train"].inputs)[:, 0].detach().numpy()
+    assert cli.datamodule.label_names == [f"y{label}" for label in range(n_labels)]
+    assert ((scores > 0) == signs).mean() > 0.95
+
+
+def test_describe_says_how_often_labels_are_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw = np.random.default_rng(0)
+    rows = pd.DataFrame(draw.random((50, 2)), columns=["a", "b"]).assign(u=draw.integers(0, 2, 50), v=[1, *[0] * 49])
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    path = str(tmp_path / "t.csv")
+    found: Any = main(["describe", *TABLES, "--data.init_args.train_files", path, "--data.label_columns", "[u, v]"])
+    (level,) = found.described.levels
+    assert level.n_labels == 2 and level.ones == pytest.approx((0.02, rows["u"].mean()))
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(["describe", *TABLES])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "error: data.train_files must be given, or columns_file in its place, and not both"
+
+
+@pytest.mark.parametrize("name", ["no", "1", "2024-01-05", "1e3", "~"])
+def test_names_that_yaml_takes_for_something_else_need_quotes(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.DataFrame({"a": [0.1, 0.2, 0.3, 0.4], name: [0, 1, 1, 1], "se": [1, 0, 0, 1]})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    config = tmp_path / "c.yaml"
+    data = {"class_path": "LabelTable", "init_args": {"train_files": str(tmp_path / "t.csv"), "label_columns": []}}
+
+    def shares(labels: str) -> tuple[float, float]:
+        config.write_text(yaml.safe_dump({"data": data}).replace("[]", labels))
+        found: Any = main(["describe", *TABLES, "--config", str(config), "--data.val_fraction", "0"])
+        return found.described.levels[0].ones
+
+    assert shares(f"['{name}', se]") == (0.5, 0.75)
+    capsys.readouterr()
+    try:
+        assert shares(f"[{name}, se]") == (0.5, 0.75)
+    except SystemExit:
+        assert "put quotes around a name that YAML takes for something else" in capsys.readouterr().err
