@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from hierlit.cli.words import program
-from hierlit.data import LabelTable, Supervision
+from hierlit.data.fitted import fitted_text
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
@@ -54,12 +54,19 @@ def export(args: Sequence[str]) -> None:
         if given.weights is not None:
             write_weights(weights, contents["sizes"], given.weights, contents.get("rounding"))
         else:
-            columns = contents.get(Supervision.__name__, contents.get(LabelTable.__name__, {})).get("columns")
-            table = FittedTable.of_json(columns) if columns else None
-            export_model(network_of(contents), given.model, TableEncoder(table) if table and table.columns else None)
+            export_model(network_of(contents), given.model, table_encoder(contents))
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     print(f"wrote {int(weights['n_trained'])} trained blocks of {checkpoint} to {given.weights or given.model}")
+
+
+def table_encoder(contents: dict[str, Any]) -> TableEncoder | None:
+    """Return how inputs are made of a table's columns; None if the network's data was no table, or has no inputs."""
+    try:
+        table = FittedTable.of_json(fitted_text(contents) or "null")
+    except ValueError:
+        return None
+    return TableEncoder(table) if table.columns else None
 
 
 def network_of(contents: dict[str, Any]) -> HierarchicalResNet:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -81,11 +82,14 @@ class HierlitCLI(LightningCLI):
             parser.link_arguments(f"supervision.{name}", f"model.{name}", own, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
-        """Parse, then turn `--ckpt_path last`, or SLURM's having requeued the job, into a readable checkpoint."""
-        super().parse_arguments(parser, args)  # type: ignore[arg-type]
-        config, subcommand = self.config[self.config.subcommand], self.config.subcommand
-        root = Path(config.trainer.default_root_dir or ".")
+        """Parse, then turn `--ckpt_path last`, or SLURM's having requeued the job, into a readable checkpoint.
+
+        Without `--config`, the config is the one that the checkpoint was trained with.
+        """
         try:
+            super().parse_arguments(parser, after_saved_config(args or []))
+            config, subcommand = self.config[self.config.subcommand], self.config.subcommand
+            root = Path(config.trainer.default_root_dir or ".")
             if config.get("ckpt_path"):
                 config.ckpt_path = str(find_checkpoint(config.ckpt_path, root, log_folders(config.trainer.logger)))
             elif subcommand == "fit" and SLURMEnvironment.detect():
@@ -118,10 +122,11 @@ class HierlitCLI(LightningCLI):
         config = self.config[self.subcommand]
         try:
             checkpoint = read_checkpoint(config.ckpt_path, mmap=True) if config.get("ckpt_path") else {}
-            self._log_versions = checkpoint.get("log_versions", [])
+            self._log_versions, asked = checkpoint.get("log_versions", []), run_config(config.as_dict())
+            if self.subcommand == "predict" and checkpoint and take_fitted(config.data.init_args, config.ckpt_path):
+                asked["data"] = checkpoint.get("config", {}).get("data")
             super().instantiate_classes()
-            self.datamodule = self._get(self.config_init, "supervision")
-            self.model.config = run_config(config.as_dict())
+            self.datamodule, self.model.config = self._get(self.config_init, "supervision"), asked
             if checkpoint:
                 self.model.on_load_checkpoint(checkpoint)
             if self.subcommand == "fit":
@@ -188,6 +193,40 @@ class HierlitCLI(LightningCLI):
             return False
         config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name)
         return True
+
+
+def after_saved_config(args: Sequence[str]) -> list[str]:
+    """Return a command's arguments, after the config of the checkpoint that they name unless they name a config.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it cannot be read.
+    """
+    names = ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--config", "-c", "--ckpt_path"):
+        names.add_argument(option)
+    names.add_argument("--trainer.default_root_dir", dest="root", default=".")
+    given, _ = names.parse_known_args(args)
+    if given.config or given.c or not given.ckpt_path:
+        return list(args)
+    saved = read_checkpoint(find_checkpoint(given.ckpt_path, Path(given.root)), mmap=True).get("config")
+    return [args[0], "--config", json.dumps(saved), *args[1:]] if saved else list(args)
+
+
+def take_fitted(data: Namespace, ckpt_path: str) -> bool:
+    """Let data whose files are to be predicted know from a checkpoint what was fitted to the training files.
+
+    Args:
+        data: Arguments of a data module.
+        ckpt_path: The checkpoint.
+
+    Returns:
+        Whether it can; the training files are then not read.
+    """
+    if "ckpt_path" not in data or not (data.predict_files or data.test_files):
+        return False
+    data.ckpt_path, data.train_files, data.val_files = ckpt_path, None, None
+    return True
 
 
 def log_folders(loggers: Any) -> list[Path]:

@@ -117,7 +117,7 @@ def test_fit_writes_the_contracted_columns_and_a_staircase(automaton_run: Path) 
 
 
 def test_predict_writes_the_scores_of_the_checkpoint(automaton_run: Path) -> None:
-    cli = main(["predict", "--config", SMALL, "--ckpt_path", "last"])
+    cli = main(["predict", "--ckpt_path", "last"])
     written = rows(automaton_run / "lightning_logs" / "version_1" / "predictions.csv")
     batch = next(iter(cli.datamodule.predict_dataloader()))
     scores = cli.model(batch.inputs)
@@ -130,7 +130,7 @@ def test_a_run_cut_short_says_so_and_goes_on_in_its_own_log(automaton_run: Path)
     whole = read_checkpoint(find_checkpoint("last", automaton_run))["state_dict"]
     with pytest.warns(UserWarning, match="training ended after 1 of 3 blocks"):
         main(["fit", "--config", SMALL, "--trainer.max_epochs", "1"])
-    resumed = main(["fit", "--config", SMALL, "--ckpt_path", "last"]).model.state_dict()
+    resumed = main(["fit", "--ckpt_path", "last"]).model.state_dict()
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
     logs = [automaton_run / "lightning_logs" / f"version_{version}" for version in (0, 1)]
     assert sorted(path.name for path in (automaton_run / "lightning_logs").iterdir()) == ["version_0", "version_1"]

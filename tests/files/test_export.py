@@ -136,7 +136,7 @@ def test_the_columns_of_a_table_are_its_inputs(suffix: str, checkpoint: Path, tm
     assert capsys.readouterr().out == f"wrote 2 trained blocks of {checkpoint} to {path}\n"
 
     contents = read_checkpoint(checkpoint)
-    table = FittedTable.of_json(contents["Supervision"]["columns"])
+    table = FittedTable.of_json(contents["Supervision"]["fitted"])
     numbers = np.array([[0.01, 1e6 + 0.3], [np.nan, 1e6], [-0.02, np.nan], [0.0, 0.0]])
     texts = {"colour": ["red", None, "blue", "pink"], "size": ["S", "L", None, "L"]}
     places = {name: {text: place for place, text in enumerate(found)} for name, found in table.categories.items()}

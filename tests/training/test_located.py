@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from processes import TWO, assert_same_run, checkpoints, fault, rows, run, weights
 
-from hierlit import Identity, LayerwiseTask, LocatedArrays, Window1d, Window2d
+from hierlit import Identity, LayerwiseTask, LocatedArrays, TokenLabels, Window1d, Window2d
 from hierlit.cli import main
 from hierlit.files.checkpoints import find_checkpoint
 from hierlit.metrics import average_precision
@@ -108,6 +109,21 @@ def test_sentences_are_validated_tested_and_predicted(whole: tuple[Path, list[st
     table = pd.read_csv(tmp_path / "all.csv", keep_default_na=False)
     texts = cli.datamodule.location_texts("predict", range(len(cli.datamodule.tables["test"])))
     assert table.groupby("row")["text"].agg("".join).tolist() == ["".join(text) for text in texts]
+
+
+def test_a_checkpoint_alone_predicts_new_sentences(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
+    checkpoint, new = str(find_checkpoint("last", whole[0])), tmp_path / "new.txt"
+    new.write_text("\n\n".join("\n".join(words) for words in (["dogs", "run"], list(WORDS), ["unheard"])) + "\n")
+    args = ["--ckpt_path", checkpoint, "--data.predict_files", str(new), "--trainer.default_root_dir", str(tmp_path)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="values that differ from the checkpoint's")
+        cli = main(["predict", *args, "--predictions.path", str(tmp_path / "new.csv")])
+    table = pd.read_csv(tmp_path / "new.csv", keep_default_na=False)
+    data = TokenLabels(whole[1][3], label_columns=["char", "word:begin", "label"], min_count=5, predict_files=str(new))
+    batches = list(data.predict_dataloader())
+    scores = [cli.model(batch.inputs)[batch.inputs[..., 0] > 0] for batch in batches]
+    np.testing.assert_allclose(table["score"], torch.cat(scores).flatten(), atol=1e-5)
+    assert table["label"].unique().tolist() == data.label_names
 
 
 def test_an_exported_model_takes_sentences_of_any_length(whole: tuple[Path, list[str]], tmp_path: Path) -> None:

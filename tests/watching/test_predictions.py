@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import lightning as L
@@ -136,15 +135,13 @@ def test_says_how_to_install_pyarrow(tmp_path: Path, monkeypatch) -> None:
         run.predict(task(), datamodule=data(), return_predictions=False)
 
 
-def test_csv_is_fast_and_exact(tmp_path: Path) -> None:
+def test_csv_is_exact(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
-    start = time.process_time()
     lines = Lines({"row": np.arange(2000)}, scores, expit(scores))
     columns = long_table(Labels.of(64, None, {}), lines)
     file = CsvFile(tmp_path / "scores.csv", columns)
     file.write(columns)
     file.close()
-    assert time.process_time() - start < 1.5
     read = pd.read_csv(tmp_path / "scores.csv")["score"].to_numpy(np.float32)
     np.testing.assert_array_equal(read, scores.ravel())
 

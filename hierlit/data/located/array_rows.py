@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierlit.data.fitted import TOLERANCE, Fitted
 from hierlit.data.located.array_file import ArrayFile, Examples
 from hierlit.data.located.label_values import FoundValues, LabelCoding, Place
 from hierlit.data.rows import Batch, RowDataset, by_file
-from hierlit.data.tables.fitted import TOLERANCE
 
 
 @dataclass(frozen=True)
-class FittedArrays:
+class FittedArrays(Fitted):
     """What predictions need of the training rows.
 
     Attributes:
@@ -37,22 +37,19 @@ class FittedArrays:
     pooled: bool
     grid: tuple[int, ...]
 
-    def to_json(self) -> str:
-        """Return a text of it."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> FittedArrays:
+        return cls(**values | {"coding": LabelCoding(**values["coding"]), "grid": tuple(values["grid"])})
 
-    def difference(self, text: str) -> str:
-        """Return the first thing in which it differs by more than rounding from that of a text; or nothing."""
-        there, here = json.loads(text), json.loads(self.to_json())
+    def difference(self, other: FittedArrays) -> str:
+        """Return the first thing in which two differ by more than rounding; or nothing."""
         for name in ("coding", "masked", "pooled", "grid"):
-            if here[name] != there[name]:
+            if getattr(self, name) != getattr(other, name):
                 return "labels" if name == "coding" else name
-        close = [len(here[name]) == len(there[name]) for name in ("shifts", "scales")]
-        if not all(close):
+        if len(self.shifts) != len(other.shifts):
             return "the number of channels"
-        for name in ("shifts", "scales"):
-            allowed = TOLERANCE * np.maximum(np.abs(here[name]), here["scales"])
-            if (np.abs(np.subtract(here[name], there[name])) > allowed).any():
+        for name, here, there in (("shifts", self.shifts, other.shifts), ("scales", self.scales, other.scales)):
+            if (np.abs(np.subtract(here, there)) > TOLERANCE * np.maximum(np.abs(here), self.scales)).any():
                 return f"the {name} of channels"
         return ""
 

@@ -3,31 +3,17 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
 from hierlit.data.base import BatchLoader, HierarchyDataModule
+from hierlit.data.fitted import KEY, Fitted, refuse_other_rows, source_problems
 from hierlit.data.rows import RowDataset
 from hierlit.data.tables.files import File, open_each
-from hierlit.data.tables.fitted import refuse_other_rows
 from hierlit.data.tables.roles import Names, as_names, listed
 
 FILE_SPLITS = ("train", "val", "test", "predict")
-
-
-class Fitted(Protocol):
-    """What predictions need of the training rows."""
-
-    def to_json(self) -> str:
-        """Return a text of it."""
-
-    def difference(self, text: str) -> str:
-        """Return the first thing in which it differs by more than rounding from that of a text; or nothing.
-
-        Raises:
-            ValueError: If the text is no such thing.
-        """
 
 
 class FileHierarchy(HierarchyDataModule):
@@ -40,8 +26,8 @@ class FileHierarchy(HierarchyDataModule):
 
     @property
     @abstractmethod
-    def fitted(self) -> Any:
-        """What predictions need of the training rows, a `Fitted`."""
+    def fitted(self) -> Fitted:
+        """What predictions need of the training rows."""
 
     @abstractmethod
     def split_rows(self, split: str) -> RowDataset:
@@ -79,6 +65,8 @@ class FileHierarchy(HierarchyDataModule):
         """
         if stage == "predict" and self.predicted_split:
             _ = self.fitted
+        elif not self._files["train"]:
+            raise ValueError("train_files must be given for anything but predict, got ckpt_path")
         else:
             super().setup(stage)
 
@@ -90,7 +78,7 @@ class FileHierarchy(HierarchyDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what predictions need of the training rows, for checkpoints."""
-        return {"fitted": self.fitted.to_json()}
+        return {KEY: self.fitted.to_json()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare it with that of a checkpoint.
@@ -98,17 +86,17 @@ class FileHierarchy(HierarchyDataModule):
         Raises:
             ValueError: If the training rows are not those of the checkpoint.
         """
-        difference = self.fitted.difference(state_dict["fitted"])
+        difference = self.fitted.difference(self.fitted.of_json(state_dict[KEY]))
         if not (self.takes_other_rows and difference.endswith("of channels")):  # shifts and scales
             refuse_other_rows(difference)
 
 
 def open_located(
-    given: Mapping[str, Names], open_file: Callable[[Path, str], File]
+    given: Mapping[str, Names], ckpt_path: str | None, open_file: Callable[[Path, str], File]
 ) -> tuple[dict[str, list[File]], list[str]]:
-    """Open the files of splits, of which there must be some to train on; see `open_each`."""
+    """Open the files of splits; there must be some to train on, or a checkpoint. See `open_each`."""
     files, problems = open_each(given, open_file)
-    return files, ([] if as_names(given["train"]) else ["train_files must name a file, got none"]) + problems
+    return files, source_problems(as_names(given["train"]), ckpt_path) + problems
 
 
 def warn_of_left_out(split: str, what: list[str]) -> None:

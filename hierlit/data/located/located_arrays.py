@@ -57,6 +57,7 @@ class LocatedArrays(FileHierarchy):
         levels: The true level of each label, from 1, if known.
         val_fraction: Share, in [0, 1), of the rows of `train_files`; not used where there are `val_files`.
         test_fraction: Share, in [0, 1), of the rows of `train_files`.
+        ckpt_path: A checkpoint of a model of such rows, in place of `train_files`; for `predict`.
         batch_size: Rows in a batch.
         acceptance_fraction: Share of the training rows set aside for acceptance decisions, in [0, 1).
         data_seed: Seed of the splits and of the batches.
@@ -85,6 +86,7 @@ class LocatedArrays(FileHierarchy):
         levels: list[int] | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
+        ckpt_path: str | None = None,
         batch_size: int = 64,
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
@@ -103,17 +105,21 @@ class LocatedArrays(FileHierarchy):
         def open_file(path: Path, split: str) -> ArrayFile:
             return ArrayFile(path, names, split != "predict")
 
-        self._files, unopened = open_located(given, open_file)
+        self._files, unopened = open_located(given, ckpt_path, open_file)
         raise_problems(problems + unopened)
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(ignore=["levels"])
         self._names, self._zero, self._classes, self._scale = names, zero_labels, classes, scale
         self._given_names, self._given_levels = label_names, levels
         self._rows: dict[str, ArrayRows] = {}
+        self._restored = None if ckpt_path is None else FittedArrays.of_checkpoint(ckpt_path)
 
     @cached_property
     def fitted(self) -> FittedArrays:
-        """What predictions need of the training rows, found in a pass over the training files."""
+        """What predictions need of the training rows, found in a pass over the training files, or in a checkpoint."""
+        return self._restored or self._fit()
+
+    def _fit(self) -> FittedArrays:
         files = self._files["train"]
         for file in (file for own in self._files.values() for file in own):
             self._check_agreement(file)

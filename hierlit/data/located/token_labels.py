@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hierlit.data.checks import loader_problems
 from hierlit.data.located.conllu_file import LABEL_COLUMNS, ConlluFile
@@ -18,7 +21,7 @@ from hierlit.data.located.token_inputs import (
     VectorInputs,
 )
 from hierlit.data.located.token_rows import FittedTokens, TokenRows, find_lengths, fit_tokens
-from hierlit.data.located.token_values import CHARACTER, UNITS, Labeller, parse_wanted
+from hierlit.data.located.token_values import CHARACTER, UNITS, Labeller, Wanted, parse_wanted
 from hierlit.data.tables.roles import as_names
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.table_file import TableError
@@ -75,6 +78,7 @@ class TokenLabels(FileHierarchy):
         levels: The level of each kind of label, from 1, as `{character: 1, word: 2, upos: 3}`, if known.
         val_fraction: Share, in [0, 1), of the sentences of `train_files`; not used where there are `val_files`.
         test_fraction: Share, in [0, 1), of the sentences of `train_files`.
+        ckpt_path: A checkpoint of a model of such rows, in place of `train_files`; for `predict`.
         batch_size: Sentences in a batch.
         acceptance_fraction: Share of the training rows set aside for acceptance decisions, in [0, 1).
         data_seed: Seed of the splits and of the batches.
@@ -102,6 +106,7 @@ class TokenLabels(FileHierarchy):
         levels: dict[str, int] | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
+        ckpt_path: str | None = None,
         batch_size: int = 64,
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
@@ -116,50 +121,59 @@ class TokenLabels(FileHierarchy):
         if FORM not in names or len(set(names)) < len(names):
             problems.append(f"columns must be different names, one of them form, got {names}")
         given = dict(zip(FILE_SPLITS, (train_files, val_files, test_files, predict_files), strict=True))
-        self._files, unopened = open_located(given, lambda path, split: open_sentences(path, names, split != "predict"))
-        known = self._files["train"][0].columns if self._files["train"] else LABEL_COLUMNS
-        for file in (file for split in ("val", "test") for file in self._files[split]):
-            if file.columns != known:
-                unopened.append(f"{file.path} must have the format of {self._files['train'][0].path}")
-        default = ["upos"] if known == LABEL_COLUMNS else list(known)
-        wanted, unknown = parse_wanted(as_names(label_columns) or default, known, unit)
+
+        def open_file(path: Path, split: str) -> SentenceFile:
+            return open_sentences(path, names, split != "predict")
+
+        self._files, unopened = open_located(given, ckpt_path, open_file)
+        wanted: list[Wanted] = []
+        unknown: list[str] = []
+        if train := self._files["train"]:
+            for file in (file for split in ("val", "test") for file in self._files[split]):
+                if file.columns != train[0].columns:
+                    unopened.append(f"{file.path} must have the format of {train[0].path}")
+            default = ["upos"] if train[0].columns == LABEL_COLUMNS else list(train[0].columns)
+            wanted, unknown = parse_wanted(as_names(label_columns) or default, train[0].columns, unit)
         raise_problems([*problems, *unopened, *unknown, *level_problems(levels, [each.kind for each in wanted])])
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(ignore=["levels"])
         self._unit, self._wanted, self._min_count, self._n_hashes = unit, wanted, int(min_count), int(n_hashes)
         self._source, self._level_of = inputs or INPUTS[unit], levels
         self._rows: dict[str, TokenRows] = {}
+        self._restored = None if ckpt_path is None else FittedTokens.of_checkpoint(ckpt_path)
 
     @cached_property
-    def _training(self) -> tuple[FittedTokens, TokenRows]:
+    def _training(self) -> tuple[FittedTokens, NDArray[np.int64]]:
+        """What is fitted, and the locations of all sentences of the training files."""
         files = self._files["train"]
-        rows = self._splits.rows(sum(map(len, files)))
-        fitted, lengths = fit_tokens(files, rows["train"], self._wanted, self._unit, self._min_count)
-        self._inputs = self._make_inputs(fitted)
-        self._labeller = Labeller(fitted.labels, self._wanted, self._unit)
-        for split, own in rows.items():
-            if split == "train" or not self._files[split]:
-                parts = (self._inputs, self._labeller, len(fitted.labels), self._unit)
-                self._rows[split] = TokenRows(files, own, lengths, *parts)
-        return fitted, self._rows["train"]
+        return fit_tokens(files, self._own_rows["train"], self._wanted, self._unit, self._min_count)
 
-    def _make_inputs(self, fitted: FittedTokens) -> TokenInputs:
+    @cached_property
+    def _own_rows(self) -> Mapping[str, NDArray[np.int64]]:
+        return self._splits.rows(sum(map(len, self._files["train"])))
+
+    @cached_property
+    def _inputs(self) -> TokenInputs:
         if self._source == INPUTS[CHARACTER]:
-            return CharacterInputs(fitted.characters)
+            return CharacterInputs(self.fitted.characters)
         return AffixInputs(self._n_hashes) if self._source == INPUTS["token"] else VectorInputs(Path(self._source))
 
     @property
     def fitted(self) -> FittedTokens:
-        """What predictions need of the training rows, found in a pass over the training files."""
-        return self._training[0]
+        """What predictions need of the training rows, found in a pass over the training files, or in a checkpoint."""
+        return self._restored or self._training[0]
 
     def split_rows(self, split: str) -> TokenRows:
         """Return the rows of "train", "val", "test" or "predict"."""
-        fitted, files = self.fitted, self._files[split]
         if split not in self._rows:
-            labeller = None if split == "predict" else self._labeller
-            lengths, n_labels = find_lengths(files, self._unit), len(fitted.labels)
-            self._rows[split] = TokenRows(files, None, lengths, self._inputs, labeller, n_labels, self._unit)
+            fitted, files, rows = self.fitted, self._files[split], None
+            if split == "train" or not (files or split == "predict"):
+                files, rows, lengths = self._files["train"], self._own_rows[split], self._training[1]
+            else:
+                lengths = find_lengths(files, self._unit)
+            has_labels = split != "predict" and self._restored is None
+            labeller = Labeller(fitted.labels, self._wanted, self._unit) if has_labels else None
+            self._rows[split] = TokenRows(files, rows, lengths, self._inputs, labeller, len(fitted.labels), self._unit)
         return self._rows[split]
 
     def location_texts(self, split: str, rows: Sequence[int]) -> list[list[str]]:
@@ -194,7 +208,6 @@ class TokenLabels(FileHierarchy):
     @property
     def input_names(self) -> list[str]:
         """Of the inputs."""
-        _ = self.fitted
         return self._inputs.names
 
     @property

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hierlit.data.fitted import Fitted
 from hierlit.data.located.sentences import Sentence, SentenceFile
 from hierlit.data.located.token_inputs import TokenInputs
 from hierlit.data.located.token_values import CHARACTER, FoundTokens, Labeller, TokenLabel, Wanted
@@ -19,7 +20,7 @@ from hierlit.data.rows import Batch, RowDataset, by_file
 
 
 @dataclass(frozen=True)
-class FittedTokens:
+class FittedTokens(Fitted):
     """What predictions need of the training rows.
 
     Attributes:
@@ -36,14 +37,13 @@ class FittedTokens:
     characters: list[str]
     longest: int
 
-    def to_json(self) -> str:
-        """Return a text of it."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> FittedTokens:
+        return cls(**values | {"labels": [TokenLabel(**label) for label in values["labels"]]})
 
-    def difference(self, text: str) -> str:
-        """Return the first thing in which it differs from that of a text; or nothing."""
-        here, there = json.loads(self.to_json()), json.loads(text)
-        return next((name for name in here if here[name] != there.get(name)), "")
+    def difference(self, other: FittedTokens) -> str:
+        """Return the first thing in which two differ; or nothing."""
+        return next((each.name for each in fields(self) if getattr(self, each.name) != getattr(other, each.name)), "")
 
 
 class TokenRows(RowDataset):

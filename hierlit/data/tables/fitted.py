@@ -1,20 +1,16 @@
-"""What predictions need of the rows that a model was trained on, as plain values and as a file."""
+"""What predictions need of the rows of a table that a model was trained on."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from hierlit.data.tables.table_file import TableError
+from hierlit.data.fitted import TOLERANCE, Fitted
 
 NAMES = ("label_names", "parents", "input_names")
-TOLERANCE = 1e-6
-"""Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
 
 
 @dataclass(frozen=True)
-class FittedTable:
+class FittedTable(Fitted):
     """Inputs and labels as found in the rows to train on.
 
     Inputs are the numbers, in the order of their columns, and then the categories', one-hot and not scaled.
@@ -57,22 +53,6 @@ class FittedTable:
         """Of the inputs: `column`, or `column=category`."""
         return self.numbers + [f"{name}={text}" for name, found in self.categories.items() for text in found]
 
-    def to_json(self) -> str:
-        """Return a text that `of_json` makes the same of."""
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    @classmethod
-    def of_json(cls, text: str) -> FittedTable:
-        """Return the inverse of `to_json`.
-
-        Raises:
-            ValueError: If the text is no such thing.
-        """
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
-            raise ValueError(f"no columns of a LabelTable: {error!r}") from error
-
     def difference(self, other: FittedTable) -> str:
         """Return the first thing in which two differ by more than rounding; or nothing."""
         for name in NAMES:
@@ -86,29 +66,3 @@ class FittedTable:
                     return f"the {name[:-1]} of column {column!r}, {here:.9g} and {there:.9g}"
         own, others = ((table.frequent, table.unit, table.are_counts) for table in (self, other))
         return "" if own == others else "categories or scale"
-
-
-def read_columns(path: Path) -> FittedTable:
-    """Read what `LabelTable.write_columns` wrote.
-
-    Raises:
-        TableError: If the file cannot be read or holds something else.
-    """
-    try:
-        return FittedTable.of_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TableError(f"columns_file: cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise TableError(f"columns_file: {path} was not written by write_columns ({error})") from error
-
-
-def refuse_other_rows(difference: str) -> None:
-    """Say in what training rows differ from those of a checkpoint.
-
-    Raises:
-        ValueError: If they do.
-    """
-    if difference:
-        raise ValueError(
-            f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
-        )

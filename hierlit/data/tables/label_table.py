@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems
+from hierlit.data.fitted import KEY, refuse_other_rows, source_problems
 from hierlit.data.tables.cells import texts
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import is_encoding, open_each, open_table, text_problems
-from hierlit.data.tables.fitted import NAMES, FittedTable, read_columns, refuse_other_rows
+from hierlit.data.tables.fitted import NAMES, FittedTable
 from hierlit.data.tables.hierarchy import find_hierarchy, read_edges
 from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
 from hierlit.data.tables.notices import warn_of_rows, warn_of_training, warn_of_violations
@@ -91,7 +92,7 @@ class LabelTable(HierarchyDataModule):
         separator: Between the values of a row of CSV; a comma when None, a tab in files called .tsv.
         missing: Texts that stand for a missing value; nothing, ?, NA, N/A, NaN, null and None when None.
         encoding: Of text files.
-        columns_file: What `write_columns` wrote when the model was trained, in place of `train_files`; for `predict`.
+        ckpt_path: A checkpoint of a model of such rows, in place of `train_files`; for `predict`.
         batch_size: Rows in a batch.
         acceptance_fraction: Share of the training rows set aside for acceptance decisions, in [0, 1).
         data_seed: Seed of the splits and of the batches.
@@ -129,7 +130,7 @@ class LabelTable(HierarchyDataModule):
         separator: str | None = None,
         missing: list[str] | None = None,
         encoding: str = "utf-8",
-        columns_file: str | None = None,
+        ckpt_path: str | None = None,
         batch_size: int = 64,
         acceptance_fraction: float = 0.2,
         data_seed: int = 0,
@@ -141,8 +142,7 @@ class LabelTable(HierarchyDataModule):
         problems += text_problems(separator, path_separator, encoding) + self._splits.problems()
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         given = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
-        if bool(as_names(train_files)) == (columns_file is not None):
-            problems.append("train_files must be given, or columns_file in its place, and not both")
+        problems += source_problems(as_names(train_files), ckpt_path)
         if as_names(test_files) and (test_fraction or n_folds):
             problems.append("test_files must be left out with test_fraction or n_folds")
         reading = Reading(separator, None if missing is None else frozenset(missing), encoding)
@@ -155,8 +155,8 @@ class LabelTable(HierarchyDataModule):
         self._impute, self._scale, self._has_levels = impute, scale, levels is not None
         self._labels: Labels | None = None
         self._restored: TableEncoder | None = None
-        if columns_file is not None:
-            self._restored = TableEncoder(read_columns(Path(columns_file)))
+        if ckpt_path is not None:
+            self._restored = TableEncoder(FittedTable.of_checkpoint(ckpt_path))
             inputs, files = ColumnRoles(self.fitted.columns, []), self._files.values()
             raise_problems([problem for file in chain(*files) for problem in inputs.missing(file)])
             return
@@ -185,7 +185,7 @@ class LabelTable(HierarchyDataModule):
         """
         labels, files = self._labels, self._files["train"]
         if labels is None:
-            raise ValueError("train_files must be given for anything but predict, got columns_file")
+            raise ValueError("train_files must be given for anything but predict, got ckpt_path")
         columns = self._roles.features + self._roles.label_columns
         frame = read_rows(files, columns, labels.texts + self._roles.categorical)
         numbers = take_numbers(frame, self._roles, files)
@@ -337,19 +337,9 @@ class LabelTable(HierarchyDataModule):
         rows = StreamedRows(self._files[source], self.encoder, self.batch_size, *processes, at_end)
         return DataLoader(rows, batch_size=None)
 
-    def write_columns(self, path: str) -> None:
-        """Write what predictions need of the training rows, for `columns_file`.
-
-        Raises:
-            OSError: If the file cannot be written.
-        """
-        part = Path(f"{path}.part")
-        part.write_text(self.fitted.to_json(), encoding="utf-8")
-        part.replace(path)
-
     def state_dict(self) -> dict[str, Any]:
         """Return what predictions need of the training rows, for checkpoints."""
-        return {"columns": self.fitted.to_json()}
+        return {KEY: self.fitted.to_json()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it from a checkpoint.
@@ -357,7 +347,7 @@ class LabelTable(HierarchyDataModule):
         Raises:
             ValueError: If the training rows are not those of the checkpoint.
         """
-        saved = FittedTable.of_json(state_dict["columns"])
+        saved = FittedTable.of_json(state_dict[KEY])
         difference = self.fitted.difference(saved)
         if not self.takes_other_rows or difference in NAMES:
             refuse_other_rows(difference)

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from hierlit import LabelTable, LayerwiseTask
 from hierlit.data.tables.arff import split_row
 from hierlit.data.tables.hierarchy import LabelHierarchy
+from hierlit.files.checkpoints import CheckpointFiles
 from hierlit.watching import PredictionWriter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* training rows?")
@@ -92,6 +93,12 @@ def test_scales() -> None:
     np.testing.assert_allclose(unit[:, 0] / unit[:, 1], standard[:, 0] / standard[:, 1], rtol=1e-5)
 
 
+def restored(data: LabelTable, **files: str) -> LabelTable:
+    """A table that knows from a checkpoint what was fitted to another's training rows."""
+    CheckpointFiles().save_checkpoint({"sizes": {}, "LabelTable": data.state_dict()}, "last.ckpt")
+    return LabelTable(ckpt_path="last.ckpt", **files)
+
+
 def test_counts_become_square_roots_of_one_scale() -> None:
     draw = np.random.default_rng(0)
     rows = pd.DataFrame(
@@ -105,9 +112,8 @@ def test_counts_become_square_roots_of_one_scale() -> None:
     expected = (roots - roots.mean(0)) / np.sqrt(roots.var(0).mean())
     np.testing.assert_allclose(inputs(data)[:, :2], expected, atol=1e-6)
     np.testing.assert_allclose(inputs(data)[:, 2:], inputs(table(label_columns="y"))[:, 2:], atol=1e-6)
-    data.write_columns("columns.json")
     rows.drop(columns="y").to_csv("new.csv", index=False)
-    again = LabelTable(columns_file="columns.json", predict_files="new.csv")
+    again = restored(data, predict_files="new.csv")
     np.testing.assert_allclose(
         np.concatenate([batch.inputs[:, 0] for batch in again.predict_dataloader()]), inputs(data)
     )
@@ -469,17 +475,12 @@ def test_columns_are_kept_with_the_model() -> None:
     frame().to_csv("t.csv", index=False)
     frame(9, 1).to_csv("u.csv", index=False)
     data = table(label_columns=["y", "z"], test_files="u.csv")
-    data.write_columns("columns.json")
-    kept = LabelTable(columns_file="columns.json", predict_files="u.csv")
+    kept = restored(data, predict_files="u.csv")
     assert torch.equal(predicted(kept)[0], data.tables["test"].inputs)
     assert (kept.n_inputs, kept.label_names, kept.input_names) == (5, ["y", "z"], data.input_names)
     kept.load_state_dict(data.state_dict())
-    with pytest.raises(ValueError, match=r"^train_files must be given for anything but predict, got columns_file$"):
-        kept.setup("fit")
     with pytest.raises(ValueError, match=r"^other\.csv lacks the columns b, c$"):
-        LabelTable(columns_file="columns.json", predict_files=write("other.csv", "a,q\n1,2\n"))
-    with pytest.raises(ValueError, match=r"^columns_file: other\.csv was not written by write_columns"):
-        LabelTable(columns_file="other.csv", predict_files="u.csv")
+        restored(data, predict_files=write("other.csv", "a,q\n1,2\n"))
 
 
 def test_a_checkpoint_of_other_training_rows_is_refused() -> None:

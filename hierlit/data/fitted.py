@@ -1,0 +1,90 @@
+"""What predictions need of the training rows, as plain values that checkpoints keep."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from hierlit.files.checkpoints import read_checkpoint
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+KEY = "fitted"
+"""Of a data module's state, the text of what it has fitted."""
+TOLERANCE = 1e-6
+"""Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
+
+
+class Fitted(ABC):
+    """A dataclass of plain values that is found in the training rows, or read from a checkpoint in their place."""
+
+    def to_json(self) -> str:
+        """Return a text that `of_json` makes the same of."""
+        return json.dumps(asdict(self), ensure_ascii=False)  # type: ignore[call-overload]
+
+    @classmethod
+    def of_json(cls, text: str) -> Self:
+        """Return the inverse of `to_json`.
+
+        Raises:
+            ValueError: If the text is that of something else.
+        """
+        try:
+            return cls._of(json.loads(text))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no {cls.__name__}: {error!r}") from error
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> Self:
+        return cls(**values)
+
+    @abstractmethod
+    def difference(self, other: Self) -> str:
+        """Return the first thing in which two differ by more than rounding; or nothing."""
+
+    @classmethod
+    def of_checkpoint(cls, path: str) -> Self:
+        """Return what the data module of a trained model had fitted.
+
+        Args:
+            path: A checkpoint.
+
+        Raises:
+            ValueError: If it cannot be read, or the data was of another kind.
+        """
+        try:
+            text = fitted_text(read_checkpoint(path, mmap=True))
+            return cls.of_json(text or "null")
+        except OSError as error:
+            raise ValueError(f"ckpt_path: cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(f"ckpt_path must be a checkpoint of such data, got {path}: {error}") from error
+
+
+def fitted_text(checkpoint: dict[str, Any]) -> str | None:
+    """Return what a checkpoint's data module had fitted; None if it reads no files."""
+    states = (state for state in checkpoint.values() if isinstance(state, dict))
+    return next((state[KEY] for state in states if isinstance(state.get(KEY), str)), None)
+
+
+def source_problems(train_files: Sequence[str], ckpt_path: str | None) -> list[str]:
+    """Say if there is not exactly one source of what is fitted."""
+    if bool(train_files) == (ckpt_path is not None):
+        return ["train_files must be given, or for predict ckpt_path in their place, and not both"]
+    return []
+
+
+def refuse_other_rows(difference: str) -> None:
+    """Say in what training rows differ from those of a checkpoint.
+
+    Raises:
+        ValueError: If they do.
+    """
+    if difference:
+        raise ValueError(
+            f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
+        )
