@@ -15,7 +15,8 @@ from weakref import WeakValueDictionary
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-MISSING_TEXTS = ("", "#N/A N/A", *"? NA N/A n/a #NA #N/A <NA> NaN nan -NaN -nan null NULL None".split())
+NOT_A_NUMBER = ("NaN", "nan", "-NaN", "-nan")
+MISSING_TEXTS = ("", "?", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "<NA>", "null", "NULL", "None", *NOT_A_NUMBER)
 """Nothing, ARFF's ?, and what pandas reads as missing."""
 CELLS_AT_ONCE = 2**17
 MOST_ROWS = 2**40
