@@ -37,9 +37,9 @@ HIERARCHICAL = "hierarchical"
 class ArffFile(TextFile):
     """An ARFF file.
 
-    Labels are a hierarchical attribute; or those that an XML file of MULAN beside the file lists, `birds.xml` for
-    `birds-train.arff`; or as many first attributes as the relation says with MEKA's `-C n`, last ones if n is
-    below 0. Weights of rows are not used, which `notices` says.
+    Labels are a hierarchical attribute; or those that KEEL's `@outputs` names; or those that an XML file of MULAN
+    beside the file lists, `birds.xml` for `birds-train.arff`; or as many first attributes as the relation says with
+    MEKA's `-C n`, last ones if n is below 0. Weights of rows are not used, which `notices` says.
 
     Args:
         path: The file; its name may end in that of a compression.
@@ -70,6 +70,10 @@ class ArffFile(TextFile):
                 if match is None:
                     raise TableError(f"{self.path}, line {number}: must be @attribute name type, got {line[:60]!r}")
                 declared.append((unquoted(match), number, match[4].strip()))
+            elif keyword in ("@outputs", "@output"):  # KEEL's labels
+                self.label_names = [composed(name) for name in split_values(line.split(maxsplit=1)[1])]
+            elif keyword in ("@inputs", "@input"):
+                continue
             elif keyword == "@relation":
                 self._n_first = int(found[1]) if (found := N_LABELS.search(line)) else 0
             else:
@@ -82,7 +86,7 @@ class ArffFile(TextFile):
             raise TableError(f"{self.path} has no line @attribute")
         self.take_names([name for name, *_ in declared])
         for name, (_, number, text) in zip(self.names, declared, strict=True):
-            kind, where = text.split(maxsplit=1)[0].lower(), f"{self.path}, line {number}"
+            kind, where = re.split(r"[\s\[]", text)[0].lower(), f"{self.path}, line {number}"
             if kind in NUMERIC:
                 self.is_number[name] = True
             elif text.startswith("{"):
@@ -100,7 +104,9 @@ class ArffFile(TextFile):
                     raise TableError(f"{where}: the hierarchical attribute {name!r} lists no classes")
         if abs(n := self._n_first) > len(self.names):
             raise TableError(f"{self.path}: -C {n} is for more attributes than the {len(self.names)} that there are")
-        if self.path_column is None:
+        if lacking := [name for name in self.label_names if name not in self.names]:
+            raise TableError(f"{self.path}: @outputs names no attribute: {lacking[0]!r}")
+        if self.path_column is None and not self.label_names:
             first = (self.names[:n] if n > 0 else self.names[n:]) if n else []
             self.label_names = self._mulan_labels() or first
         self.class_names = [name for name, own in self._listed.items() if not SIGNS.issuperset(map(str.lower, own))]
@@ -148,6 +154,7 @@ class ArffFile(TextFile):
     def _sparse(self, number: int, line: str, absent: Sequence[str]) -> tuple[list[str], bool]:
         """Return the values of a sparse row, absent ones as given; and whether it has a weight."""
         match, values, place = SPARSE.fullmatch(line), list(absent), 0
+        places: list[int] = []
         text = match[1] if match else "?"
         while place < len(text.rstrip()):
             entry = ENTRY.match(text, place)
@@ -155,6 +162,10 @@ class ArffFile(TextFile):
                 rule = f"a sparse row must have places below {len(values)} and values, as in {{0 1.5, 7 yes}}"
                 raise TableError(f"{self.path}, line {number}: {rule}, got {line[:60]!r}")
             values[int(entry[1])], place = unquoted(entry, 2), entry.end()
+            places.append(int(entry[1]))
+        if len(set(places)) < len(places):
+            twice = max(places, key=places.count)
+            raise TableError(f"{self.path}, line {number}: a sparse row must have each place once, got {twice} twice")
         return values, bool(match and match[2])
 
     def chunks(self, names: Sequence[str], numeric: Collection[str] = ()) -> Iterator[DataFrame]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SEPARATORS = ";\t|,"
+SEPARATOR_LINE = re.compile("sep=(.)", re.I)
+"""A first line that tells a spreadsheet the separator."""
 END = "\x1aend of file"
 """A line after the last, which is a record of its own unless a quote is still open."""
 LONGEST = 2**31 - 1
@@ -43,6 +46,9 @@ class CsvFile(TextFile):
         _, header = next(self._lines(), (1, []))
         if not header:
             raise TableError(f"{self.path} is empty")
+        if found := SEPARATOR_LINE.fullmatch(self._separator.join(header)):
+            rule = f"{found[0]!r} is for spreadsheets: remove the line, and set separator to {found[1]!r}"
+            raise TableError(f"{self.path}, line 1: {rule}")
         others = [mark for mark in SEPARATORS if mark in header[0]]
         if len(header) == 1 and others:
             raise TableError(

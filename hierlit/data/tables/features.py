@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 IMPUTATIONS = ("mean", "most_frequent")
 SCALES = ("standard", "auto", "unit", "none")
 MOST_CATEGORIES = 1000
+REMEDY = (
+    "; name the column in categorical_columns if it holds categories, and the text in missing if it stands for no value"
+)
 LARGEST_COUNT = 255
 """Larger numbers, most of them 0, are amounts, of money for example."""
 LARGEST = float(np.finfo(np.float32).max)
@@ -45,7 +48,7 @@ def take_numbers(frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile
         if wrong.any():  # true and false are texts as well then
             values, wrong = numbers(frame[name], has_words=False)
         if declared or np.count_nonzero(~np.isnan(values)) >= np.count_nonzero(wrong):
-            check_numbers(frame, name, values, wrong, "; name the column in categorical_columns if it holds categories")
+            check_numbers(frame, name, values, wrong, REMEDY)
             frame[name] = values
             found.append(name)
     return found

@@ -42,7 +42,10 @@ def open_each(
     files: dict[str, list[File]] = {}
     problems = []
     for split, names in given.items():
-        paths, files[split] = [Path(name) for name in as_names(names)], []
+        if hasattr(names, "columns") or isinstance(names, bytes):
+            problems.append(f"{split}_files must be paths of files, got a {type(names).__name__}")
+            names = None
+        paths, files[split] = [Path(name).expanduser() for name in as_names(names)], []
         twice = sorted({path for path in paths if paths.count(path) > 1})
         problems += [f"{split}_files must not name a file twice, got {path}" for path in twice]
         for path in paths:
@@ -90,5 +93,5 @@ def is_encoding(name: str) -> bool:
     """Return whether Python knows an encoding."""
     try:
         return bool(codecs.lookup(name))
-    except LookupError:
+    except (LookupError, TypeError):
         return False

@@ -22,7 +22,7 @@ from hierlit.data.fitted import KEY, refuse_other_rows, source_problems
 from hierlit.data.tables.cells import texts
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
-from hierlit.data.tables.files import is_encoding, open_each, open_table, text_problems
+from hierlit.data.tables.files import open_each, open_table, text_problems
 from hierlit.data.tables.fitted import NAMES, FittedTable
 from hierlit.data.tables.hierarchy import find_hierarchy, read_edges
 from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
@@ -90,7 +90,8 @@ class LabelTable(HierarchyDataModule):
         n_folds: Parts of the rows of `train_files` for cross-validation.
         fold: The part to test on, from 0.
         separator: Between the values of a row of CSV; a comma when None, a tab in files called .tsv.
-        missing: Texts that stand for a missing value; nothing, ?, NA, N/A, NaN, null and None when None.
+        missing: Texts that stand for a missing value in text files; nothing, ? and those of pandas, such as NA, #N/A,
+            NaN, null and None, when None.
         encoding: Of text files.
         ckpt_path: A checkpoint of a model of such rows, in place of `train_files`; for `predict`.
         batch_size: Rows in a batch.
@@ -139,16 +140,16 @@ class LabelTable(HierarchyDataModule):
         problems = one_of(IMPUTATIONS, impute=impute) + one_of(SCALES, scale=scale)
         problems += one_of(ZEROS, zero_labels=zero_labels) + one_of((None, "given"), levels=levels)
         problems += one_of(EMPTY, empty_paths=empty_paths)
-        problems += text_problems(separator, path_separator, encoding) + self._splits.problems()
+        mark = "\t" if separator == r"\t" else separator  # as a person types it
+        problems_of_text = text_problems(mark, path_separator, encoding)
+        problems += problems_of_text + self._splits.problems()
         problems += loader_problems(batch_size, acceptance_fraction, data_seed)
         given = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
         problems += source_problems(as_names(train_files), ckpt_path)
         if as_names(test_files) and (test_fraction or n_folds):
             problems.append("test_files must be left out with test_fraction or n_folds")
-        reading = Reading(separator, None if missing is None else frozenset(missing), encoding)
-        self._files, unopened = open_each(
-            given if is_encoding(encoding) else {}, lambda path, _: open_table(path, reading)
-        )
+        reading = Reading(mark, None if missing is None else frozenset(as_names(missing)), encoding)
+        self._files, unopened = open_each({} if problems_of_text else given, lambda path, _: open_table(path, reading))
         raise_problems(problems + unopened)
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(ignore=["levels"])

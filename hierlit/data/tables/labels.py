@@ -128,6 +128,8 @@ class ColumnLabels(Labels):
             if not (others | np.isnan(signs)).all():
                 remedy = "; name the column in class_columns if it holds classes"
                 raise cell_error(frame, others, name, RULE, remedy)
+            if (fractions := (signs != np.round(signs)) & ~np.isnan(signs)).any():
+                raise cell_error(frame, fractions, name, RULE, "; name the column in class_columns if it holds classes")
         found = texts(frame[name])[1]
         if (lists := frame[name].isin([text for text in found if LIST.fullmatch(text)]).to_numpy(bool)).any():
             raise cell_error(frame, lists, name, "a class must not be a list", "; name the column in path_column")

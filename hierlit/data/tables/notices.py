@@ -16,7 +16,7 @@ from hierlit.data.tables.roles import listed
 from hierlit.data.tables.table_file import TableFile
 
 FEW_CATEGORIES = 20
-LIKE_NUMBERS = re.compile(r"[-+]?[\d.,']*\d[\d.,']*\s*%?")
+LIKE_NUMBERS = re.compile(r"[-+]?\s*[$€£¥]?\s*[-+]?[\d.,']*\d[\d.,']*(\s*[%$€£¥]|\s[a-zA-Z°µ]{1,3})?")
 """Texts that people write for numbers."""
 
 
@@ -84,6 +84,9 @@ def warn_of_training(
             f"most training rows have a text of their own in {listed(unique)}, each an input: name what is no input in "
             "ignore_columns, and write numbers with a point"
         )
+    of_their_own = [name for name, own in table.class_labels.items() if len(own) > few]
+    if of_their_own:
+        rank_zero_warn(f"most training rows have a class of their own in {listed(of_their_own)}, each a label")
     for name in undeclared:
         texts = table.categories.get(name, [])
         like = list(filter(LIKE_NUMBERS.fullmatch, texts))

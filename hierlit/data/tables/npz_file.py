@@ -30,7 +30,7 @@ class NpzFile(TableFile):
 
     Args:
         path: The file.
-        reading: Not used: the arrays hold numbers.
+        reading: Not used: the arrays hold numbers, of which NaN is missing.
     """
 
     def __init__(self, path: Path, reading: Reading) -> None:
@@ -40,7 +40,7 @@ class NpzFile(TableFile):
         try:
             with np.load(path, allow_pickle=False) as archive:
                 held = archive.files
-                arrays = {name: archive[name] for name in ARRAYS.values() if name in held}
+                arrays = {name: read_names(archive, name) for name in ARRAYS.values() if name in held}
                 for name in [name for name in ARRAYS if name in held]:
                     with archive.zip.open(f"{name}.npy") as file:
                         shapes[name], _, dtype = read_header(file)
@@ -68,6 +68,8 @@ class NpzFile(TableFile):
             raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
         self.is_number = dict.fromkeys(self.names, True)
         self.label_names = self._names.get("labels", [])
+        if reading.missing:
+            self.notices.append(f"{path}: missing is for text files, and not used: what is NaN is missing here")
 
     def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
         """Yield numbers of the arrays' own types."""
@@ -84,6 +86,18 @@ class NpzFile(TableFile):
                     yield concat(frames, axis=1)[list(names)]
         except ERRORS as error:
             raise read_error(self.path, error) from error
+
+
+def read_names(archive: Any, name: str) -> NDArray[Any]:
+    """Read the names of columns out of an open archive.
+
+    Raises:
+        ValueError: If they are objects, which no file of others is trusted with.
+    """
+    try:
+        return np.asarray(archive[name])
+    except ValueError as error:
+        raise TableError(f"{archive.zip.filename}: {name} must be texts: np.array(names, dtype=str)") from error
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -24,7 +24,7 @@ class ParquetFile(TableFile):
 
     Args:
         path: The file.
-        reading: Not used: Parquet has nulls and types of its own.
+        reading: Not used: Parquet has nulls and types of its own. Lists of texts are given as texts.
     """
 
     def __init__(self, path: Path, reading: Reading) -> None:
@@ -45,12 +45,16 @@ class ParquetFile(TableFile):
         self.nameless += [name for name in self.names if INDEX.fullmatch(name) or name in index]
         for field in schema:
             kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-            if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+            if is_text(kind):
                 self.is_number[field.name] = False
             elif types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind):
                 self.is_number[field.name] = True
             elif not types.is_null(kind):
                 self.refused[field.name] = str(field.type)
+                if (types.is_list(kind) or types.is_large_list(kind)) and is_text(kind.value_type):
+                    self.lists.append(field.name)
+        if reading.missing:
+            self.notices.append(f"{path}: missing is for text files, and not used: what is null is missing here")
 
     def _open(self) -> Any:
         from pyarrow import parquet
@@ -65,6 +69,16 @@ class ParquetFile(TableFile):
         try:
             with self._open() as file:
                 for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
-                    yield batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)[list(names)]
+                    frame = batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)[list(names)]
+                    for name in set(names).intersection(self.lists):
+                        frame[name] = [None if own is None else repr(list(own)) for own in frame[name]]
+                    yield frame
         except (pyarrow.ArrowException, OSError) as error:
             raise read_error(self.path, error) from error
+
+
+def is_text(kind: Any) -> bool:
+    """Return whether a type of Arrow's is one of texts."""
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))

@@ -71,7 +71,7 @@ class ColumnRoles:
             left_out |= {*labels, *path, *file.nameless, file.path_column or ""}
             features = file.names
         features = [name for name in features if name not in left_out]
-        without_inputs = wanted["feature_columns"] == []
+        without_inputs = wanted["feature_columns"] is not None and not as_names(wanted["feature_columns"])
         roles = cls(features, labels, path[0] if path else None, classes, found["categorical_columns"], without_inputs)
         raise_problems(problems or roles.problems(file))
         return roles
@@ -94,7 +94,8 @@ class ColumnRoles:
             if kind := file.refused.get(name):
                 problems.append(f"{file.path}: column {name!r} holds {kind}, no input: name it in ignore_columns")
         for name in self.label_columns:
-            if (kind := file.refused.get(name)) and name != file.path_column:
+            is_path = name == file.path_column or (name == self.path and name in file.lists)
+            if (kind := file.refused.get(name)) and not is_path:
                 problems.append(f"{file.path}: column {name!r} holds {kind}, no label")
         if twice := [name for name in self.label_columns if name in file.repeated]:
             problems.append(

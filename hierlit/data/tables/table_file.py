@@ -15,7 +15,9 @@ from weakref import WeakValueDictionary
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-MISSING_TEXTS = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+NOT_A_NUMBER = ("NaN", "nan", "-NaN", "-nan")
+MISSING_TEXTS = ("", "?", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "<NA>", "null", "NULL", "None", *NOT_A_NUMBER)
+"""Nothing, ARFF's ?, and what pandas reads as missing."""
 CELLS_AT_ONCE = 2**17
 MOST_ROWS = 2**40
 NUMBERS = count()
@@ -56,6 +58,7 @@ class TableFile(ABC):
         nameless: Names of columns that were given none.
         is_number: Whether the columns whose type the header tells hold numbers, or else categories.
         refused: Types that no input or label can have, by column.
+        lists: Columns of those, of lists of texts, which can be paths.
         label_names: Columns that the format has for labels.
         class_names: Columns that have other values than labels have, as far as the header tells.
         words_are_ours: Whether nobody has said which texts stand for a missing value.
@@ -77,6 +80,7 @@ class TableFile(ABC):
         self.nameless: list[str] = []
         self.is_number: dict[str, bool] = {}
         self.refused: dict[str, str] = {}
+        self.lists: list[str] = []
         self.label_names: list[str] = []
         self.class_names: list[str] = []
         self.words_are_ours = False

@@ -60,6 +60,8 @@ class TextFile(TableFile):
                 is_named = len(first) == 2 and codecs.lookup(reading.encoding).name.startswith("utf-16")
                 if start.startswith(first) and not is_named:
                     raise TableError(f"{path} is not a text file of its suffix, but {kind}")
+            if b"\0" in start and codecs.lookup(reading.encoding).name.startswith("utf-8"):
+                raise TableError(f"{path} has zero bytes as text in UTF-16 has: set encoding to utf-16-le or utf-16-be")
             self.take_header()
         except ERRORS as error:
             raise self.explain(error) from error

@@ -109,7 +109,31 @@ KINDS = {
         {"train_files": "t.npz"},
         "train_files: t.npz: inputs must be numbers [rows, columns], got object [1, 1]",
     ),
+    "names that are objects": Damage(
+        {"t.npz": {"inputs": np.ones((2, 1)), "input_names": np.array(["a"], dtype=object)}},
+        {"train_files": "t.npz"},
+        "train_files: t.npz: input_names must be texts: np.array(names, dtype=str)",
+    ),
+    "a data frame in place of a path": Damage(
+        {},
+        {"train_files": pd.DataFrame({"a": [1], "y": [0]}), "label_columns": "y"},
+        "train_files must be paths of files, got a DataFrame",
+    ),
+    "texts for missing values of a format that has its own": Damage(
+        {"t.npz": {"inputs": np.arange(4.0)[:, None], "labels": np.array([[0], [1], [0], [1]])}},
+        {"train_files": "t.npz", "missing": ["-9"]},
+        warning="t.npz: missing is for text files, and not used: what is NaN is missing here",
+        sizes=(1, 1),
+    ),
     # bytes
+    "UTF-16 without a mark": Damage(
+        **csv(CSV.encode("utf-16-le")),
+        error="train_files: t.csv has zero bytes as text in UTF-16 has: set encoding to utf-16-le or utf-16-be",
+    ),
+    "UTF-16 without a mark, named": Damage(**csv(CSV.encode("utf-16-le"), encoding="utf-16-le")),
+    "no encoding": Damage(
+        **csv(CSV, encoding=None), error="encoding must be one that Python knows, such as utf-8 or latin-1, got None"
+    ),
     "byte order mark": Damage(**csv(b"\xef\xbb\xbf" + CSV.encode(), feature_columns=["a", "b"])),
     "byte order mark in ARFF": Damage(**arff(b"\xef\xbb\xbf" + TRAIN.encode()), sizes=(3, 3)),
     "CRLF": Damage(**csv(CSV.replace("\n", "\r\n"))),
@@ -153,6 +177,22 @@ KINDS = {
     "sparse ARFF": Damage(
         **arff(TRAIN + "{0 5, 9 x}\n"),
         error="t.arff, line 10: a sparse row must have places below 3 and values, as in {0 1.5, 7 yes}, got",
+    ),
+    "a place twice in a sparse row": Damage(
+        **arff(TRAIN + "{0 5, 1 x, 0 6}\n"),
+        error="t.arff, line 10: a sparse row must have each place once, got 0 twice",
+    ),
+    "a line for spreadsheets": Damage(
+        **csv("sep=;\n" + CSV.replace(",", ";")),
+        error="train_files: t.csv, line 1: 'sep=;' is for spreadsheets: remove the line, and set separator to ';'",
+    ),
+    "a tab as it is typed": Damage(**csv(CSV.replace(",", "\t"), separator=r"\t")),
+    "two characters as a separator": Damage(
+        **csv(CSV, separator="::"), error="separator must be one character, got '::'"
+    ),
+    "outputs of KEEL that are no attributes": Damage(
+        **arff(TRAIN.replace("@data", "@inputs a, b\n@outputs c\n@data")),
+        error="train_files: t.arff: @outputs names no attribute: 'c'",
     ),
     "quoted commas": Damage(**csv('a,b,y\n1,"x, or y",0\n2,z,1\n3,"x, or y",0\n4,z,1\n')),
     "a quote never closed": Damage(
@@ -276,6 +316,18 @@ KINDS = {
     ),
     "label value outside in a test file": Damage(
         **two("a,b,y\n5,x,yes\n"), error=f"u.csv, line 2, column 'y': {RULE}, got 'yes'"
+    ),
+    "shares as labels": Damage(
+        **csv(CSV.replace("0\n", "0.25\n").replace("1\n", "0.5\n")),
+        error=f"t.csv, line 2, column 'y': {RULE}, got '0.25'; name the column in class_columns if it holds classes",
+    ),
+    "shares as labels in Parquet": Damage(
+        {"t.parquet": pd.DataFrame({"a": [0, 1], "y": [0.25, 0.5]})},
+        {"train_files": "t.parquet", "label_columns": "y"},
+        f"t.parquet, row 1, column 'y': {RULE}, got '0.25'; name the column in class_columns if it holds classes",
+    ),
+    "shares as classes, named": Damage(
+        **csv(CSV.replace("0\n", "0.25\n").replace("1\n", "0.5\n"), class_columns="y"), sizes=(3, 2)
     ),
     "label text": Damage(
         **csv(CSV.replace("3,x,0", "3,x,no")),

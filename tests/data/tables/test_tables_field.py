@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hierlit import LabelTable
@@ -239,3 +244,73 @@ def test_paths_may_be_objects_and_names_pandas() -> None:
     rows.to_csv("t.csv", index=False)
     for names in (rows.columns[1:], np.array(["y", "z"]), ("y", "z")):
         assert read(Path("t.csv"), label_columns=names)[0].label_names == ["y", "z"]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.string()), pa.list_(pa.large_string())])
+@pytest.mark.parametrize(("empty", "expected"), [("negative", -1), ("not_observed", 0)])
+def test_a_column_of_lists_in_parquet_holds_paths(kind: pa.DataType, empty: str, expected: int) -> None:
+    lists = [["u, x", "v"], ["v"], [], None, ["it's"]]
+    pq.write_table(pa.table({"a": range(5), "p": pa.array(lists, kind)}), "t.parquet")
+    data, _ = read("t.parquet", path_column="p", empty_paths=empty)
+    assert data.input_names == ["a"] and data.label_names == ["it's", "u, x", "v"]
+    assert labels(data) == [[-1, 1, 1], [-1, -1, 1], [expected] * 3, [expected] * 3, [1, -1, -1]]
+    with pytest.raises(ValueError, match=r"column 'p' holds (large_)?list<.*>, no label"):
+        LabelTable("t.parquet", label_columns="p")
+
+
+@pytest.mark.parametrize("word", ["#N/A", "n/a", "<NA>", "-NaN"])
+def test_words_that_pandas_takes_for_missing_are_missing(word: str) -> None:
+    data, said = read("t.csv", f"a,b,y\n1,u,0\n{word},{word},1\n3,v,0\n", label_columns="y", scale="none")
+    assert data.tables["train"].inputs[:, 0].tolist() == [[1, 1, 0], [2, 1, 0], [3, 0, 1]]
+    assert any(f"1 cells with a word are taken for missing: b={word}" in each for each in said)
+
+
+@pytest.mark.parametrize(("missing", "row"), [("NA", 1), (["NA"], 1), ({-9, "NA"}, 3), (np.array([-9]), 3)])
+def test_texts_for_missing_values_in_any_collection(missing: object, row: int) -> None:
+    data, _ = read("t.csv", "a,y\n1,0\nNA,1\n3,0\n-9,1\n", missing=missing, label_columns="y", categorical_columns="a")
+    categories = {name.removeprefix("a=") for name in data.input_names}
+    assert data.tables["train"].inputs[row].sum() == 1 and categories == {"1", "3", "NA", "-9"} - set(as_texts(missing))
+
+
+def as_texts(given: Any) -> list[str]:
+    return [given] if isinstance(given, str) else [str(each) for each in given]
+
+
+@pytest.mark.parametrize("kind", [list, pd.Index, np.array, tuple])
+def test_names_of_inputs_may_be_in_any_collection(kind: Callable[[list[str]], Any]) -> None:
+    text = "a,b,c,y\n1,2,3,0\n2,3,4,1\n"
+    assert read("t.csv", text, feature_columns=kind(["b", "c"]), label_columns=kind(["y"]))[0].input_names == ["b", "c"]
+    assert read("t.csv", feature_columns=kind([]), label_columns=kind(["y"]))[0].input_names == []
+
+
+@pytest.mark.parametrize(
+    "kinds", [("real", "integer"), ("real[0.0, 9.0]", "integer [0,9]"), ("Real [0,9]", "INTEGER[0,9]")]
+)
+@pytest.mark.parametrize("outputs", ["@outputs y, 'second one'", "@output y,'second one'"])
+def test_labels_that_keel_names(kinds: tuple[str, str], outputs: str) -> None:
+    names = [("a", kinds[0]), ("y", "{0,1}"), ("b", kinds[1]), ("'second one'", "{0, 1}")]
+    header = "@relation r\n" + "".join(f"@attribute {name} {kind}\n" for name, kind in names)
+    data, _ = read("t.arff", f"{header}@inputs a, b\n{outputs}\n@data\n0.5, 1, 3, 0\n1.5, 0, 4, 1\n", scale="none")
+    assert (data.input_names, data.label_names) == (["a", "b"], ["y", "second one"])
+    assert labels(data) == [[1, -1], [-1, 1]] and data.tables["train"].inputs[:, 0].tolist() == [[0.5, 3], [1.5, 4]]
+
+
+@pytest.mark.parametrize("cell", ["$1.50", "1.50 €", "-£2", "3.5 kg", "12 %"])
+def test_amounts_and_measures_are_told(cell: str) -> None:
+    Path("t.csv").write_text(f"a,y\n{cell},0\n{cell},1\n")
+    said = re.escape(f"column 'a' is taken for categories, but has texts such as {cell!r}: write numbers with a point")
+    with pytest.warns(UserWarning, match=said):
+        LabelTable("t.csv", label_columns="y", **WHOLE).setup()
+
+
+def test_a_column_of_names_is_told_to_be_no_classes() -> None:
+    rows = "".join(f"{row},name {row}\n" for row in range(40))
+    Path("t.csv").write_text("a,y\n" + rows)
+    with pytest.warns(UserWarning, match="^most training rows have a class of their own in y, each a label"):
+        LabelTable("t.csv", label_columns="y", **WHOLE).setup()
+
+
+def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("t.csv").write_text("a,y\n1,0\n2,1\n")
+    assert read("~/t.csv", label_columns="y")[0].n_rows["train"] == 2
