@@ -202,8 +202,10 @@ class Reader:
         goes_on = "--ckpt_path" in args
         if goes_on:
             self.train_what_waits()
-            if resolved(args) != self.last_fit:
+            if configs_of(args) and resolved(args) != self.last_fit:
                 self.train(["fit", *without(args[1:], "--ckpt_path", "--predictions.path")])
+            elif not self.last_fit:
+                self.train(["fit", "--config", "configs/exact.yaml"])
         if self.last_fit and args[0] == "fit" and not goes_on and not self.trains_all:
             self.begin(args)
             self.waiting = args
@@ -213,7 +215,8 @@ class Reader:
     def train(self, args: list[str]) -> None:
         """Does a command to its end."""
         if args[0] == "fit":
-            self.last_fit, self.n_blocks, self.waiting = resolved(args), 1 + ("--ckpt_path" in args), []
+            self.last_fit = resolved(args) or self.last_fit
+            self.n_blocks, self.waiting = 1 + ("--ckpt_path" in args), []
         main([*args, *self.small(args)])
 
     def train_what_waits(self) -> None:
@@ -231,10 +234,12 @@ class Reader:
         """Arguments that make a run small, of those that its data has."""
         if not self.is_small:
             return []
+        display = {f"trainer.{name}": value for name, value in QUIET.items()} if args[0] in FITTED else {}
+        if "--ckpt_path" in args and not configs_of(args):  # its config is small
+            return [f"--{name}={value}" for name, value in {"model.n_blocks": self.n_blocks, **display}.items()]
         parameters = inspect.signature(data_class(args)).parameters
         own = {f"data.{name}": size for name, size in SMALL_DATA.items() if name in parameters}
         own = {name: size for name, size in own.items() if f"--{name}" not in args}
-        display = {f"trainer.{name}": value for name, value in QUIET.items()} if args[0] in FITTED else {}
         small = {**SMALL, "model.n_blocks": self.n_blocks, **own, **display}
         return [f"--{name}={value}" for name, value in small.items()]
 

@@ -196,21 +196,23 @@ class HierlitCLI(LightningCLI):
 
 
 def after_saved_config(args: Sequence[str]) -> list[str]:
-    """Return a command's arguments, after the config of the checkpoint that they name unless they name a config.
+    """Return a command's arguments, after its checkpoint's config unless they name a config or data.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it cannot be read.
+        ValueError: If it cannot be read, or has no config.
     """
     names = ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--config", "-c", "--ckpt_path"):
+    for option in ("--config", "-c", "--data", "--ckpt_path"):
         names.add_argument(option)
     names.add_argument("--trainer.default_root_dir", dest="root", default=".")
     given, _ = names.parse_known_args(args)
-    if given.config or given.c or not given.ckpt_path:
+    if given.config or given.c or given.data or not given.ckpt_path:
         return list(args)
-    saved = read_checkpoint(find_checkpoint(given.ckpt_path, Path(given.root)), mmap=True).get("config")
-    return [args[0], "--config", json.dumps(saved), *args[1:]] if saved else list(args)
+    checkpoint = find_checkpoint(given.ckpt_path, Path(given.root))
+    if config := read_checkpoint(checkpoint, mmap=True).get("config"):
+        return [args[0], "--config", json.dumps(config), *args[1:]]
+    raise ValueError(f"config must be given: {checkpoint} was saved in Python, without one")
 
 
 def take_fitted(data: Namespace, ckpt_path: str) -> bool:

@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hierlit.cli import main
-from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
+from hierlit.files.checkpoints import CheckpointFiles, find_checkpoint, read_checkpoint
 from hierlit.models import CosineFeatures, Features, GaussianFeatures
 
 ROOT = Path(__file__).parents[2]
@@ -287,6 +287,14 @@ def test_a_checkpoint_of_version_0_1_0_is_one_line(
     torch.save({"sizes": {"n_labels": 1, "activation": "relu"}, "state_dict": {}}, "old.ckpt")
     line = fail(capsys, *args, "--ckpt_path", "old.ckpt")
     assert "old.ckpt: saved by hierlit 0.1.0 or older: fit again, or use the version that saved it" in line
+
+
+def test_a_checkpoint_that_was_saved_in_python_has_no_config(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CheckpointFiles().save_checkpoint({"sizes": {}, "state_dict": {}}, "own.ckpt")
+    line = fail(capsys, "predict", "--ckpt_path", "own.ckpt")
+    assert line == "error: config must be given: own.ckpt was saved in Python, without one"
 
 
 @pytest.mark.usefixtures("automaton_run")
