@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -123,7 +124,9 @@ class HierlitCLI(LightningCLI):
             self.datamodule = self._get(self.config_init, "supervision")
             self.model.config = run_config(config.as_dict())
             if checkpoint:
-                self.model.on_load_checkpoint(checkpoint)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # Lightning loads it again
+                    self.model.on_load_checkpoint(checkpoint)
             if self.subcommand == "fit":
                 # of the precision asked for: Lightning makes bf16-mixed of 16-mixed on a CPU
                 check_precision(config.trainer.precision, self.trainer.strategy.root_device)
