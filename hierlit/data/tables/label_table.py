@@ -72,8 +72,8 @@ class LabelTable(HierarchyDataModule):
         empty_paths: What a row without a path has: negative, no label, or not_observed, all labels unknown; when None
             also not_observed, and a warning counts these rows.
         hierarchy_file: Edges of a graph of labels, a line parent/child each or a CSV or TSV file with columns parent
-            and child, as `discover` writes. Of terms that `path_column` holds ancestors are labels too; label columns stay
-            as they are, and a warning counts the rows that have a label without its parent.
+            and child, as `discover` writes. Of terms that `path_column` holds ancestors are labels too; label columns
+            stay as they are, and a warning counts the rows that have a label without its parent.
         feature_columns: Names or prefixes of the inputs; all columns that are nothing else when None. An empty list is
             for `discover`, which can look at labels without inputs.
         ignore_columns: Names or prefixes of columns that are left out.
