@@ -25,7 +25,7 @@ from hierlit.data.tables.files import open_each, open_table, text_problems
 from hierlit.data.tables.fitted import NAMES, FittedTable, read_columns, refuse_other_rows
 from hierlit.data.tables.hierarchy import find_hierarchy, read_edges
 from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
-from hierlit.data.tables.notices import warn_of_rows, warn_of_training, warn_of_violations
+from hierlit.data.tables.notices import warn_of_empty_rows, warn_of_rows, warn_of_training, warn_of_violations
 from hierlit.data.tables.roles import ColumnRoles, as_names, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
@@ -189,6 +189,7 @@ class LabelTable(HierarchyDataModule):
             raise ValueError("train_files must be given for anything but predict, got columns_file")
         columns = self._roles.features + self._roles.label_columns
         frame = read_rows(files, columns, labels.texts + self._roles.categorical)
+        warn_of_empty_rows(frame)
         numbers = take_numbers(frame, self._roles, files)
         labels.find(frame)
         answers = labels.read(frame, [entry for file in files for entry in file.classes])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -135,3 +136,46 @@ def test_an_archive_of_other_than_one_file_is_refused(names: list[str], got: str
             archive.writestr(name, "a,y\n1,0\n2,1\n")
     with pytest.raises(ValueError, match=f"t.csv.zip must hold one file, got {got}$"):
         LabelTable("t.csv.zip", label_columns="y")
+
+
+@pytest.mark.parametrize("cell", ["2020-01-05", "5.1.2020", "10:30", "2020-01-05T10:30:00+02:00", "1/5/20"])
+def test_times_are_told(cell: str) -> None:
+    said = re.escape(
+        f"column 'a' is taken for categories, but has texts such as {cell!r}: write times as numbers, or name"
+    )
+    with pytest.warns(UserWarning, match=said):
+        table(f"a,y\n{cell},0\n{cell},1\n", label_columns="y")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet"])
+def test_rows_without_any_value_are_told(name: str) -> None:
+    rows = pd.DataFrame({"a": [1, 2, None, None], "y": [0, 1, None, None]})
+    rows.to_parquet(name) if name.endswith("parquet") else rows.to_csv(name, index=False)
+    place = f"{name}, {'row 3' if name.endswith('parquet') else 'line 4'}"
+    with pytest.warns(UserWarning, match=f"^rows without any value: 2, the first in {place}: remove them$"):
+        table(None, name, label_columns="y")
+
+
+@pytest.mark.parametrize("comment", ["% made by hand", "  %{x}", "%"])
+def test_comments_may_follow_declarations_of_arff(comment: str) -> None:
+    header = f"@relation r {comment}\n@attribute a numeric {comment}\n@attribute b {{'x}} % ',y}} {comment}\n"
+    rows = f"@data {comment}\n1,'x}} % ',0 {comment}\n2,y,1\n"
+    data = table(f"{header}@attribute y {{0, 1}}{comment}\n{rows}", "t.arff", label_columns="y")
+    assert data.input_names == ["a", "b=x} % ", "b=y"] or data.input_names == ["a", "b=x} %", "b=y"]
+    assert labels(data) == [[-1], [1]]
+
+
+@pytest.mark.parametrize(("listed", "written"), [("1,2", "1.0"), ("1.0,2.0", "1"), ("1,2", "+1")])
+def test_values_that_arff_lists_may_be_written_otherwise(listed: str, written: str) -> None:
+    header = f"@relation r\n@attribute b {{{listed}}}\n@attribute y {{0,1}}\n@data\n"
+    assert table(f"{header}{written},0\n2,1\n", "t.arff", label_columns="y").input_names == ["b=1", "b=2"]
+
+
+@pytest.mark.parametrize("text", ["<html/>", "no XML", ""])
+def test_a_file_beside_that_is_none_of_mulan_is_left_alone(text: str) -> None:
+    Path("t.xml").write_text(text)
+    arff = "@relation r\n@attribute a numeric\n@attribute y {0,1}\n@data\n1,0\n2,1\n"
+    assert table(arff, "t.arff", label_columns="y").label_names == ["y"]
+    Path("t.xml").write_text("<labels><label name='y'>")
+    with pytest.raises(ValueError, match=r"train_files: t.xml: no element found"):
+        table(arff, "t.arff")
