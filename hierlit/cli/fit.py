@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -128,7 +129,9 @@ class HierlitCLI(LightningCLI):
             super().instantiate_classes()
             self.datamodule, self.model.config = self._get(self.config_init, "supervision"), asked
             if checkpoint:
-                self.model.on_load_checkpoint(checkpoint)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # Lightning loads it again
+                    self.model.on_load_checkpoint(checkpoint)
             if self.subcommand == "fit":
                 # of the precision asked for: Lightning makes bf16-mixed of 16-mixed on a CPU
                 check_precision(config.trainer.precision, self.trainer.strategy.root_device)

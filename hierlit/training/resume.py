@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, type] = {"state": State, "certificate": Certificate, "fold_state": State}
 """What a pass has that is neither a tensor nor a plain value."""
-EVALUATED = (".test_files", ".predict_files")
-"""Ends of names of values that decide nothing of a fit."""
 HARMLESS_KEYS = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches ", "model.n_blocks ")
 """Beginnings of changes of a config that leave the block under way as it is: it is drawn from seeds of its own."""
+
+FILES_APART = (".test_files", ".predict_files")
 
 
 def settle(loops: dict[str, Any], blocks: int, passes: int) -> None:
@@ -113,10 +113,10 @@ def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper
 
 
 def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two configs of fits, a line for each value."""
+    """Return what differs between two configs, a line for each value but those of rows that a fit does not see."""
     old, new = dict(flattened(before)), dict(flattened(after))
-    differ = [name for name in {**old, **new} if old.get(name) != new.get(name) and not name.endswith(EVALUATED)]
-    return [f"{name} {old.get(name)} → {new.get(name)}" for name in differ]
+    names = [name for name in {**old, **new} if not name.endswith(FILES_APART)]
+    return [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
 
 
 def flattened(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:

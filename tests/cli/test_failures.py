@@ -150,7 +150,7 @@ def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> N
     printed = run(
         tmp_path, *RUN, *LAST, "--model.regularization", "0.01", "--layerwise.acceptance", "strict", apart=True
     )
-    assert "values that differ from the checkpoint's: " in printed
+    assert printed.count("values that differ from the checkpoint's: ") == 1
     assert "model.regularization 0.001 → 0.01" in printed
     assert "layerwise.acceptance gain → strict" in printed
     assert "block 2, which was under way, starts anew with them" in printed

@@ -12,6 +12,8 @@ from hierlit.cli import main
 
 ROOT = Path(__file__).parents[2]
 TABLES = ["--config", str(ROOT / "configs" / "tables.yaml"), "--trainer.accelerator", "cpu"]
+SMALL = ["--model.n_blocks", "1", "--model.n_features", "30", "--model.features", "GaussianFeatures"]
+SMALL += ["--model.solver", "ExactSolver", "--layerwise.folds", "null", "--trainer.logger", "false"]
 
 
 def write(path: Path, n_rows: int, seed: int) -> None:
@@ -25,7 +27,9 @@ def write(path: Path, n_rows: int, seed: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_fit_then_test_prints_the_average_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_then_test_prints_the_average_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
     for name, n_rows, seed in (("one", 120, 0), ("two", 80, 1), ("test", 100, 2)):
         write(tmp_path / f"{name}.csv", n_rows, seed)
     one, two, test = (tmp_path / f"{name}.csv" for name in ("one", "two", "test"))
@@ -36,6 +40,7 @@ def test_fit_then_test_prints_the_average_precision(tmp_path: Path, capsys: pyte
     capsys.readouterr()
     main(["test", *arguments, "--model.n_features", "150", "--ckpt_path", "last"])
     printed = capsys.readouterr().out
+    assert not [each for each in recwarn if "values that differ" in str(each.message)], "a fit sees no test files"
     line = next(line for line in printed.splitlines() if "test/average_precision" in line)
     assert float(line.split()[-2]) > 0.9
 
@@ -58,12 +63,23 @@ def test_labels_may_be_more_than_a_thousand(n_labels: int, tmp_path: Path, monke
     signs = inputs[:, :1] > (np.arange(n_labels) + 0.5) / n_labels
     labels = pd.DataFrame(signs.astype(int)).add_prefix("y")
     pd.concat([pd.DataFrame(inputs, columns=["a", "b"]), labels], axis=1).to_csv("t.csv", index=False)
-    small = ["--model.n_blocks", "1", "--model.n_features", "30", "--model.features", "GaussianFeatures"]
-    small += ["--model.solver", "ExactSolver", "--layerwise.folds", "null", "--trainer.logger", "false"]
-    cli: Any = main(["fit", *TABLES, *small, "--data.init_args.train_files", "t.csv", "--data.label_columns", "y*"])
+    cli: Any = main(["fit", *TABLES, *SMALL, "--data.init_args.train_files", "t.csv", "--data.label_columns", "y*"])
     scores = cli.model.net(cli.datamodule.tables["train"].inputs)[:, 0].detach().numpy()
     assert cli.datamodule.label_names == [f"y{label}" for label in range(n_labels)]
     assert ((scores > 0) == signs).mean() > 0.95
+
+
+def test_rows_are_no_argument_of_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    rows = pd.DataFrame(draw.normal(size=(60, 3)), columns=["a", "b", "c"]).assign(y=draw.integers(0, 2, 60))
+    rows.to_csv("t.csv", index=False)
+    wide = ["--model.n_features", "400", "--data.init_args.train_files", "t.csv", "--data.label_columns", "y"]
+    main(["fit", *TABLES, *SMALL, *wide])
+    assert "too few rows" in (printed := capsys.readouterr().out)
+    assert "data.n_train" not in printed and "find more training rows: 60 rows are fitted" in printed
 
 
 def test_describe_says_how_often_labels_are_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from hierlit.data.tables.cells import SIGNS, cell_error
+from hierlit.data.tables.cells import SIGNS, as_text, cell_error
 from hierlit.data.tables.table_file import Reading, TableError, composed
 from hierlit.data.tables.text_file import TextFile, open_text
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 QUOTED = r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|"""
 ATTRIBUTE = re.compile(rf"@attribute\s+(?:{QUOTED}([^\s{{]+)(?![^\s{{]))\s*(\S.*)", re.I)
 VALUE = re.compile(rf"\s*(?:{QUOTED}([^,%]*))\s*([,%]|$)")
+VALUES = re.compile(r"""\{(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^'"}])*\}(?=\s*(?:%|$))""")
 SPARSE = re.compile(r"\{(.*?)\}\s*(,\s*\{[^{}]*\})?\s*(%.*)?")
 ENTRY = re.compile(rf"\s*(\d+)\s+(?:{QUOTED}([^,]*))\s*(?:,|$)")
 WEIGHT = re.compile(r"\{\s*[\d.+eE-]+\s*\}")
@@ -90,9 +91,10 @@ class ArffFile(TextFile):
             if kind in NUMERIC:
                 self.is_number[name] = True
             elif text.startswith("{"):
-                if not text.endswith("}"):
+                end = found.end() if (found := VALUES.match(text)) else len(text) * text.endswith("}")
+                if not end:
                     raise TableError(f"{where}: the list of values of {name!r} has no closing brace")
-                self.is_number[name], self._listed[name] = False, split_values(text[1:-1])
+                self.is_number[name], self._listed[name] = False, split_values(text[1 : end - 1])
             else:
                 self.refused[name] = kind
             if kind == HIERARCHICAL:
@@ -117,7 +119,7 @@ class ArffFile(TextFile):
         beside = {each.stem.lower(): each for each in self.path.parent.glob("*.[xX][mM][lL]")}
         while base and base not in beside:
             base = base[: max(base.rfind(mark) for mark in "-_.")] if re.search("[-_.]", base) else ""
-        if not base:
+        if not base or b"<labels" not in beside[base].read_bytes():
             return []
         try:
             tags = [each for each in ElementTree.parse(beside[base]).iter() if each.tag.rpartition("}")[2] == "label"]
@@ -175,8 +177,9 @@ class ArffFile(TextFile):
         listed = {name: self._listed[name] for name in names if name in self._listed}
         for frame in super().chunks(names, numeric):
             for name, valid in listed.items():
+                texts = set(map(as_text, valid))
                 codes, own = factorize(frame[name])
-                wrong = [value not in valid for value in own]
+                wrong = [as_text(value) not in texts for value in own]
                 if (others := np.array([*wrong, False])[codes]).any():
                     raise cell_error(frame, others, name, f"must be one of {', '.join(valid)}")
             yield frame

@@ -111,7 +111,7 @@ def as_text(value: Any, is_code: bool = True) -> str:
     if not is_code and isinstance(value, str):
         return text
     if whole := WHOLE.fullmatch(text):
-        return whole[1] if int(whole[1]) else whole[1].removeprefix("-")
+        return whole[1] if whole[1].strip("-0") else whole[1].removeprefix("-")
     return str(int(float(text))) if LARGE.fullmatch(text) else text
 
 

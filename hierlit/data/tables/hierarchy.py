@@ -7,10 +7,11 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate
 from pathlib import Path
 
-from hierlit.data.tables.table_file import TableError, TableFile, read_error
+from hierlit.data.tables.table_file import TableError, TableFile, composed, read_error
 from hierlit.data.tables.text_file import ERRORS, open_text
 
 SLASH = "/"
+SEPARATED = {".csv": ",", ".tsv": "\t"}
 MOST_NAMED = 10
 ROOTS = frozenset({"root", *(f"GO{mark}{term}" for mark in ("", ":") for term in ("0003674", "0005575", "0008150"))})
 """Classes that every row has, and no label stands for: CLUS's root, and those of the Gene Ontology's three parts."""
@@ -128,7 +129,7 @@ def beginnings(path: str) -> list[str]:
     Raises:
         ValueError: If it has an empty part.
     """
-    parts = [part.strip() for part in path.split(SLASH)]
+    parts = [part.strip() for part in composed(path).split(SLASH)]
     if not all(parts):
         raise ValueError(f"a path must have no empty part, got {path!r}")
     return list(accumulate(parts[1:] if parts[0] in ROOTS else parts, lambda above, part: f"{above}{SLASH}{part}"))
@@ -140,14 +141,14 @@ def edge_terms(edge: str) -> list[str]:
     Raises:
         ValueError: If there are more, or one is empty.
     """
-    terms = [term.strip() for term in edge.split(SLASH)]
+    terms = [term.strip() for term in composed(edge).split(SLASH)]
     if len(terms) > 2 or not all(terms):
         raise ValueError(f"an edge must be parent/child, got {edge!r}")
     return terms
 
 
 def read_edges(path: Path, encoding: str) -> LabelHierarchy:
-    """Read the graph of a CSV file with columns parent and child, or of a text file with an edge parent/child a line.
+    """Read the graph of a CSV or TSV file with columns parent and child, or of a text file with lines parent/child.
 
     In a text file blank lines and those of a `#` are ignored.
 
@@ -156,7 +157,7 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
     """
     where = str(path)
     try:
-        if path.suffix.lower() == ".csv":
+        if path.suffix.lower() in SEPARATED:
             return LabelHierarchy.of_edges(read_pairs(path, encoding))
         edges = []
         with open_text(path, encoding) as file:
@@ -175,20 +176,20 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
 
 
 def read_pairs(path: Path, encoding: str) -> list[list[str]]:
-    """Read the edges of a CSV file.
+    """Read the edges of a CSV or TSV file.
 
     Raises:
         ValueError: If it has no columns parent and child, or no edge, or one lacks a name.
     """
     import pandas as pd
 
-    table = pd.read_csv(path, dtype=str, encoding=encoding, keep_default_na=False)
+    table = pd.read_csv(path, sep=SEPARATED[path.suffix.lower()], dtype=str, encoding=encoding, keep_default_na=False)
     if not {"parent", "child"} <= set(table):
         raise ValueError(f"it must have columns parent and child, got {', '.join(map(str, table))}")
     edges = table[["parent", "child"]].to_numpy().tolist()
     if not edges or not all(name.strip() for edge in edges for name in edge):
         raise ValueError("each line must have a parent and a child" if edges else "it has no edge")
-    return [[name.strip() for name in edge] for edge in edges]
+    return [[composed(name.strip()) for name in edge] for edge in edges]
 
 
 def find_hierarchy(

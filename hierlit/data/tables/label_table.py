@@ -26,7 +26,7 @@ from hierlit.data.tables.files import open_each, open_table, text_problems
 from hierlit.data.tables.fitted import NAMES, FittedTable
 from hierlit.data.tables.hierarchy import find_hierarchy, read_edges
 from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
-from hierlit.data.tables.notices import warn_of_rows, warn_of_training, warn_of_violations
+from hierlit.data.tables.notices import warn_of_empty_rows, warn_of_rows, warn_of_training, warn_of_violations
 from hierlit.data.tables.roles import ColumnRoles, as_names, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
@@ -72,9 +72,9 @@ class LabelTable(HierarchyDataModule):
         path_separator: Between the paths of a row; a row's paths may also be a list as in ['a', 'b'].
         empty_paths: What a row without a path has: negative, no label, or not_observed, all labels unknown; when None
             also not_observed, and a warning counts these rows.
-        hierarchy_file: Edges of a graph of labels, a line parent/child each or a CSV file with columns parent and
-            child, as `discover` writes. Of terms that `path_column` holds ancestors are labels too; label columns stay
-            as they are, and a warning counts the rows that have a label without its parent.
+        hierarchy_file: Edges of a graph of labels, a line parent/child each or a CSV or TSV file with columns parent
+            and child, as `discover` writes. Of terms that `path_column` holds ancestors are labels too; label columns
+            stay as they are, and a warning counts the rows that have a label without its parent.
         feature_columns: Names or prefixes of the inputs; all columns that are nothing else when None. An empty list is
             for `discover`, which can look at labels without inputs.
         ignore_columns: Names or prefixes of columns that are left out.
@@ -189,6 +189,7 @@ class LabelTable(HierarchyDataModule):
             raise ValueError("train_files must be given for anything but predict, got ckpt_path")
         columns = self._roles.features + self._roles.label_columns
         frame = read_rows(files, columns, labels.texts + self._roles.categorical)
+        warn_of_empty_rows(frame)
         numbers = take_numbers(frame, self._roles, files)
         labels.find(frame)
         answers = labels.read(frame, [entry for file in files for entry in file.classes])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hierlit.data.tables.cell_labels import LIST, hidden_separator, split_paths
 from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, codes_of, numbers, place, texts
-from hierlit.data.tables.csv_file import SEPARATORS
 from hierlit.data.tables.hierarchy import LabelHierarchy, beginnings
+from hierlit.data.tables.roles import listed
 from hierlit.data.tables.table_file import TableError
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 Signs = NDArray[np.int8]
 RULE = "a label must be 0, 1, -1, true, false or missing"
 MOST_CLASSES = 10_000
-LIST = re.compile(r"\[.*\]", re.S)
-TWO_TEXTS = re.compile(r"""['"]\s+['"]""")
 EMPTY = (None, "negative", "not_observed")
 """What a row without a path may have."""
 ZEROS = ("auto", "negative", "not_observed")
@@ -128,8 +125,10 @@ class ColumnLabels(Labels):
             if not (others | np.isnan(signs)).all():
                 remedy = "; name the column in class_columns if it holds classes"
                 raise cell_error(frame, others, name, RULE, remedy)
-            if (fractions := (signs != np.round(signs)) & ~np.isnan(signs)).any():
-                raise cell_error(frame, fractions, name, RULE, "; name the column in class_columns if it holds classes")
+            if (no_classes := as_numbers(frame[name], signs)).any():
+                raise cell_error(
+                    frame, no_classes, name, RULE, "; name the column in class_columns if it holds classes"
+                )
         found = texts(frame[name])[1]
         if (lists := frame[name].isin([text for text in found if LIST.fullmatch(text)]).to_numpy(bool)).any():
             raise cell_error(frame, lists, name, "a class must not be a list", "; name the column in path_column")
@@ -137,6 +136,10 @@ class ColumnLabels(Labels):
             raise ValueError(f"label column {name!r} has no value in any row of train_files")
         if len(found) > MOST_CLASSES:
             raise ValueError(f"label column {name!r} has more than {MOST_CLASSES:,} classes")
+        if name not in self.texts and (hidden := hidden_separator(found)):
+            what = f"texts of label column {name!r} such as {hidden[0]!r} are one class each"
+            remedy = f"name it in path_column and set path_separator to {hidden[1]!r} if that separates labels"
+            self.notices.append(f"{what}: {remedy}")
         return sorted(found, key=_class_key)
 
     def _find_unobserved_zeros(self, held: dict[str, set[float]]) -> list[str]:
@@ -154,6 +157,9 @@ class ColumnLabels(Labels):
                 f"label column {signed[0]!r} holds -1 and 0, {unsigned[0]!r} holds 0 and no -1: "
                 "set zero_labels to negative or not_observed"
             )
+        if signed:
+            what = f"0 is taken for not observed in label columns that hold -1 too: {listed(signed)}"
+            self.notices.append(f"{what}; set zero_labels to negative or not_observed")
         return signed
 
     def read(self, frame: DataFrame, listed: Sequence[str] = ()) -> Signs:
@@ -243,15 +249,10 @@ class PathLabels(Labels):
         """Note it if no cell is split, and another separator would leave fewer labels than there are."""
         if any(self._separator in text or LIST.fullmatch(text) for text in found):
             return
-        for mark in (*SEPARATORS, " "):
-            split = [text for text in found if mark in text]
-            parts = {part.strip() for text in found for part in text.split(mark)}
-            is_label = mark != " " or not parts.isdisjoint(found)  # words have blanks between them
-            if split and is_label and len(parts) < len(found):
-                what = f"no value of path_column {self.columns[0]!r} has the separator {self._separator!r}"
-                remedy = f"set path_separator to {mark!r} if that separates labels"
-                self.notices.append(f"{what}, and texts such as {split[0]!r} are one label each: {remedy}")
-                return
+        if hidden := hidden_separator(found):
+            what = f"no value of path_column {self.columns[0]!r} has the separator {self._separator!r}"
+            remedy = f"set path_separator to {hidden[1]!r} if that separates labels"
+            self.notices.append(f"{what}, and texts such as {hidden[0]!r} are one label each: {remedy}")
 
     def _each(self, frame: DataFrame, act: Callable[[list[str], int], None]) -> NDArray[np.int64]:
         """Act on the labels of each distinct value and its rows' number; return each row's place among those values.
@@ -269,34 +270,20 @@ class PathLabels(Labels):
         return codes
 
 
-def split_paths(text: str, separator: str) -> list[str]:
-    """Return the paths of a cell; of one that is a list as Python or JSON writes it, that list's.
-
-    Raises:
-        ValueError: If one is empty, or the list is written otherwise.
-    """
-    if LIST.fullmatch(text):
-        try:
-            labels = ast.literal_eval(text)
-            if TWO_TEXTS.search(text) or not all(isinstance(label, str) for label in labels):
-                raise ValueError
-        except (ValueError, SyntaxError) as error:
-            rule = f"labels must be separated by {separator!r}, or a list of texts as in ['a', 'b']"
-            raise ValueError(f"{rule}, got {text!r}") from error
-        labels = [label.strip() for label in labels]
-    else:
-        labels = [label.strip() for label in text.split(separator)]
-        if not labels[-1] and len(labels) > 1:  # a separator may follow the last
-            labels.pop()
-    if not all(labels):
-        raise ValueError(f"labels must not be empty, got {text!r}")
-    return labels
-
-
 def as_signs(column: Series) -> tuple[Floats, Bools]:
     """Return −1, 0 and 1 [rows], true and false as 1 and 0, NaN where missing; and where [rows] there are others."""
     values, wrong = numbers(column)
     return values, wrong | ~(np.isnan(values) | (values == 0) | (np.abs(values) == 1))
+
+
+def as_numbers(column: Series, values: Floats) -> Bools:
+    """Return where [rows] a column of other values than labels has numbers that are no classes.
+
+    These are fractions, and floats that may stand for more than one whole number.
+    """
+    is_large = np.abs(values) >= 2**53 if column.dtype.kind == "f" else np.zeros(len(values), bool)
+    no_classes: Bools = ~np.isnan(values) & ((values != np.round(values)) | is_large)
+    return no_classes
 
 
 def _class_key(text: str) -> tuple[int, float, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
@@ -13,11 +14,15 @@ from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.data.tables.labels import Labels, Signs
 from hierlit.data.tables.roles import listed
-from hierlit.data.tables.table_file import TableFile
+from hierlit.data.tables.table_file import TableFile, place_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FEW_CATEGORIES = 20
-LIKE_NUMBERS = re.compile(r"[-+]?\s*[$€£¥]?\s*[-+]?[\d.,']*\d[\d.,']*(\s*[%$€£¥]|\s[a-zA-Z°µ]{1,3})?")
+LIKE_NUMBERS = re.compile(r"[-+]?\s*[$€£¥]?\s*[-+]?[\d.,'_]*\d[\d.,'_]*(\s*[%$€£¥]|\s[a-zA-Z°µ]{1,3})?")
 """Texts that people write for numbers."""
+LIKE_TIMES = re.compile(r"(\d{4}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d\d).*", re.S)
 
 
 def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile], labels: Labels | None = None) -> None:
@@ -57,6 +62,13 @@ def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile],
         labels.notices.clear()
 
 
+def warn_of_empty_rows(frame: DataFrame) -> None:
+    """Say how many rows have no value in any column."""
+    if (is_empty := frame.isna().all(axis=1).to_numpy()).any():
+        first = place_of(int(frame.index[is_empty.argmax()]))
+        rank_zero_warn(f"rows without any value: {is_empty.sum():,}, the first in {first}: remove them")
+
+
 def counted(found: Mapping[str, int]) -> str:
     """Return the first of some names, with the cells of those that there are more than once, and how many more."""
     return listed([f"{name} ({count:,} cells)" if count > 1 else name for name, count in found.items()])
@@ -89,10 +101,12 @@ def warn_of_training(
         rank_zero_warn(f"most training rows have a class of their own in {listed(of_their_own)}, each a label")
     for name in undeclared:
         texts = table.categories.get(name, [])
-        like = list(filter(LIKE_NUMBERS.fullmatch, texts))
-        if 2 * len(like) > len(texts):
-            remedy = "write numbers with a point, or name the column in categorical_columns"
-            rank_zero_warn(f"column {name!r} is taken for categories, but has texts such as {like[0]!r}: {remedy}")
+        for pattern, remedy in ((LIKE_TIMES, "write times as numbers"), (LIKE_NUMBERS, "write numbers with a point")):
+            like = list(filter(pattern.fullmatch, texts))
+            if 2 * len(like) > len(texts):
+                what = f"column {name!r} is taken for categories, but has texts such as {like[0]!r}"
+                rank_zero_warn(f"{what}: {remedy}, or name the column in categorical_columns")
+                break
     for has_one, is_it in (("never", ~(signs == 1).any(0)), ("always", ~(signs == -1).any(0) & (signs == 1).any(0))):
         if is_it.any():
             chosen = listed([name for name, is_one in zip(table.label_names, is_it, strict=True) if is_one])

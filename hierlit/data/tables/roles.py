@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from os import PathLike
 
-from hierlit.data.tables.table_file import TableFile
+from hierlit.data.tables.table_file import TableFile, composed
 from hierlit.models.checks import raise_problems
 
 NOTHING = "~"
@@ -151,7 +151,7 @@ def others(file: TableFile, first: TableFile) -> list[str]:
 def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> list[str]:
     """Return the names of a file's columns that names or prefixes mean, in the file's order; adds to the problems."""
     found: set[str] = set()
-    for name in as_names(wanted):
+    for name in map(composed, as_names(wanted)):
         own = {name} & set(file.names)
         if not own and name.endswith(PREFIX):
             own = {each for each in file.names if each.startswith(name[:-1])}

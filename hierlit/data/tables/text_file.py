@@ -10,6 +10,7 @@ import zlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,12 +141,22 @@ class TextFile(TableFile):
 
 
 def open_file(path: Path) -> Any:
-    """Open a file, or what is compressed in it, to read bytes."""
-    return LocalFileSystem().open(str(path), "rb", compression="infer")
+    """Open a file, or what is compressed in it, to read bytes.
+
+    Raises:
+        TableError: If it is an archive of other than one file.
+    """
+    if path.suffix.lower() != ".zip":
+        return LocalFileSystem().open(str(path), "rb", compression="infer")
+    archive = zipfile.ZipFile(path)
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        raise TableError(f"{path} must hold one file, got {', '.join(names) or 'none'}")
+    return archive.open(names[0])
 
 
 def open_text(path: Path, encoding: str) -> Any:
     """Open a text file without its byte order mark, line ends as they are."""
     if codecs.lookup(encoding).name == "utf-8":
         encoding = "utf-8-sig"
-    return LocalFileSystem().open(str(path), "r", compression="infer", encoding=encoding, newline="")
+    return TextIOWrapper(open_file(path), encoding, newline="")

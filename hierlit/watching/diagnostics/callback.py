@@ -235,6 +235,7 @@ def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> RunSettings:
         unobserved=str(task.hparams["unobserved"]),
         learned_accuracy=task.learned_accuracy,
         names=data.label_names,
+        more_rows="raise data.n_train" if data.sizes else "find more training rows",
     )
 
 

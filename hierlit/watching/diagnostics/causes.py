@@ -36,6 +36,7 @@ class RunSettings:
         unobserved: The model's treatment of labels that are not observed.
         learned_accuracy: Accuracy from which a label counts as learned.
         names: Of the labels; None where they have numbers alone.
+        more_rows: What to do for more rows.
     """
 
     n_blocks: int
@@ -47,6 +48,7 @@ class RunSettings:
     unobserved: str = "ignore"
     learned_accuracy: float = 0.999
     names: Sequence[str] | None = None
+    more_rows: str = "raise data.n_train"
 
     def name_of(self, label: int) -> str:
         """Return what a label is called: its name, else its number."""
@@ -114,7 +116,7 @@ def explain(
         late = [parent for parent in parents[label] if learned_by[parent] == settings.n_blocks]
         found = (
             unseen(evidence, settings, label)
-            or noise(evidence, label, level == 0)
+            or noise(evidence, settings, label, level == 0)
             or waiting(missing, parents[label], rows)
             or (lacks and (lacks.signature, lacks.evidence, lacks.remedy))
             or out_of_blocks(late, settings, evidence.probes is None)
@@ -140,7 +142,7 @@ def unseen(evidence: Evidence, settings: RunSettings, label: int) -> Found | Non
     return None
 
 
-def noise(evidence: Evidence, label: int, is_coin: bool) -> Found | None:
+def noise(evidence: Evidence, settings: RunSettings, label: int, is_coin: bool) -> Found | None:
     """Return whether the label explains what its flips leave explainable and nothing helps much, or has no level."""
     if is_coin:
         return NOISE, "of level 0: no function of the input", "leave it out"
@@ -153,7 +155,7 @@ def noise(evidence: Evidence, label: int, is_coin: bool) -> Found | None:
         return None
     shown = f"on set-aside rows {flips:.1%} of signs, weighted by score², are wrong and all else is explained"
     if float(evidence.accuracy[label]) > 1 - flips + FLIPS:
-        return NOISE, shown, "raise data.n_train: more rows average flips out"
+        return NOISE, shown, f"{settings.more_rows}: more rows average flips out"
     return NOISE, shown, f"model.learned_accuracy: no more than {1 - flips:.3f} can be reached"
 
 
@@ -213,7 +215,7 @@ REMEDIES = {
     BLOCKS: "raise model.n_blocks, now {s.n_declared}",
     FEATURES: "raise model.n_features, now {s.n_features}",
     WINDOW: "widen model.proximity, now windows of {s.window}",
-    ROWS: "raise data.n_train: {s.n_rows} rows are fitted",
+    ROWS: "{s.more_rows}: {s.n_rows} rows are fitted",
 }
 
 
