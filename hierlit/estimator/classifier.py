@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hierlit.data.arrays import ArrayHierarchy
 from hierlit.estimator.fitting import check_observed, fit_net, makes_choices, option_problems, val_fraction_of
+from hierlit.estimator.inputs import warn_of_rounding
 from hierlit.estimator.probabilities import Floats, consistent, descendants
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array, as_dense
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
@@ -342,6 +343,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             options = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 1 + is_fit}
             checked = validate_data(self, table, reset=is_fit, **options)
             inputs = (as_dense(checked, "X") if issparse(checked) else checked)[:, None]
+            if is_fit and not issparse(checked) and hasattr(table, "min"):
+                warn_of_rounding(table)
         if not is_fit and inputs.shape[1:] != (self.net_.n_locations, self.net_.n_inputs):
             n_locations, d = self.net_.n_locations, self.net_.n_inputs
             shape = f"[rows, {n_locations}, {d}]" if n_locations > 1 else f"[rows, {d}]"

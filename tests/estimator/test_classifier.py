@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone, is_classifier
@@ -320,3 +321,15 @@ def test_labels_not_observed_can_be_taken_for_negative() -> None:
     assert set(np.unique(guessed.predict(x))) == {-1, 1}
     with pytest.raises(ValueError, match=r"unobserved must be one of ignore, .*, got 'guess'"):
         HierarchicalClassifier(unobserved="guess").fit(x, positives)
+
+
+@pytest.mark.parametrize("kind", [np.array, pd.DataFrame])
+@pytest.mark.parametrize(("first", "is_told"), [(1.7e9, True), (1e6, True), (0, False)])
+def test_numbers_that_float32_does_not_tell_apart_are_named(kind, first: float, is_told: bool) -> None:
+    x = np.stack([first + np.arange(40.0), np.arange(40.0), np.ones(40)], 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        HierarchicalClassifier(n_blocks=1, n_features=10, solver="exact").fit(kind(x), np.arange(40) % 2)
+    said = [str(each.message) for each in caught if "float32" in str(each.message)]
+    text = "1 of 3 columns of X vary too little for float32: subtract their means, as StandardScaler does: 0"
+    assert said == [text] * is_told
