@@ -104,7 +104,7 @@ def named(hierarchy: str, arguments: str, seed: int) -> Counter[str]:
     callback = next(found for found in cli.trainer.callbacks if isinstance(found, Diagnostics))
     causes = {row.label: row for row in callback.unlearned}
 
-    def root(label: int) -> str:
+    def root(label: str) -> str:
         return root(causes[label].after[0]) if causes[label].cause == DEPENDS else causes[label].cause
 
     return Counter(root(label) for label in causes)

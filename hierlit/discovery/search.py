@@ -169,4 +169,4 @@ def discover_structure(
 def named_source(data: HierarchyDataModule) -> tuple[HierarchyDataModule, list[str]]:
     """Return the data whose hierarchy a search is judged by, and the names of its labels."""
     source = data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data
-    return source, list(source.label_names or [f"y{label}" for label in range(source.n_labels)])
+    return source, list(source.label_names)

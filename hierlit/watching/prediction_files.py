@@ -24,7 +24,7 @@ class Labels:
     """What labels are called.
 
     Attributes:
-        names: Texts, dtype object, or numbers, int32, [n].
+        names: Texts, dtype object, [n].
         classes: Of each column of classes, by its name, the labels that are its classes.
     """
 
@@ -32,9 +32,9 @@ class Labels:
     classes: Mapping[str, Sequence[int]]
 
     @classmethod
-    def of(cls, n_labels: int, names: Sequence[str] | None, classes: Mapping[str, Sequence[int]]) -> "Labels":
-        """Return labels of these names, or if there are none, of numbers from 0."""
-        return cls(np.arange(n_labels, dtype=np.int32) if names is None else np.array(names, object), classes)
+    def of(cls, names: Sequence[str], classes: Mapping[str, Sequence[int]]) -> "Labels":
+        """Return labels of these names."""
+        return cls(np.array(names, object), classes)
 
 
 @dataclass(frozen=True)

@@ -135,10 +135,11 @@ class Staircase(L.Callback):
         self.accuracy.append(val["accuracy"])
         self.train.append(train)
         self.labels.append(held_out["accuracy"].double().cpu())
+        names = list(trainer.datamodule.label_names)  # type: ignore[attr-defined]
         level_of = task.levels or [1] * len(report.accepted_labels)
         self._entry = {
             "block": report.block,
-            "tables": tables_of(report, train, val, task.levels, held_out),
+            "tables": tables_of(report, train, val, task.levels, held_out, names),
             "scalars": scalars_of(report, val, self._entry.get("levels")),
             "levels": val,
             "level_of": level_of,
@@ -219,6 +220,7 @@ def tables_of(
     val: Mapping[str, Tensor],
     levels: list[int] | None,
     held_out: Mapping[str, Tensor],
+    names: list[str],
 ) -> dict[str, dict[str, list[Any]]]:
     """Return what a block adds to each table of a run: columns by the table's name.
 
@@ -228,8 +230,9 @@ def tables_of(
         val: Columns by level of the held-out rows.
         levels: Each label's level, None where unknown.
         held_out: Metrics [n] of the held-out rows.
+        names: Of the labels.
     """
-    n_levels, n_labels = len(val["level"]), len(report.accepted_labels)
+    n_levels, n_labels = len(val["level"]), len(names)
     by_level = {
         "block": [report.block] * n_levels,
         "level": val["level"].int().tolist(),
@@ -240,9 +243,9 @@ def tables_of(
         "val_accuracy": val["accuracy"].tolist(),
         "learned": val["learned"].int().tolist(),
     }
-    by_label = {
+    by_label: dict[str, list[Any]] = {
         "block": [report.block] * n_labels,
-        "label": list(range(n_labels)),
+        "label": names,
         "level": [""] * n_labels if levels is None else levels,
         "accepted": [int(accepted) for accepted in report.accepted_labels],
         "val_accuracy": held_out["accuracy"].tolist(),

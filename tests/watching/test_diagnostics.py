@@ -21,6 +21,7 @@ from torch import Tensor
 from hierlit.cli import main
 from hierlit.cli.fit import HierlitCLI
 from hierlit.data import ArrayHierarchy, JuntaHierarchy
+from hierlit.data.base import numbered_names
 from hierlit.layerwise.solvers import ExactSolver
 from hierlit.models import GaussianFeatures, Window1d, Window2d
 from hierlit.models.proximity import Identity
@@ -147,7 +148,7 @@ def test_degrees_that_a_kernel_lacks(degree: int, activation: str, beta: float, 
 )
 def test_norms_explode_where_they_are_too_large_and_do_harm(labels: list[tuple[float, float, float]]) -> None:
     squares, needed, rise = torch.tensor(labels, dtype=torch.float64).T
-    found = exploding_norm(squares, needed, rise, 1, 10, "raise it")
+    found = exploding_norm(squares, needed, rise, 1, 10, "raise it", numbered_names(len(squares)))
     bad = [place for place, (own, least, harm) in enumerate(labels) if own > 10 * least and harm > 0.01]
     assert (found is not None) == bool(bad)
     assert found is None or f"{len(bad)} of {len(labels)} labels" in found.evidence
@@ -187,9 +188,9 @@ def test_labels_that_stay_at_chance_though_those_below_are_learned(
 
 def test_windows_that_explain_more() -> None:
     narrow, wide = torch.tensor([0.9, 0.95]), torch.tensor([0.1, 0.9])
-    found = narrow_window([0, 1], narrow, wide, (1, 3))
+    found = narrow_window([0, 1], narrow, wide, (1, 3), ["a", "b"])
     assert found is not None and "90% with windows of 1, 10% with 3" in found.evidence
-    assert narrow_window([1], narrow, wide, (1, 3)) is None
+    assert narrow_window([1], narrow, wide, (1, 3), ["a", "b"]) is None
 
 
 def test_the_next_wider_windows() -> None:
@@ -222,7 +223,7 @@ def nothing(n: int = 1) -> Probes:
 
 
 KNOWN = Evidence(0.7 * ONE, ONE < 0, ONE, ONE < 0, nothing())
-RUN_SETTINGS = RunSettings(n_blocks=3, n_features=20, window=3, n_rows=100, n_declared=3)
+RUN_SETTINGS = RunSettings(n_blocks=3, n_features=20, window=3, n_rows=100, n_declared=3, names=numbered_names(8))
 
 
 @pytest.mark.parametrize(
@@ -271,9 +272,10 @@ def test_a_label_waits_for_the_first_unlearned_one_below_it(learned: list[bool])
     n = len(learned)
     known = Evidence(torch.full((n,), 0.7), torch.tensor(learned), torch.ones(n), torch.zeros(n), nothing(n))
     found = explain(known, RUN_SETTINGS, list(range(1, n + 1)), [[], *([k] for k in range(n - 1))], [1] * n, [None] * n)
-    assert [row.label for row in found] == [label for label in range(n) if not learned[label]]
-    for row in found:
-        waits = row.label > 0 and not learned[row.label - 1]
+    own = [label for label in range(n) if not learned[label]]
+    assert [row.label for row in found] == [f"y{label}" for label in own]
+    for label, row in zip(own, found, strict=True):
+        waits = label > 0 and not learned[label - 1]
         assert row.cause == (DEPENDS if waits else UNKNOWN)
 
 
@@ -358,7 +360,7 @@ def test_what_is_written_and_printed(capsys: pytest.CaptureFixture[str]) -> None
     assert n_waiting and f"not learned: {len(diagnostics.unlearned)} of 4 labels (" in printed
     assert f"{DEPENDS}: {n_waiting}" in printed
     written = table(Path(cli.trainer.log_dir))
-    assert [row["label"] for row in written] == [str(row.label) for row in diagnostics.unlearned]
+    assert [row["label"] for row in written] == [row.label for row in diagnostics.unlearned]
     for row in written:
         assert all(row.values())
         assert f"label {row['label']}, level {row['level']}, " in printed and row["setting"] in printed

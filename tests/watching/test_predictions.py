@@ -12,6 +12,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from hierlit.data import ArrayHierarchy, TokenLabels
+from hierlit.data.base import numbered_names
 from hierlit.training import LayerwiseTask
 from hierlit.watching import PredictionWriter
 from hierlit.watching.prediction_files import CsvFile, Labels, Lines, long_table
@@ -57,13 +58,14 @@ def check(table: pd.DataFrame, tolerance: float = 0.0) -> None:
     scores = expected().numpy()
     assert list(table.columns) == ["row", "location", "label", "score", "probability", "sign"]
     indices = np.indices(scores.shape).reshape(3, -1)
-    np.testing.assert_array_equal(table[["row", "location", "label"]].to_numpy().T, indices)
+    np.testing.assert_array_equal(table[["row", "location"]].to_numpy().T, indices[:2])
+    assert table["label"].tolist() == [f"y{label}" for label in indices[2]]
     np.testing.assert_allclose(table["score"].to_numpy(np.float32), scores.ravel(), rtol=tolerance)
     points, log_odds = KNOTS
     chances = expit(np.interp(scores.ravel(), points, log_odds) + 2 * (scores.ravel() - scores.ravel().clip(*points)))
     np.testing.assert_allclose(table["probability"], chances, rtol=1e-5)
     np.testing.assert_array_equal(table["sign"], np.sign(scores.ravel()))
-    assert (table["sign"][table["label"] == 1] == 0).all()
+    assert (table["sign"][table["label"] == "y1"] == 0).all()
 
 
 @pytest.mark.parametrize(("suffix", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
@@ -84,7 +86,7 @@ def test_parquet_types_and_row_groups(tmp_path: Path) -> None:
     trainer(tmp_path / "root", PredictionWriter(str(path))).predict(task(), datamodule=data(), return_predictions=False)
     file = parquet.ParquetFile(path)
     assert file.num_row_groups == 4
-    assert [str(field.type) for field in file.schema_arrow] == ["int64", "int32", "int32", "float", "float", "int8"]
+    assert [str(field.type) for field in file.schema_arrow] == ["int64", "int32", "string", "float", "float", "int8"]
 
 
 def test_goes_to_the_log_folder_and_reads_reduced_precision(tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_says_how_to_install_pyarrow(tmp_path: Path, monkeypatch) -> None:
 def test_csv_is_exact(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
     lines = Lines({"row": np.arange(2000)}, scores, expit(scores))
-    columns = long_table(Labels.of(64, None, {}), lines)
+    columns = long_table(Labels.of(numbered_names(64), {}), lines)
     file = CsvFile(tmp_path / "scores.csv", columns)
     file.write(columns)
     file.close()

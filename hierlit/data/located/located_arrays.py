@@ -179,7 +179,7 @@ class LocatedArrays(FileHierarchy):
             rows.unknown.clear()
 
     @property
-    def label_names(self) -> list[str]:  # type: ignore[override]
+    def label_names(self) -> list[str]:
         """Of the labels."""
         return self.fitted.coding.names
 

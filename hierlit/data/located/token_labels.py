@@ -188,7 +188,7 @@ class TokenLabels(FileHierarchy):
         return (own if len(own) or split != "test" else self.split_rows("val")).texts(rows)
 
     @property
-    def label_names(self) -> list[str]:  # type: ignore[override]
+    def label_names(self) -> list[str]:
         """Of the labels."""
         return [label.name for label in self.fitted.labels]
 

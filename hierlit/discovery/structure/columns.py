@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
 from torch import Tensor
 
+from hierlit.data.base import numbered_names
 from hierlit.estimator.targets import LabelTargets, missing
 
 Places = NDArray[np.int64]
@@ -56,7 +57,7 @@ class LabelColumns:
         values = np.asarray(labels.numpy(force=True) if isinstance(labels, Tensor) else labels)
         if values.ndim not in (2, 3) or not values.size:
             raise ValueError(f"labels must be [rows, labels] or [rows, locations, labels], got shape {values.shape}")
-        named = names or [f"y{label}" for label in range(values.shape[-1])]
+        named = names or numbered_names(values.shape[-1])
         try:
             values = np.where(missing(values), np.nan, values).astype(float)
         except ValueError:
@@ -89,7 +90,7 @@ class LabelColumns:
         n_rows, n_labels = matrix.shape
         positive = as_counts(matrix > 0)
         hidden = csr_matrix((n_rows, n_labels), dtype=np.int64)
-        return cls(positive, hidden, list(names or [f"y{label}" for label in range(n_labels)]), np.arange(n_rows))
+        return cls(positive, hidden, list(names or numbered_names(n_labels)), np.arange(n_rows))
 
     @property
     def n_rows(self) -> int:

@@ -105,7 +105,7 @@ class Diagnostics(L.Callback):
         if task.joint is None:
             rise = self._rise(task, problem, "held" if has_held else "val")
             if trainer.is_global_zero:
-                self._look_at_norms(task, expansion(*kernel), rise)
+                self._look_at_norms(trainer, task, expansion(*kernel), rise)
             self._look_at_windows(trainer, task, problem)
         if trainer.should_stop and not self._learned(task).all():
             known = self._known(trainer, task)
@@ -126,7 +126,7 @@ class Diagnostics(L.Callback):
         self.unlearned = explain(evidence, settings, data.levels, parents_of(data), learned_by, self._lacking)
         if trainer.loggers:
             write_table(self._folder / "unlearned.csv", self.unlearned)
-        print_unlearned(self.unlearned, data.n_labels, data.label_names is not None)
+        print_unlearned(self.unlearned, data.n_labels)
 
     def _learned(self, task: LayerwiseTask) -> Tensor:
         return self._accuracy[-1] >= task.learned_accuracy
@@ -158,7 +158,7 @@ class Diagnostics(L.Callback):
         self._zero, self._losses = zero, losses
         return (losses - (zero if before is None else before)) / zero
 
-    def _look_at_norms(self, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
+    def _look_at_norms(self, trainer: L.Trainer, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
         block = task.net.block(task.block - 1)
         whole = task.net.frozen_block(task.block - 1).of_all(block.weight, task.net.n_scores)
         weight, n_features = whole[: task.net.n_labels, :-1].double(), block.features.n_features
@@ -167,7 +167,7 @@ class Diagnostics(L.Callback):
         needed = torch.ones_like(squares)
         for label in squares.nonzero()[:, 0].tolist():
             needed[label] = needed_square(self._needs[label], kernel, live)
-        self._raise(exploding_norm(squares, needed, rise, task.block, n_features, penalty_of(task)))
+        self._raise(exploding_norm(squares, needed, rise, task.block, n_features, penalty_of(task), names_of(trainer)))
 
     def _look_at_windows(self, trainer: L.Trainer, task: LayerwiseTask, problem: BlockProblem) -> None:
         chance, wide = chance_of(trainer), widened(task.net.proximity, task.net.n_locations, not task.net.masked)
@@ -179,7 +179,7 @@ class Diagnostics(L.Callback):
         narrow, wider = (
             probe(problem, [size], without=unlearned, windows=windows).after[0] / variance for windows in (None, wide)
         )
-        self._raise(narrow_window(labels, narrow, wider, (task.net.windows.size, wide.shape[1])))
+        self._raise(narrow_window(labels, narrow, wider, (task.net.windows.size, wide.shape[1]), names_of(trainer)))
 
 
 def last_problem(trainer: L.Trainer, task: LayerwiseTask) -> BlockProblem:
@@ -234,9 +234,14 @@ def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> RunSettings:
         no_negatives=not data.tables["train"].counts()[0].any(),
         unobserved=str(task.hparams["unobserved"]),
         learned_accuracy=task.learned_accuracy,
-        names=data.label_names,
+        names=names_of(trainer),
         more_rows="raise data.n_train" if data.sizes else "find more training rows",
     )
+
+
+def names_of(trainer: L.Trainer) -> list[str]:
+    """Return what the labels of the data are called."""
+    return list(trainer.datamodule.label_names)  # type: ignore[attr-defined]
 
 
 def penalty_of(task: LayerwiseTask) -> str:
@@ -257,12 +262,11 @@ def write_table(path: Path, rows: list[Unlearned]) -> None:
     replace_text(path, text.getvalue())
 
 
-def print_unlearned(rows: list[Unlearned], n_labels: int, is_named: bool) -> None:
+def print_unlearned(rows: list[Unlearned], n_labels: int) -> None:
     """Print how many labels were not learned for what cause, and the first of them."""
     if rows:
         causes = ", ".join(f"{cause}: {count}" for cause, count in Counter(row.cause for row in rows).most_common())
-        numbered = "" if is_named else "; labels are numbered from 0"
-        print(f"not learned: {len(rows)} of {n_labels} labels ({causes}){numbered}")
+        print(f"not learned: {len(rows)} of {n_labels} labels ({causes})")
     for row in rows[:MOST_PRINTED]:
         print(f"- {row}")
     if len(rows) > MOST_PRINTED:

@@ -32,10 +32,10 @@ class RunSettings:
         window: Locations of a window.
         n_rows: Rows fitted.
         n_declared: Blocks that the network has.
+        names: Of the labels.
         no_negatives: Whether observed labels are all 1.
         unobserved: The model's treatment of labels that are not observed.
         learned_accuracy: Accuracy from which a label counts as learned.
-        names: Of the labels; None where they have numbers alone.
         more_rows: What to do for more rows.
     """
 
@@ -44,15 +44,11 @@ class RunSettings:
     window: int
     n_rows: int
     n_declared: int
+    names: Sequence[str]
     no_negatives: bool = False
     unobserved: str = "ignore"
     learned_accuracy: float = 0.999
-    names: Sequence[str] | None = None
     more_rows: str = "raise data.n_train"
-
-    def name_of(self, label: int) -> str:
-        """Return what a label is called: its name, else its number."""
-        return f"label {label if self.names is None else self.names[label]}"
 
 
 @dataclass(frozen=True)
@@ -60,31 +56,29 @@ class Unlearned:
     """A row of `unlearned.csv`: a label that was not learned, its level ("" if unknown), and why.
 
     Attributes:
-        label: The label.
+        label: The label's name.
         level: Its level.
         accuracy: As reported.
         cause: One of those above.
         evidence: The numbers that say so.
         setting: The one setting to change.
-        after: The labels that it depends on and that are not learned.
-        called: What it is called.
+        after: Names of the labels that it depends on and that are not learned.
         asked: The accuracy from which it would count as learned.
     """
 
-    label: int
+    label: str
     level: int | str
     accuracy: float
     cause: str
     evidence: str
     setting: str
-    after: tuple[int, ...] = ()
-    called: str = ""
+    after: tuple[str, ...] = ()
     asked: float = 1.0
 
     def __str__(self) -> str:
         level = "" if self.level == "" else f", level {self.level}"
-        called, accuracy = self.called or f"label {self.label}", f"accuracy {self.accuracy:.4f} of {self.asked:g}"
-        return f"{called}{level}, {accuracy}: {self.cause} ({self.evidence}); {self.setting}"
+        accuracy = f"accuracy {self.accuracy:.4f} of {self.asked:g}"
+        return f"label {self.label}{level}, {accuracy}: {self.cause} ({self.evidence}); {self.setting}"
 
 
 def explain(
@@ -105,13 +99,13 @@ def explain(
         learned_by: The block, from 1, that learned each label; None if none did or if blocks were not trained in turn.
         lacking: For each label, what of its degree is missing from the kernel.
     """
-    rows: dict[int, Unlearned] = {}
+    rows: dict[str, Unlearned] = {}
     order = range(len(parents)) if levels is None else sorted(range(len(parents)), key=lambda label: levels[label])
     for label in order:
         if bool(evidence.learned[label]):
             continue
         level = "" if levels is None else levels[label]
-        missing = [parent for parent in parents[label] if not bool(evidence.learned[parent])]
+        missing = [settings.names[parent] for parent in parents[label] if not bool(evidence.learned[parent])]
         lacks = lacking[label]
         late = [parent for parent in parents[label] if learned_by[parent] == settings.n_blocks]
         found = (
@@ -123,9 +117,9 @@ def explain(
             or (evidence.probes and tried(evidence.probes, settings, label, bool(evidence.refused[label])))
             or (UNKNOWN, "the run was cut short", "none")
         )
-        accuracy, called = float(evidence.accuracy[label]), settings.name_of(label)
-        rows[label] = Unlearned(label, level, accuracy, *found, tuple(missing), called, settings.learned_accuracy)
-    return [rows[label] for label in sorted(rows)]
+        name, accuracy = settings.names[label], float(evidence.accuracy[label])
+        rows[name] = Unlearned(name, level, accuracy, *found, tuple(missing), settings.learned_accuracy)
+    return [rows[name] for name in settings.names if name in rows]
 
 
 Found = tuple[str, str, str]
@@ -159,7 +153,7 @@ def noise(evidence: Evidence, settings: RunSettings, label: int, is_coin: bool) 
     return NOISE, shown, f"model.learned_accuracy: no more than {1 - flips:.3f} can be reached"
 
 
-def waiting(missing: Sequence[int], parents: Sequence[int], rows: dict[int, Unlearned]) -> Found | None:
+def waiting(missing: Sequence[str], parents: Sequence[int], rows: dict[str, Unlearned]) -> Found | None:
     """Labels that it depends on are not learned; the setting is that of the first of those that wait for none."""
     if not missing:
         return None
@@ -167,8 +161,8 @@ def waiting(missing: Sequence[int], parents: Sequence[int], rows: dict[int, Unle
     while root.cause == DEPENDS:
         root = rows[root.after[0]]
     which = f"{len(missing)} of {len(parents)} labels, among them" if len(parents) > 1 else "it is"
-    behind = "" if root is first else f", behind {root.called}"
-    return DEPENDS, f"{which} {first.called}, accuracy {first.accuracy:.4f}{behind}: {root.cause}", root.setting
+    behind = "" if root is first else f", behind label {root.label}"
+    return DEPENDS, f"{which} label {first.label}, accuracy {first.accuracy:.4f}{behind}: {root.cause}", root.setting
 
 
 def out_of_blocks(late: Sequence[int], settings: RunSettings, is_cut_short: bool) -> Found | None:
@@ -183,7 +177,7 @@ def out_of_blocks(late: Sequence[int], settings: RunSettings, is_cut_short: bool
     if late:
         return (
             BLOCKS,
-            f"{settings.name_of(late[0])} was learned by block {done}, the last",
+            f"label {settings.names[late[0]]} was learned by block {done}, the last",
             f"raise model.n_blocks, now {declared}",
         )
     return None

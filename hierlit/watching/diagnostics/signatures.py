@@ -97,7 +97,7 @@ def share_of(degree: int, activation: str, beta: float, bias: str) -> float:
 
 
 def exploding_norm(
-    squares: Tensor, needed: Tensor, rise: Tensor, block: int, n_features: int, setting: str
+    squares: Tensor, needed: Tensor, rise: Tensor, block: int, n_features: int, setting: str, names: Sequence[str]
 ) -> Finding | None:
     """Weights out of proportion to what their labels need, in a block that does harm on rows it was not fitted to.
 
@@ -108,6 +108,7 @@ def exploding_norm(
         block: Number of the block, from 1.
         n_features: q.
         setting: What to raise, λ by its name.
+        names: Of the labels.
     """
     excess = (squares / needed) * (rise > RISE)
     label = int(excess.argmax())
@@ -115,14 +116,17 @@ def exploding_norm(
         return None
     count = int((excess > EXCESS).sum())
     evidence = (
-        f"in block {block} {count} of {len(excess)} labels; label {label}: q·‖W²‖² = {float(squares[label]):.2g} at "
-        f"q = {n_features}, {float(excess[label]):.2g} times the {float(needed[label]):.2g} that its polynomial needs, "
-        f"while its loss on rows set aside rises by {float(rise[label]):.0%} of that of scores 0"
+        f"in block {block} {count} of {len(excess)} labels; label {names[label]}: q·‖W²‖² = "
+        f"{float(squares[label]):.2g} at q = {n_features}, {float(excess[label]):.2g} times the "
+        f"{float(needed[label]):.2g} that its polynomial needs, while its loss on rows set aside rises by "
+        f"{float(rise[label]):.0%} of that of scores 0"
     )
     return Finding("coefficient norm exploding", evidence, setting)
 
 
-def narrow_window(labels: Sequence[int], narrow: Tensor, wide: Tensor, sizes: tuple[int, int]) -> Finding | None:
+def narrow_window(
+    labels: Sequence[int], narrow: Tensor, wide: Tensor, sizes: tuple[int, int], names: Sequence[str]
+) -> Finding | None:
     """Labels at chance whose error falls once a block sees more locations, and not otherwise.
 
     Args:
@@ -130,14 +134,16 @@ def narrow_window(labels: Sequence[int], narrow: Tensor, wide: Tensor, sizes: tu
         narrow: Share of each label's variance that a further block would leave on rows set aside, [n].
         wide: The same with a wider window.
         sizes: Locations of both windows.
+        names: Of all labels.
     """
     found = [label for label in labels if float(narrow[label] - wide[label]) > FALL]
     if not found:
         return None
     label = max(found, key=lambda label: float(narrow[label] - wide[label]))
-    which = f"label {label} stays" if len(found) == 1 else f"{len(found)} labels, among them {label}, stay"
+    name = names[label]
+    which = f"label {name} stays" if len(found) == 1 else f"{len(found)} labels, among them {name}, stay"
     evidence = (
-        f"{which} at chance though all levels below are learned; of the variance of label {label} a further block "
+        f"{which} at chance though all levels below are learned; of the variance of label {name} a further block "
         f"would leave {float(narrow[label]):.0%} with windows of {sizes[0]}, {float(wide[label]):.0%} with {sizes[1]}"
     )
     return Finding("proximity window too narrow", evidence, f"widen model.proximity, now windows of {sizes[0]}")
