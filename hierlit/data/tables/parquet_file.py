@@ -44,14 +44,14 @@ class ParquetFile(TableFile):
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self.nameless += [name for name in self.names if INDEX.fullmatch(name) or name in index]
         for field in schema:
-            kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+            kind = without_dictionary(field.type)
             if is_text(kind):
                 self.is_number[field.name] = False
             elif types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind):
                 self.is_number[field.name] = True
             elif not types.is_null(kind):
                 self.refused[field.name] = str(field.type)
-                if (types.is_list(kind) or types.is_large_list(kind)) and is_text(kind.value_type):
+                if (types.is_list(kind) or types.is_large_list(kind)) and is_text(without_dictionary(kind.value_type)):
                     self.lists.append(field.name)
         if reading.missing:
             self.notices.append(f"{path}: missing is for text files, and not used: what is null is missing here")
@@ -75,6 +75,13 @@ class ParquetFile(TableFile):
                     yield frame
         except (pyarrow.ArrowException, OSError) as error:
             raise read_error(self.path, error) from error
+
+
+def without_dictionary(kind: Any) -> Any:
+    """Return a type of Arrow's, or that of the values of a dictionary."""
+    from pyarrow import types
+
+    return kind.value_type if types.is_dictionary(kind) else kind
 
 
 def is_text(kind: Any) -> bool:

@@ -246,7 +246,9 @@ def test_paths_may_be_objects_and_names_pandas() -> None:
         assert read(Path("t.csv"), label_columns=names)[0].label_names == ["y", "z"]
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.string()), pa.list_(pa.large_string())])
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.dictionary(pa.int32(), pa.string()))]
+)
 @pytest.mark.parametrize(("empty", "expected"), [("negative", -1), ("not_observed", 0)])
 def test_a_column_of_lists_in_parquet_holds_paths(kind: pa.DataType, empty: str, expected: int) -> None:
     lists = [["u, x", "v"], ["v"], [], None, ["it's"]]
