@@ -23,6 +23,7 @@ from benchmarks import (
     exact,
     flat,
     gpu,
+    images,
     losses,
     memory,
     race,
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "structure": structure,
     "tables": tables,
     "text": text,
+    "images": images,
 }
 FOLDER = Path("lightning_logs")
 

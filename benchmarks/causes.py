@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.table import Row, write
 from hierlit.cli import main
+from hierlit.data.base import names_of
 from hierlit.watching import Diagnostics
 from hierlit.watching.diagnostics.causes import BLOCKS, DEPENDS, FEATURES, NOISE, ROWS, UNOBSERVED, WINDOW
 
@@ -103,8 +104,9 @@ def named(hierarchy: str, arguments: str, seed: int) -> Counter[str]:
         cli = main(["fit", "--config", str(config), *f"{quiet} {seeded} {arguments}".split()])
     callback = next(found for found in cli.trainer.callbacks if isinstance(found, Diagnostics))
     causes = {row.label: row for row in callback.unlearned}
+    names = names_of(cli.datamodule, cli.datamodule.n_labels)
 
     def root(label: str) -> str:
-        return root(causes[label].after[0]) if causes[label].cause == DEPENDS else causes[label].cause
+        return root(names[causes[label].after[0]]) if causes[label].cause == DEPENDS else causes[label].cause
 
     return Counter(root(label) for label in causes)

@@ -3,7 +3,7 @@
 import json
 import sys
 import warnings
-from argparse import ArgumentParser
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -88,9 +88,13 @@ class HierlitCLI(LightningCLI):
         Without `--config`, the config is the one that the checkpoint was trained with.
         """
         try:
-            super().parse_arguments(parser, after_saved_config(args or []))
-            config, subcommand = self.config[self.config.subcommand], self.config.subcommand
-            root = Path(config.trainer.default_root_dir or ".")
+            args = with_saved_config(args or [])
+        except (FileNotFoundError, ValueError) as error:
+            self._parser(self._asked[0]).error(str(error))
+        super().parse_arguments(parser, args)
+        config, subcommand = self.config[self.config.subcommand], self.config.subcommand
+        root = Path(config.trainer.default_root_dir or ".")
+        try:
             if config.get("ckpt_path"):
                 config.ckpt_path = str(find_checkpoint(config.ckpt_path, root, log_folders(config.trainer.logger)))
             elif subcommand == "fit" and SLURMEnvironment.detect():
@@ -123,11 +127,12 @@ class HierlitCLI(LightningCLI):
         config = self.config[self.subcommand]
         try:
             checkpoint = read_checkpoint(config.ckpt_path, mmap=True) if config.get("ckpt_path") else {}
-            self._log_versions, asked = checkpoint.get("log_versions", []), run_config(config.as_dict())
-            if self.subcommand == "predict" and checkpoint and take_fitted(config.data.init_args, config.ckpt_path):
-                asked["data"] = checkpoint.get("config", {}).get("data")
+            self._log_versions = checkpoint.get("log_versions", [])
+            if self.subcommand == "predict" and checkpoint:
+                take_fitted(config.data.get("init_args") or {}, config.ckpt_path)
             super().instantiate_classes()
-            self.datamodule, self.model.config = self._get(self.config_init, "supervision"), asked
+            self.datamodule = self._get(self.config_init, "supervision")
+            self.model.config = run_config(config.as_dict())
             if checkpoint:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Lightning loads it again
@@ -198,40 +203,43 @@ class HierlitCLI(LightningCLI):
         return True
 
 
-def after_saved_config(args: Sequence[str]) -> list[str]:
-    """Return a command's arguments, after its checkpoint's config unless they name a config or data.
+def with_saved_config(args: Sequence[str]) -> list[str]:
+    """Return a command's arguments, preceded by the config of the checkpoint that they name if they name no config.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it cannot be read, or has no config.
+        ValueError: If it cannot be read, or has no config and the arguments name no data, or an option lacks its value.
     """
-    names = ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--config", "-c", "--data", "--ckpt_path"):
+    names = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    names.add_argument("--trainer.default_root_dir", default=".")
+    for option in ("--config", "-c", "--data", "--ckpt_path", "--trainer.logger.save_dir"):
         names.add_argument(option)
-    names.add_argument("--trainer.default_root_dir", dest="root", default=".")
-    given, _ = names.parse_known_args(args)
-    if given.config or given.c or given.data or not given.ckpt_path:
+    try:
+        given = vars(names.parse_known_args(args)[0])
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error
+    if given["config"] or given["c"] or not given["ckpt_path"] or "--help" in args:
         return list(args)
-    checkpoint = find_checkpoint(given.ckpt_path, Path(given.root))
+    root, logs = Path(given["trainer.default_root_dir"]), given["trainer.logger.save_dir"]
+    checkpoint = find_checkpoint(given["ckpt_path"], root, [Path(logs)] if logs else [])
     if config := read_checkpoint(checkpoint, mmap=True).get("config"):
-        return [args[0], "--config", json.dumps(config), *args[1:]]
-    raise ValueError(f"config must be given: {checkpoint} was saved in Python, without one")
+        return [args[0], "--config", json.dumps(config), *args[1:], "--ckpt_path", str(checkpoint)]
+    if given["data"]:
+        return list(args)
+    raise ValueError(f"config is needed: {checkpoint} was saved from Python and has none")
 
 
-def take_fitted(data: Namespace, ckpt_path: str) -> bool:
+def take_fitted(data: Any, ckpt_path: str) -> None:
     """Let data whose files are to be predicted know from a checkpoint what was fitted to the training files.
 
     Args:
-        data: Arguments of a data module.
+        data: A `Namespace` of the arguments of a data module; those of files that are then not read become None.
         ckpt_path: The checkpoint.
-
-    Returns:
-        Whether it can; the training files are then not read.
     """
-    if "ckpt_path" not in data or not (data.predict_files or data.test_files):
-        return False
-    data.ckpt_path, data.train_files, data.val_files = ckpt_path, None, None
-    return True
+    if "ckpt_path" in data and (data.get("predict_files") or data.get("test_files")):
+        data.ckpt_path, data.train_files, data.val_files = ckpt_path, None, None
+        if data.predict_files:
+            data.test_files = None
 
 
 def log_folders(loggers: Any) -> list[Path]:

@@ -38,6 +38,11 @@ def numbered_names(n_labels: int) -> list[str]:
     return [f"y{label}" for label in range(n_labels)]
 
 
+def names_of(data: object, n_labels: int) -> list[str]:
+    """Return what the labels of a data module are called."""
+    return list(getattr(data, "label_names", None) or numbered_names(n_labels))
+
+
 class HierarchyDataModule(L.LightningDataModule, ABC):
     """Splits with labels that form a hierarchy; subclasses say how the tables are made.
 
@@ -79,6 +84,8 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
     """What each label is about, such as `character` or `word`; None where that is not told."""
     levels: list[int] | None = None
     """The true level of each label, from 1, or None if unknown."""
+    label_names: list[str] | None = None
+    """Names of the labels; None where they have none of their own, and are called y0, y1, …"""
     class_labels: Mapping[str, Sequence[int]] = {}
     """Of each column of classes, by its name, the labels that are these classes: a row has one of them."""
     parent_labels: list[list[int]] | None = None
@@ -110,11 +117,6 @@ class HierarchyDataModule(L.LightningDataModule, ABC):
         self.tables: dict[str, RowDataset] = {}
         self.fit_rows = torch.empty(0, dtype=torch.long)
         self.held_rows = torch.empty(0, dtype=torch.long)
-
-    @property
-    def label_names(self) -> list[str]:
-        """Names of the labels; y0, y1, … where they have none of their own."""
-        return numbered_names(self.n_labels)
 
     @property
     def top_level(self) -> int | None:

@@ -36,7 +36,7 @@ class Fitted(ABC):
         try:
             return cls._of(json.loads(text))
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no {cls.__name__}: {error!r}") from error
+            raise ValueError(f"it holds no {cls.__name__} ({error})") from error
 
     @classmethod
     def _of(cls, values: dict[str, Any]) -> Self:
@@ -58,7 +58,9 @@ class Fitted(ABC):
         """
         try:
             text = fitted_text(read_checkpoint(path, mmap=True))
-            return cls.of_json(text or "null")
+            if text is None:
+                raise ValueError("its data reads no files")
+            return cls.of_json(text)
         except OSError as error:
             raise ValueError(f"ckpt_path: cannot read {path}: {error.strerror}") from error
         except ValueError as error:
@@ -74,7 +76,7 @@ def fitted_text(checkpoint: dict[str, Any]) -> str | None:
 def source_problems(train_files: Sequence[str], ckpt_path: str | None) -> list[str]:
     """Say if there is not exactly one source of what is fitted."""
     if bool(train_files) == (ckpt_path is not None):
-        return ["train_files must be given, or for predict ckpt_path in their place, and not both"]
+        return ["train_files or, for predict, ckpt_path must be given, and not both"]
     return []
 
 

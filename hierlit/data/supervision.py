@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.base import SPLITS, BatchLoader, HierarchyDataModule, Table, numbered_names
+from hierlit.data.base import SPLITS, BatchLoader, HierarchyDataModule, Table, names_of
 from hierlit.data.rows import RowDataset
 from hierlit.data.supervised_rows import SupervisedRows
 from hierlit.draws import Draws, as_signs
@@ -87,15 +88,13 @@ class Supervision(HierarchyDataModule):
         added = [of_level[label] for label in self._repeated] + [level + 1 for level in self._rare_levels]
         self._of_level = [*of_level, *added, *[NO_LEVEL] * n_distractors]
         self.n_labels, self.class_labels = data.n_labels + self.n_added, data.class_labels
+        names = names_of(data, data.n_labels)
+        free = (name for name in map("added_{}".format, count(1)) if name not in names)
+        self.label_names = [*names, *islice(free, self.n_added)]
         if data.label_kinds is not None and not self.n_added:
             self.label_kinds = data.label_kinds
         self.levels = None if data.levels is None and not self.n_added else self._of_level
         self.parent_labels = None if self.n_added or shuffle_labels else data.parent_labels
-
-    @property
-    def label_names(self) -> list[str]:
-        """Those of the hierarchy's module; added labels have numbers."""
-        return [*self.data.label_names, *numbered_names(self.n_labels)[self.data.n_labels :]]
 
     def truth_table(self, label: int) -> tuple[int, ...] | None:
         """Return that of the hierarchy's own labels; None for added ones."""

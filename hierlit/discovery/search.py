@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hierlit.data.base import HierarchyDataModule
+from hierlit.data.base import HierarchyDataModule, names_of
 from hierlit.data.supervision import Supervision
 from hierlit.data.tables import LabelTable
 from hierlit.discovery.agreement import Agreement, Hierarchy
@@ -169,4 +169,4 @@ def discover_structure(
 def named_source(data: HierarchyDataModule) -> tuple[HierarchyDataModule, list[str]]:
     """Return the data whose hierarchy a search is judged by, and the names of its labels."""
     source = data.data if isinstance(data, Supervision) and not (data.n_added or data.shuffle_labels) else data
-    return source, list(source.label_names)
+    return source, names_of(source, source.n_labels)

@@ -343,7 +343,7 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             options = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 1 + is_fit}
             checked = validate_data(self, table, reset=is_fit, **options)
             inputs = (as_dense(checked, "X") if issparse(checked) else checked)[:, None]
-            if is_fit and not issparse(checked) and hasattr(table, "min"):
+            if is_fit and not issparse(checked):
                 warn_of_rounding(table)
         if not is_fit and inputs.shape[1:] != (self.net_.n_locations, self.net_.n_inputs):
             n_locations, d = self.net_.n_locations, self.net_.n_inputs

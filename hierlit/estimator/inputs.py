@@ -12,11 +12,12 @@ STEPS = 1000
 
 
 def warn_of_rounding(table: Any) -> None:
-    """Name columns of a dense table [N, d], of NumPy or pandas, that vary by few steps of float32.
+    """Name columns of a dense table [N, d], of anything that NumPy makes numbers of, that vary by few steps of float32.
 
     Seconds since 1970, for example, of rows of a day: float32 counts them by 128.
     """
-    least, largest = (np.asarray(getattr(table, name)(axis=0), np.float64) for name in ("min", "max"))
+    values = np.asarray(table, np.float64)
+    least, largest = values.min(0), values.max(0)
     steps = (largest - least) / (np.maximum(np.abs(least), np.abs(largest)) + 1e-300) / np.finfo(np.float32).eps
     names = np.asarray(getattr(table, "columns", np.arange(len(steps))))[(steps > 0) & (steps < STEPS)]
     if len(names):

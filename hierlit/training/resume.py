@@ -22,7 +22,8 @@ PARTS: dict[str, type] = {"state": State, "certificate": Certificate, "fold_stat
 HARMLESS_KEYS = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches ", "model.n_blocks ")
 """Beginnings of changes of a config that leave the block under way as it is: it is drawn from seeds of its own."""
 
-FILES_APART = (".test_files", ".predict_files")
+FILES_APART = (".test_files", ".predict_files", ".ckpt_path")
+FITTED_FILES = (".train_files", ".val_files")
 
 
 def settle(loops: dict[str, Any], blocks: int, passes: int) -> None:
@@ -115,7 +116,8 @@ def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper
 def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return what differs between two configs, a line for each value but those of rows that a fit does not see."""
     old, new = dict(flattened(before)), dict(flattened(after))
-    names = [name for name in {**old, **new} if not name.endswith(FILES_APART)]
+    unread = (*FILES_APART, *(each for each in FITTED_FILES if new.get(f"data.init_args{each}") is None))
+    names = [name for name in {**old, **new} if not name.endswith(unread)]
     return [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
 
 

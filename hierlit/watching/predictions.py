@@ -11,7 +11,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.base import Batch, numbered_names
+from hierlit.data.base import Batch, names_of
 from hierlit.models.checks import one_of, raise_problems
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching.prediction_files import FILES, LAYOUTS, Columns, Labels, Lines, TableFile, import_pyarrow
@@ -68,8 +68,7 @@ class PredictionWriter(L.Callback):
         folder, net = trainer.log_dir or trainer.default_root_dir, pl_module.net
         self._n_rows = self._n_found = 0
         data = getattr(trainer, "datamodule", None)
-        names = getattr(data, "label_names", numbered_names(net.n_labels))
-        self._labels = Labels.of(names, getattr(data, "class_labels", {}))
+        self._labels = Labels.of(names_of(data, net.n_labels), getattr(data, "class_labels", {}))
         self._has_locations = not net.pooled and (net.masked or net.n_locations > 1)
         self._texts_of = getattr(data, "location_texts", no_texts)
         none = np.zeros(0, np.int64)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from hierlit.data.base import names_of
 from hierlit.layerwise.report import BlockReport
 from hierlit.models.checks import raise_problems
 from hierlit.training.logs import cut_logs, log_sizes, log_versions
@@ -135,7 +136,7 @@ class Staircase(L.Callback):
         self.accuracy.append(val["accuracy"])
         self.train.append(train)
         self.labels.append(held_out["accuracy"].double().cpu())
-        names = list(trainer.datamodule.label_names)  # type: ignore[attr-defined]
+        names = names_of(trainer.datamodule, task.net.n_labels)  # type: ignore[attr-defined]
         level_of = task.levels or [1] * len(report.accepted_labels)
         self._entry = {
             "block": report.block,

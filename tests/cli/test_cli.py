@@ -294,7 +294,7 @@ def test_a_checkpoint_that_was_saved_in_python_has_no_config(
 ) -> None:
     CheckpointFiles().save_checkpoint({"sizes": {}, "state_dict": {}}, "own.ckpt")
     line = fail(capsys, "predict", "--ckpt_path", "own.ckpt")
-    assert line == "error: config must be given: own.ckpt was saved in Python, without one"
+    assert line == "error: config is needed: own.ckpt was saved from Python and has none"
 
 
 @pytest.mark.usefixtures("automaton_run")

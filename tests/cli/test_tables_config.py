@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from hierlit.cli import main
@@ -43,6 +44,44 @@ def test_fit_then_test_prints_the_average_precision(
     assert not [each for each in recwarn if "values that differ" in str(each.message)], "a fit sees no test files"
     line = next(line for line in printed.splitlines() if "test/average_precision" in line)
     assert float(line.split()[-2]) > 0.9
+
+
+def test_predict_needs_the_checkpoint_and_the_new_rows_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """The files that the run read are gone, and `last` is found where its logger was told to write."""
+    monkeypatch.chdir(tmp_path)
+    for name, n_rows, seed in (("train", 60, 0), ("test", 20, 1), ("new", 20, 2)):
+        write(Path(f"{name}.csv"), n_rows, seed)
+    logger = ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "runs"]
+    fit = [*TABLES, *SMALL[:-2], "--data.train_files", "train.csv", "--data.test_files", "test.csv", *logger]
+    main(["fit", *fit, "--data.label_columns", "y_*"])
+    predict = ["predict", "--ckpt_path", "last", "--data.predict_files", "new.csv", *logger]
+    Path("train.csv").unlink()
+    Path("test.csv").unlink()
+    cli = main([*predict, "--predictions.path", str(tmp_path / "found.csv")])
+    assert not [each for each in recwarn if "values that differ" in str(each.message)]
+    numbers = torch.from_numpy(pd.read_csv("new.csv")[list("abcd")].to_numpy(np.float32))
+    table = cli.datamodule.data.encoder.table
+    scaled = (numbers - torch.tensor(table.shifts)) / torch.tensor(table.scales)
+    scores = cli.model(scaled[:, None]).flatten().tolist()
+    assert pd.read_csv("found.csv")["score"].tolist() == pytest.approx(scores, abs=1e-5)
+
+
+def test_what_is_given_beside_a_checkpoint_and_differs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("train.csv"), 60, 0)
+    main(["fit", *TABLES, *SMALL[:-2], "--data.train_files", "train.csv", "--data.label_columns", "y_*"])
+    with pytest.warns(UserWarning, match=r"differ from the checkpoint's: data.init_args.scale auto → unit$"):
+        main(["predict", "--ckpt_path", "last", "--data.predict_files", "train.csv", "--data.scale", "unit"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "--data.predict_files", "train.csv", "--ckpt_path"])
+    usage, *_, error = capsys.readouterr().err.strip().splitlines()
+    assert usage.startswith("usage: ") and usage.endswith("predict [--config FILE] [--SECTION.ARGUMENT VALUE ...]")
+    assert error == "error: argument --ckpt_path: expected one argument"
 
 
 def test_a_table_of_one_row_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +133,7 @@ def test_describe_says_how_often_labels_are_1(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit, match="2"):
         main(["describe", *TABLES])
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line == "error: data.train_files must be given, or for predict ckpt_path in their place, and not both"
+    assert line == "error: data.train_files or, for predict, ckpt_path must be given, and not both"
 
 
 @pytest.mark.parametrize("name", ["no", "1", "2024-01-05", "1e3", "~"])

@@ -89,6 +89,29 @@ def test_rows_are_predicted_without_the_training_files(kind: str, files: str) ->
         restored.setup("fit")
 
 
+def test_predicted_arrays_must_have_the_channels_and_locations_of_the_training_files() -> None:
+    draw = np.random.default_rng(0)
+    for name, shape in (
+        ("train", (6, 6, 10, 2)),
+        ("one", (6, 6, 10, 1)),
+        ("wide", (6, 5, 12, 2)),
+        ("line", (6, 60, 2)),
+    ):
+        np.savez(f"{name}.npz", inputs=draw.normal(size=shape), labels=np.ones((*shape[:-1], 1)))
+    saved = checkpoint(LocatedArrays(train_files="train.npz"))
+    for name in ("one", "wide", "line"):
+        for given in ({"ckpt_path": saved}, {"train_files": "train.npz"}):
+            with pytest.raises(ValueError, match=rf"^{name}\.npz: the channels, and the height and width of"):
+                predicted(LocatedArrays(predict_files=f"{name}.npz", **given))
+
+
+def test_inputs_of_sentences_are_those_of_the_checkpoint() -> None:
+    train, new = save_sentences("train.txt", 40, 0), save_sentences("new.txt", 12, 1)
+    whole = TokenLabels(train, label_columns=["label"], min_count=1, unit="token", n_hashes=16, predict_files=new)
+    restored = TokenLabels(ckpt_path=checkpoint(whole), predict_files=new)
+    assert all(map(torch.equal, predicted(restored), predicted(whole)))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_checkpoint_of_such_data_is_one_line(kind: str) -> None:
     make, save, suffix = KINDS[kind]
@@ -102,7 +125,7 @@ def test_what_is_no_checkpoint_of_such_data_is_one_line(kind: str) -> None:
             make(ckpt_path=wrong, predict_files=new)
     with pytest.raises(ValueError, match=r"^ckpt_path: cannot read gone\.ckpt: No such file or directory$"):
         make(ckpt_path="gone.ckpt", predict_files=new)
-    rule = r"^train_files must be given, or for predict ckpt_path in their place, and not both$"
+    rule = r"^train_files or, for predict, ckpt_path must be given, and not both$"
     for given in ({}, {"train_files": train, "ckpt_path": of_another}):
         with pytest.raises(ValueError, match=rule):
             make(predict_files=new, **given)

@@ -1,5 +1,6 @@
 """Supervision: labels added, flipped and hidden, against counts worked out row by row."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -55,6 +56,14 @@ def test_set_aside_rows_are_supervised_as_training_rows_are() -> None:
 def _after_setup(data):
     data.setup()
     return data
+
+
+def test_added_labels_have_names_of_their_own() -> None:
+    inputs, signs = np.ones((6, 2)), np.ones((6, 3))
+    data = ArrayHierarchy(inputs, signs, val_fraction=0, acceptance_fraction=0)
+    assert Supervision(data, n_distractors=2).label_names == ["y0", "y1", "y2", "added_1", "added_2"]
+    data.label_names = ["y3", "added_1", "z"]
+    assert Supervision(data, n_distractors=1).label_names == ["y3", "added_1", "z", "added_2"]
 
 
 def test_only_some_levels_are_supervised() -> None:

@@ -333,3 +333,12 @@ def test_numbers_that_float32_does_not_tell_apart_are_named(kind, first: float, 
     said = [str(each.message) for each in caught if "float32" in str(each.message)]
     text = "1 of 3 columns of X vary too little for float32: subtract their means, as StandardScaler does: 0"
     assert said == [text] * is_told
+
+
+@pytest.mark.parametrize(
+    "column", [pd.Categorical([0, 1] * 20), pd.Series([1, "2"] * 20, dtype=object), pd.arrays.SparseArray([0, 1] * 20)]
+)
+def test_columns_of_numbers_may_have_any_dtype(column: object) -> None:
+    table = pd.DataFrame({"a": column, "b": np.arange(40.0)})
+    model = HierarchicalClassifier(n_blocks=1, n_features=10, solver="exact").fit(table, np.arange(40) % 2)
+    assert model.predict(table).shape == (40,)

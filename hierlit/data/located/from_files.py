@@ -45,7 +45,7 @@ class FileHierarchy(HierarchyDataModule):
     @property
     def n_labels(self) -> int:  # type: ignore[override]
         """Labels of the training files."""
-        return len(self.label_names)
+        return len(self.label_names or ())
 
     def make_tables(self) -> Mapping[str, RowDataset]:
         """Return the rows of the splits; those of validation are for testing too where there are no others."""

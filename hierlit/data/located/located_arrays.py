@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from hierlit.data.checks import loader_problems
@@ -117,22 +118,22 @@ class LocatedArrays(FileHierarchy):
     @cached_property
     def fitted(self) -> FittedArrays:
         """What predictions need of the training rows, found in a pass over the training files, or in a checkpoint."""
-        return self._restored or self._fit()
+        files = list(chain(*self._files.values()))
+        for file in files if self._restored is None else ():
+            self._check_agreement(file)
+        fitted = self._restored or self._fit()
+        for file in files:
+            check_places(file, fitted)
+        return fitted
 
     def _fit(self) -> FittedArrays:
         files = self._files["train"]
-        for file in (file for own in self._files.values() for file in own):
-            self._check_agreement(file)
         rows = self._splits.rows(sum(file.n_rows for file in files))["train"]
         found = FoundValues(self._names.labels, self._zero, self._classes)
         fitted = fit_arrays(files, rows, found, self._given_names, self._scale)
         if self._given_levels is not None and len(self._given_levels) != len(fitted.coding.names):
             n_labels = len(fitted.coding.names)
             raise ValueError(f"levels must be {n_labels} integers, one for each label, got {self._given_levels}")
-        for file in (file for own in self._files.values() for file in own):
-            if not fitted.masked and (file.is_masked or file.grid != fitted.grid):
-                rule = f"examples must have {fitted.grid[0]} locations as in {files[0].path}"
-                raise TableError(f"{file.path}: {rule}, got others: name a mask or lengths")
         return fitted
 
     def _check_agreement(self, file: ArrayFile) -> None:
@@ -179,7 +180,7 @@ class LocatedArrays(FileHierarchy):
             rows.unknown.clear()
 
     @property
-    def label_names(self) -> list[str]:
+    def label_names(self) -> list[str]:  # type: ignore[override]
         """Of the labels."""
         return self.fitted.coding.names
 
@@ -219,3 +220,19 @@ class LocatedArrays(FileHierarchy):
     def grid(self) -> tuple[int, ...] | None:  # type: ignore[override]
         """(H, W) of images, (T,) of sequences, with the T of the longest one."""
         return self.fitted.grid
+
+
+def check_places(file: ArrayFile, fitted: FittedArrays) -> None:
+    """See that a file has the channels and locations of the training files.
+
+    Raises:
+        TableError: If it has others.
+    """
+    here = [file.n_inputs, *(file.grid if file.is_image else ())]
+    there = [len(fitted.shifts), *(fitted.grid if len(fitted.grid) > 1 else ())]
+    if here != there:
+        rule = "the channels, and the height and width of images, must be those of the training files"
+        raise TableError(f"{file.path}: {rule}, {there}, got {here}")
+    if not fitted.masked and (file.is_masked or file.grid != fitted.grid):
+        rule = f"examples must have the {fitted.grid[0]} locations of the training files"
+        raise TableError(f"{file.path}: {rule}, got others: name a mask or lengths")

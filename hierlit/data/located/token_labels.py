@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -137,16 +138,18 @@ class TokenLabels(FileHierarchy):
         raise_problems([*problems, *unopened, *unknown, *level_problems(levels, [each.kind for each in wanted])])
         super().__init__(batch_size, acceptance_fraction, data_seed)
         self.save_hyperparameters(ignore=["levels"])
-        self._unit, self._wanted, self._min_count, self._n_hashes = unit, wanted, int(min_count), int(n_hashes)
-        self._source, self._level_of = inputs or INPUTS[unit], levels
-        self._rows: dict[str, TokenRows] = {}
         self._restored = None if ckpt_path is None else FittedTokens.of_checkpoint(ckpt_path)
+        self._wanted, self._min_count, self._level_of = wanted, int(min_count), levels
+        self._unit = self._restored.unit if self._restored else unit
+        self._source, self._n_hashes = inputs or INPUTS[unit], int(n_hashes)
+        self._rows: dict[str, TokenRows] = {}
 
     @cached_property
     def _training(self) -> tuple[FittedTokens, NDArray[np.int64]]:
         """What is fitted, and the locations of all sentences of the training files."""
         files = self._files["train"]
-        return fit_tokens(files, self._own_rows["train"], self._wanted, self._unit, self._min_count)
+        fitted, lengths = fit_tokens(files, self._own_rows["train"], self._wanted, self._unit, self._min_count)
+        return replace(fitted, inputs=self._source, n_hashes=self._n_hashes), lengths
 
     @cached_property
     def _own_rows(self) -> Mapping[str, NDArray[np.int64]]:
@@ -154,9 +157,10 @@ class TokenLabels(FileHierarchy):
 
     @cached_property
     def _inputs(self) -> TokenInputs:
-        if self._source == INPUTS[CHARACTER]:
-            return CharacterInputs(self.fitted.characters)
-        return AffixInputs(self._n_hashes) if self._source == INPUTS["token"] else VectorInputs(Path(self._source))
+        fitted = self.fitted
+        if fitted.inputs == INPUTS[CHARACTER]:
+            return CharacterInputs(fitted.characters)
+        return AffixInputs(fitted.n_hashes) if fitted.inputs == INPUTS["token"] else VectorInputs(Path(fitted.inputs))
 
     @property
     def fitted(self) -> FittedTokens:
@@ -188,7 +192,7 @@ class TokenLabels(FileHierarchy):
         return (own if len(own) or split != "test" else self.split_rows("val")).texts(rows)
 
     @property
-    def label_names(self) -> list[str]:
+    def label_names(self) -> list[str]:  # type: ignore[override]
         """Of the labels."""
         return [label.name for label in self.fitted.labels]
 

@@ -29,6 +29,8 @@ class FittedTokens(Fitted):
         class_labels: The labels that are the values of a column of one value a token, by the column.
         characters: Those that have a channel, where inputs are characters.
         longest: Locations of the longest sentence of the training files.
+        inputs: What inputs are made of: characters, affixes, or the path of vectors.
+        n_hashes: Inputs that affixes share.
     """
 
     unit: str
@@ -36,6 +38,8 @@ class FittedTokens(Fitted):
     class_labels: dict[str, list[int]]
     characters: list[str]
     longest: int
+    inputs: str = ""
+    n_hashes: int = 0
 
     @classmethod
     def _of(cls, values: dict[str, Any]) -> FittedTokens:

@@ -234,7 +234,7 @@ class LabelTable(HierarchyDataModule):
         return self.encoder.table
 
     @property
-    def label_names(self) -> list[str]:
+    def label_names(self) -> list[str]:  # type: ignore[override]
         """Of the labels: a column's, `column=class`, a path or a term."""
         return self.fitted.label_names
 

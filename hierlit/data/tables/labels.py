@@ -100,8 +100,8 @@ class ColumnLabels(Labels):
         """Find the labels: one a column, or a class.
 
         Raises:
-            ValueError: If a value is no label, a column has none, zeros can be read in more than one way, or the
-                hierarchy has other labels.
+            ValueError: If a value is no label, a column has none, zeros can be read in more than one way, two labels
+                have one name, or the hierarchy has other labels.
         """
         held: dict[str, set[float]] = {}
         self.names, self.class_labels = [], {}
@@ -112,6 +112,8 @@ class ColumnLabels(Labels):
             if own is not None:
                 self.class_labels[name] = list(range(len(self.names), len(self.names) + len(own)))
             self.names += [name] if own is None else [f"{name}={text}" for text in own]
+        if twice := [name for name, number in Counter(self.names).items() if number > 1]:
+            raise ValueError(f"labels must have different names, two are called {twice[0]!r}: rename a column")
         if self._declared is not None:
             self.hierarchy = self._declared.among(self.names)
 

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from hierlit.data.base import names_of
 from hierlit.files.atomic import replace_text
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.processes import Processes
@@ -62,6 +63,7 @@ class Diagnostics(L.Callback):
         self._lacking: list[Finding | None] = []
         self._evidence: Evidence | None = None
         self._windows_tried = False
+        self._names: list[str] = []
         self._folder = Path()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -83,6 +85,7 @@ class Diagnostics(L.Callback):
         if trainer.ckpt_path is None:
             self._losses, self._accuracy = None, []
         data, kernel = trainer.datamodule, pl_module.net.features.kernel()  # type: ignore[attr-defined]
+        self._names = names_of(data, data.n_labels)
         if not trainer.is_global_zero or kernel is None:
             return
         rows = data.tables["train"]
@@ -105,7 +108,7 @@ class Diagnostics(L.Callback):
         if task.joint is None:
             rise = self._rise(task, problem, "held" if has_held else "val")
             if trainer.is_global_zero:
-                self._look_at_norms(trainer, task, expansion(*kernel), rise)
+                self._look_at_norms(task, expansion(*kernel), rise)
             self._look_at_windows(trainer, task, problem)
         if trainer.should_stop and not self._learned(task).all():
             known = self._known(trainer, task)
@@ -158,7 +161,7 @@ class Diagnostics(L.Callback):
         self._zero, self._losses = zero, losses
         return (losses - (zero if before is None else before)) / zero
 
-    def _look_at_norms(self, trainer: L.Trainer, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
+    def _look_at_norms(self, task: LayerwiseTask, kernel: KernelExpansion, rise: Tensor) -> None:
         block = task.net.block(task.block - 1)
         whole = task.net.frozen_block(task.block - 1).of_all(block.weight, task.net.n_scores)
         weight, n_features = whole[: task.net.n_labels, :-1].double(), block.features.n_features
@@ -167,7 +170,7 @@ class Diagnostics(L.Callback):
         needed = torch.ones_like(squares)
         for label in squares.nonzero()[:, 0].tolist():
             needed[label] = needed_square(self._needs[label], kernel, live)
-        self._raise(exploding_norm(squares, needed, rise, task.block, n_features, penalty_of(task), names_of(trainer)))
+        self._raise(exploding_norm(squares, needed, rise, task.block, n_features, penalty_of(task), self._names))
 
     def _look_at_windows(self, trainer: L.Trainer, task: LayerwiseTask, problem: BlockProblem) -> None:
         chance, wide = chance_of(trainer), widened(task.net.proximity, task.net.n_locations, not task.net.masked)
@@ -179,7 +182,7 @@ class Diagnostics(L.Callback):
         narrow, wider = (
             probe(problem, [size], without=unlearned, windows=windows).after[0] / variance for windows in (None, wide)
         )
-        self._raise(narrow_window(labels, narrow, wider, (task.net.windows.size, wide.shape[1]), names_of(trainer)))
+        self._raise(narrow_window(labels, narrow, wider, (task.net.windows.size, wide.shape[1]), self._names))
 
 
 def last_problem(trainer: L.Trainer, task: LayerwiseTask) -> BlockProblem:
@@ -234,14 +237,9 @@ def settings_of(trainer: L.Trainer, task: LayerwiseTask) -> RunSettings:
         no_negatives=not data.tables["train"].counts()[0].any(),
         unobserved=str(task.hparams["unobserved"]),
         learned_accuracy=task.learned_accuracy,
-        names=names_of(trainer),
+        names=names_of(data, data.n_labels),
         more_rows="raise data.n_train" if data.sizes else "find more training rows",
     )
-
-
-def names_of(trainer: L.Trainer) -> list[str]:
-    """Return what the labels of the data are called."""
-    return list(trainer.datamodule.label_names)  # type: ignore[attr-defined]
 
 
 def penalty_of(task: LayerwiseTask) -> str:

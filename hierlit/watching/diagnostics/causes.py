@@ -62,7 +62,7 @@ class Unlearned:
         cause: One of those above.
         evidence: The numbers that say so.
         setting: The one setting to change.
-        after: Names of the labels that it depends on and that are not learned.
+        after: Numbers of the labels, from 0, that it depends on and that are not learned.
         asked: The accuracy from which it would count as learned.
     """
 
@@ -72,7 +72,7 @@ class Unlearned:
     cause: str
     evidence: str
     setting: str
-    after: tuple[str, ...] = ()
+    after: tuple[int, ...] = ()
     asked: float = 1.0
 
     def __str__(self) -> str:
@@ -99,13 +99,13 @@ def explain(
         learned_by: The block, from 1, that learned each label; None if none did or if blocks were not trained in turn.
         lacking: For each label, what of its degree is missing from the kernel.
     """
-    rows: dict[str, Unlearned] = {}
+    rows: dict[int, Unlearned] = {}
     order = range(len(parents)) if levels is None else sorted(range(len(parents)), key=lambda label: levels[label])
     for label in order:
         if bool(evidence.learned[label]):
             continue
         level = "" if levels is None else levels[label]
-        missing = [settings.names[parent] for parent in parents[label] if not bool(evidence.learned[parent])]
+        missing = [parent for parent in parents[label] if not bool(evidence.learned[parent])]
         lacks = lacking[label]
         late = [parent for parent in parents[label] if learned_by[parent] == settings.n_blocks]
         found = (
@@ -118,8 +118,8 @@ def explain(
             or (UNKNOWN, "the run was cut short", "none")
         )
         name, accuracy = settings.names[label], float(evidence.accuracy[label])
-        rows[name] = Unlearned(name, level, accuracy, *found, tuple(missing), settings.learned_accuracy)
-    return [rows[name] for name in settings.names if name in rows]
+        rows[label] = Unlearned(name, level, accuracy, *found, tuple(missing), settings.learned_accuracy)
+    return [rows[label] for label in sorted(rows)]
 
 
 Found = tuple[str, str, str]
@@ -153,7 +153,7 @@ def noise(evidence: Evidence, settings: RunSettings, label: int, is_coin: bool) 
     return NOISE, shown, f"model.learned_accuracy: no more than {1 - flips:.3f} can be reached"
 
 
-def waiting(missing: Sequence[str], parents: Sequence[int], rows: dict[str, Unlearned]) -> Found | None:
+def waiting(missing: Sequence[int], parents: Sequence[int], rows: dict[int, Unlearned]) -> Found | None:
     """Labels that it depends on are not learned; the setting is that of the first of those that wait for none."""
     if not missing:
         return None

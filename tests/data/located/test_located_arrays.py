@@ -376,7 +376,7 @@ def test_files_must_agree() -> None:
         loaded(train, val_files=wide, lengths="lengths")
     long = save_npz({"inputs": np.zeros((N, 9, 3)), "labels": np.ones((N, 9, 2))}, "long")
     fixed = save_npz({"inputs": np.zeros((N, 7, 3)), "labels": np.ones((N, 7, 2))}, "fixed")
-    with pytest.raises(ValueError, match=r"^long.npz: examples must have 7 locations as in fixed.npz, got others"):
+    with pytest.raises(ValueError, match=r"^long.npz: examples must have the 7 locations of the training files"):
         loaded(fixed, val_files=long)
 
 
@@ -393,5 +393,5 @@ def test_all_problems_of_arguments_are_one_error() -> None:
         "train_files: no such file: gone.npz",
     ):
         assert re.search(re.escape(part), str(error.value)), part
-    with pytest.raises(ValueError, match=r"^train_files must be given, or for predict ckpt_path in their place"):
+    with pytest.raises(ValueError, match=r"^train_files or, for predict, ckpt_path must be given, and not both"):
         LocatedArrays()

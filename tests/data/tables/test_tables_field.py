@@ -316,3 +316,9 @@ def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("HOME", str(tmp_path))
     Path("t.csv").write_text("a,y\n1,0\n2,1\n")
     assert read("~/t.csv", label_columns="y")[0].n_rows["train"] == 2
+
+
+def test_two_labels_of_one_name_are_refused() -> None:
+    text = "a,k,k=1x\n1,1x,0\n2,2x,1\n3,1x,1\n"
+    with pytest.raises(ValueError, match=r"^labels must have different names, two are called 'k=1x': rename a column$"):
+        read("t.csv", text, label_columns=["k", "k=1x"])
