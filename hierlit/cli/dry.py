@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
 from hierlit.cli.errors import HierlitParser
-from hierlit.cli.fit import HierlitCLI
+from hierlit.cli.fit import HierlitCLI, with_saved_config
 from hierlit.cli.words import program
 from hierlit.models.first_layer import ROUNDINGS
 from hierlit.plan.describe import DescribeOptions, Description, print_description
@@ -53,8 +53,11 @@ class DryCLI(HierlitCLI):
             parser.add_argument(f"--{name}", type=Any, help=SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str] | None) -> None:  # type: ignore[override]
-        """Parse."""
-        self.config = parser.parse_args(args)
+        """Parse; without `--config` the config is that of a checkpoint, if one is named."""
+        try:
+            self.config = parser.parse_args(with_saved_config(args or []))
+        except (FileNotFoundError, ValueError) as error:
+            parser.error(str(error))
 
     def before_instantiate_classes(self) -> None:
         """Refuse a strategy that `fit` would refuse."""

@@ -87,8 +87,9 @@ class HierlitCLI(LightningCLI):
 
         Without `--config`, the config is the one that the checkpoint was trained with.
         """
+        args = list(args or [])
         try:
-            args = with_saved_config(args or [])
+            args[1:] = with_saved_config(args[1:])
         except (FileNotFoundError, ValueError) as error:
             self._parser(self._asked[0]).error(str(error))
         super().parse_arguments(parser, args)
@@ -204,7 +205,7 @@ class HierlitCLI(LightningCLI):
 
 
 def with_saved_config(args: Sequence[str]) -> list[str]:
-    """Return a command's arguments, preceded by the config of the checkpoint that they name if they name no config.
+    """Return a command's options, preceded by the config of the checkpoint that they name if they name no config.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -223,7 +224,7 @@ def with_saved_config(args: Sequence[str]) -> list[str]:
     root, logs = Path(given["trainer.default_root_dir"]), given["trainer.logger.save_dir"]
     checkpoint = find_checkpoint(given["ckpt_path"], root, [Path(logs)] if logs else [])
     if config := read_checkpoint(checkpoint, mmap=True).get("config"):
-        return [args[0], "--config", json.dumps(config), *args[1:], "--ckpt_path", str(checkpoint)]
+        return ["--config", json.dumps(config), *args, "--ckpt_path", str(checkpoint)]
     if given["data"]:
         return list(args)
     raise ValueError(f"config is needed: {checkpoint} was saved from Python and has none")

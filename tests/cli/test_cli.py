@@ -126,6 +126,16 @@ def test_predict_writes_the_scores_of_the_checkpoint(automaton_run: Path) -> Non
     assert [float(row["score"]) for row in written[:48]] == pytest.approx(scores[0].flatten().tolist(), abs=1e-6)
 
 
+@pytest.mark.usefixtures("automaton_run")
+def test_a_run_of_a_checkpoint_is_planned_and_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--ckpt_path", "last", "--model.n_blocks", "7"]).planned.n_blocks == 7
+    whole = main(["describe", "--config", SMALL]).described
+    assert main(["describe", "--ckpt_path", "last"]).described == whole
+    capsys.readouterr()
+    line = fail(capsys, "plan", "--ckpt_path", "gone.ckpt")
+    assert line == "error: ckpt_path must be a checkpoint file or `last`, got gone.ckpt: no such file"
+
+
 def test_a_run_cut_short_says_so_and_goes_on_in_its_own_log(automaton_run: Path) -> None:
     whole = read_checkpoint(find_checkpoint("last", automaton_run))["state_dict"]
     with pytest.warns(UserWarning, match="training ended after 1 of 3 blocks"):
