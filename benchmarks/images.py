@@ -20,10 +20,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from benchmarks.runs import MINIMAL
 from benchmarks.table import Row, now
+from benchmarks.text import BATCH_SIZE, HIGHEST_RATE, descend
 from hierlit.data import LocatedArrays
 from hierlit.layerwise.solvers import ExactSolver
 from hierlit.models import CosineFeatures, Window2d
@@ -44,7 +44,7 @@ KINDS = {
 SIDE, N_DIGITS = 8, 360
 SEEN = {"digits": 5, "locations": 7, "images": 7}
 """Pixels along a side of a window."""
-HIGHEST_RATE, LEAST_SHARE, BATCH_SIZE, CHANNELS = 3e-3, 0.02, 16, 32
+CHANNELS = 32
 DILATIONS = (1, 2, 4, 8, 1)
 """Of the residual convolutions, whose locations so see 18 pixels to either side, as those of six blocks."""
 QUICK = {"n_train": 40, "n_test": 20, "n_features": 30, "n_blocks": 2}
@@ -188,10 +188,7 @@ def end_to_end(data: LocatedArrays, budget: float, seed: int) -> Iterator[Point]
     while spent < budget:
         for batch in torch.randperm(len(labels)).split(BATCH_SIZE):
             start = now()
-            optimizer.param_groups[0]["lr"] = HIGHEST_RATE * max(LEAST_SHARE, 1 - spent / budget)
-            optimizer.zero_grad()
-            F.softplus(-scores(table.inputs[batch]) * labels[batch]).mean().backward()
-            optimizer.step()
+            descend(optimizer, scores(table.inputs[batch]), labels[batch], spent / budget)
             spent += now() - start
             if spent >= budget:
                 break

@@ -148,17 +148,22 @@ def end_to_end(data: TokenLabels, name: str, budget: float, seed: int, n_checks:
     while spent < budget:
         for batch in torch.randperm(len(inputs)).split(BATCH_SIZE):
             start = now()
-            optimizer.param_groups[0]["lr"] = HIGHEST_RATE * max(LEAST_SHARE, 1 - spent / budget)
-            seen = (labels[batch] != 0).float()
-            losses = F.softplus(-net(inputs[batch]) * labels[batch]) * seen
-            optimizer.zero_grad()
-            (losses.sum() / seen.sum()).backward()
-            optimizer.step()
+            descend(optimizer, net(inputs[batch]), labels[batch], spent / budget)
             spent += now() - start
         if spent >= budget * (checks + 1) / n_checks:
             checks += 1
             for kind, precision in checked(net, data).items():
                 yield Point(f"end to end, {name}", kind, spent, precision)
+
+
+def descend(optimizer: torch.optim.Optimizer, scores: Tensor, labels: Tensor, spent: float) -> None:
+    """Make a step on the logistic loss of observed labels, at the rate that is due after a share of the budget."""
+    optimizer.param_groups[0]["lr"] = HIGHEST_RATE * max(LEAST_SHARE, 1 - spent)
+    seen = (labels != 0).float()
+    losses = F.softplus(-scores * labels) * seen
+    optimizer.zero_grad()
+    (losses.sum() / seen.sum()).backward()
+    optimizer.step()
 
 
 @torch.no_grad()

@@ -13,8 +13,9 @@ from hierlit.files.checkpoints import read_checkpoint
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-KEY = "fitted"
+FITTED = "fitted"
 """Of a data module's state, the text of what it has fitted."""
+NO_TRAINING_FILES = "train_files must be given for anything but predict, got ckpt_path"
 TOLERANCE = 1e-6
 """Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
 
@@ -70,7 +71,7 @@ class Fitted(ABC):
 def fitted_text(checkpoint: dict[str, Any]) -> str | None:
     """Return what a checkpoint's data module had fitted; None if it reads no files."""
     states = (state for state in checkpoint.values() if isinstance(state, dict))
-    return next((state[KEY] for state in states if isinstance(state.get(KEY), str)), None)
+    return next((state[FITTED] for state in states if isinstance(state.get(FITTED), str)), None)
 
 
 def source_problems(train_files: Sequence[str], ckpt_path: str | None) -> list[str]:

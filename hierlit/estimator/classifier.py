@@ -20,8 +20,14 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from torch import Tensor
 
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.estimator.fitting import check_observed, fit_net, makes_choices, option_problems, val_fraction_of
-from hierlit.estimator.inputs import warn_of_rounding
+from hierlit.estimator.fitting import (
+    check_observed,
+    fit_net,
+    makes_choices,
+    option_problems,
+    val_fraction_of,
+    warn_of_rounding,
+)
 from hierlit.estimator.probabilities import Floats, consistent, descendants
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array, as_dense
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw

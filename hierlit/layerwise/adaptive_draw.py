@@ -10,7 +10,7 @@ from torch import Tensor
 from hierlit.draws import generator_of
 from hierlit.layerwise.moments import take_moments
 from hierlit.layerwise.problem import BlockProblem
-from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath
+from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath, penalties_of
 from hierlit.models.checks import raise_problems
 from hierlit.models.random_features import RandomFeatures
 from hierlit.models.resnet import is_count
@@ -140,12 +140,12 @@ def most_targets(n_features: int) -> int:
 def ridge_weights(problem: BlockProblem) -> Tensor:
     """Return the ridge solutions [A, n, q+1] of a problem's moments, one for each of `ALPHAS`."""
     (moments,), penalty = take_moments(problem), problem.penalty
-    path = RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, RESOLUTION[penalty.dtype])
+    resolution = RESOLUTION[penalty.dtype]
     if few := moments.of_few():
         thin, basis = few
-        among = path.penalties.tolist()
+        among = penalties_of(moments.gram, ALPHAS, resolution)
         return (RidgePath(thin.gram, thin.cross, among).weights @ basis.T).to(penalty)
-    return path.weights.to(penalty)
+    return RidgePath.of_alphas(moments.gram, moments.cross, ALPHAS, resolution).weights.to(penalty)
 
 
 def best_ridge(problem: BlockProblem) -> tuple[Tensor, Tensor]:

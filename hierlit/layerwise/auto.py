@@ -21,7 +21,7 @@ from hierlit.layerwise.report import BlockReport
 from hierlit.layerwise.solvers import ExactSolver, KernelSolver, ridge
 from hierlit.layerwise.solvers.choice import HELD, WORTH, Choice
 from hierlit.layerwise.solvers.kernel import Sample, folds_of, labels_of, stream_of, without_cosines
-from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath
+from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath, penalties_of
 from hierlit.layerwise.stream import Chunk, StreamCache
 from hierlit.metrics.average_precision import average_precision
 from hierlit.models import CosineFeatures, HierarchicalResNet
@@ -186,8 +186,7 @@ def n_cosines(problem: BlockProblem) -> int:
 def best_penalties(problem: BlockProblem) -> Tensor:
     """Return the λ [n] of least squared error on the folds left out, each label's own, by the folds' moments alone."""
     whole, folds = problem.summed(torch.float64)
-    path = RidgePath.of_alphas(whole.gram, whole.cross, ALPHAS, RESOLUTION[problem.penalty.dtype])
-    among = sorted(set(path.penalties.tolist()), reverse=True)
+    among = sorted(set(penalties_of(whole.gram, ALPHAS, RESOLUTION[problem.penalty.dtype])), reverse=True)
     if few := whole.of_few():
         whole, basis = few
         folds = [part.along(basis) for part in folds]

@@ -23,7 +23,9 @@ HARMLESS_KEYS = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches "
 """Beginnings of changes of a config that leave the block under way as it is: it is drawn from seeds of its own."""
 
 FILES_APART = (".test_files", ".predict_files", ".ckpt_path")
+"""Ends of names of values that decide nothing of a fit."""
 FITTED_FILES = (".train_files", ".val_files")
+"""And where they are None, for what was fitted to these files is a checkpoint's."""
 
 
 def settle(loops: dict[str, Any], blocks: int, passes: int) -> None:

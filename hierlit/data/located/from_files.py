@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from hierlit.data.base import BatchLoader, HierarchyDataModule
-from hierlit.data.fitted import KEY, Fitted, refuse_other_rows, source_problems
+from hierlit.data.fitted import FITTED, NO_TRAINING_FILES, Fitted, refuse_other_rows, source_problems
 from hierlit.data.rows import RowDataset
 from hierlit.data.tables.files import File, open_each
 from hierlit.data.tables.roles import Names, as_names, listed
@@ -66,7 +66,7 @@ class FileHierarchy(HierarchyDataModule):
         if stage == "predict" and self.predicted_split:
             _ = self.fitted
         elif not self._files["train"]:
-            raise ValueError("train_files must be given for anything but predict, got ckpt_path")
+            raise ValueError(NO_TRAINING_FILES)
         else:
             super().setup(stage)
 
@@ -78,7 +78,7 @@ class FileHierarchy(HierarchyDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what predictions need of the training rows, for checkpoints."""
-        return {KEY: self.fitted.to_json()}
+        return {FITTED: self.fitted.to_json()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare it with that of a checkpoint.
@@ -86,7 +86,7 @@ class FileHierarchy(HierarchyDataModule):
         Raises:
             ValueError: If the training rows are not those of the checkpoint.
         """
-        difference = self.fitted.difference(self.fitted.of_json(state_dict[KEY]))
+        difference = self.fitted.difference(self.fitted.of_json(state_dict[FITTED]))
         if not (self.takes_other_rows and difference.endswith("of channels")):  # shifts and scales
             refuse_other_rows(difference)
 

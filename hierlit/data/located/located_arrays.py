@@ -118,15 +118,14 @@ class LocatedArrays(FileHierarchy):
     @cached_property
     def fitted(self) -> FittedArrays:
         """What predictions need of the training rows, found in a pass over the training files, or in a checkpoint."""
-        files = list(chain(*self._files.values()))
-        for file in files if self._restored is None else ():
-            self._check_agreement(file)
         fitted = self._restored or self._fit()
-        for file in files:
+        for file in chain(*self._files.values()):
             check_places(file, fitted)
         return fitted
 
     def _fit(self) -> FittedArrays:
+        for file in chain(*self._files.values()):
+            self._check_agreement(file)
         files = self._files["train"]
         rows = self._splits.rows(sum(file.n_rows for file in files))["train"]
         found = FoundValues(self._names.labels, self._zero, self._classes)
@@ -143,10 +142,7 @@ class LocatedArrays(FileHierarchy):
             TableError: If it has not.
         """
         first = self._files["train"][0]
-        here, there = ([each.n_inputs, *(each.grid if each.is_image else ())] for each in (file, first))
-        if here != there:
-            rule = "the channels, and the height and width of images, must be those"
-            raise TableError(f"{file.path}: {rule} of {first.path}, {there}, got {here}")
+        check_channels(file, first.n_inputs, first.grid if first.is_image else (), str(first.path))
         here, there = ([each.n_columns, each.is_pooled] for each in (file, first))
         if here != there and file not in self._files["predict"]:
             kinds = [f"{n} labels of {'examples' if pooled else 'locations'}" for n, pooled in (there, here)]
@@ -228,11 +224,25 @@ def check_places(file: ArrayFile, fitted: FittedArrays) -> None:
     Raises:
         TableError: If it has others.
     """
-    here = [file.n_inputs, *(file.grid if file.is_image else ())]
-    there = [len(fitted.shifts), *(fitted.grid if len(fitted.grid) > 1 else ())]
-    if here != there:
-        rule = "the channels, and the height and width of images, must be those of the training files"
-        raise TableError(f"{file.path}: {rule}, {there}, got {here}")
+    check_channels(file, len(fitted.shifts), fitted.grid if len(fitted.grid) > 1 else (), "the training files")
     if not fitted.masked and (file.is_masked or file.grid != fitted.grid):
         rule = f"examples must have the {fitted.grid[0]} locations of the training files"
         raise TableError(f"{file.path}: {rule}, got others: name a mask or lengths")
+
+
+def check_channels(file: ArrayFile, n_inputs: int, grid: tuple[int, ...], of: str) -> None:
+    """See that a file has as many channels as others, and images of their height and width.
+
+    Args:
+        file: The file.
+        n_inputs: Channels of the others.
+        grid: Height and width of their images; empty for sequences.
+        of: What the others are called.
+
+    Raises:
+        TableError: If it has others.
+    """
+    here, there = [file.n_inputs, *(file.grid if file.is_image else ())], [n_inputs, *grid]
+    if here != there:
+        rule = f"the channels, and the height and width of images, must be those of {of}"
+        raise TableError(f"{file.path}: {rule}, {there}, got {here}")

@@ -156,18 +156,17 @@ class ArffFile(TextFile):
     def _sparse(self, number: int, line: str, absent: Sequence[str]) -> tuple[list[str], bool]:
         """Return the values of a sparse row, absent ones as given; and whether it has a weight."""
         match, values, place = SPARSE.fullmatch(line), list(absent), 0
-        places: list[int] = []
+        given: set[int] = set()
         text = match[1] if match else "?"
         while place < len(text.rstrip()):
             entry = ENTRY.match(text, place)
             if entry is None or int(entry[1]) >= len(values):
                 rule = f"a sparse row must have places below {len(values)} and values, as in {{0 1.5, 7 yes}}"
                 raise TableError(f"{self.path}, line {number}: {rule}, got {line[:60]!r}")
-            values[int(entry[1])], place = unquoted(entry, 2), entry.end()
-            places.append(int(entry[1]))
-        if len(set(places)) < len(places):
-            twice = max(places, key=places.count)
-            raise TableError(f"{self.path}, line {number}: a sparse row must have each place once, got {twice} twice")
+            if (at := int(entry[1])) in given:
+                raise TableError(f"{self.path}, line {number}: a sparse row must have each place once, got {at} twice")
+            given.add(at)
+            values[at], place = unquoted(entry, 2), entry.end()
         return values, bool(match and match[2])
 
     def chunks(self, names: Sequence[str], numeric: Collection[str] = ()) -> Iterator[DataFrame]:

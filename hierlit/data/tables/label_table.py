@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems
-from hierlit.data.fitted import KEY, refuse_other_rows, source_problems
+from hierlit.data.fitted import FITTED, NO_TRAINING_FILES, refuse_other_rows, source_problems
 from hierlit.data.tables.cells import texts
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
@@ -186,7 +186,7 @@ class LabelTable(HierarchyDataModule):
         """
         labels, files = self._labels, self._files["train"]
         if labels is None:
-            raise ValueError("train_files must be given for anything but predict, got ckpt_path")
+            raise ValueError(NO_TRAINING_FILES)
         columns = self._roles.features + self._roles.label_columns
         frame = read_rows(files, columns, labels.texts + self._roles.categorical)
         warn_of_empty_rows(frame)
@@ -341,7 +341,7 @@ class LabelTable(HierarchyDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what predictions need of the training rows, for checkpoints."""
-        return {KEY: self.fitted.to_json()}
+        return {FITTED: self.fitted.to_json()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it from a checkpoint.
@@ -349,7 +349,7 @@ class LabelTable(HierarchyDataModule):
         Raises:
             ValueError: If the training rows are not those of the checkpoint.
         """
-        saved = FittedTable.of_json(state_dict[KEY])
+        saved = FittedTable.of_json(state_dict[FITTED])
         difference = self.fitted.difference(saved)
         if not self.takes_other_rows or difference in NAMES:
             refuse_other_rows(difference)

@@ -124,13 +124,10 @@ class ColumnLabels(Labels):
             if not others.any():
                 held[name] = {sign for sign in (-1, 0, 1) if (signs == sign).any()}
                 return None
-            if not (others | np.isnan(signs)).all():
+            is_mixed = not (others | np.isnan(signs)).all()
+            if (wrong := others if is_mixed else as_numbers(frame[name], signs)).any():
                 remedy = "; name the column in class_columns if it holds classes"
-                raise cell_error(frame, others, name, RULE, remedy)
-            if (no_classes := as_numbers(frame[name], signs)).any():
-                raise cell_error(
-                    frame, no_classes, name, RULE, "; name the column in class_columns if it holds classes"
-                )
+                raise cell_error(frame, wrong, name, RULE, remedy)
         found = texts(frame[name])[1]
         if (lists := frame[name].isin([text for text in found if LIST.fullmatch(text)]).to_numpy(bool)).any():
             raise cell_error(frame, lists, name, "a class must not be a list", "; name the column in path_column")

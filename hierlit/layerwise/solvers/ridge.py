@@ -40,17 +40,8 @@ class RidgePath:
 
     @classmethod
     def of_alphas(cls, gram: Tensor, cross: Tensor, alphas: Sequence[float], resolution: float) -> "RidgePath":
-        """Return the path of λ that are multiples of the mean diagonal of G without the constant.
-
-        Args:
-            gram: G.
-            cross: C.
-            alphas: The multiples; each λ is raised to what `resolution` leaves.
-            resolution: Least λ, in units of the largest eigenvalue of G.
-        """
-        mean_diagonal = max(float(gram.diagonal()[:-1].mean()), torch.finfo(gram.dtype).tiny)
-        floor = resolution * max(1.0, largest_eigenvalue(gram))
-        return cls(gram, cross, [max(alpha * mean_diagonal, floor) for alpha in alphas])
+        """Return the path of the λ of `penalties_of`."""
+        return cls(gram, cross, penalties_of(gram, alphas, resolution))
 
     def _factorise(self, penalty: float, shifted: Tensor) -> float:
         """Keep the Cholesky factor of G + λ, of ten times λ while rounding has left it indefinite; return λ.
@@ -96,6 +87,19 @@ class RidgePath:
             rows = index == number
             solved[rows] = torch.cholesky_solve(gradient[rows].to(self.gram).T, self.factors[number]).T
         return solved
+
+
+def penalties_of(gram: Tensor, alphas: Sequence[float], resolution: float) -> list[float]:
+    """Return λ as multiples of the mean diagonal of a Gram matrix without the constant, one for each multiple.
+
+    Args:
+        gram: G.
+        alphas: The multiples; each λ is raised to what `resolution` leaves.
+        resolution: Least λ, in units of the largest eigenvalue of G.
+    """
+    mean_diagonal = max(float(gram.diagonal()[:-1].mean()), torch.finfo(gram.dtype).tiny)
+    floor = resolution * max(1.0, largest_eigenvalue(gram))
+    return [max(alpha * mean_diagonal, floor) for alpha in alphas]
 
 
 def largest_eigenvalue(gram: Tensor) -> float:
