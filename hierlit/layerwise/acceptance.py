@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 RULES = ("none", "gain", "strict")
 STRICT_SHARE = 0.9
 """Share of a label's explainable variance that a strict acceptance asks for."""
+CONSTANT = 1e-9
+"""Share of a label's mean square below which its variance is none."""
 
 
 @dataclass
@@ -123,15 +125,22 @@ def gains(sums: SetAsideSums) -> Tensor:
 
 
 def gains_most(sums: SetAsideSums, learned: Tensor, share: float) -> Tensor:
-    """Return whether a label not yet learned gains `share` of its explainable variance, a learned one gains, [n].
+    """Return whether a label not yet learned gains `share` of its explainable variance, others gain, [n].
+
+    The others are learned, or have the same residual in every row: all that there is to explain is a constant.
 
     Args:
         sums: The sums.
         learned: Which labels are learned, [n].
         share: In (0, 1].
     """
-    explained, explainable, _ = variances(sums)
-    return gains(sums) & (learned | (explained >= share * explainable))
+    explained, explainable, variance = variances(sums)
+    return gains(sums) & (learned | is_constant(sums, variance) | (explained >= share * explainable))
+
+
+def is_constant(sums: SetAsideSums, variance: Tensor) -> Tensor:
+    """Return whether labels of some `variance` [n] have none to speak of, [n]."""
+    return variance <= CONSTANT * sums.before / sums.examples
 
 
 def variances(sums: SetAsideSums) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hierlit.draws import generator_of
-from hierlit.layerwise.acceptance import STRICT_SHARE, gains, variances
+from hierlit.layerwise.acceptance import STRICT_SHARE, gains, is_constant, variances
 from hierlit.layerwise.adaptive_draw import (
     FEATURES_PER_TARGET,
     AdaptiveDraw,
@@ -46,8 +46,6 @@ PROMISING = (1 - NEAR * (1 - STRICT_SHARE)) / 8
 change it, since a quarter of the variance counts as explainable in any case."""
 SETTLED = 1e-6
 """Variance below which a label is looked at in any case."""
-CONSTANT = 1e-9
-"""Share of a label's mean square below which its variance is none."""
 ALIKE = 0.25
 """Change of the factors, in units of their norm, up to which they are alike."""
 
@@ -198,11 +196,10 @@ class DrawSearch:
         is_near = is_near_best(1 - explained / variance, learned)
         is_near &= is_near_best(left, learned & is_near)
         learned &= is_near
-        is_constant = explainable <= CONSTANT * sums.before / sums.examples
         least = float(left[learned].mean()) if learned.any() else 1.0
         targets = self.options.targets(fall, self.most)
         of_all = weight.new_zeros(few.n_labels, weight.shape[1]).index_copy_(0, labels, weight)
-        gain &= is_near | is_constant
+        gain &= is_near | is_constant(sums, variance)
         return Trial(draw, labels[gain], labels[learned], least, labels[targets], of_all)
 
     def _promising(self, n_features: int) -> Tensor:

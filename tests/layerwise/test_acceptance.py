@@ -57,6 +57,13 @@ def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over
     np.testing.assert_allclose(total, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_of_a_label_with_one_value_a_constant_is_all_that_there_is_to_learn() -> None:
+    labels = -torch.ones(50, 1)
+    noise = 1e-3 * signs(50, 1)
+    assert decide("strict", torch.zeros(50, 1), noise - 0.999, labels) == [True]
+    assert decide("strict", torch.zeros(50, 1), noise + 1, labels) == [False], "the wrong constant"
+
+
 @pytest.mark.parametrize("rule", ["gain", "strict"])
 def test_every_rule_accepts_a_block_that_gets_everything_right(rule: str) -> None:
     labels = signs(50, 3)

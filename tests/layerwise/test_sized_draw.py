@@ -53,6 +53,13 @@ def test_every_level_is_learned_from_the_one_before_it_by_few_features(rule: int
         assert net.block(index).labels.tolist() == [index]
 
 
+@pytest.mark.parametrize(("rule", "n_levels", "at_once"), [(90, 16, 2), (0, 3, 3)])
+def test_a_label_that_is_the_same_in_every_row_is_learned_at_once(rule: int, n_levels: int, at_once: int) -> None:
+    net, reports = climb(deep(n_levels, rule), n_levels + 2)
+    assert accuracy(net, deep(n_levels, rule, seed=1)).min() >= 0.999
+    assert reports[0].accepted == at_once
+
+
 def test_a_label_that_skips_levels_is_found_without_being_told() -> None:
     table = deep(5)
     far = table.labels[..., :1] * table.labels[..., 4:].roll(1, 1)
