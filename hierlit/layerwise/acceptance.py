@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 RULES = ("none", "gain", "strict")
 STRICT_SHARE = 0.9
 """Share of a label's explainable variance that a strict acceptance asks for."""
-CONSTANT = 1e-9
-"""Share of a label's mean square below which its variance is none."""
 
 
 @dataclass
@@ -33,6 +31,7 @@ class SetAsideSums:
         confidence: ŷ² after the block.
         wrong: ŷ² after the block where its sign is wrong.
         right: Weight of the pairs whose sign was right before the block.
+        right_after: And after it.
         counted: Weight of all pairs that have a sign.
     """
 
@@ -45,6 +44,7 @@ class SetAsideSums:
     confidence: Tensor
     wrong: Tensor
     right: Tensor
+    right_after: Tensor
     counted: Tensor
 
     @classmethod
@@ -67,6 +67,7 @@ class SetAsideSums:
             per_example(after.square()).sum(0),
             per_example(after.square() * (after * targets < 0)).sum(0),
             (seen * (before * targets > 0)).sum((0, 1)).double(),
+            (seen * (after * targets > 0)).sum((0, 1)).double(),
             (seen * (targets != 0)).sum((0, 1)).double(),
         )
 
@@ -76,7 +77,7 @@ class SetAsideSums:
         return cls(*torch.zeros(len(fields(cls)), n_labels, dtype=torch.float64, device=device))
 
     def stack(self) -> Tensor:
-        """Return all sums as one tensor [10, n]."""
+        """Return all sums as one tensor [11, n]."""
         return torch.stack(list(vars(self).values()))
 
 
@@ -86,7 +87,7 @@ class Acceptance:
 
     Args:
         rule: `none` restricts nothing (the paper), `gain` asks for an improvement on set-aside rows beyond its standard
-            error, `strict` for a share of the variance that can still be explained.
+            error, `strict` for a share of the variance that can still be explained, or that the label is learned then.
         strict_share: That share, in (0, 1].
         learned_accuracy: Accuracy on set-aside rows, in (0, 1], from which a label counts as learned.
 
@@ -114,7 +115,7 @@ class Acceptance:
         sums = problem.held_sums(weight)
         if self.rule == "gain":
             return gains(sums)
-        return gains_most(sums, sums.right >= self.learned_accuracy * sums.counted, self.strict_share)
+        return gains_most(sums, is_learned(sums, self.learned_accuracy, self.strict_share), self.strict_share)
 
 
 def gains(sums: SetAsideSums) -> Tensor:
@@ -125,22 +126,25 @@ def gains(sums: SetAsideSums) -> Tensor:
 
 
 def gains_most(sums: SetAsideSums, learned: Tensor, share: float) -> Tensor:
-    """Return whether a label not yet learned gains `share` of its explainable variance, others gain, [n].
-
-    The others are learned, or have the same residual in every row: all that there is to explain is a constant.
+    """Return whether a label not learned gains `share` of its explainable variance, a learned one gains, [n].
 
     Args:
         sums: The sums.
         learned: Which labels are learned, [n].
         share: In (0, 1].
     """
-    explained, explainable, variance = variances(sums)
-    return gains(sums) & (learned | is_constant(sums, variance) | (explained >= share * explainable))
+    explained, explainable, _ = variances(sums)
+    return gains(sums) & (learned | (explained >= share * explainable))
 
 
-def is_constant(sums: SetAsideSums, variance: Tensor) -> Tensor:
-    """Return whether labels of some `variance` [n] have none to speak of, [n]."""
-    return variance <= CONSTANT * sums.before / sums.examples
+def is_learned(sums: SetAsideSums, accuracy: float, share: float) -> Tensor:
+    """Return whether a label is right in a share `accuracy` of the pairs before the block, or after it, [n].
+
+    After it, a `share` of its mean square must be gone as well. So may a label be learned that is nearly always −1: a
+    constant is right, and explains none of its variance.
+    """
+    least = accuracy * sums.counted
+    return (sums.right >= least) | ((sums.right_after >= least) & (sums.after <= (1 - share) * sums.before))
 
 
 def variances(sums: SetAsideSums) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hierlit.draws import generator_of
-from hierlit.layerwise.acceptance import STRICT_SHARE, gains, is_constant, variances
+from hierlit.layerwise.acceptance import STRICT_SHARE, SetAsideSums, gains, variances
 from hierlit.layerwise.adaptive_draw import (
     FEATURES_PER_TARGET,
     AdaptiveDraw,
@@ -46,6 +46,8 @@ PROMISING = (1 - NEAR * (1 - STRICT_SHARE)) / 8
 change it, since a quarter of the variance counts as explainable in any case."""
 SETTLED = 1e-6
 """Variance below which a label is looked at in any case."""
+CONSTANT = 1e-9
+"""Share of a label's mean square below which its variance is none."""
 ALIKE = 0.25
 """Change of the factors, in units of their norm, up to which they are alike."""
 
@@ -195,11 +197,13 @@ class DrawSearch:
         learned = gain & (left <= 1 - STRICT_SHARE) & ~self.known[labels]
         is_near = is_near_best(1 - explained / variance, learned)
         is_near &= is_near_best(left, learned & is_near)
+        is_near &= is_right_as_best(sums, left, learned & is_near)
         learned &= is_near
+        is_constant = variance <= CONSTANT * sums.before / sums.examples
         least = float(left[learned].mean()) if learned.any() else 1.0
         targets = self.options.targets(fall, self.most)
         of_all = weight.new_zeros(few.n_labels, weight.shape[1]).index_copy_(0, labels, weight)
-        gain &= is_near | is_constant(sums, variance)
+        gain &= is_near | is_constant
         return Trial(draw, labels[gain], labels[learned], least, labels[targets], of_all)
 
     def _promising(self, n_features: int) -> Tensor:
@@ -258,6 +262,15 @@ def is_near_best(left: Tensor, learned: Tensor) -> Tensor:
     if not learned.any():
         return torch.zeros_like(learned)
     return left <= NEAR * max(ENOUGH, float(left[learned].min()))
+
+
+def is_right_as_best(sums: SetAsideSums, left: Tensor, learned: Tensor) -> Tensor:
+    """Return whether a label's sign is wrong as rarely as that of the label learned best, [n]."""
+    wrong = (sums.wrong / sums.confidence).nan_to_num(0)
+    if not learned.any():
+        return learned
+    least = wrong[left.where(learned, left.new_tensor(math.inf)).argmin()]
+    return wrong <= least + (least * (1 - least) / sums.counted).sqrt()
 
 
 def channel_sizes(problem: BlockProblem) -> tuple[Tensor, Tensor]:

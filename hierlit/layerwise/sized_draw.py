@@ -21,7 +21,10 @@ FADING = 0.5
 FAINTEST = 1e-2
 """Importance from which it still counts."""
 PATIENCE = 3
-"""Blocks that change no label before a run ends."""
+"""Blocks that change no label which is wrong in more than `RARELY` of the training rows before a run ends."""
+RARELY = 1e-3
+QUIETEST = 0.25
+"""Least part of the noise, where no label learned is ever wrong."""
 INPUT, UNLEARNED = 0, -1
 """Ages of channels that are no learned labels'."""
 
@@ -40,12 +43,14 @@ class SizedDraw(AdaptiveDraw):
     nothing is learned, the last draw is kept for all labels, and acceptance judges.
 
     While a block is fitted, its windows carry noise, so that it maps all that is near a corner of the cube to the same
-    score. Without noise an error in a score grows from level to level.
+    score. Without noise an error in a score grows from level to level; with much of it, windows that are rare are given
+    up for those that are not. So there is less where the labels learned are hardly ever wrong: of flips at rate p the
+    share 2√(p(1−p)), their standard deviation, at least `QUIETEST`.
 
     Args:
         smallest: Features of the first attempt.
-        noise: Standard deviation of the noise, in units of the root mean square of each label's score, and of the
-            standard deviation of inputs that have two values; none on other inputs.
+        noise: Standard deviation of the noise before a label is learned, in units of the root mean square of each
+            label's score, and of the standard deviation of inputs that have two values; none on other inputs.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -74,7 +79,8 @@ class SizedDraw(AdaptiveDraw):
 
         Args:
             memory: Gets `since` [n], the number of blocks after which a label was learned, −1 if it is not; `unlearned`
-                [n]; `in_vain`, the number of blocks since one changed a label; and `ages`, the importance of channels
+                [n]; `wrong` [n], the share of training rows in which a label's sign is wrong; `in_vain`, the number of
+                blocks since one changed a label that was wrong more than rarely; and `ages`, the importance of channels
                 by their age.
             block: Number of the block, from 0.
             train: Metrics [n] of all training rows after the block.
@@ -85,7 +91,9 @@ class SizedDraw(AdaptiveDraw):
         learned = torch.zeros_like(since, dtype=torch.bool).index_fill_(0, opened["learns"], True)
         memory["since"] = since.where((since >= 0) | ~(learned & accepted), block + 1)
         memory["unlearned"], memory["ages"] = train["margin_error"] > 0, opened["ages"]
-        memory["in_vain"] = 0 if accepted.any() else memory.get("in_vain", 0) + 1
+        was_wrong = memory.get("wrong", torch.ones_like(train["accuracy"])) > RARELY
+        memory["in_vain"] = 0 if (accepted & was_wrong).any() else memory.get("in_vain", 0) + 1
+        memory["wrong"] = 1 - train["accuracy"]
 
     @torch.no_grad()
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
@@ -97,7 +105,8 @@ class SizedDraw(AdaptiveDraw):
 
         Returns:
             The problem of the labels that gain; of all, if none is learned. None if every label has its margin on
-            every training row, `PATIENCE` blocks have changed none, or there is nothing to read.
+            every training row, `PATIENCE` blocks have changed none but those that are rarely wrong, or there is nothing
+            to read.
         """
         weights, device = memory.get("ages", {}), problem.penalty.device
         memory["opened"] = {"learns": torch.zeros(0, dtype=torch.long, device=device), "ages": weights}
@@ -105,7 +114,7 @@ class SizedDraw(AdaptiveDraw):
             return None
         few, ages = problem.squared().leading(self.n_pairs), ages_of(problem, memory)
         known = few.block.of_labels(ages[few.rows.net.n_inputs :] >= 1)
-        search = DrawSearch(few, known, self, self.noise)
+        search = DrawSearch(few, known, self, self.noise * quietness(memory))
         if not search.power.any():
             return None
         guess = sum((weight * (ages == age) for age, weight in weights.items()), torch.zeros_like(search.power))
@@ -121,6 +130,14 @@ class SizedDraw(AdaptiveDraw):
         learns = numbers[numbers < problem.rows.net.n_labels]
         memory["opened"] = {"learns": learns, "ages": faded | found}
         return problem.of_labels(best.gains)
+
+
+def quietness(memory: dict[str, Any]) -> float:
+    """Return the part of the noise that the labels learned ask for."""
+    if "wrong" not in memory or not (known := memory["since"] >= 0).any():
+        return 1.0
+    flips = float(memory["wrong"][known].mean())
+    return max(QUIETEST, 2 * math.sqrt(flips * (1 - flips)))
 
 
 def ages_of(problem: BlockProblem, memory: dict[str, Any]) -> Tensor:

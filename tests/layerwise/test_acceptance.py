@@ -9,7 +9,7 @@ from plain import Doubled, Table, network, problem, stream, train_all
 from torch import Tensor
 
 from hierlit.layerwise import Acceptance, ExactSolver, LabelLoss, LogisticLoss, SquaredLoss
-from hierlit.layerwise.acceptance import RULES, SetAsideSums, gains, gains_most
+from hierlit.layerwise.acceptance import RULES, SetAsideSums, gains, gains_most, is_learned
 
 FLIPS = 0.1
 
@@ -38,7 +38,7 @@ def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over
     draw = np.random.default_rng(seed)
     before, after = draw.standard_normal((2, n_rows, n_locations, 2))
     labels = draw.choice([-1.0, 0.0, 1.0], (n_rows, n_locations, 2))
-    expected = np.zeros((10, 2))
+    expected = np.zeros((11, 2))
     for row in range(n_rows):
         for label in range(2):
             seen = labels[row, :, label] != 0
@@ -47,8 +47,8 @@ def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over
                 gain = (np.logaddexp(0, -y * old) - np.logaddexp(0, -y * new)).mean()
                 wrong = (new**2 * (new * y < 0)).mean()
                 residuals = ((y - old) ** 2).mean(), ((y - new) ** 2).mean()
-                right = (old * y > 0).sum()
-                parts = [1, gain, gain**2, (y - old).mean(), *residuals, (new**2).mean(), wrong, right, seen.sum()]
+                right = (old * y > 0).sum(), (new * y > 0).sum()
+                parts = [1, gain, gain**2, (y - old).mean(), *residuals, (new**2).mean(), wrong, *right, seen.sum()]
                 expected[:, label] += parts
     cut = min(cut, n_rows)
     tensors = [torch.from_numpy(values) for values in (before, after, labels)]
@@ -57,11 +57,14 @@ def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over
     np.testing.assert_allclose(total, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_of_a_label_with_one_value_a_constant_is_all_that_there_is_to_learn() -> None:
-    labels = -torch.ones(50, 1)
-    noise = 1e-3 * signs(50, 1)
-    assert decide("strict", torch.zeros(50, 1), noise - 0.999, labels) == [True]
-    assert decide("strict", torch.zeros(50, 1), noise + 1, labels) == [False], "the wrong constant"
+def test_a_label_that_is_nearly_always_the_same_is_learned_by_a_constant() -> None:
+    labels = -torch.ones(2000, 4)
+    labels[0, 0], labels[:4, 1] = 1, 1
+    after = torch.tensor([-0.999, -0.999, -0.3, 0.999]).expand(2000, 4)
+    sums = SetAsideSums.of(LabelLoss(SquaredLoss()), torch.zeros(2000, 1, 4), after[:, None], labels[:, None])
+    found = is_learned(sums, 0.999, 0.9)
+    assert found.tolist() == [True, False, False, False], "one wrong, too many wrong, too faint, the other constant"
+    assert gains_most(sums, found, 0.9)[0]
 
 
 @pytest.mark.parametrize("rule", ["gain", "strict"])
