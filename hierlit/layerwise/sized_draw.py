@@ -21,9 +21,8 @@ FADING = 0.5
 FAINTEST = 1e-2
 """Importance from which it still counts."""
 PATIENCE = 3
-"""Blocks that change no label which is wrong in more than `RARELY` of the training rows before a run ends."""
-RARELY = 1e-3
-QUIETEST = 0.25
+"""Blocks that make no more signs right before a run ends."""
+QUIETEST = 0.5
 """Least part of the noise, where no label learned is ever wrong."""
 INPUT, UNLEARNED = 0, -1
 """Ages of channels that are no learned labels'."""
@@ -80,8 +79,7 @@ class SizedDraw(AdaptiveDraw):
         Args:
             memory: Gets `since` [n], the number of blocks after which a label was learned, −1 if it is not; `unlearned`
                 [n]; `wrong` [n], the share of training rows in which a label's sign is wrong; `in_vain`, the number of
-                blocks since one changed a label that was wrong more than rarely; and `ages`, the importance of channels
-                by their age.
+                blocks since one made more signs right; and `ages`, the importance of channels by their age.
             block: Number of the block, from 0.
             train: Metrics [n] of all training rows after the block.
             accepted: Labels that the block changes, boolean [n].
@@ -91,9 +89,9 @@ class SizedDraw(AdaptiveDraw):
         learned = torch.zeros_like(since, dtype=torch.bool).index_fill_(0, opened["learns"], True)
         memory["since"] = since.where((since >= 0) | ~(learned & accepted), block + 1)
         memory["unlearned"], memory["ages"] = train["margin_error"] > 0, opened["ages"]
-        was_wrong = memory.get("wrong", torch.ones_like(train["accuracy"])) > RARELY
-        memory["in_vain"] = 0 if (accepted & was_wrong).any() else memory.get("in_vain", 0) + 1
-        memory["wrong"] = 1 - train["accuracy"]
+        wrong, before = 1 - train["accuracy"], memory.get("wrong", torch.ones_like(train["accuracy"]))
+        memory["in_vain"] = 0 if wrong.nansum() < before.nansum() else memory.get("in_vain", 0) + 1
+        memory["wrong"] = wrong
 
     @torch.no_grad()
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
@@ -105,8 +103,7 @@ class SizedDraw(AdaptiveDraw):
 
         Returns:
             The problem of the labels that gain; of all, if none is learned. None if every label has its margin on
-            every training row, `PATIENCE` blocks have changed none but those that are rarely wrong, or there is nothing
-            to read.
+            every training row, `PATIENCE` blocks have made no more signs right, or there is nothing to read.
         """
         weights, device = memory.get("ages", {}), problem.penalty.device
         memory["opened"] = {"learns": torch.zeros(0, dtype=torch.long, device=device), "ages": weights}
