@@ -22,8 +22,6 @@ FAINTEST = 1e-2
 """Importance from which it still counts."""
 PATIENCE = 3
 """Blocks that make no more signs right before a run ends."""
-QUIETEST = 0.5
-"""Least part of the noise, where no label learned is ever wrong."""
 INPUT, UNLEARNED = 0, -1
 """Ages of channels that are no learned labels'."""
 
@@ -44,12 +42,13 @@ class SizedDraw(AdaptiveDraw):
     While a block is fitted, its windows carry noise, so that it maps all that is near a corner of the cube to the same
     score. Without noise an error in a score grows from level to level; with much of it, windows that are rare are given
     up for those that are not. So there is less where the labels learned are hardly ever wrong: of flips at rate p the
-    share 2√(p(1−p)), their standard deviation, at least `QUIETEST`.
+    share 2√(p(1−p)), their standard deviation.
 
     Args:
         smallest: Features of the first attempt.
         noise: Standard deviation of the noise before a label is learned, in units of the root mean square of each
             label's score, and of the standard deviation of inputs that have two values; none on other inputs.
+        least_noise: The least that it falls to, where the labels learned are never wrong.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -57,12 +56,14 @@ class SizedDraw(AdaptiveDraw):
 
     smallest: int = 64
     noise: float = 0.2
+    least_noise: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = [] if is_count(self.smallest) else [f"smallest must be a positive integer, got {self.smallest}"]
-        is_real = isinstance(self.noise, Real)
-        problems += [] if is_real and 0 <= self.noise < math.inf else [f"noise must be 0 or more, got {self.noise}"]
+        for name, size in (("noise", self.noise), ("least_noise", self.least_noise)):
+            is_fine = isinstance(size, Real) and 0 <= size < math.inf
+            problems += [] if is_fine else [f"{name} must be 0 or more, got {size}"]
         raise_problems(problems)
 
     def labels(self, memory: dict[str, Any], n_scores: int) -> Tensor | None:
@@ -93,6 +94,13 @@ class SizedDraw(AdaptiveDraw):
         memory["in_vain"] = 0 if wrong.nansum() < before.nansum() else memory.get("in_vain", 0) + 1
         memory["wrong"] = wrong
 
+    def noise_for(self, memory: dict[str, Any]) -> float:
+        """Return the noise that the labels learned so far ask for."""
+        if "wrong" not in memory or not (known := memory["since"] >= 0).any():
+            return self.noise
+        flips = float(memory["wrong"][known].mean())
+        return min(self.noise, max(self.least_noise, 2 * math.sqrt(flips * (1 - flips)) * self.noise))
+
     @torch.no_grad()
     def open(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
         """Leave the block with the first draw of W¹ that learns; with the last, if none does.
@@ -111,7 +119,7 @@ class SizedDraw(AdaptiveDraw):
             return None
         few, ages = problem.squared().leading(self.n_pairs), ages_of(problem, memory)
         known = few.block.of_labels(ages[few.rows.net.n_inputs :] >= 1)
-        search = DrawSearch(few, known, self, self.noise * quietness(memory))
+        search = DrawSearch(few, known, self, self.noise_for(memory))
         if not search.power.any():
             return None
         guess = sum((weight * (ages == age) for age, weight in weights.items()), torch.zeros_like(search.power))
@@ -127,14 +135,6 @@ class SizedDraw(AdaptiveDraw):
         learns = numbers[numbers < problem.rows.net.n_labels]
         memory["opened"] = {"learns": learns, "ages": faded | found}
         return problem.of_labels(best.gains)
-
-
-def quietness(memory: dict[str, Any]) -> float:
-    """Return the part of the noise that the labels learned ask for."""
-    if "wrong" not in memory or not (known := memory["since"] >= 0).any():
-        return 1.0
-    flips = float(memory["wrong"][known].mean())
-    return max(QUIETEST, 2 * math.sqrt(flips * (1 - flips)))
 
 
 def ages_of(problem: BlockProblem, memory: dict[str, Any]) -> Tensor:

@@ -141,6 +141,14 @@ def test_a_block_that_was_fitted_with_noise_passes_less_of_an_error_on() -> None
     assert passed[0] < passed[1] / 2
 
 
+@pytest.mark.parametrize(("noise", "wrong", "expected"), [(0.2, 0.0, 0.1), (0.2, 0.2, 0.16), (0.05, 0.0, 0.05)])
+def test_noise_falls_to_what_the_flips_of_labels_learned_ask_for(noise: float, wrong: float, expected: float) -> None:
+    draw = SizedDraw(noise=noise)
+    memory = {"since": torch.tensor([1, -1, 2]), "wrong": torch.tensor([wrong, 0.5, wrong])}
+    assert draw.noise_for({}) == draw.noise_for(memory | {"since": torch.tensor([-1, -1, -1])}) == noise
+    assert draw.noise_for(memory) == pytest.approx(expected)
+
+
 def test_noise_is_not_added_to_rows_set_aside_nor_to_rows_that_advance() -> None:
     table = deep(3)
     net = network(table, 4, 400, is_sized=True)
@@ -224,6 +232,7 @@ def test_numbers_are_those_of_their_row_and_place_and_uniform() -> None:
     [
         ({"smallest": 0}, "smallest must be a positive integer, got 0"),
         ({"noise": -0.1}, "noise must be 0 or more, got -0.1"),
+        ({"least_noise": -0.1}, "least_noise must be 0 or more, got -0.1"),
         ({"noise": "much"}, "noise must be 0 or more, got much"),
         ({"noise": float("nan")}, "noise must be 0 or more, got nan"),
         ({"redraws": 0}, "redraws must be a positive integer, got 0"),
