@@ -19,7 +19,7 @@ def run(out: Path, rules: list[int] | None = None, n_levels: int = 32, seed: int
     """Trains one rule after another, each in a process of its own.
 
     Args:
-        out: Gets rules.csv, a row a rule, and rules.png, of all that the file then has.
+        out: Gets rules.csv, a row a rule, and rules.png, of these rules.
         rules: Wolfram's numbers; the 88 that differ when None.
         n_levels: Levels of each.
         seed: Of the data and of the weights.
@@ -33,14 +33,23 @@ def run(out: Path, rules: list[int] | None = None, n_levels: int = 32, seed: int
         found |= {"seconds": round(one.seconds[-1], 2), "wall": round(one.wall, 2), "blocks": len(one.blocks)}
         write(out / "rules.csv", [found], ["rule", "n_levels", "seed"])
         print(", ".join(f"{key} {value}" for key, value in found.items()), flush=True)
-    records = [row for row in read(out / "rules.csv") if int(row["rule"]) in own and int(row["n_levels"]) == n_levels]
+    wanted = {(str(rule), str(n_levels), str(seed)) for rule in own}
+    records = [row for row in read(out / "rules.csv") if (row["rule"], row["n_levels"], row["seed"]) in wanted]
+    if not records:
+        return []
     draw(records, out / "rules.png")
     less = [f"rule {row['rule']}: {row['learned']}" for row in records if int(row["learned"]) < n_levels]
     seconds = sorted(float(row["wall"]) for row in records)
     times = f"whole process {seconds[len(seconds) // 2]:.0f} s at the median, {seconds[-1]:.0f} s at most"
     note = "; ".join([*less, times])
     return [
-        Row("rules", f"all {n_levels} levels", len(records) - len(less), "rules", note=f"of {len(records)}; {note}")
+        Row(
+            "rules",
+            f"of {len(own)} rules, those with all {n_levels} levels, seed {seed}",
+            len(records) - len(less),
+            "rules",
+            note=note,
+        )
     ]
 
 

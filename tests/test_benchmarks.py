@@ -11,6 +11,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from benchmarks.rules import different
 from benchmarks.tables import run
 
 
@@ -55,3 +56,9 @@ def test_a_method_stopped_by_the_limit_says_so(tmp_path: Path) -> None:
     (row,) = run(tmp_path, sets=["made_50"], methods=["ridge"], limit_seconds=0.1)
     assert np.isnan(row.value) and row.note == "did not run: not within 0.1 s"
     assert "not within" in (tmp_path / "tables.csv").read_text()
+
+
+def test_rules_that_are_one_another_s_mirror_image_or_inverse_have_one_number() -> None:
+    rules = different()
+    assert len(rules) == 88
+    assert {0, 30, 45, 54, 110} <= {*rules} and not {255, 86, 75, 147, 137, 124, 193} & {*rules}

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from hierlit.cli.misspelt import misspelt
-from hierlit.cli.words import files_first, program
+from hierlit.cli.words import broken_config, files_first, program
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
@@ -36,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> "LightningCLI | None":
         SystemExit: With code 2 after a wrong argument, 1 after a failure that one line explains, 143 after SIGTERM.
     """
     given = files_first(sys.argv[1:] if args is None else list(args))
-    if given and (line := misspelt(given[0], given[1:])):
+    if given and (line := broken_config(given) or misspelt(given[0], given[1:])):
         print(f"tip: the options are listed by: {program()} {given[0]} --help\nerror: {line}", file=sys.stderr)
         raise SystemExit(2)
     from hierlit.cli.failures import explain_threads, failure_line, watch_launcher

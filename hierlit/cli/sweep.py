@@ -100,7 +100,15 @@ def parse(name: str, description: str, args: Sequence[str]) -> tuple[Any, dict[s
     given = parser.parse_args(ours)
     if line := misspelt("fit", ["--config", str(given.config.absolute), *(word for pair in pairs for word in pair)]):
         parser.error(line)
-    values = {pair[0].removeprefix("--"): yaml.safe_load(pair[1]) if pair[1:] else None for pair in pairs}
+    values: dict[str, Any] = {}
+    for option, *texts in pairs:
+        key = option.removeprefix("--")
+        try:
+            values[key] = yaml.safe_load(texts[0]) if texts else None
+        except yaml.YAMLError:
+            parser.error(f"{key} must be a value or a list in YAML, such as '[.1,.5]', got {texts[0]}")
+        if values[key] == []:
+            parser.error(f"{key} must have a value at least, got []")
     return given, values, parser
 
 

@@ -2,11 +2,15 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+
+import yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 """Configs that come with the package, each by its name without `.yaml`."""
 FILE_OPTIONS = ("--config", "-c")
+SECTIONS = ("data", "model", "layerwise", "supervision", "checkpoint", "predictions", "trainer")
 
 
 def program() -> str:
@@ -44,3 +48,31 @@ def packaged(name: str) -> str:
     """Return the file of a packaged config's name; the name itself where there is none, or a file of that name."""
     found = CONFIGS / f"{name}.yaml"
     return str(found) if found.is_file() and not Path(name).exists() else name
+
+
+def broken_config(words: Sequence[str]) -> str:
+    """Return the line about the first config file that cannot be one; nothing where all may be right.
+
+    Args:
+        words: A command as `files_first` returns it.
+    """
+    files = [name for option, name in pairwise(words) if option == "--config" and not name.startswith("-")]
+    return next((line for name in files if ":" not in name and (line := config_problem(name))), "")  # no URL, no YAML
+
+
+def config_problem(name: str) -> str:
+    """Return why a file is no config; nothing where it may be one."""
+    path = Path(name).expanduser()
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+        return f"config: there is no file {name}; those that come with hierlit are {known}"
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        return f"config: {name}{where} is not YAML: {getattr(error, 'problem', '') or error}"
+    if not isinstance(found, dict):
+        return f"config: {name} is not a config, which has sections such as data and model"
+    empty = [section for section in SECTIONS if section in found and found[section] is None]
+    return f"config: {name} has nothing in its section {empty[0]}; take the line out, or fill it" if empty else ""

@@ -76,9 +76,10 @@ def fitted_text(checkpoint: dict[str, Any]) -> str | None:
 
 def source_problems(train_files: Sequence[str], ckpt_path: str | None) -> list[str]:
     """Say if there is not exactly one source of what is fitted."""
-    if bool(train_files) == (ckpt_path is not None):
-        return ["train_files or, for predict, ckpt_path must be given, and not both"]
-    return []
+    if train_files and ckpt_path is not None:
+        return ["train_files and ckpt_path must not both be given"]
+    is_given = train_files or ckpt_path is not None
+    return [] if is_given else ["train_files must be given, or, to predict, predict_files and a checkpoint"]
 
 
 def refuse_other_rows(difference: str) -> None:

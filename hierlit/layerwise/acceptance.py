@@ -87,7 +87,8 @@ class Acceptance:
 
     Args:
         rule: `none` restricts nothing (the paper), `gain` asks for an improvement on set-aside rows beyond its standard
-            error, `strict` for a share of the variance that can still be explained, or that the label is learned then.
+            error, `strict` for a share of the variance that can still be explained. Of a label that is learned, or that
+            the block makes so while it explains that share of its mean square, `strict` asks for no more than `gain`.
         strict_share: That share, in (0, 1].
         learned_accuracy: Accuracy on set-aside rows, in (0, 1], from which a label counts as learned.
 
@@ -140,8 +141,8 @@ def gains_most(sums: SetAsideSums, learned: Tensor, share: float) -> Tensor:
 def is_learned(sums: SetAsideSums, accuracy: float, share: float) -> Tensor:
     """Return whether a label is right in a share `accuracy` of the pairs before the block, or after it, [n].
 
-    After it, a `share` of its mean square must be gone as well. So may a label be learned that is nearly always −1: a
-    constant is right, and explains none of its variance.
+    After it, a `share` of its mean square must be gone as well. In this way a label that is nearly always −1 can be
+    learned: a constant is right, and explains none of its variance.
     """
     least = accuracy * sums.counted
     return (sums.right >= least) | ((sums.right_after >= least) & (sums.after <= (1 - share) * sums.before))

@@ -265,7 +265,10 @@ def is_near_best(left: Tensor, learned: Tensor) -> Tensor:
 
 
 def is_right_as_best(sums: SetAsideSums, left: Tensor, learned: Tensor) -> Tensor:
-    """Return whether a label's sign is wrong as rarely as that of the label learned best, [n]."""
+    """Return whether a label is wrong as rarely as the one learned best, within a standard error of its rate, [n].
+
+    The rate is that of wrong signs weighted by ŷ², as in `variances`.
+    """
     wrong = (sums.wrong / sums.confidence).nan_to_num(0)
     if not learned.any():
         return learned

@@ -21,7 +21,7 @@ FADING = 0.5
 FAINTEST = 1e-2
 """Importance from which it still counts."""
 PATIENCE = 3
-"""Blocks that make no more signs right before a run ends."""
+"""Blocks in a row that do not lower the number of wrong signs, after which a run ends."""
 INPUT, UNLEARNED = 0, -1
 """Ages of channels that are no learned labels'."""
 
@@ -41,14 +41,14 @@ class SizedDraw(AdaptiveDraw):
 
     While a block is fitted, its windows carry noise, so that it maps all that is near a corner of the cube to the same
     score. Without noise an error in a score grows from level to level; with much of it, windows that are rare are given
-    up for those that are not. So there is less where the labels learned are hardly ever wrong: of flips at rate p the
-    share 2√(p(1−p)), their standard deviation.
+    up for those that are not. So there is less of it if the labels learned so far are hardly ever wrong: if they are
+    wrong at rate p, it is multiplied by 2√(p(1−p)), the standard deviation of such flips.
 
     Args:
         smallest: Features of the first attempt.
         noise: Standard deviation of the noise before a label is learned, in units of the root mean square of each
             label's score, and of the standard deviation of inputs that have two values; none on other inputs.
-        least_noise: The least that it falls to, where the labels learned are never wrong.
+        least_noise: What it does not fall below, in the same units.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -79,8 +79,9 @@ class SizedDraw(AdaptiveDraw):
 
         Args:
             memory: Gets `since` [n], the number of blocks after which a label was learned, −1 if it is not; `unlearned`
-                [n]; `wrong` [n], the share of training rows in which a label's sign is wrong; `in_vain`, the number of
-                blocks since one made more signs right; and `ages`, the importance of channels by their age.
+                [n]; `wrong` [n], the share of training rows in which a label's sign is wrong; `least_wrong`, the least
+                sum of these so far; `in_vain`, the number of blocks since it fell; and `ages`, the importance of
+                channels by their age.
             block: Number of the block, from 0.
             train: Metrics [n] of all training rows after the block.
             accepted: Labels that the block changes, boolean [n].
@@ -90,15 +91,16 @@ class SizedDraw(AdaptiveDraw):
         learned = torch.zeros_like(since, dtype=torch.bool).index_fill_(0, opened["learns"], True)
         memory["since"] = since.where((since >= 0) | ~(learned & accepted), block + 1)
         memory["unlearned"], memory["ages"] = train["margin_error"] > 0, opened["ages"]
-        wrong, before = 1 - train["accuracy"], memory.get("wrong", torch.ones_like(train["accuracy"]))
-        memory["in_vain"] = 0 if wrong.nansum() < before.nansum() else memory.get("in_vain", 0) + 1
-        memory["wrong"] = wrong
+        memory["wrong"] = wrong = 1 - train["accuracy"]  # NaN of a label that is never observed
+        total, least = float(wrong.nansum()), memory.get("least_wrong", float(wrong.isfinite().sum()))
+        memory["in_vain"] = 0 if total < least else memory.get("in_vain", 0) + 1
+        memory["least_wrong"] = min(total, least)
 
     def noise_for(self, memory: dict[str, Any]) -> float:
         """Return the noise that the labels learned so far ask for."""
         if "wrong" not in memory or not (known := memory["since"] >= 0).any():
             return self.noise
-        flips = float(memory["wrong"][known].mean())
+        flips = float(memory["wrong"][known].nanmean().nan_to_num())
         return min(self.noise, max(self.least_noise, 2 * math.sqrt(flips * (1 - flips)) * self.noise))
 
     @torch.no_grad()
@@ -111,7 +113,8 @@ class SizedDraw(AdaptiveDraw):
 
         Returns:
             The problem of the labels that gain; of all, if none is learned. None if every label has its margin on
-            every training row, `PATIENCE` blocks have made no more signs right, or there is nothing to read.
+            every training row, `PATIENCE` blocks in a row did not lower the number of wrong signs, or there is nothing
+            to read.
         """
         weights, device = memory.get("ages", {}), problem.penalty.device
         memory["opened"] = {"learns": torch.zeros(0, dtype=torch.long, device=device), "ages": weights}

@@ -58,7 +58,7 @@ class LayerwiseTraining(L.Callback):
             with a warning.
         acceptance: Which labels a block may change: `none` restricts nothing (the paper), `gain` asks for an
             improvement on set-aside training rows beyond its standard error, `strict` for `strict_share` of the
-            variance that can still be explained, or that the label is right in .999 of them then.
+            variance that can still be explained, or that a label become right in `learned_accuracy` of those rows.
         stop_when_learned: Stop before the last block once every label has its margin on every training row.
         strict_share: See `acceptance`; in (0, 1].
         folds: Number K of folds of the training rows: a row advances to the next block with the scores of a fit that

@@ -45,6 +45,29 @@ def fail(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 
 @pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (
+            "data: LabelTable\n\tmodel: {}",
+            ", line 2, column 1 is not YAML: found character '\\t' that cannot start any token",
+        ),
+        ("data: {class_path: *some}", ", line 1, column 20 is not YAML: found undefined alias 'some'"),
+        ("a,b\n1,2", " is not a config, which has sections such as data and model"),
+        ("", " is not a config, which has sections such as data and model"),
+        ("data: LabelTable\nmodel:\n", " has nothing in its section model; take the line out, or fill it"),
+        (None, "; those that come with hierlit are brain_dump, deep, exact, "),
+    ],
+)
+def test_a_config_that_cannot_be_one_is_refused_in_one_line(
+    text: str | None, rest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        Path("own.yaml").write_text(text)
+    line = fail(capsys, "fit", "--config", "own.yaml")
+    assert line.startswith(f"error: config: {'own.yaml' if text is not None else 'there is no file own.yaml'}{rest}")
+
+
+@pytest.mark.parametrize(
     "config",
     [pytest.param(path, marks=pytest.mark.slow if path.stem in FITTED else [], id=path.stem) for path in CONFIGS],
 )

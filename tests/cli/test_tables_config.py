@@ -133,7 +133,7 @@ def test_describe_says_how_often_labels_are_1(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit, match="2"):
         main(["describe", *TABLES])
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line == "error: data.train_files or, for predict, ckpt_path must be given, and not both"
+    assert line == "error: data.train_files must be given, or, to predict, predict_files and a checkpoint"
 
 
 @pytest.mark.parametrize("name", ["no", "1", "2024-01-05", "1e3", "~"])

@@ -125,7 +125,9 @@ def test_what_is_no_checkpoint_of_such_data_is_one_line(kind: str) -> None:
             make(ckpt_path=wrong, predict_files=new)
     with pytest.raises(ValueError, match=r"^ckpt_path: cannot read gone\.ckpt: No such file or directory$"):
         make(ckpt_path="gone.ckpt", predict_files=new)
-    rule = r"^train_files or, for predict, ckpt_path must be given, and not both$"
-    for given in ({}, {"train_files": train, "ckpt_path": of_another}):
-        with pytest.raises(ValueError, match=rule):
-            make(predict_files=new, **given)
+    with pytest.raises(
+        ValueError, match=r"^train_files must be given, or, to predict, predict_files and a checkpoint$"
+    ):
+        make(predict_files=new)
+    with pytest.raises(ValueError, match=r"^train_files and ckpt_path must not both be given$"):
+        make(predict_files=new, train_files=train, ckpt_path=of_another)

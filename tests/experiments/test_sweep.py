@@ -78,7 +78,12 @@ def test_joint_epochs_take_the_time_of_the_layerwise_run() -> None:
             ["sweep", *SMALL, "--model.featurs.beta", "[1]"],
             "there is no argument model.featurs; did you mean model.features?",
         ),
-        (["sweep", "--config", "nowhere.yaml", "--model.n_features", "[1]"], "nowhere.yaml"),
+        (
+            ["sweep", "--config", "nowhere.yaml", "--model.n_features", "[1]"],
+            "there is no file nowhere.yaml; those that",
+        ),
+        (["sweep", *SMALL, "--model.n_blocks", "[1,2"], "model.n_blocks must be a value or a list in YAML, such as"),
+        (["sweep", *SMALL, "--model.n_blocks", "[]"], "model.n_blocks must have a value at least, got []"),
         (["compare", *SMALL, "--seeds", "0"], "seeds"),
         (["compare", *SMALL, "--sed", "1"], "sed"),
     ],

@@ -58,13 +58,15 @@ def test_sums_are_over_examples_of_means_over_observed_locations_and_add_up_over
 
 
 def test_a_label_that_is_nearly_always_the_same_is_learned_by_a_constant() -> None:
-    labels = -torch.ones(2000, 4)
-    labels[0, 0], labels[:4, 1] = 1, 1
-    after = torch.tensor([-0.999, -0.999, -0.3, 0.999]).expand(2000, 4)
-    sums = SetAsideSums.of(LabelLoss(SquaredLoss()), torch.zeros(2000, 1, 4), after[:, None], labels[:, None])
+    labels = -torch.ones(2000, 6)
+    labels[0, 0], labels[:4, 1], labels[:, 5] = 1, 1, 0
+    before = torch.zeros(2000, 6).index_fill(1, torch.tensor([4]), -0.2)
+    after = torch.tensor([-0.999, -0.999, -0.3, 0.999, -0.3, -0.999]).expand(2000, 6)
+    sums = SetAsideSums.of(LabelLoss(SquaredLoss()), before[:, None], after[:, None], labels[:, None])
     found = is_learned(sums, 0.999, 0.9)
-    assert found.tolist() == [True, False, False, False], "one wrong, too many wrong, too faint, the other constant"
-    assert gains_most(sums, found, 0.9)[0]
+    whole = "one wrong, too many wrong, too faint, the other constant, faint but right before"
+    assert found[:5].tolist() == [True, False, False, False, True], whole
+    assert gains_most(sums, found, 0.9).tolist() == [True, False, False, False, True, False], "the last is not observed"
 
 
 @pytest.mark.parametrize("rule", ["gain", "strict"])

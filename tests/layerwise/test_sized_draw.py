@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from plain import Table, automaton, label_loss, network, stream, train_all
+from plain import Table, automaton, label_loss, network, problem, stream, train_all
 from torch import Tensor
 
 from hierlit.draws import uniform
@@ -53,7 +53,7 @@ def test_every_level_is_learned_from_the_one_before_it_by_few_features(rule: int
         assert net.block(index).labels.tolist() == [index]
 
 
-@pytest.mark.parametrize(("rule", "n_levels", "at_once"), [(90, 16, 2), (0, 3, 3)])
+@pytest.mark.parametrize(("rule", "n_levels", "at_once"), [(90, 16, 2), (0, 3, 3)])  # on 32 cells rule 90 ends in 0
 def test_a_label_that_is_the_same_in_every_row_is_learned_at_once(rule: int, n_levels: int, at_once: int) -> None:
     net, reports = climb(deep(n_levels, rule), n_levels + 2)
     assert accuracy(net, deep(n_levels, rule, seed=1)).min() >= 0.999
@@ -61,7 +61,7 @@ def test_a_label_that_is_the_same_in_every_row_is_learned_at_once(rule: int, n_l
 
 
 def test_windows_that_are_rare_are_not_given_up_for_those_that_are_not() -> None:
-    net, _ = climb(deep(16, 57), 20)
+    net, _ = climb(deep(16, 57), 24)
     assert accuracy(net, deep(16, 57, seed=1)).min() >= 0.997, "a window of level 8 is 1 in 1,600"
 
 
@@ -70,10 +70,16 @@ def test_a_label_that_is_nearly_a_copy_of_what_is_known_waits_for_its_own_level(
     assert accuracy(net, deep(16, 156, 400, seed=1)).min() >= 0.999, "levels come to repeat every second one"
 
 
-def test_blocks_that_make_no_more_signs_right_do_not_go_on() -> None:
-    net, reports = climb(deep(14, 7), 30)
-    assert accuracy(net, deep(14, 7, seed=1)).min() >= 0.999
-    assert len(reports) <= 18
+def test_a_run_ends_after_blocks_that_do_not_lower_the_number_of_wrong_signs() -> None:
+    memory: dict[str, object] = {}
+    seen = []
+    for block, wrong in enumerate((0.4, 0.2, 0.3, 0.2, 0.1, 0.2, 0.1, 0.1)):
+        memory["opened"] = {"learns": torch.zeros(0, dtype=torch.long), "ages": {}}
+        train = {"accuracy": torch.tensor([1 - wrong, float("nan")]), "margin_error": torch.ones(2)}
+        SIZED.note(memory, block, train, torch.ones(2, dtype=torch.bool))
+        seen.append(memory["in_vain"])
+    assert seen == [0, 0, 1, 2, 0, 1, 2, 3]
+    assert SIZED.open(problem(stream(network(deep(2), 2, 64, is_sized=True), deep(2))), memory) is None
 
 
 def test_a_label_that_skips_levels_is_found_without_being_told() -> None:

@@ -393,5 +393,5 @@ def test_all_problems_of_arguments_are_one_error() -> None:
         "train_files: no such file: gone.npz",
     ):
         assert re.search(re.escape(part), str(error.value)), part
-    with pytest.raises(ValueError, match=r"^train_files or, for predict, ckpt_path must be given, and not both"):
+    with pytest.raises(ValueError, match=r"^train_files must be given, or, to predict, predict_files and a checkpoint"):
         LocatedArrays()

@@ -435,7 +435,7 @@ KINDS = {
         "scale must be one of standard, auto, unit, none, got 'max'; "
         "separator must be one character, got ';;'; val_fraction must be a number in [0, 1), got 1.5; "
         "batch_size must be an integer >= 1, got 0; "
-        "train_files or, for predict, ckpt_path must be given, and not both",
+        "train_files must be given, or, to predict, predict_files and a checkpoint",
     ),
 }
 
