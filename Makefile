@@ -1,8 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# uv, where there is one, installs in a sixth of pip's processor time
-INSTALL := $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip,$(BIN)/pip) install --quiet --constraint constraints.txt
+# uv, where there is one, installs in a sixth of pip's processor time; what is never imported need not be compiled
+INSTALL := $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip,$(BIN)/pip) install --quiet --no-compile --constraint constraints.txt
 # folder of the real sets, which do not come with the project
 DATA ?= ../shared/data
 
