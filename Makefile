@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # uv, where there is one, installs in a sixth of pip's processor time; what is never imported need not be compiled
-INSTALL := $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip,$(BIN)/pip) install --quiet --no-compile --constraint constraints.txt
+INSTALL := $(if $(shell command -v uv),VIRTUAL_ENV=$(VENV) uv pip install,$(BIN)/pip install --no-compile) --quiet --constraint constraints.txt
 # folder of the real sets, which do not come with the project
 DATA ?= ../shared/data
 
