@@ -9,9 +9,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from benchmarks.depth import Case
 from benchmarks.runs import fit
 from benchmarks.table import Row, read, write
 
+LIMIT = "00:00:10:00"
+"""Of the training of a rule, DD:HH:MM:SS."""
 QUICK = {"rules": [90], "n_levels": 2}
 
 
@@ -26,9 +29,7 @@ def run(out: Path, rules: list[int] | None = None, n_levels: int = 32, seed: int
     """
     own = different() if rules is None else rules
     for rule in own:
-        settings = [f"--data.rule={rule}", f"--data.n_levels={n_levels}", f"--model.n_blocks={n_levels * 5 // 4}"]
-        seeds = [f"--data.data_seed={seed}", f"--model.weight_seed={seed}"]
-        one = fit("deep", out / "rules" / str(rule), *settings, *seeds)
+        one = fit("deep", out / "rules" / str(rule), *Case(rule, n_levels, 1, LIMIT).arguments(seed))
         found = {"rule": rule, "n_levels": n_levels, "seed": seed, "learned": one.learned[-1]}
         found |= {"seconds": round(one.seconds[-1], 2), "wall": round(one.wall, 2), "blocks": len(one.blocks)}
         write(out / "rules.csv", [found], ["rule", "n_levels", "seed"])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from hierlit.cli.misspelt import SOURCES
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 """Configs that come with the package, each by its name without `.yaml`."""
 FILE_OPTIONS = ("--config", "-c")
-SECTIONS = ("data", "model", "layerwise", "supervision", "checkpoint", "predictions", "trainer")
 
 
 def program() -> str:
@@ -74,5 +75,5 @@ def config_problem(name: str) -> str:
         return f"config: {name}{where} is not YAML: {getattr(error, 'problem', '') or error}"
     if not isinstance(found, dict):
         return f"config: {name} is not a config, which has sections such as data and model"
-    empty = [section for section in SECTIONS if section in found and found[section] is None]
+    empty = [section for section in ("data", *SOURCES, "trainer") if section in found and found[section] is None]
     return f"config: {name} has nothing in its section {empty[0]}; take the line out, or fill it" if empty else ""

@@ -148,6 +148,11 @@ def is_learned(sums: SetAsideSums, accuracy: float, share: float) -> Tensor:
     return (sums.right >= least) | ((sums.right_after >= least) & (sums.after <= (1 - share) * sums.before))
 
 
+def wrong_rates(sums: SetAsideSums) -> Tensor:
+    """Return the rate of wrong signs after the block, weighted by ŷ², [n]; 0 of a label whose scores are all 0."""
+    return (sums.wrong / sums.confidence).nan_to_num(0)
+
+
 def variances(sums: SetAsideSums) -> tuple[Tensor, Tensor, Tensor]:
     """Return what of each label's variance the block explains, what can be explained, and all of it, [n] each.
 
@@ -156,7 +161,7 @@ def variances(sums: SetAsideSums) -> tuple[Tensor, Tensor, Tensor]:
     do not count as noise. A quarter of the variance is taken to be explainable in any case: more noise than that
     cannot be distinguished from a label of which the block knows little.
     """
-    flips = (sums.wrong / sums.confidence).nan_to_num(0).clamp(max=0.5)
+    flips = wrong_rates(sums).clamp(max=0.5)
     by_constant = (sums.offset / sums.examples).square()
     variance = sums.before / sums.examples - by_constant
     explainable = torch.maximum(variance - 4 * flips * (1 - flips), variance / 4)

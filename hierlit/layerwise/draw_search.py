@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hierlit.draws import generator_of
-from hierlit.layerwise.acceptance import STRICT_SHARE, SetAsideSums, gains, variances
+from hierlit.layerwise.acceptance import STRICT_SHARE, SetAsideSums, gains, variances, wrong_rates
 from hierlit.layerwise.adaptive_draw import (
     FEATURES_PER_TARGET,
     AdaptiveDraw,
@@ -265,13 +265,10 @@ def is_near_best(left: Tensor, learned: Tensor) -> Tensor:
 
 
 def is_right_as_best(sums: SetAsideSums, left: Tensor, learned: Tensor) -> Tensor:
-    """Return whether a label is wrong as rarely as the one learned best, within a standard error of its rate, [n].
-
-    The rate is that of wrong signs weighted by ŷ², as in `variances`.
-    """
-    wrong = (sums.wrong / sums.confidence).nan_to_num(0)
+    """Return whether a label is wrong as rarely as the one learned best, within a standard error of its rate, [n]."""
     if not learned.any():
         return learned
+    wrong = wrong_rates(sums)
     least = wrong[left.where(learned, left.new_tensor(math.inf)).argmin()]
     return wrong <= least + (least * (1 - least) / sums.counted).sqrt()
 
