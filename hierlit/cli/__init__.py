@@ -6,14 +6,17 @@ What needs torch or Lightning is imported once the options have been looked at: 
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from hierlit.cli.misspelt import misspelt
+from hierlit.cli.order import misordered
 from hierlit.cli.words import broken_config, files_first, program
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
 
+TRAINED = ("fit", "validate", "test", "predict")
 COMMANDS = {
     "plan": "dry.PlanCLI",
     "describe": "dry.DescribeCLI",
@@ -25,6 +28,9 @@ COMMANDS = {
 }
 """Beside fit, validate, test and predict; imported when asked for, since a fit should not wait for what they need."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
 
 def main(args: Sequence[str] | None = None) -> "LightningCLI | None":
     """Run a subcommand.
@@ -33,11 +39,28 @@ def main(args: Sequence[str] | None = None) -> "LightningCLI | None":
         args: Command-line arguments; those of the process when None.
 
     Raises:
-        SystemExit: With code 2 after a wrong argument, 1 after a failure that one line explains, 143 after SIGTERM.
+        SystemExit: With code 2 after a wrong argument, 1 after a failure that one line explains, 130 or 1 after Ctrl-C,
+            143 after SIGTERM.
     """
     given = files_first(sys.argv[1:] if args is None else list(args))
-    if given and (line := broken_config(given) or misspelt(given[0], given[1:])):
-        print(f"tip: the options are listed by: {program()} {given[0]} --help\nerror: {line}", file=sys.stderr)
+    if given in ([], ["help"]):
+        given = ["--help"]
+    if given[0] == "--version":
+        print(f"hierlit {version('hierlit')}")
+        return None
+    try:
+        return run(given)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def run(given: Sequence[str]) -> "LightningCLI | None":
+    """Look at a command, then run it."""
+    names = (*TRAINED, *COMMANDS)
+    if line := misordered(given, names) or broken_config(given) or misspelt(given[0], given[1:]):
+        asked = f" {given[0]}" if given[0] in names else ""
+        print(f"tip: the options are listed by: {program()}{asked} --help\nerror: {line}", file=sys.stderr)
         raise SystemExit(2)
     from hierlit.cli.failures import explain_threads, failure_line, watch_launcher
     from hierlit.cli.terminal import keep_quiet
@@ -46,9 +69,8 @@ def main(args: Sequence[str] | None = None) -> "LightningCLI | None":
     explain_threads()
     keep_quiet()
     try:
-        name = COMMANDS.get(given[0], "") if given else ""
-        module, _, door = (name or "fit.run").partition(".")
-        made = getattr(import_module(f"hierlit.cli.{module}"), door)(given[1:] if name else given)
+        module, _, door = COMMANDS.get(given[0], "fit.run").partition(".")
+        made = getattr(import_module(f"hierlit.cli.{module}"), door)(given[1:] if given[0] in COMMANDS else given)
     except Exception as error:
         if line := failure_line(error):
             raise SystemExit(line) from error

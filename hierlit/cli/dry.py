@@ -24,16 +24,16 @@ class DryCLI(HierlitCLI):
 
     Attributes:
         name: Of the command and of its section.
-        options: The section's class.
+        options: The section's class, if there is one.
         description: What the command does.
     """
 
     name: str
-    options: type
+    options: type | None = None
     description: str
 
     def __init__(self, args: Sequence[str]) -> None:
-        sections = HierlitParser.sections | {self.name: self.options}
+        sections = HierlitParser.sections | ({} if self.options is None else {self.name: self.options})
         parser = type("DryParser", (HierlitParser,), {"sections": sections})
         super().__init__(
             args,
@@ -48,7 +48,8 @@ class DryCLI(HierlitCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the command's section, and let configs pass that `fit` has saved."""
         super().add_arguments_to_parser(parser)
-        parser.add_class_arguments(self.options, self.name)
+        if self.options is not None:
+            parser.add_class_arguments(self.options, self.name)
         for name in ("ckpt_path", "weights_only"):
             parser.add_argument(f"--{name}", type=Any, help=SUPPRESS)
 
@@ -86,6 +87,18 @@ class DryCLI(HierlitCLI):
     def look(self, run: Run, options: Any) -> None:
         """Print what there is to say of a run that was not made."""
         raise NotImplementedError
+
+
+class CheckCLI(DryCLI):
+    """The arguments of a fit, of which nothing is made: one of a wrong type or name is an error."""
+
+    name, description = "fit", "Arguments of fit."
+
+    def before_instantiate_classes(self) -> None:
+        """Leave the rest to the fit."""
+
+    def instantiate_classes(self) -> None:
+        """Make nothing."""
 
 
 class PlanCLI(DryCLI):

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from hierlit.cli.misspelt import ALWAYS, OTHER_KEYS, unknown
-from hierlit.data import Supervision
+from hierlit.data import ArrayHierarchy, HierarchyDataModule, Supervision
 from hierlit.training import BlockCheckpoint, LayerwiseTraining
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching import PredictionWriter
@@ -22,9 +22,17 @@ SECTIONS: dict[str, type] = {
     "predictions": PredictionWriter,
     "trainer": Trainer,
 }
+FROM_PYTHON = (ArrayHierarchy, Supervision)
+"""Classes of data whose arguments cannot be typed."""
 HELP_ORDER = ("help", "data", "model", "layerwise", "supervision", "checkpoint", "predictions", "trainer", "ckpt_path")
 """Sections as `--help` has them; of any other command its own comes last."""
 QUOTES = "put quotes around a name that YAML takes for something else, such as 'no', '1' or '~'"
+NO_DATA = r"^the following arguments are required: (\w+\.)?data$|HierarchyDataModule is abstract"
+NO_CLASS = (
+    r"Expected a dot import path string: (\S+)|Expected a path but (\S+) either|"
+    r"class_path 'hierlit\.(ArrayHierarchy|Supervision)':\n +(?:the following arguments are req|data must be given)"
+)
+"""What jsonargparse says of a name that is no class's, of an abstract class, and of one of `FROM_PYTHON`."""
 NOISE = (
     r"NoneType|^Subtypes|^Given value|^Errors:|^Does not validate|^Parser key|^Problem with given|"
     r"__init__\(\) got an unexpected|^$"
@@ -80,22 +88,11 @@ def section_place(group: Any) -> int:
 def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
     """Return the line a person needs of jsonargparse's message; the message itself where there is nothing to add."""
     key = _first(r'Parser key "([\w.]+)"', message)
-    base = _first(r"<class '(hierlit\.[\w.]+)'>", message)
-    if wrong := _first(r"Expected a dot import path string: (\S+)", message):
-        if base:
-            return f"{key} must be one of {', '.join(subclasses(_class(base)))}, got {wrong}"
-    elif wrong := _first(r"Option '([\w.]+)' is not accepted", message):
-        paths = list(dict.fromkeys(re.findall(r"class_path '([\w.]+)'", message)))
-        if paths:
-            valid = list(dict.fromkeys(name for path in paths for name in arguments(_class(path))))
-            return unknown(wrong, valid, key, " or ".join(path.rpartition(".")[2] for path in paths))
-    elif wrong := _first(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message):
-        group = _first(r"^Group '(\w+)' does", message)
-        section, _, name = f"{group}.{wrong}".lstrip(".").partition(".")
-        if section not in sections:
-            return unknown(section, [*sections, *OTHER_KEYS], "")
-        valid = [each for each in arguments(sections[section]) if each not in ALWAYS.get(section, ())]
-        return unknown(name, valid, section)
+    if re.search(NO_DATA, message):
+        known = ", ".join(subclasses(HierarchyDataModule))
+        return f"data must be given: --config tables for a table, another config, or --data with one of {known}"
+    if found := _no_class(key, message) or _no_argument(key, message, sections):
+        return found
     if expected := _mismatch(message):
         return f"{key} must be {expected}"
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
@@ -121,13 +118,38 @@ def with_paths(message: str, config: Any) -> str:
         found = paths.get(match[2], set())
         return match[1] + (next(iter(found)) if len(found) == 1 else match[2])
 
-    return re.sub(r"(^\s*(?:- )?|; )([a-z]\w*)(?= )", whole, message, flags=re.M)
+    return re.sub(r"(^\s*(?:- )?|; )([a-z]\w*)(?=:? )", whole, message, flags=re.M)
+
+
+def _no_class(key: str, message: str) -> str:
+    """Return the line about a name that is not one of the classes that a value may be of; nothing otherwise."""
+    base, wrong = _first(r"<class '((?:hierlit|lightning)\.[\w.]+)'>", message), _first(NO_CLASS, message)
+    if not base or not wrong:
+        return ""
+    words = ["true", "false"] if "<class 'bool'>" in message else []
+    return f"{key} must be one of {', '.join([*subclasses(_class(base)), *words])}, got {wrong}"
+
+
+def _no_argument(key: str, message: str, sections: dict[str, type]) -> str:
+    """Return the line about an argument that a class, or a section, has not; nothing otherwise."""
+    if wrong := _first(r"Option '([\w.]+)' is not accepted", message):
+        paths = list(dict.fromkeys(re.findall(r"class_path '([\w.]+)'", message)))
+        valid = list(dict.fromkeys(name for path in paths for name in arguments(_class(path))))
+        return unknown(wrong, valid, key, " or ".join(path.rpartition(".")[2] for path in paths)) if paths else ""
+    wrong = _first(r"does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)", message)
+    group = _first(r"^Group '(\w+)' does", message)
+    section, _, name = f"{group}.{wrong}".lstrip(".").partition(".")
+    if not wrong or section not in sections:
+        return unknown(section, [*sections, *OTHER_KEYS], "") if wrong else ""
+    valid = [each for each in arguments(sections[section]) if each not in ALWAYS.get(section, ())]
+    return unknown(name, valid, section)
 
 
 def _mismatch(message: str) -> str:
     """Return the valid type or choices, and the value got, of a message about one plain value; or nothing."""
     choices = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.+?)\])", message)
-    expected = [choice for found in choices for choice in found if choice and choice != "NoneType"]
+    texts = [text for found in choices for text in found if text and text != "NoneType"]
+    expected = [choice.strip("'") for text in texts for choice in text.split(", ")]
     got = _first(r"Got value: (.+)|^\s*Given value: (\S+)$", message)
     remedy = f"; {QUOTES}" if "str" in expected and not got.startswith(("'", "[", "{")) else ""
     return f"{' or '.join(dict.fromkeys(expected))}, got {got}{remedy}" if expected and got else ""
@@ -139,10 +161,10 @@ def arguments(cls: type) -> list[str]:
 
 
 def subclasses(cls: type) -> list[str]:
-    """Names of the concrete classes below a class."""
+    """Names of the concrete classes below a class, those aside that are `FROM_PYTHON`."""
     children: list[type] = cls.__subclasses__()
     below = [name for child in children for name in subclasses(child)]
-    return below if inspect.isabstract(cls) else [cls.__name__, *below]
+    return below if inspect.isabstract(cls) or cls in FROM_PYTHON else [cls.__name__, *below]
 
 
 def _class(path: str) -> type:

@@ -28,6 +28,7 @@ from hierlit.files.checkpoints import LOGS, REQUEUED, find_checkpoint, find_requ
 from hierlit.training import BlockCheckpoint, LayerwiseTraining
 from hierlit.training.logs import continue_logs
 from hierlit.training.precision import check_precision
+from hierlit.training.resume import config_changes, deciding
 from hierlit.training.task import LayerwiseTask
 from hierlit.training.trainer import check_trainer, strategy_problem
 from hierlit.watching import BlockProgress, Diagnostics, PredictionWriter, Staircase
@@ -128,12 +129,12 @@ class HierlitCLI(LightningCLI):
         config = self.config[self.subcommand]
         try:
             checkpoint = read_checkpoint(config.ckpt_path, mmap=True) if config.get("ckpt_path") else {}
-            self._log_versions = checkpoint.get("log_versions", [])
+            self._resumed = checkpoint
             if self.subcommand == "predict" and checkpoint:
                 take_fitted(config.data.get("init_args") or {}, config.ckpt_path)
             super().instantiate_classes()
             self.datamodule = self._get(self.config_init, "supervision")
-            self.model.config = run_config(config.as_dict())
+            self.model.config = self._compared(checkpoint.get("config"))
             if checkpoint:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Lightning loads it again
@@ -147,6 +148,21 @@ class HierlitCLI(LightningCLI):
         except (ValueError, TypeError, MisconfigurationException) as error:
             self._refuse(str(error))
 
+    def _compared(self, trained: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the config that is compared with that of the checkpoint: of a trained model the rows alone can differ.
+
+        Those to predict are read as the checkpoint says; an argument of the data that says otherwise is named.
+        """
+        own = run_config(self.config[self.subcommand].as_dict())
+        if self.subcommand == "fit" or not trained:
+            return own
+        if (own["data"].get("init_args") or {}).get("ckpt_path") is None:
+            return {**trained, **{name: own[name] for name in ("data", "supervision")}}
+        changes = config_changes({"data": trained["data"]}, {"data": own["data"]})
+        if ignored := [change for change in changes if not change.endswith(" → None")]:
+            rank_zero_warn(f"values of the checkpoint are used, not those given: {', '.join(ignored)}")
+        return dict(trained)
+
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, and report an argument that fails before a batch has been trained on as the parser does."""
         try:
@@ -157,18 +173,22 @@ class HierlitCLI(LightningCLI):
             self._refuse(str(error))
 
     def after_test(self) -> None:
-        """Print the metrics, or that there was nothing to test."""
+        """Print the metrics."""
         self._print_metrics("test")
 
     def after_validate(self) -> None:
-        """Print the metrics, or that there was nothing to validate on."""
+        """Print the metrics."""
         self._print_metrics("validation")
 
     def _print_metrics(self, rows: str) -> None:
-        if not self.trainer.is_global_zero:
-            return
+        """Print what was measured.
+
+        Raises:
+            SystemExit: With code 1, if there were no such rows.
+        """
         if not self.trainer.callback_metrics:
-            rank_zero_warn(f"the data has no {rows} rows with an observed label: nothing was measured")
+            raise SystemExit(f"error: the data has no {rows} rows with an observed label: nothing was measured")
+        if not self.trainer.is_global_zero:
             return
         table = Table("metric", "value")
         for name, value in self.trainer.callback_metrics.items():
@@ -190,14 +210,18 @@ class HierlitCLI(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
     def _continue_logs(self, config: dict[str, Any], checkpoint: Path) -> bool:
-        """Let loggers continue the log of a checkpoint's run, if that is where the checkpoint is."""
+        """Let loggers continue the log of a checkpoint's run, if that is where the checkpoint is.
+
+        With other values that decide weights it is another run, with a folder and a config of its own.
+        """
         logger, folder = config["logger"], checkpoint.parent.parent
-        if config["fast_dev_run"]:
+        before, after = self._resumed.get("config"), run_config(self.config[self.subcommand].as_dict())
+        if config["fast_dev_run"] or (before and deciding(config_changes(before, after))):
             return False
         if logger not in (None, True):
             loggers = [logger] if isinstance(logger, Logger) else logger or []
             is_requeued = checkpoint.name.startswith(REQUEUED)
-            return continue_logs(loggers, self._log_versions, None if is_requeued else folder)
+            return continue_logs(loggers, self._resumed.get("log_versions", []), None if is_requeued else folder)
         if folder.parent.name != LOGS:
             return False
         config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name)

@@ -23,6 +23,10 @@ LINKED = ("n_inputs", "n_labels", "n_locations", "levels", "masked", "pooled", "
 """Arguments of the model that follow from the data."""
 ALWAYS = {"supervision": ("data",), "model": LINKED}
 """Arguments of a section that are not options."""
+WITHOUT_SECTION = ("config", "print_config", "help", "weights_only", "verbose", "return_predictions")
+"""Options of LightningCLI's own."""
+TABLE = ("--data", "LabelTable")
+"""What most people mean who name no data."""
 OTHER_KEYS = ("data", "seed_everything", "ckpt_path")
 COMMANDS = ("fit", "validate", "test", "predict", "plan", "describe", "discover")
 """Commands with these sections; the last three have one of their own, of their name."""
@@ -41,11 +45,16 @@ def misspelt(command: str, args: Sequence[str]) -> str:
         return ""
     for word in args:
         section, dot, name = word.removeprefix("--").partition("=")[0].removesuffix("+").partition(".")
-        if not word.startswith("--") or not dot or section == command:
+        if not word.startswith("--") or section in (command, *WITHOUT_SECTION):
             continue
         known, first = dict(section_arguments()), name.removeprefix("init_args.").partition(".")[0]
-        if section not in known and section != "data":
-            return unknown(section, [*known, *OTHER_KEYS], "")
+        if section not in (*known, *OTHER_KEYS):
+            options = {"data": data_arguments(args) or data_arguments(TABLE), **known}
+            owners = [owner for owner, own in options.items() if section in own] if not dot else []
+            found = f"there is no section {section}; did you mean {owners[0]}.{section}?" if owners else ""
+            return found or unknown(section, [*known, *OTHER_KEYS, *WITHOUT_SECTION], "")
+        if not dot:
+            continue
         valid = data_arguments(args) if section == "data" else known[section]
         if valid and first not in (*valid, "class_path", "init_args", "dict_kwargs", "help"):
             return unknown(first, valid, section)
@@ -107,7 +116,7 @@ def unknown(name: str, valid: Sequence[str], owner: str, kind: str = "") -> str:
     """
     prefix, what = (f"{owner}.", "argument") if owner else ("", "section")
     line = f"there is no {what} {prefix}{name}{f' of {kind}' if kind else ''}; "
-    near = get_close_matches(name, valid, n=1)
+    near = get_close_matches(name, valid, n=1) or [each for each in valid if each.startswith(name)]
     if near:
         return f"{line}did you mean {prefix}{near[0]}?"
     listed = ", ".join(valid[:MOST_LISTED]) + (f", … ({len(valid)} in all)" if len(valid) > MOST_LISTED else "")

@@ -13,6 +13,7 @@ from jsonargparse.typing import Path_fr, PositiveInt
 from rich.console import Console
 
 from hierlit.cli import main
+from hierlit.cli.dry import CheckCLI
 from hierlit.cli.experiment import ExperimentParser, identity
 from hierlit.cli.misspelt import misspelt
 from hierlit.cli.versions import add_run_options, engine_of, version_folder, working_in
@@ -52,6 +53,7 @@ def sweep(args: Sequence[str]) -> None:
         parser.error("an argument must have a list of values, such as --model.features.beta '[.1,.5]'; got none")
     fixed = {name: value for name, value in others.items() if name not in axes}
     chosen = SweepExperiment({"config": given.config}, given.seeds, fixed, axes)
+    check(chosen)
     folder, console = folder_of("sweep", chosen, given), Console(highlight=False)
     with working_in(folder):
         tell(chosen, run_all(chosen, folder, given.workers, console, main, **engine_of(given)), folder, console)
@@ -68,6 +70,7 @@ def compare(args: Sequence[str]) -> None:
     """
     given, fixed, _ = parse("compare", COMPARE, args)
     whole = CompareExperiment({"config": given.config}, given.seeds, fixed)
+    check(whole)
     folder, console = folder_of("compare", whole, given), Console(highlight=False)
     options = {"workers": given.workers or 1, "console": console, "command": main, **engine_of(given)}
     with working_in(folder):
@@ -110,6 +113,20 @@ def parse(name: str, description: str, args: Sequence[str]) -> tuple[Any, dict[s
         if values[key] == []:
             parser.error(f"{key} must have a value at least, got []")
     return given, values, parser
+
+
+def check(chosen: Experiment) -> None:
+    """Parse the arguments of fits, each value in one at least.
+
+    Raises:
+        SystemExit: With code 2, if `fit` would not take them.
+    """
+    seen: set[str] = set()
+    for settings in chosen.settings():
+        values = {f"{name}={value}" for name, value in settings.items()}
+        if not values <= seen:
+            CheckCLI(chosen.fit_arguments(settings, 0)[1:])
+        seen |= values
 
 
 def folder_of(name: str, chosen: Experiment, given: Any) -> Path:

@@ -8,7 +8,7 @@ LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.
 NOTICES = (
     *("Seed set to", "GPU available: ", "TPU available: ", "HPU available: ", "IPU available: ", "💡 Tip"),
     *("Restoring states from the checkpoint", "Loaded model weights from"),
-    *("`Trainer.fit` stopped", "LOCAL_RANK: ", "You are using a CUDA device"),
+    *("\nDetected KeyboardInterrupt", "`Trainer.fit` stopped", "LOCAL_RANK: ", "You are using a CUDA device"),
 )
 WARNINGS = (
     "No seed found",

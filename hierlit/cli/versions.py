@@ -10,11 +10,11 @@ from filelock import FileLock, Timeout
 from jsonargparse import ActionYesNo, ArgumentParser
 from jsonargparse.typing import PositiveInt
 
+from hierlit.cli import INTERRUPTED
 from hierlit.files.atomic import replace_text
 
 SETTINGS = "settings.json"
 LOCK = "lock"
-INTERRUPTED = 130
 JOBS = "options of submitit's jobs, with --engine submitit: '{slurm_partition: gpu, timeout_min: 60}'"
 
 

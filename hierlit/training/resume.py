@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -96,8 +96,8 @@ def restore_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
         before, after = {"solver": ours if task.last is None else checkpoint.get("solver")}, {"solver": ours}
     changes = config_changes(before, after)
     if changes:
-        rank_zero_warn(f"values that differ from the checkpoint's: {', '.join(changes)}")
-    if task.last is not None and not all(change.startswith(HARMLESS_KEYS) for change in changes):
+        rank_zero_warn(f"values that differ from the checkpoint's, then → now: {', '.join(changes)}")
+    if task.last is not None and deciding(changes):
         rank_zero_warn(f"block {task.block + 1}, which was under way, starts anew with them")
         task.last = None
         settle(checkpoint["loops"]["fit_loop"], task.block, 0)
@@ -121,6 +121,11 @@ def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     unread = (*FILES_APART, *(each for each in FITTED_FILES if new.get(f"data.init_args{each}") is None))
     names = [name for name in {**old, **new} if not name.endswith(unread)]
     return [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
+
+
+def deciding(changes: Sequence[str]) -> list[str]:
+    """Return those of `config_changes` that may decide weights."""
+    return [change for change in changes if not change.startswith(HARMLESS_KEYS)]
 
 
 def flattened(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -29,9 +29,10 @@ def outcome(report: BlockReport) -> str:
 
 
 def minutes_left(seconds: float) -> str:
-    """Return what there is to say of a time left."""
+    """Return what there is to say of a time left: minutes and seconds, and hours before them if there are any."""
     minutes, rest = divmod(round(seconds), 60)
-    return f", about {minutes}:{rest:02d} left" if minutes or rest else ""
+    hours = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
+    return f", about {hours}:{rest:02d} left" if minutes or rest else ""
 
 
 class TimeLeft:

@@ -3,7 +3,7 @@
 import csv
 import re
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -171,6 +171,16 @@ def test_a_run_cut_short_says_so_and_goes_on_in_its_own_log(automaton_run: Path)
         assert (logs[0] / table).read_text() == (logs[1] / table).read_text()
 
 
+def test_with_values_that_decide_weights_a_resumed_run_is_another_with_a_config_of_its_own(automaton_run: Path) -> None:
+    first, second = (automaton_run / "lightning_logs" / f"version_{number}" for number in (0, 1))
+    before = (first / "blocks.csv").read_text()
+    with pytest.warns(UserWarning, match="then → now: .*layerwise.acceptance gain → strict"):
+        main(["fit", "--ckpt_path", "last", "--model.n_blocks", "4", "--layerwise.acceptance", "strict"])
+    assert (first / "blocks.csv").read_text() == before
+    assert [row["block"] for row in rows(second / "blocks.csv")] == ["4"]
+    assert "acceptance: strict" in (second / "config.yaml").read_text()
+
+
 def test_last_skips_a_truncated_checkpoint(automaton_run: Path) -> None:
     good = next(automaton_run.rglob("*.ckpt"))
     bad = good.with_name("newer.ckpt")
@@ -241,6 +251,54 @@ def test_bad_input_is_one_line_with_argument_value_and_choices(
     assert line.startswith("error: ")
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("Fit --config tables", "there is no command Fit; did you mean fit?"),
+        ("train", "there is no command train; valid are fit, validate, test, predict, plan"),
+        ("--config tables fit", "the command comes before its options, got --config first; commands are fit, "),
+        ("fit own.csv", "own.csv is no option, nor the value of one; put its option before it"),
+        (
+            "fit --config tables --data.label_columns a b",
+            "b is no option, nor the value of one; write a list as one word, --data.label_columns '[a,b]'",
+        ),
+        ("fit -config tables", "options have two dashes, got -config; write --config"),
+        ("fit --train_files a.csv", "there is no section train_files; did you mean data.train_files?"),
+        ("fit --config exact --n_blocks 3", "there is no section n_blocks; did you mean model.n_blocks?"),
+        ("fit --config exact --seed 3", "there is no section seed; did you mean seed_everything?"),
+        ("fit --confg exact", "there is no section confg; did you mean config?"),
+        ("fit", "data must be given: --config tables for a table, another config, or --data with one of JuntaH"),
+        ("predict", "data must be given: --config tables for a table, another config, or --data with one of JuntaH"),
+        ("discover", "data must be given: --config tables for a table, another config, or --data with one of JuntaH"),
+        ("fit --data GraphHierarchy", "data must be one of JuntaHierarchy, "),
+        ("fit --data ArrayHierarchy", "data must be one of JuntaHierarchy, "),
+        ("fit --data Supervision", "data must be one of JuntaHierarchy, "),
+        ("fit --config exact --trainer.precision 8", "trainer.precision must be 64 or 32 or 16 or transformer-engine"),
+        ("fit --config exact --trainer.logger wand", "trainer.logger must be one of DummyLogger, CometLogger, CSVL"),
+        (
+            "fit --config exact --model.features RadialFeatures --model.solver AutoSolver --model.loss HingeLoss",
+            "AutoSolver needs SquaredLoss, got HingeLoss, which GradientSolver takes",
+        ),
+    ],
+)
+def test_a_command_that_cannot_be_one_is_one_line(words: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail(capsys, *words.split()).startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize("args", [[], ["help"], ["--help"]])
+def test_help_lists_the_commands(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    assert exit_info.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("fit", "predict", "plan", "discover", "export", "sweep"))
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) is None
+    assert capsys.readouterr().out == f"hierlit {version('hierlit')}\n"
 
 
 @pytest.mark.parametrize(

@@ -150,13 +150,21 @@ def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> N
     printed = run(
         tmp_path, *RUN, *LAST, "--model.regularization", "0.01", "--layerwise.acceptance", "strict", apart=True
     )
-    assert printed.count("values that differ from the checkpoint's: ") == 1
+    assert printed.count("values that differ from the checkpoint's, then → now: ") == 1
     assert "model.regularization 0.001 → 0.01" in printed
     assert "layerwise.acceptance gain → strict" in printed
     assert "block 2, which was under way, starts anew with them" in printed
     refused = run(tmp_path, *RUN, *LAST, "--model.features.beta", "0.7", expect=2)
     assert "beta=0.5" in refused
     assert "beta=0.7" in refused
+
+
+def test_ctrl_c_says_in_a_line_what_is_saved_and_how_to_go_on(tmp_path: Path) -> None:
+    printed = run(tmp_path, *RUN, *EXACT, *fault("SignalAtPass", at=2, signum=2), expect=1)
+    assert "Traceback" not in printed
+    (newest,) = (path.name for path in checkpoints(tmp_path)[-1:])
+    assert f"{newest}: `--ckpt_path last` resumes there" in printed.splitlines()[-1]
+    assert printed.splitlines()[-1].startswith("interrupted, saved as ")
 
 
 def test_memory_limits_are_not_left_behind() -> None:

@@ -74,7 +74,7 @@ def test_what_is_given_beside_a_checkpoint_and_differs_is_named(
     monkeypatch.chdir(tmp_path)
     write(Path("train.csv"), 60, 0)
     main(["fit", *TABLES, *SMALL[:-2], "--data.train_files", "train.csv", "--data.label_columns", "y_*"])
-    with pytest.warns(UserWarning, match=r"differ from the checkpoint's: data.init_args.scale auto → unit$"):
+    with pytest.warns(UserWarning, match=r"checkpoint are used, not those given: data.init_args.scale auto → unit$"):
         main(["predict", "--ckpt_path", "last", "--data.predict_files", "train.csv", "--data.scale", "unit"])
     capsys.readouterr()
     with pytest.raises(SystemExit, match="2"):

@@ -151,10 +151,14 @@ def test_help_begins_with_hierlit_s_own_sections(command: str, capsys: pytest.Ca
     assert sections == ["data", "model", "layerwise", "supervision", "checkpoint", "predictions", "trainer"]
 
 
-def test_nothing_to_test_is_said(automaton_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("command", "rows"), [("test", "test"), ("validate", "validation")])
+def test_nothing_to_measure_is_an_error(
+    command: str, rows: str, automaton_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(automaton_run)
-    with pytest.warns(UserWarning, match="the data has no test rows"):
-        main(["test", *SMALL, "--ckpt_path", "last", "--trainer.limit_test_batches", "0"])
+    split = "val" if command == "validate" else command
+    with pytest.raises(SystemExit, match=f"error: the data has no {rows} rows with an observed label: nothing was"):
+        main([command, *SMALL, "--ckpt_path", "last", f"--trainer.limit_{split}_batches", "0"])
 
 
 def test_a_run_shows_its_blocks_and_a_table_and_no_notice(tmp_path: Path) -> None:

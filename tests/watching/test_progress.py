@@ -15,8 +15,9 @@ from hierlit.watching.progress import TimeLeft
     [
         (True, ["", ", about 0:08 left", ", about 0:07 left"]),
         (False, [", about 15:00 left", ", about 6:44 left"]),
+        (False, [", about 3:00:00 left", ", about 1:20:04 left"]),
     ],
-    ids=["joint", "layerwise"],
+    ids=["joint", "layerwise", "slow"],
 )
 def test_joint_epochs_are_not_expected_of_every_block(
     joint: bool, said: list[str], monkeypatch: pytest.MonkeyPatch
@@ -27,7 +28,7 @@ def test_joint_epochs_are_not_expected_of_every_block(
         block=0, net=SimpleNamespace(blocks=range(10)), joint=JointTraining() if joint else None
     )
     time_left, left = TimeLeft(task), []
-    for seconds in (100, 1, 1)[: len(said)]:
+    for seconds in ((1200, 1) if "3:00:00" in said[0] else (100, 1, 1))[: len(said)]:
         clock.now += seconds
         task.block += 1
         left.append(time_left.after(task))

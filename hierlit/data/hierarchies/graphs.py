@@ -1,5 +1,6 @@
 """Random graphs of Boolean functions: who is a function of whom, and which."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import chain, combinations
 from math import comb
@@ -80,6 +81,10 @@ class GraphHierarchy(HierarchyDataModule):
 
     levels: list[int]
     parents: Sequence[Sequence[int]]
+
+    @abstractmethod
+    def truth_table(self, label: int) -> tuple[int, ...]:
+        """Return a label's 2^k values in {−1, 1} as a function of its k ``parents``."""
 
     def _lay_out(self, wiring: str, n_levels: int, labels_per_level: int, fan_in: int) -> None:
         """Set the labels' levels: as many of each as asked for, or, in a tree, as have parents of their own."""

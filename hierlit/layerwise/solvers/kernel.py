@@ -94,7 +94,8 @@ class KernelSolver(ExactSolver):
         if not isinstance(net.block(0).features, RadialUnits):
             problems.append(f"{type(self).__name__} needs RadialFeatures, got {net.features}")
         if not loss.margin_loss.is_squared:
-            problems.append(f"{type(self).__name__} needs SquaredLoss, got {type(loss.margin_loss).__name__}")
+            given = type(loss.margin_loss).__name__
+            problems.append(f"{type(self).__name__} needs SquaredLoss, got {given}, which GradientSolver takes")
         if folds is None:
             problems.append(f"{type(self).__name__} needs layerwise.folds of 2 or more, got null")
         return problems
