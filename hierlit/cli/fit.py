@@ -22,7 +22,7 @@ import hierlit.layerwise
 import hierlit.models  # noqa: F401  short class names resolve among imported classes
 from hierlit.cli.errors import HierlitParser, with_paths
 from hierlit.cli.misspelt import LINKED
-from hierlit.cli.words import program
+from hierlit.cli.words import packaged_names, program
 from hierlit.data import HierarchyDataModule, Supervision
 from hierlit.files.checkpoints import LOGS, REQUEUED, find_checkpoint, find_requeued, read_checkpoint
 from hierlit.training import BlockCheckpoint, LayerwiseTraining
@@ -285,6 +285,14 @@ def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**json.loads(json.dumps(kept, default=str)), "trainer": trainer}
 
 
+def where_to_look() -> str:
+    """Return what a person should know who sees the options of a command."""
+    return (
+        f"Configs that come with hierlit, for --config: {packaged_names()}. Arguments of data, of LabelTable for "
+        "example: --data.help LabelTable."
+    )
+
+
 def asked_for(args: Sequence[str] | None) -> list[str]:
     """Return the subcommand that is asked for; all of them where that is none of them, as for `--help`."""
     given = (sys.argv[1:] if args is None else args)[:1]
@@ -308,6 +316,6 @@ def run(args: Sequence[str] | None) -> LightningCLI:
             "prog": program(),
             "description": DESCRIPTION,
             "epilog": EPILOG,
-            **{name: {"description": COMMANDS[name]} for name in asked_for(args)},
+            **{name: {"description": f"{COMMANDS[name]} {where_to_look()}"} for name in asked_for(args)},
         },
     )

@@ -51,6 +51,11 @@ def packaged(name: str) -> str:
     return str(found) if found.is_file() and not Path(name).exists() else name
 
 
+def packaged_names() -> str:
+    """Names of the configs that come with the package."""
+    return ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+
+
 def broken_config(words: Sequence[str]) -> str:
     """Return the line about the first config file that cannot be one; nothing where all may be right.
 
@@ -65,8 +70,7 @@ def config_problem(name: str) -> str:
     """Return why a file is no config; nothing where it may be one."""
     path = Path(name).expanduser()
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-        return f"config: there is no file {name}; those that come with hierlit are {known}"
+        return f"config: there is no file {name}; those that come with hierlit are {packaged_names()}"
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
