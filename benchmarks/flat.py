@@ -16,7 +16,7 @@ from benchmarks.runs import MINIMAL, fixed_epochs
 from benchmarks.table import Row, now, write
 from hierlit.data import CellularAutomaton
 from hierlit.layerwise import GradientSolver, StreamCache
-from hierlit.layerwise.stream import Chunk
+from hierlit.layerwise.chunk import Chunk
 from hierlit.models import Window1d
 from hierlit.training import LayerwiseTask
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.table import Row, alternate, write
 from hierlit.layerwise.moments import FLUSH_PAIRS, add_product
 from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath
-from hierlit.models.resnet import readout
+from hierlit.models.block import readout
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Candidates, as multiples of the mean diagonal of the Gram matrix; none is below what float32 sums resolve."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch.distributed import DistNetworkError
 
-from hierlit.layerwise.stream import is_out_of_memory
+from hierlit.layerwise.memory import is_out_of_memory
 from hierlit.models.random_features import CompileError
 from hierlit.training.signals import watch_parent
 

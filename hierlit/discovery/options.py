@@ -5,8 +5,7 @@ from math import ceil
 
 from hierlit.discovery.structure.options import StructureOptions
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
-from hierlit.models.checks import one_of, raise_problems
-from hierlit.models.resnet import is_count
+from hierlit.models.checks import is_count, one_of, raise_problems
 
 NOISELESS_SHARE = 0.97
 """Of a label's variance: what a block must explain of one that can be predicted without error to be its level."""

@@ -15,7 +15,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from hierlit.layerwise.stream import free_memory
+from hierlit.layerwise.memory import free_memory
 
 ZERO_LABELS = ("auto", "negative", "not_observed")
 LABELS_RULE = "Unknown label type: y must be in {-1, 1} or {0, 1}, NaN = not observed"

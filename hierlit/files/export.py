@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from hierlit.files.atomic import replace_file
-from hierlit.models.resnet import HierarchicalResNet, readout
+from hierlit.models.block import readout
+from hierlit.models.resnet import HierarchicalResNet
 
 SUFFIXES = (".onnx", ".pt2")
 OUTPUTS = ["scores", "probabilities"]

@@ -11,9 +11,8 @@ from hierlit.draws import generator_of
 from hierlit.layerwise.moments import take_moments
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION, RidgePath, penalties_of
-from hierlit.models.checks import raise_problems
+from hierlit.models.checks import is_count, raise_problems
 from hierlit.models.random_features import RandomFeatures
-from hierlit.models.resnet import is_count
 
 AGOP_PAIRS = 8192
 """Pairs that gradients are averaged over, in whole batches: a mean needs fewer than a fit."""

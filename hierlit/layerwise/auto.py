@@ -14,6 +14,7 @@ from hierlit.draws import generator_of
 from hierlit.layerwise.acceptance import Acceptance
 from hierlit.layerwise.adaptive_draw import AGOP_PAIRS, AdaptiveDraw, random_features
 from hierlit.layerwise.algorithm import train
+from hierlit.layerwise.chunk import Chunk
 from hierlit.layerwise.gather import drawn, first_rows, gather_rows
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.processes import ALONE
@@ -22,7 +23,7 @@ from hierlit.layerwise.solvers import ExactSolver, KernelSolver, ridge
 from hierlit.layerwise.solvers.choice import HELD, WORTH, Choice
 from hierlit.layerwise.solvers.kernel import Sample, folds_of, labels_of, stream_of, without_cosines
 from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath, penalties_of
-from hierlit.layerwise.stream import Chunk, StreamCache
+from hierlit.layerwise.stream import StreamCache
 from hierlit.metrics.average_precision import average_precision
 from hierlit.models import CosineFeatures, HierarchicalResNet
 from hierlit.models.radial_units import RadialUnits, WhiteUnits

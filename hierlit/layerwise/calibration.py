@@ -21,8 +21,8 @@ from hierlit.metrics import average_precision
 from hierlit.models.calibration import SLOPE, Calibration
 
 if TYPE_CHECKING:
+    from hierlit.layerwise.chunk import Chunk
     from hierlit.layerwise.problem import BlockProblem
-    from hierlit.layerwise.stream import Chunk
 
 Floats = NDArray[np.float64]
 STEEPEST = 8.0

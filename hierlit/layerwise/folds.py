@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hierlit.draws import Draws
-from hierlit.models.resnet import readout
+from hierlit.models.block import readout
 
 MOST_ROWS = 20_000
 """Rows that are dealt out label by label; where there are more, chance deals them out well enough."""

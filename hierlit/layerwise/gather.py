@@ -11,8 +11,8 @@ from torch import Tensor
 from hierlit.draws import Draws
 
 if TYPE_CHECKING:
+    from hierlit.layerwise.chunk import Chunk
     from hierlit.layerwise.problem import BlockProblem
-    from hierlit.layerwise.stream import Chunk
 
 View = Callable[["Chunk", Tensor, Tensor], Tensor]
 """Maps a chunk, rows of it [B] and their places among those gathered [B] to [B, ...]."""

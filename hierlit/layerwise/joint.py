@@ -21,7 +21,9 @@ from hierlit.layerwise.solvers.base import State, certify
 from hierlit.layerwise.stopping import Stopping
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import LabelLoss
-from hierlit.models.resnet import HierarchicalResNet, is_count, readout
+from hierlit.models.block import readout
+from hierlit.models.checks import is_count
+from hierlit.models.resnet import HierarchicalResNet
 
 JOINT = "joint training"
 """Why a block ends that was trained with all others."""

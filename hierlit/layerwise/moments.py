@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.gather import drawn_windows
-from hierlit.models.resnet import readout
+from hierlit.models.block import readout
 
 if TYPE_CHECKING:
     from hierlit.layerwise.problem import BlockProblem

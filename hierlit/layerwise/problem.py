@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierlit.layerwise.acceptance import SetAsideSums
+from hierlit.layerwise.chunk import Chunk, Tile
 from hierlit.layerwise.losses import SquaredLoss
 from hierlit.layerwise.moments import (
     Moments,
@@ -22,9 +23,9 @@ from hierlit.layerwise.moments import (
     take_moments,
 )
 from hierlit.layerwise.processes import ALONE, Processes
-from hierlit.layerwise.stream import Chunk, StreamCache, Tile
+from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import LabelLoss
-from hierlit.models.resnet import Block
+from hierlit.models.block import Block
 
 
 class Evaluation(NamedTuple):

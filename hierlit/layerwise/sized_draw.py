@@ -13,8 +13,7 @@ from torch import Tensor
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.draw_search import DrawSearch
 from hierlit.layerwise.problem import BlockProblem
-from hierlit.models.checks import raise_problems
-from hierlit.models.resnet import is_count
+from hierlit.models.checks import is_count, raise_problems
 
 FADING = 0.5
 """What the importance of an age counts for a block later."""

@@ -3,93 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hierlit.draws import Draws, uniform
+from hierlit.layerwise.chunk import Chunk, Tile
 from hierlit.layerwise.folds import Folds, readout_by_fold
+from hierlit.layerwise.memory import FREE_SHARE, free_memory, mapped, memory_for
+from hierlit.models.block import Block, readout
 from hierlit.models.first_layer import FirstLayer
-from hierlit.models.resnet import Block, HierarchicalResNet, readout
-
-FREE_SHARE = 0.25
-"""Share of a device's free memory that a cache takes without a stated budget."""
-
-
-@dataclass
-class Chunk:
-    """One batch as the active block sees it, on the network's device or in a memory-mapped file.
-
-    Attributes:
-        stream: Γ before the active block, [B, |G|, d+n].
-        labels: Labels in {−1, 0, 1}, [B, |G|, n].
-        folds: The fold of each row, [B]; None where rows have none.
-        present: Numbers [P] of the pairs (row, location) that exist; None if all do, and P is B·|G|.
-        rows: Numbers of the rows in the training table, [B], of chunks that are fitted; else None.
-        features: The active block's features [P, q] where they are kept, in what they are computed in, else None.
-        buffer: Memory for features, None where there was none left.
-    """
-
-    stream: Tensor
-    labels: Tensor
-    folds: Tensor | None = None
-    present: Tensor | None = None
-    rows: Tensor | None = None
-    features: Tensor | None = None
-    buffer: Tensor | None = None
-
-    @property
-    def n_pairs(self) -> int:
-        """Rows times locations, without those that do not exist."""
-        return self.labels[..., 0].numel() if self.present is None else len(self.present)
-
-    def n_pairs_without(self, fold: int | None) -> int:
-        """Count the pairs of the rows that are not in a fold."""
-        return self.n_pairs if fold is None or self.folds is None else int((self.folds_of_pairs != fold).sum())
-
-    @property
-    def folds_of_pairs(self) -> Tensor:
-        """The fold of each pair, [P]."""
-        assert self.folds is not None
-        return self.pairs(self.folds[:, None, None].expand(-1, self.labels.shape[1], 1))[:, 0]
-
-    def pairs(self, values: Tensor) -> Tensor:
-        """Values [P, C] of the pairs that exist, of values [B, |G|, C]."""
-        flat = values.flatten(0, -2)
-        return flat if self.present is None else flat[self.present]
-
-    def locations(self, values: Tensor) -> Tensor:
-        """Values [B, |G|, C] of values [P, C] of the pairs, 0 where there is none."""
-        if self.present is not None:
-            flat = values.new_zeros(self.labels[..., 0].numel(), values.shape[-1])
-            values = flat.index_copy_(0, self.present, values)
-        return values.view(*self.labels.shape[:2], values.shape[-1])
-
-
-class Tile(NamedTuple):
-    """Pairs (row, location) of a chunk, in the precision of the weights.
-
-    Attributes:
-        features: The block's centred features, without the constant one, [P, q].
-        scores: ŷ before the block, [P, n].
-        labels: [P, n].
-        folds: The fold of each pair, [P]; None where rows have none.
-    """
-
-    features: Tensor
-    scores: Tensor
-    labels: Tensor
-    folds: Tensor | None
+from hierlit.models.resnet import HierarchicalResNet
 
 
 class StreamCache:
@@ -358,57 +287,3 @@ class StreamCache:
         if chunk.stream.device == chunk.labels.device == self.device:
             return chunk
         return replace(chunk, stream=chunk.stream.to(self.device), labels=chunk.labels.to(self.device))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes of memory that are free on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-@contextmanager
-def memory_for(what: str, size: int) -> Iterator[None]:
-    """Explain that memory ran out.
-
-    Raises:
-        MemoryError: One line, in place of torch's error.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"no memory for the {what} of a batch ({size:,} bytes): lower model.cache_budget_gib or data.batch_size"
-        ) from error
-
-
-def mapped(tensor: Tensor) -> Tensor:
-    """Copy of a tensor in a temporary file, on the CPU; the file has no name at any time and ends with its tensor.
-
-    Raises:
-        OSError: The temporary folder cannot take it.
-    """
-    folder = tempfile.gettempdir()
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            # a file with holes would end the process, without a word, when the disk is full
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, max(1, tensor.nbytes))
-            else:
-                file.truncate(tensor.nbytes)
-            kept = torch.from_file(f"/dev/fd/{file.fileno()}", shared=True, size=tensor.numel(), dtype=tensor.dtype)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"the stream cache cannot keep {tensor.nbytes} bytes in {folder} ({error.strerror}): "
-            "set TMPDIR to another folder, or raise cache_budget_gib",
-        ) from error
-    return kept.view(tensor.shape).copy_(tensor)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, on any device; on a CPU torch says so in the text of a RuntimeError alone."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or (isinstance(error, RuntimeError) and "allocate memory" in str(error))

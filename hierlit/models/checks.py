@@ -5,6 +5,11 @@ from numbers import Integral, Real
 from typing import Any
 
 
+def is_count(value: object) -> bool:
+    """Return whether a value is a positive integer."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
 def at_least(minimum: int, **arguments: Any) -> list[str]:
     """Name the arguments that are not integers of at least ``minimum``."""
     return [

@@ -1,18 +1,18 @@
 """The paper's network: a residual stream that every block reads through random features and writes scores to."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierlit.models.block import Block, ResidualBlock, windows_read
 from hierlit.models.calibration import Calibration
-from hierlit.models.checks import one_of, raise_problems
+from hierlit.models.checks import is_count, one_of, raise_problems
 from hierlit.models.features import Features, GaussianFeatures
-from hierlit.models.first_layer import ROUNDINGS, FirstLayer, frozen, take_shape
+from hierlit.models.first_layer import ROUNDINGS, frozen
+from hierlit.models.neighbours import Neighbours
 from hierlit.models.proximity import Proximity, Windows, windows_of
 
 NUMBERS_AT_ONCE = 2**23
@@ -20,85 +20,6 @@ NUMBERS_AT_ONCE = 2**23
 OUTPUTS = ("split", "orthogonal")
 OPTIONAL_SIZES = ("masked", "pooled", "neighbours")
 """Of `HierarchicalResNet.sizes`, those that a network which does without has not got."""
-
-
-class Block(NamedTuple):
-    """Frozen features of windows of the stream: all of a block but the weight that is to be found.
-
-    Attributes:
-        features: Its first layer.
-        windows: The windows that it reads.
-        index: Its number, from 0.
-        labels: Labels whose scores it may change, [n']; all when None.
-    """
-
-    features: FirstLayer
-    windows: Windows
-    index: int  # type: ignore[assignment]
-    labels: Tensor | None = None
-
-    def seen(self, stream: Tensor) -> Tensor:
-        """Return what the features read, [B, |G|, fan_in], of a stream [B, |G|, d+n]."""
-        return windows_read(self.features, self.windows, stream)
-
-    def of_labels(self, values: Tensor) -> Tensor:
-        """Return the columns [..., n'] of the block's labels, of values [..., n]."""
-        return values if self.labels is None else values[..., self.labels]
-
-    def of_all(self, values: Tensor, n_labels: int) -> Tensor:
-        """Return values [n, ...] of all labels, 0 where a label is not the block's, of values [n', ...]."""
-        if self.labels is None:
-            return values
-        return values.new_zeros(n_labels, *values.shape[1:]).index_copy_(0, self.labels, values)
-
-
-def windows_read(features: FirstLayer, windows: Windows, stream: Tensor) -> Tensor:
-    """Return the windows [B, |G|, w·c] of the channels that features read, of a stream [B, |G|, d+n]."""
-    seen: Tensor = windows(stream if features.channels is None else stream.index_select(-1, features.channels))
-    return seen
-
-
-class ResidualBlock(nn.Module):
-    """One block Γ + W²σ(W¹E_g(Γ) + b): frozen features, and W² = 0 until the block has been trained.
-
-    `weight` [n, q+1] is the image A = W^D W² of W² in label coordinates, the only part of W² that receives gradient.
-    Its last column multiplies a constant feature, which gives back the intercept that centring took away (ours).
-    Where the block changes some labels alone, `labels` [n'] says which, and `weight` [n', q+1] has their rows only.
-    A state dict may hold another width q, and other labels.
-    """
-
-    def __init__(self, features: FirstLayer, n_labels: int) -> None:
-        super().__init__()
-        self.features = features
-        self.weight = frozen(torch.zeros(n_labels, features.n_features + 1))
-        self.labels: nn.Parameter | None = None
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Return the change of the scores [..., n] that this block makes to windows [..., fan_in]."""
-        return self.change(windows, self.weight)
-
-    def change(self, windows: Tensor, weight: Tensor) -> Tensor:
-        """Change [..., n] that a weight [n, q+1] in this block's place would make, a tile of rows at a time."""
-        changes = [readout(features, weight) for features in self.features.tiles(windows.flatten(0, -2))]
-        return torch.cat(changes).view(*windows.shape[:-1], len(weight))
-
-    def set_weight(self, weight: Tensor, labels: Tensor | None = None) -> None:
-        """Put a weight [n, q+1] in this block's place, also of another width q, or one of some labels, [n', q+1]."""
-        self.weight.data = weight.detach().to(self.weight, copy=True, memory_format=torch.contiguous_format)
-        self.labels = None if labels is None else frozen(labels.clone())
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
-        loaded, labels = (state_dict.get(f"{prefix}{name}") for name in ("weight", "labels"))
-        self.labels = frozen(labels.clone()) if isinstance(labels, Tensor) else None
-        if isinstance(loaded, Tensor) and loaded.dim() == 2:
-            n_labels = len(self.weight) if self.labels is None else len(self.labels)
-            take_shape(self.weight, loaded, (n_labels, loaded.shape[1]))
-        super()._load_from_state_dict(state_dict, prefix, *others)
-
-
-def readout(features: Tensor, weight: Tensor) -> Tensor:
-    """Scores [..., n] of features [..., q] under a weight [n, q+1] whose last column is the intercept; in its dtype."""
-    return F.linear(features.to(weight.dtype), weight[:, :-1], weight[:, -1])
 
 
 class HierarchicalResNet(nn.Module):
@@ -362,63 +283,6 @@ class HierarchicalResNet(nn.Module):
         """Label scores [B, |G|, n] of inputs [B, |G|, d], see `answers`; a block not yet trained is the identity."""
         scores: Tensor = self.answers(self.stream(inputs))
         return scores
-
-
-class Neighbours(nn.Module):
-    """What a location knows of the labels of its neighbours, and they of its own (ours).
-
-    Args:
-        table: Windows [|G|, w] that are symmetric: the location itself in the middle, and place i of a window opposite
-            place w−1−i.
-
-    Raises:
-        ValueError: The windows are not.
-    """
-
-    def __init__(self, table: Tensor) -> None:
-        super().__init__()
-        self.windows = Windows(table)
-        if not is_symmetric(table):
-            raise ValueError("neighbours must be windows around each location, as Window1d and Window2d are")
-
-    def places(self, values: Tensor) -> Tensor:
-        """Values [B, |G|, w, C] of each location's neighbours, of values [B, |G|, C]; 0 where there is none."""
-        seen: Tensor = self.windows(values)
-        return seen.view(*values.shape[:2], self.windows.size, values.shape[2])
-
-    def labels(self, labels: Tensor, exists: Tensor) -> Tensor:
-        """Return a location's labels, then its neighbours', [B, |G|, n·w], of labels [B, |G|, n]."""
-        own, seen = labels[..., None, :], self.places(labels)
-        seen = seen.where(self.places(exists.to(labels)) > 0, -own.abs())
-        centre = self.windows.size // 2
-        return torch.cat([own, seen[:, :, :centre], seen[:, :, centre + 1 :]], 2).flatten(2) * exists
-
-    def mean(self, scores: Tensor, exists: Tensor) -> Tensor:
-        """Scores [B, |G|, n] of labels: the mean of what they and their neighbours say, of scores [B, |G|, n·w]."""
-        size = self.windows.size
-        said = scores.view(*scores.shape[:2], size, -1)
-        centre, total, number = size // 2, said[:, :, 0], torch.ones_like(exists)
-        there, parts = self.places(exists), [place for place in range(size) if place != centre]
-        for slot, place in enumerate(parts, 1):  # what this place's location says of the place opposite
-            total = total + self.places(said[:, :, size - slot])[:, :, place]
-            number = number + there[:, :, place]
-        return total / number * exists
-
-
-def is_symmetric(table: Tensor) -> bool:
-    """Return whether windows [|G|, w] have their location in the middle, and opposite places see one another."""
-    n, size = table.shape
-    if size % 2 == 0 or not torch.equal(table[:, size // 2], torch.arange(n)):
-        return False
-    there, back = table.flip(1), table.where(table >= 0, n)
-    padded = torch.cat([there, torch.full((1, size), -1)])
-    found = padded[back, torch.arange(size)]
-    return bool(((found == torch.arange(n)[:, None]) | (table < 0)).all())
-
-
-def is_count(value: object) -> bool:
-    """Return whether a value is a positive integer."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def described(thing: object) -> str:

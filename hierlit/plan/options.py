@@ -14,11 +14,11 @@ from hierlit.data.checks import n_set_aside
 from hierlit.layerwise.adaptive_draw import FEATURES_PER_TARGET, AdaptiveDraw
 from hierlit.layerwise.auto import ALPHAS as AUTO_ALPHAS
 from hierlit.layerwise.auto import DRAWS, N_COSINES, AutoSolver
+from hierlit.layerwise.memory import FREE_SHARE, free_memory
 from hierlit.layerwise.sized_draw import SizedDraw
 from hierlit.layerwise.solvers import ExactSolver, GradientSolver, KernelSolver
 from hierlit.layerwise.solvers.choice import LARGER, SMALLER
 from hierlit.layerwise.solvers.ridge import ALPHAS, RESOLUTION
-from hierlit.layerwise.stream import FREE_SHARE, free_memory
 from hierlit.models.checks import raise_problems
 from hierlit.models.first_layer import TILE
 from hierlit.models.radial_units import RadialUnits

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hierlit.layerwise.auto import AutoSolver
-from hierlit.layerwise.stream import FREE_SHARE
+from hierlit.layerwise.memory import FREE_SHARE
 from hierlit.plan.options import PlanOptions, Run, rates_of, sizes_of
 from hierlit.plan.sizes import Sizes
 from hierlit.plan.work import BlockWork, Rates, Work, total

@@ -22,7 +22,7 @@ from hierlit.layerwise import (
     StreamCache,
     train,
 )
-from hierlit.layerwise.stream import mapped
+from hierlit.layerwise.memory import mapped
 from hierlit.models import GaussianFeatures, HierarchicalResNet
 
 SOLVERS: dict[str, Callable[[], Solver]] = {"exact": ExactSolver, "gradient": GradientSolver}

@@ -17,13 +17,12 @@ from hierlit.layerwise.solvers.choice import HELD, Candidates, Choice, JudgedRow
 from hierlit.layerwise.solvers.exact import ExactSolver
 from hierlit.layerwise.solvers.left_out import LeftOut
 from hierlit.layerwise.solvers.stretch import stretches
-from hierlit.models.checks import raise_problems
+from hierlit.models.checks import is_count, raise_problems
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, points_of, profile, squared_distances
-from hierlit.models.resnet import is_count
 
 if TYPE_CHECKING:
+    from hierlit.layerwise.chunk import Chunk
     from hierlit.layerwise.problem import BlockProblem
-    from hierlit.layerwise.stream import Chunk
     from hierlit.layerwise.unobserved import LabelLoss
     from hierlit.models.resnet import HierarchicalResNet
 

@@ -12,8 +12,8 @@ from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.moments import Moments
 from hierlit.layerwise.problem import BlockProblem
 from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath
+from hierlit.models.block import Block
 from hierlit.models.proximity import Identity, Proximity, Window1d, Window2d, Windows
-from hierlit.models.resnet import Block
 
 N_PAIRS = 4096
 """Pairs that a probe is fitted to, of all processes."""
