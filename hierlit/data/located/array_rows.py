@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.fitted import TOLERANCE, Fitted
+from hierlit.data.fitted import TOLERANCE, Fitted, other_names
 from hierlit.data.located.array_file import ArrayFile, Examples
 from hierlit.data.located.label_values import FoundValues, LabelCoding, Place
 from hierlit.data.rows import Batch, RowDataset, by_file
@@ -41,16 +41,28 @@ class FittedArrays(Fitted):
     def _of(cls, values: dict[str, Any]) -> FittedArrays:
         return cls(**values | {"coding": LabelCoding(**values["coding"]), "grid": tuple(values["grid"])})
 
-    def difference(self, other: FittedArrays) -> str:
-        """Return the first thing in which two differ by more than rounding; or nothing."""
-        for name in ("coding", "masked", "pooled", "grid"):
+    def difference(self, other: FittedArrays, values: bool = True) -> str:
+        """Say in what a checkpoint's are others, by more than rounding; nothing if they are not. See `Fitted`."""
+        if names := other_names("label", self.coding.names, other.coding.names):
+            return names
+        for name, what in (("coding", "0 means another thing in labels"), ("masked", "lengths or mask are another")):
             if getattr(self, name) != getattr(other, name):
-                return "labels" if name == "coding" else name
-        if len(self.shifts) != len(other.shifts):
-            return "the number of channels"
-        for name, here, there in (("shifts", self.shifts, other.shifts), ("scales", self.scales, other.scales)):
-            if (np.abs(np.subtract(here, there)) > TOLERANCE * np.maximum(np.abs(here), self.scales)).any():
-                return f"the {name} of channels"
+                return what
+        if self.pooled != other.pooled:
+            return f"labels are those of {'examples' if self.pooled else 'locations'}"
+        for what, own, theirs in (
+            ("locations", self.grid, other.grid),
+            ("channels", [len(self.shifts)], [len(other.shifts)]),
+        ):
+            if own != theirs:
+                sizes = (" × ".join(map(str, each)) for each in (own, theirs))
+                return "{} {what} in place of {}".format(*sizes, what=what)
+        for what, here, there in (
+            ("means", self.shifts, other.shifts),
+            ("standard deviations", self.scales, other.scales),
+        ):
+            if values and (np.abs(np.subtract(here, there)) > TOLERANCE * np.maximum(np.abs(here), self.scales)).any():
+                return f"input channels have other {what}"
         return ""
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hierlit.data.tables.table_file import TableError, TableFile, composed, read_error
 from hierlit.data.tables.text_file import ERRORS, open_text
+from hierlit.models.checks import listed
 
 SLASH = "/"
 SEPARATED = {".csv": ",", ".tsv": "\t"}
-MOST_NAMED = 10
 ROOTS = frozenset({"root", *(f"GO{mark}{term}" for mark in ("", ":") for term in ("0003674", "0005575", "0008150"))})
 """Classes that every row has, and no label stands for: CLUS's root, and those of the Gene Ontology's three parts."""
 
@@ -87,8 +87,8 @@ class LabelHierarchy:
             ValueError: If it has a label that is none of these.
         """
         if others := [name for name in self.names if name not in set(names)]:
-            known = ", ".join(names[:MOST_NAMED]) + (" and more" if len(names) > MOST_NAMED else "")
-            raise ValueError(f"hierarchy_file must have edges between labels, got {others[0]!r}; labels are {known}")
+            known = f"labels are {listed(names)}"
+            raise ValueError(f"hierarchy_file must have edges between labels, got {others[0]!r}; {known}")
         above = {
             name: [self.names[parent] for parent in own] for name, own in zip(self.names, self.parents, strict=True)
         }

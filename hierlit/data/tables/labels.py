@@ -11,10 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierlit.data.tables.cell_labels import LIST, hidden_separator, split_paths
-from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, codes_of, numbers, place, texts
+from hierlit.data.tables.cells import (
+    MISSING,
+    Bools,
+    Floats,
+    as_text,
+    cell_error,
+    codes_of,
+    note_codes,
+    numbers,
+    place,
+    texts,
+)
 from hierlit.data.tables.hierarchy import LabelHierarchy, beginnings
-from hierlit.data.tables.roles import listed
 from hierlit.data.tables.table_file import TableError
+from hierlit.models.checks import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -112,6 +123,11 @@ class ColumnLabels(Labels):
             if own is not None:
                 self.class_labels[name] = list(range(len(self.names), len(self.names) + len(own)))
             self.names += [name] if own is None else [f"{name}={text}" for text in own]
+        pairs = {name: own for name, own in self._classes.items() if own and len(own) == 2 and name not in self.texts}
+        if pairs:
+            what = listed([f"{name} ({' and '.join(own)})" for name, own in pairs.items()])
+            remedy = "write 1 and 0 to have one label a column, or name them in class_columns"
+            self.notices.append(f"label columns of two texts become two labels each: {what}; {remedy}")
         if twice := [name for name, number in Counter(self.names).items() if number > 1]:
             raise ValueError(f"labels must have different names, two are called {twice[0]!r}: rename a column")
         if self._declared is not None:
@@ -122,6 +138,7 @@ class ColumnLabels(Labels):
         if name not in self.texts:
             signs, others = as_signs(frame[name])
             if not others.any():
+                note_codes(frame[name])
                 held[name] = {sign for sign in (-1, 0, 1) if (signs == sign).any()}
                 return None
             is_mixed = not (others | np.isnan(signs)).all()
@@ -209,8 +226,8 @@ class PathLabels(Labels):
         """
         if self._declared is None:
             found: set[str] = set()
-            self._each(frame, lambda labels, _: found.update(*map(beginnings, labels)))
-            self._look_for_separators(texts(frame[self.columns[0]], is_code=False)[1])
+            cells = self._each(frame, lambda labels, _: found.update(*map(beginnings, labels)))[1]
+            self._look_for_separators([cell for cell in cells if isinstance(cell, str)])
             self.hierarchy = LabelHierarchy.of_paths(sorted(found))
         self.names = self.hierarchy.names
         if not self.names:
@@ -238,7 +255,7 @@ class PathLabels(Labels):
                     self.unknown[label] += n_rows
             patterns.append(pattern)
 
-        codes = self._each(frame, mark)
+        codes, _ = self._each(frame, mark)
         signs = np.array([*patterns, np.full(len(self.names), nothing)])[codes]
         if self._empty is None and (is_empty := (signs == 0).all(1)).any():
             self.empty[place(frame, is_empty, self.columns[0])] += np.count_nonzero(is_empty)
@@ -253,20 +270,25 @@ class PathLabels(Labels):
             remedy = f"set path_separator to {hidden[1]!r} if that separates labels"
             self.notices.append(f"{what}, and texts such as {hidden[0]!r} are one label each: {remedy}")
 
-    def _each(self, frame: DataFrame, act: Callable[[list[str], int], None]) -> NDArray[np.int64]:
-        """Act on the labels of each distinct value and its rows' number; return each row's place among those values.
+    def _each(
+        self, frame: DataFrame, act: Callable[[list[str], int], None]
+    ) -> tuple[NDArray[np.int64], list[str | tuple[object, ...]]]:
+        """Act on the labels of each distinct value and its rows' number; return rows' places among them, and those.
 
         Raises:
             TableError: If the action refuses one; it names the value's first row.
         """
+        from pandas import factorize
+
         column = self.columns[0]
-        codes, found = texts(frame[column], is_code=False)
-        for number, text in enumerate(found):
+        codes, values = factorize(frame[column])
+        cells = [value if isinstance(value, tuple) else as_text(value, is_code=False) for value in values]
+        for number, cell in enumerate(cells):
             try:
-                act(split_paths(text, self._separator), int(np.count_nonzero(codes == number)))
+                act(split_paths(cell, self._separator), int(np.count_nonzero(codes == number)))
             except ValueError as error:
                 raise TableError(f"{place(frame, codes == number, column)}: {error}") from error
-        return codes
+        return codes, cells
 
 
 def as_signs(column: Series) -> tuple[Floats, Bools]:
