@@ -29,6 +29,7 @@ def split_paths(cell: str | tuple[Any, ...], separator: str) -> list[str]:
         ValueError: If one is empty, or the list is written otherwise.
     """
     found: Any = cell
+    got = repr(cell if isinstance(cell, str) else list(cell))
     if isinstance(cell, str) and not LIST.fullmatch(cell):
         found = cell.split(separator)
         if not found[-1].strip() and len(found) > 1:  # a separator may follow the last
@@ -40,8 +41,8 @@ def split_paths(cell: str | tuple[Any, ...], separator: str) -> list[str]:
             found = None
     if not isinstance(found, list | tuple | set) or not all(isinstance(each, str) for each in found):
         rule = f"labels must be separated by {separator!r}, or a list of texts as in ['a', 'b']"
-        raise ValueError(f"{rule}, got {cell!r}")
+        raise ValueError(f"{rule}, got {got}")
     labels = [label.strip() for label in found]
     if not all(labels):
-        raise ValueError(f"labels must not be empty, got {cell!r}")
+        raise ValueError(f"labels must not be empty, got {got}")
     return labels

@@ -145,6 +145,7 @@ def fit_categories(column: Series) -> tuple[list[str], str | None]:
     codes, found = texts(column)
     if len(found) > MOST_CATEGORIES:
         remedy = "name it in ignore_columns if it identifies rows"
+        remedy += "" if numbers(column)[1].any() else ", or store numbers as numbers"
         raise ValueError(
             f"column {column.name!r} has {len(found):,} categories, more than {MOST_CATEGORIES:,}: {remedy}"
         )

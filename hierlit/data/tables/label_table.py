@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems
 from hierlit.data.fitted import FITTED, NO_TRAINING_FILES, refuse_other_rows, source_problems
-from hierlit.data.tables.cells import texts
+from hierlit.data.tables.cells import Floats, texts
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import open_each, open_table, text_problems
@@ -216,11 +216,7 @@ class LabelTable(HierarchyDataModule):
             flags=flags,
         )
         encoder = self._restored or TableEncoder(table)
-        digest = blake2b(np.ascontiguousarray(values).data, digest_size=16)
-        for name in found:
-            codes, own = texts(frame[name].iloc[train])
-            digest.update(codes.tobytes() + repr(own).encode())
-        self._input_digest = digest.hexdigest()
+        self._input_digest = digest_of(values, [frame[name].iloc[train] for name in found])
         inputs = encoder.encode(frame)
         warn_of_rows("train_files, in rows set apart", encoder, files, labels)
         declared = {*self._roles.categorical, *files[0].is_number.keys() - files[0].texts}
@@ -370,6 +366,15 @@ class LabelTable(HierarchyDataModule):
         """Return a digest of the training rows as they are read, before anything fills or scales them."""
         _ = self._training
         return self._input_digest
+
+
+def digest_of(values: Floats, columns: Sequence[Series]) -> str:
+    """Return a digest of numbers [rows, columns], and of columns of categories."""
+    digest = blake2b(np.ascontiguousarray(values).data, digest_size=16)
+    for column in columns:
+        codes, own = texts(column)
+        digest.update(codes.tobytes() + repr(own).encode())
+    return digest.hexdigest()
 
 
 def row_hashes(inputs: NDArray[np.float32]) -> Series:

@@ -44,7 +44,7 @@ class Labels(ABC):
 
     Args:
         columns: Their names.
-        texts: Those of which numbers, too, are wanted as they are written.
+        texts: Those that hold classes or paths, whatever their values look like.
         hierarchy: Of the labels, where a header or a file lists it.
 
     Attributes:

@@ -51,17 +51,15 @@ def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile],
             what = f"{n_cells:,} cells with a word are taken for missing: {listed(words)}"
             rank_zero_warn(f"{file.path}: {what}; set missing to [''] to take words as they are")
         if file.blanks:
-            what = f"{file.blanks.total():,} cells of texts without a letter are taken for missing"
-            rank_zero_warn(f"{file.path}: {what}: {counted(file.blanks)}; write a word where that is a category")
+            what = f"{file.blanks.total():,} cells with a blank text are taken for missing: {counted(file.blanks)}"
+            rank_zero_warn(f"{file.path}: {what}; write a word where that is a category")
         of_numbers = [*encoder.table.numbers, *(labels.columns if labels else ())]
         for name in [name for name in of_numbers if name in file.codes]:
             taken = f"column {name!r} is taken for numbers, without the leading zero of {file.codes[name]!r}"
             rank_zero_warn(f"{file.path}: {taken}; name it in categorical_columns, or class_columns, if it holds codes")
         for notice in file.notices:
             rank_zero_warn(notice)
-        file.words.clear()
-        file.blanks.clear()
-        file.codes.clear()
+        file.forget()
         file.notices.clear()
     if encoder.unseen:
         rank_zero_warn(f"{source}: categories that no training row has become zeros: {counted(encoder.unseen)}")

@@ -39,9 +39,7 @@ class ParquetFile(TableFile):
                 schema = file.schema_arrow
         except (pyarrow.ArrowException, OSError) as error:
             raise TableError(f"{path} is not a Parquet file: {first_line(error)}") from error
-        self.take_names(schema.names)
-        if self.repeated:
-            raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
+        self.take_typed_names(schema.names, reading, "null")
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self.nameless += [name for name in self.names if INDEX.fullmatch(name) or name in index]
         for field in schema:
@@ -56,8 +54,6 @@ class ParquetFile(TableFile):
                 self.refused[field.name] = str(field.type)
                 if (types.is_list(kind) or types.is_large_list(kind)) and is_text(without_dictionary(kind.value_type)):
                     self.lists.append(field.name)
-        if reading.missing:
-            self.notices.append(f"{path}: missing is for text files, and not used: what is null is missing here")
 
     def _open(self) -> Any:
         from pyarrow import parquet

@@ -111,6 +111,24 @@ class TableFile(ABC):
                 own += "'"
             self.names.append(own)
 
+    def take_typed_names(self, names: Sequence[str], reading: Reading, missing: str) -> None:
+        """Take the names of a format that has types, and `missing` values, of its own.
+
+        Raises:
+            TableError: If a name occurs more than once.
+        """
+        self.take_names(names)
+        if self.repeated:
+            raise TableError(f"{self.path} has more than one column {self.repeated[0]!r}")
+        if reading.missing:
+            what = f"missing is for text files, and not used: what is {missing} is missing here"
+            self.notices.append(f"{self.path}: {what}")
+
+    def forget(self) -> None:
+        """Forget what was noticed in the rows read so far."""
+        for noticed in (self.words, self.blanks, self.codes):
+            noticed.clear()
+
     @abstractmethod
     def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
         """Yield some columns of some rows after the others.
@@ -129,9 +147,7 @@ class TableFile(ABC):
         Raises:
             TableError: If a row cannot be read, or there are none.
         """
-        self.words.clear()
-        self.blanks.clear()
-        self.codes.clear()
+        self.forget()
         n_rows = 0
         for frame in self.frames(names, numeric):
             first = self._number * MOST_ROWS + n_rows

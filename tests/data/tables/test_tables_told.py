@@ -67,9 +67,7 @@ def test_label_columns_of_two_texts_become_two_labels_and_say_so(name: str) -> N
 def test_texts_of_nothing_are_missing_in_parquet_as_in_csv(blank: str, kind: pa.DataType) -> None:
     texts = pa.array(["u", blank, "v", "u"]).cast(kind)
     rows = pa.table({"a": range(4), "c": texts, "k": texts})
-    what = (
-        "t.parquet: {} cells of texts without a letter are taken for missing: {}; write a word where that is a category"
-    )
+    what = "t.parquet: {} cells with a blank text are taken for missing: {}; write a word where that is a category"
     data, said = read(rows, "t.parquet", class_columns="k", scale="none")
     assert (data.input_names, data.label_names) == (["a", "c=u", "c=v"], ["k=u", "k=v"])
     assert inputs(data) == [[0, 1, 0], [1, 1, 0], [2, 0, 1], [3, 1, 0]] and labels(data)[1] == [0, 0]
@@ -95,6 +93,12 @@ def test_numbers_stored_as_texts_are_categories_and_say_so(texts: list[str]) -> 
         "store numbers as numbers, or name the column in categorical_columns"
     ]
     assert read(rows, "t.parquet", label_columns="y", categorical_columns="a")[1] == []
+
+
+def test_more_numbers_stored_as_texts_than_categories_may_be_are_refused() -> None:
+    rows = pa.table({"a": [f"{row}.5" for row in range(1500)], "y": [0, 1, 1] * 500})
+    with pytest.raises(ValueError, match=r"^column 'a' has 1,500 categories, .*, or store numbers as numbers$"):
+        read(rows, "t.parquet", label_columns="y")
 
 
 @pytest.mark.parametrize("texts", [["007", "012", "120"], ["u", "v", "w"]])
@@ -201,6 +205,14 @@ def test_lists_in_parquet_hold_any_texts(texts: list[str]) -> None:
 def test_lists_of_other_things_are_refused(cell: list[Any], rule: str) -> None:
     with pytest.raises(ValueError, match=rf"^t\.parquet, row 2, column 'p': {rule}"):
         read(pa.table({"a": [1, 2], "p": [["u"], cell]}), "t.parquet", path_column="p")
+
+
+@pytest.mark.parametrize("argument", ["label_columns", "class_columns"])
+def test_words_taken_for_missing_are_counted_in_every_column_of_classes(argument: str) -> None:
+    _, said = read("a,k\n1,None\n2,u\n3,v\n4,w\n", **{argument: "k"})
+    assert said == [
+        "t.csv: 1 cells with a word are taken for missing: k=None; set missing to [''] to take words as they are"
+    ]
 
 
 def test_columns_without_a_value_are_told() -> None:
