@@ -177,7 +177,9 @@ class LabelTable(HierarchyDataModule):
         self._roles = roles
         if roles.path is None:
             declared = None if hierarchy_file is None else read_edges(Path(hierarchy_file), encoding)
-            self._labels = ColumnLabels(roles.labels, roles.classes, zero_labels, declared)
+            self._labels = ColumnLabels(
+                roles.labels, roles.classes, zero_labels, declared, bool(as_names(class_columns))
+            )
         else:
             declared = find_hierarchy(hierarchy_file, encoding, roles.path, self._files["train"])
             self._labels = PathLabels(roles.path, path_separator, empty_paths, declared)

@@ -95,6 +95,7 @@ class ColumnLabels(Labels):
         class_columns: Those that hold classes whatever their values look like.
         zero: What a 0 means, one of `ZEROS`.
         declared: The hierarchy that a file lists; it is kept for reports.
+        are_named: Whether a person, and not a header, says that those hold classes.
     """
 
     def __init__(
@@ -103,9 +104,10 @@ class ColumnLabels(Labels):
         class_columns: Sequence[str],
         zero: str,
         declared: LabelHierarchy | None = None,
+        are_named: bool = True,
     ) -> None:
         super().__init__(columns, class_columns, declared)
-        self._zero = zero
+        self._zero, self._settled = zero, class_columns if are_named else ()
 
     def find(self, frame: DataFrame) -> None:
         """Find the labels: one a column, or a class.
@@ -123,7 +125,9 @@ class ColumnLabels(Labels):
             if own is not None:
                 self.class_labels[name] = list(range(len(self.names), len(self.names) + len(own)))
             self.names += [name] if own is None else [f"{name}={text}" for text in own]
-        pairs = {name: own for name, own in self._classes.items() if own and len(own) == 2 and name not in self.texts}
+        pairs = {
+            name: own for name, own in self._classes.items() if own and len(own) == 2 and name not in self._settled
+        }
         if pairs:
             what = listed([f"{name} ({' and '.join(own)})" for name, own in pairs.items()])
             remedy = "write 1 and 0 to have one label a column, or name them in class_columns"

@@ -62,6 +62,14 @@ def test_label_columns_of_two_texts_become_two_labels_and_say_so(name: str) -> N
     assert read(rows.assign(u=[1, 0, 0], v=["1", "0", None]), name, label_columns=["u", "v", "w"])[1] == []
 
 
+@pytest.mark.parametrize("named", [{}, {"label_columns": "y"}, {"class_columns": "y"}])
+def test_labels_of_two_texts_that_a_header_lists_are_told_too(named: dict[str, str]) -> None:
+    header = "@relation r\n@attribute a numeric\n@attribute y {no,yes}\n@outputs y\n@data\n"
+    said = read(header + "1,no\n2,yes\n", "t.arff", **named)[1]
+    what = "label columns of two texts become two labels each: y (no and yes); write 1 and 0 to have one label a column"
+    assert said == ([] if "class_columns" in named else [f"{what}, or name them in class_columns"])
+
+
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
 @pytest.mark.parametrize("blank", ["", "  ", "\t"])
 def test_texts_of_nothing_are_missing_in_parquet_as_in_csv(blank: str, kind: pa.DataType) -> None:
