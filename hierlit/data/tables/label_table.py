@@ -97,7 +97,7 @@ class LabelTable(HierarchyDataModule):
         fold: The part to test on, from 0.
         separator: Between the values of a row of CSV; a comma when None, a tab in files called .tsv.
         missing: Texts that stand for a missing value in text files; nothing, ? and those of pandas, such as NA, #N/A,
-            NaN, null and None, when None.
+            NaN, null and None, when None. In Parquet nulls and blank texts are missing, in NumPy NaN.
         encoding: Of text files.
         ckpt_path: A checkpoint of a model of such rows, in place of `train_files`; for `predict`.
         batch_size: Rows in a batch.

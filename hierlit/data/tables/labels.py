@@ -131,7 +131,7 @@ class ColumnLabels(Labels):
         if pairs:
             what = listed([f"{name} ({' and '.join(own)})" for name, own in pairs.items()])
             remedy = "write 1 and 0 to have one label a column, or name them in class_columns"
-            self.notices.append(f"label columns of two texts become two labels each: {what}; {remedy}")
+            self.notices.append(f"label columns of two classes become two labels each: {what}; {remedy}")
         if twice := [name for name, number in Counter(self.names).items() if number > 1]:
             raise ValueError(f"labels must have different names, two are called {twice[0]!r}: rename a column")
         if self._declared is not None:
@@ -298,6 +298,7 @@ class PathLabels(Labels):
 def as_signs(column: Series) -> tuple[Floats, Bools]:
     """Return −1, 0 and 1 [rows], true and false as 1 and 0, NaN where missing; and where [rows] there are others."""
     values, wrong = numbers(column)
+    wrong |= np.isnan(values) & column.notna().to_numpy(bool)  # the text nan
     return values, wrong | ~(np.isnan(values) | (values == 0) | (np.abs(values) == 1))
 
 

@@ -106,7 +106,7 @@ def warn_of_inputs(table: FittedTable, values: Floats, inputs: NDArray[np.float3
         what = f"{len(empty)} of {len(table.columns)} input columns have no value in any training row"
         rank_zero_warn(f"{what}: {listed(empty)}; name them in ignore_columns")
     same = inputs.min(axis=0) == inputs.max(axis=0)
-    same[: len(least)] &= ~np.isnan(least)
+    same[: len(least)] &= (least == largest) | (table.unit & ~np.isnan(least))  # not those that are rounded
     constant = [name for name, is_same in zip(table.input_names, same, strict=True) if is_same]
     if constant:
         rank_zero_warn(f"{len(constant)} of {len(same)} inputs are the same in all training rows: {listed(constant)}")

@@ -55,7 +55,7 @@ def test_label_columns_of_two_texts_become_two_labels_and_say_so(name: str) -> N
     data, said = read(rows, name, label_columns=["u", "v", "w"])
     assert data.label_names == ["u=no", "u=yes", "v=N", "v=Y", "w=k", "w=l", "w=m"]
     assert said == [
-        "label columns of two texts become two labels each: u (no and yes), v (N and Y); "
+        "label columns of two classes become two labels each: u (no and yes), v (N and Y); "
         "write 1 and 0 to have one label a column, or name them in class_columns"
     ]
     assert read(rows, name, label_columns="w", class_columns=["u", "v"])[1] == []
@@ -66,7 +66,9 @@ def test_label_columns_of_two_texts_become_two_labels_and_say_so(name: str) -> N
 def test_labels_of_two_texts_that_a_header_lists_are_told_too(named: dict[str, str]) -> None:
     header = "@relation r\n@attribute a numeric\n@attribute y {no,yes}\n@outputs y\n@data\n"
     said = read(header + "1,no\n2,yes\n", "t.arff", **named)[1]
-    what = "label columns of two texts become two labels each: y (no and yes); write 1 and 0 to have one label a column"
+    what = (
+        "label columns of two classes become two labels each: y (no and yes); write 1 and 0 to have one label a column"
+    )
     assert said == ([] if "class_columns" in named else [f"{what}, or name them in class_columns"])
 
 
@@ -183,15 +185,18 @@ def test_a_leading_zero_of_a_label_is_told() -> None:
     assert read("a,y\n1,00\n2,01\n3,1\n", class_columns="y")[0].label_names == ["y=00", "y=01", "y=1"]
 
 
+def test_the_text_nan_is_no_label_where_nobody_says_that_it_is_missing() -> None:
+    rows = pa.table({"a": range(3), "y": ["1", "0", "nan"]})
+    with pytest.raises(ValueError, match=r"^t\.parquet, row 3, column 'y': a label must be .* or missing, got 'nan'"):
+        read(rows, "t.parquet", label_columns="y")
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_large_numbers_that_are_not_scaled_are_told(name: str) -> None:
-    rows = pd.DataFrame(
-        {"when": 1_700_000_000 + np.arange(4), "b": np.arange(4.0), "none": [np.nan] * 4, "y": [0, 1] * 2}
-    )
-    rows = rows.drop(columns="none")
+    rows = pd.DataFrame({"when": 1_700_000_000 + np.arange(4), "b": np.arange(4.0), "y": [0, 1] * 2})
     data, said = read(rows, name, label_columns="y", scale="none")
     assert len(set(data.tables["train"].inputs[:, 0, 0].tolist())) == 1
-    assert "1 of 2 columns of numbers vary too little for float32: set scale to standard: when" in said
+    assert said == ["1 of 2 columns of numbers vary too little for float32: set scale to standard: when"]
     for scale in ("standard", "auto", "unit"):
         assert read(rows, name, label_columns="y", scale=scale)[1] == []
 
