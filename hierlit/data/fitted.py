@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hierlit.files.checkpoints import read_checkpoint
 from hierlit.models.checks import listed
 
@@ -94,18 +96,22 @@ def other_names(kind: str, here: Sequence[str], there: Sequence[str]) -> str:
     """Say which labels, or inputs, a checkpoint has not, and which it has instead; nothing if all are the same."""
     if list(here) == list(there):
         return ""
-    new, old = (
-        [repr(name) for name in own if name not in set(others)] for own, others in ((here, there), (there, here))
-    )
-    are = {True: f"{kind} {{}} is", False: f"{kind}s {{}} are"}
+
+    def such(names: list[str]) -> str:
+        return f"{listed(list(map(repr, names)), FEW)} {'is' if len(names) == 1 else 'are'}"
+
+    new, old = [name for name in here if name not in set(there)], [name for name in there if name not in set(here)]
     if new:
-        instead = f", {listed(old, FEW)} {'is' if len(old) == 1 else 'are'}" if old else ""
-        return are[len(new) == 1].format(listed(new, FEW)) + " not in the checkpoint" + instead
-    return (
-        are[len(old) == 1].format(listed(old, FEW)) + " in the checkpoint alone"
-        if old
-        else f"{kind}s have another order"
-    )
+        instead = f", {such(old)}" if old else ""
+        return f"{kind}{'s' * (len(new) > 1)} {such(new)} not in the checkpoint{instead}"
+    return f"{kind}{'s' * (len(old) > 1)} {such(old)} in the checkpoint alone" if old else f"{kind}s have another order"
+
+
+def other_values(here: Sequence[float], there: Sequence[float], scales: Sequence[float]) -> list[int]:
+    """Return the places where numbers differ by more than rounding does, of values on some scales."""
+    most = TOLERANCE * np.maximum(np.maximum(np.abs(here), np.abs(there)), scales)
+    places: list[int] = np.flatnonzero(np.abs(np.subtract(here, there)) > most).tolist()
+    return places
 
 
 def refuse_other_rows(difference: str) -> None:

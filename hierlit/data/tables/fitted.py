@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from hierlit.data.fitted import FEW, TOLERANCE, Fitted, other_names
+from hierlit.data.fitted import FEW, Fitted, other_names, other_values
 from hierlit.models.checks import listed
 
 
@@ -74,9 +72,7 @@ class FittedTable(Fitted):
             ("standard deviation", self.scales, other.scales),
             ("value in place of missing ones", self.fills, other.fills),
         ):
-            here, there = np.array(own), np.array(theirs)
-            most = TOLERANCE * np.maximum(np.maximum(np.abs(here), np.abs(there)), self.scales)
-            if changed := [repr(self.numbers[column]) for column in np.flatnonzero(np.abs(here - there) > most)]:
+            if changed := [repr(self.numbers[column]) for column in other_values(own, theirs, self.scales)]:
                 have = "column {} has" if len(changed) == 1 else "columns {} have"
                 return f"{have.format(listed(changed, FEW))} another {what}"
         changed = [repr(name) for name, text in self.frequent.items() if text != other.frequent[name]]

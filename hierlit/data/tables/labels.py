@@ -287,9 +287,10 @@ class PathLabels(Labels):
         column = self.columns[0]
         codes, values = factorize(frame[column])
         cells = [value if isinstance(value, tuple) else as_text(value, is_code=False) for value in values]
+        counts = np.bincount(codes[codes != MISSING], minlength=len(cells)).tolist()
         for number, cell in enumerate(cells):
             try:
-                act(split_paths(cell, self._separator), int(np.count_nonzero(codes == number)))
+                act(split_paths(cell, self._separator), counts[number])
             except ValueError as error:
                 raise TableError(f"{place(frame, codes == number, column)}: {error}") from error
         return codes, cells
