@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hierlit.files.checkpoints import read_checkpoint
+from hierlit.models.checks import listed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 FITTED = "fitted"
 """Of a data module's state, the text of what it has fitted."""
 NO_TRAINING_FILES = "train_files must be given for anything but predict, got ckpt_path"
+FEW = 3
+"""Names of what differs that a message lists before it counts the rest."""
 TOLERANCE = 1e-6
 """Relative difference up to which fitted numbers are the same: sums of another machine round otherwise."""
 
@@ -44,8 +49,13 @@ class Fitted(ABC):
         return cls(**values)
 
     @abstractmethod
-    def difference(self, other: Self) -> str:
-        """Return the first thing in which two differ by more than rounding; or nothing."""
+    def difference(self, other: Self, values: bool = True) -> str:
+        """Say in what a checkpoint's are others, by more than rounding; nothing if they are not.
+
+        Args:
+            other: Of the checkpoint.
+            values: Whether that counts which is no name or size: what fills and scales inputs.
+        """
 
     @classmethod
     def of_checkpoint(cls, path: str) -> Self:
@@ -82,13 +92,33 @@ def source_problems(train_files: Sequence[str], ckpt_path: str | None) -> list[s
     return [] if is_given else ["train_files must be given, or, to predict, predict_files and a checkpoint"]
 
 
+def other_names(kind: str, here: Sequence[str], there: Sequence[str]) -> str:
+    """Say which labels, or inputs, a checkpoint has not, and which it has instead; nothing if all are the same."""
+    if list(here) == list(there):
+        return ""
+
+    def such(names: list[str]) -> str:
+        return f"{listed(list(map(repr, names)), FEW)} {'is' if len(names) == 1 else 'are'}"
+
+    new, old = [name for name in here if name not in set(there)], [name for name in there if name not in set(here)]
+    if new:
+        instead = f", {such(old)}" if old else ""
+        return f"{kind}{'s' * (len(new) > 1)} {such(new)} not in the checkpoint{instead}"
+    return f"{kind}{'s' * (len(old) > 1)} {such(old)} in the checkpoint alone" if old else f"{kind}s have another order"
+
+
+def other_values(here: Sequence[float], there: Sequence[float], scales: Sequence[float]) -> list[int]:
+    """Return the places where numbers differ by more than rounding does, of values on some scales."""
+    most = TOLERANCE * np.maximum(np.maximum(np.abs(here), np.abs(there)), scales)
+    places: list[int] = np.flatnonzero(np.abs(np.subtract(here, there)) > most).tolist()
+    return places
+
+
 def refuse_other_rows(difference: str) -> None:
-    """Say in what training rows differ from those of a checkpoint.
+    """Say in what training rows are others than those of a checkpoint.
 
     Raises:
-        ValueError: If they do.
+        ValueError: If they are.
     """
     if difference:
-        raise ValueError(
-            f"train_files and the splits must be those of the checkpoint, got others: they differ in {difference}"
-        )
+        raise ValueError(f"train_files and the splits must be those of the checkpoint, got others: {difference}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from hierlit.data.arrays import ArrayHierarchy
-from hierlit.data.tables.roles import listed
+from hierlit.data.tables.features import float32_notices
 from hierlit.estimator.targets import ZERO_LABELS
 from hierlit.layerwise.acceptance import RULES
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
@@ -33,8 +33,6 @@ SOLVERS: dict[str, type[Solver]] = {"auto": AutoSolver, "exact": ExactSolver, "g
 FOLDS = 5
 """Folds of a run that makes its choices on rows left out."""
 N_FEATURES, MOST_UNITS = 1000, 10_000
-STEPS = 1000
-"""Values that float32 must tell apart between the least and the largest of a column."""
 UNREAD = {"features": (None, RadialFeatures()), "adaptation": (None,), "acceptance": ("gain", "none")}
 """What a `KernelSolver` or `AutoSolver` chooses itself, and the values that it takes all the same."""
 
@@ -125,18 +123,11 @@ def check_observed(labels: NDArray[np.int8], names: NDArray[Any]) -> None:
 
 
 def warn_of_rounding(table: Any) -> None:
-    """Name columns of a dense table [N, d], of anything that NumPy makes numbers of, that vary by few steps of float32.
-
-    Seconds since 1970, for example, of rows of a day: float32 counts them by 128.
-    """
+    """Name columns of a dense table [N, d], of anything that NumPy makes numbers of, that are not for float32."""
     values = np.asarray(table, np.float64)
-    least, largest = values.min(0), values.max(0)
-    steps = (largest - least) / (np.maximum(np.abs(least), np.abs(largest)) + 1e-300) / np.finfo(np.float32).eps
-    names = np.asarray(getattr(table, "columns", np.arange(len(steps))))[(steps > 0) & (steps < STEPS)]
-    if len(names):
-        what = f"{len(names)} of {len(steps)} columns of X vary too little for float32"
-        shown = listed(list(map(str, names)))
-        warnings.warn(f"{what}: subtract their means, as StandardScaler does: {shown}", stacklevel=4)
+    names, remedy = getattr(table, "columns", range(values.shape[1])), "subtract their means, as StandardScaler does"
+    for notice in float32_notices(values.min(0), values.max(0), list(map(str, names)), "columns of X", remedy):
+        warnings.warn(notice, stacklevel=4)
 
 
 class BlockRecord(L.Callback):

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+NAMED = 10
+"""Names that a message lists before it counts the rest."""
+
 
 def is_count(value: object) -> bool:
     """Return whether a value is a positive integer."""
@@ -43,6 +46,12 @@ def within(name: str, value: Any, interval: str) -> list[str]:
     if inside and not (value == low and interval[0] == "(") and not (value == high and interval[-1] == ")"):
         return []
     return [f"{name} must be a number in {interval}, got {value!r}"]
+
+
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def raise_problems(problems: Sequence[str]) -> None:

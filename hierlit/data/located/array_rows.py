@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.fitted import TOLERANCE, Fitted
+from hierlit.data.fitted import Fitted, other_names, other_values
 from hierlit.data.located.array_file import ArrayFile, Examples
 from hierlit.data.located.label_values import FoundValues, LabelCoding, Place
 from hierlit.data.rows import Batch, RowDataset, by_file
@@ -41,17 +41,23 @@ class FittedArrays(Fitted):
     def _of(cls, values: dict[str, Any]) -> FittedArrays:
         return cls(**values | {"coding": LabelCoding(**values["coding"]), "grid": tuple(values["grid"])})
 
-    def difference(self, other: FittedArrays) -> str:
-        """Return the first thing in which two differ by more than rounding; or nothing."""
-        for name in ("coding", "masked", "pooled", "grid"):
-            if getattr(self, name) != getattr(other, name):
-                return "labels" if name == "coding" else name
-        if len(self.shifts) != len(other.shifts):
-            return "the number of channels"
-        for name, here, there in (("shifts", self.shifts, other.shifts), ("scales", self.scales, other.scales)):
-            if (np.abs(np.subtract(here, there)) > TOLERANCE * np.maximum(np.abs(here), self.scales)).any():
-                return f"the {name} of channels"
-        return ""
+    def difference(self, other: FittedArrays, values: bool = True) -> str:
+        """Say in what a checkpoint's are others, by more than rounding; nothing if they are not. See `Fitted`."""
+        if names := other_names("label", self.coding.names, other.coding.names):
+            return names
+        sizes, others = ((" × ".join(map(str, each.grid)), len(each.shifts)) for each in (self, other))
+        means = values and sizes == others and other_values(self.shifts, other.shifts, self.scales)
+        spreads = values and sizes == others and other_values(self.scales, other.scales, self.scales)
+        found = {
+            "0 means another thing in labels": self.coding != other.coding,
+            "one of them alone has lengths or a mask": self.masked != other.masked,
+            f"labels are those of {'examples' if self.pooled else 'locations'}": self.pooled != other.pooled,
+            f"{sizes[0]} locations in place of {others[0]}": sizes[0] != others[0],
+            f"{sizes[1]} channels in place of {others[1]}": sizes[1] != others[1],
+            "input channels have other means": means,
+            "input channels have other standard deviations": spreads,
+        }
+        return next((what for what, is_so in found.items() if is_so), "")
 
 
 class ArrayRows(RowDataset):

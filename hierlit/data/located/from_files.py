@@ -11,7 +11,8 @@ from hierlit.data.base import BatchLoader, HierarchyDataModule
 from hierlit.data.fitted import FITTED, NO_TRAINING_FILES, Fitted, refuse_other_rows, source_problems
 from hierlit.data.rows import RowDataset
 from hierlit.data.tables.files import File, open_each
-from hierlit.data.tables.roles import Names, as_names, listed
+from hierlit.data.tables.roles import Names, as_names
+from hierlit.models.checks import listed
 
 FILE_SPLITS = ("train", "val", "test", "predict")
 
@@ -86,9 +87,8 @@ class FileHierarchy(HierarchyDataModule):
         Raises:
             ValueError: If the training rows are not those of the checkpoint.
         """
-        difference = self.fitted.difference(self.fitted.of_json(state_dict[FITTED]))
-        if not (self.takes_other_rows and difference.endswith("of channels")):  # shifts and scales
-            refuse_other_rows(difference)
+        saved = self.fitted.of_json(state_dict[FITTED])
+        refuse_other_rows(self.fitted.difference(saved, values=not self.takes_other_rows))
 
 
 def open_located(

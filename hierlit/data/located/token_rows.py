@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hierlit.data.fitted import Fitted
+from hierlit.data.fitted import Fitted, other_names
 from hierlit.data.located.sentences import Sentence, SentenceFile
 from hierlit.data.located.token_inputs import TokenInputs
 from hierlit.data.located.token_values import CHARACTER, FoundTokens, Labeller, TokenLabel, Wanted
@@ -45,9 +45,15 @@ class FittedTokens(Fitted):
     def _of(cls, values: dict[str, Any]) -> FittedTokens:
         return cls(**values | {"labels": [TokenLabel(**label) for label in values["labels"]]})
 
-    def difference(self, other: FittedTokens) -> str:
-        """Return the first thing in which two differ; or nothing."""
-        return next((each.name for each in fields(self) if getattr(self, each.name) != getattr(other, each.name)), "")
+    def difference(self, other: FittedTokens, values: bool = True) -> str:
+        """Say in what a checkpoint's are others; nothing if they are not. See `Fitted`."""
+        names = other_names("label", [label.name for label in self.labels], [label.name for label in other.labels])
+        if names := names or other_names("character", self.characters, other.characters):
+            return names
+        changed = [each.name for each in fields(self) if getattr(self, each.name) != getattr(other, each.name)]
+        if "longest" in changed[:1]:
+            return f"the longest sentence has {self.longest} locations, {other.longest} in the checkpoint"
+        return f"{changed[0]} is another" if changed else ""
 
 
 class TokenRows(RowDataset):

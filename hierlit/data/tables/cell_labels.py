@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from hierlit.data.tables.csv_file import SEPARATORS
 
@@ -21,25 +22,27 @@ def hidden_separator(found: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def split_paths(text: str, separator: str) -> list[str]:
-    """Return the paths of a cell; of one that is a list as Python or JSON writes it, that list's.
+def split_paths(cell: str | tuple[Any, ...], separator: str) -> list[str]:
+    """Return the paths of a cell: a list, one that is written as Python or JSON writes it, or separated.
 
     Raises:
         ValueError: If one is empty, or the list is written otherwise.
     """
-    if LIST.fullmatch(text):
+    found: Any = cell
+    got = repr(cell if isinstance(cell, str) else list(cell))
+    if isinstance(cell, str) and not LIST.fullmatch(cell):
+        found = cell.split(separator)
+        if not found[-1].strip() and len(found) > 1:  # a separator may follow the last
+            found.pop()
+    elif isinstance(cell, str):
         try:
-            labels = ast.literal_eval(text)
-            if TWO_TEXTS.search(text) or isinstance(labels, dict) or not all(isinstance(each, str) for each in labels):
-                raise ValueError
-        except (ValueError, SyntaxError) as error:
-            rule = f"labels must be separated by {separator!r}, or a list of texts as in ['a', 'b']"
-            raise ValueError(f"{rule}, got {text!r}") from error
-        labels = [label.strip() for label in labels]
-    else:
-        labels = [label.strip() for label in text.split(separator)]
-        if not labels[-1] and len(labels) > 1:  # a separator may follow the last
-            labels.pop()
+            found = None if TWO_TEXTS.search(cell) else ast.literal_eval(cell)  # which makes one of two in a row
+        except (ValueError, SyntaxError):
+            found = None
+    if not isinstance(found, list | tuple | set) or not all(isinstance(each, str) for each in found):
+        rule = f"labels must be separated by {separator!r}, or a list of texts as in ['a', 'b']"
+        raise ValueError(f"{rule}, got {got}")
+    labels = [label.strip() for label in found]
     if not all(labels):
-        raise ValueError(f"labels must not be empty, got {text!r}")
+        raise ValueError(f"labels must not be empty, got {got}")
     return labels

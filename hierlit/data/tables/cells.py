@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierlit.data.tables.table_file import TableError, composed, place_of
+from hierlit.data.tables.table_file import TableError, composed, file_of, place_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -24,6 +24,8 @@ WORDS = {"true": 1.0, "false": 0.0}
 SIGNS = frozenset({"0", "1", "-1", *WORDS})
 """Values of labels, and not of classes."""
 WHOLE = re.compile(r"\+?(-?\d+)(?:\.0*)?")
+LEADING_ZERO = r"^[-+]?0\d+$"
+"""A whole number that is written as codes are."""
 LARGE = re.compile(r"-?\d(\.\d+)?e\+(1[6-9]|2\d)")
 """Whole numbers as pandas writes them where they are floats of 10¹⁶ or more."""
 
@@ -113,6 +115,17 @@ def as_text(value: Any, is_code: bool = True) -> str:
     if whole := WHOLE.fullmatch(text):
         return whole[1] if whole[1].strip("-0") else whole[1].removeprefix("-")
     return str(int(float(text))) if LARGE.fullmatch(text) else text
+
+
+def note_codes(column: Series) -> None:
+    """Tell a file of the first value, of texts to become numbers, that is written as codes are."""
+    if column.dtype.kind in "biuf":
+        return
+    codes, found = texts(column, is_code=False)
+    is_code = np.array([*(bool(re.match(LEADING_ZERO, text)) for text in found), False])[codes]
+    if is_code.any():
+        row = int(is_code.argmax())
+        file_of(int(column.index[row])).codes.setdefault(str(column.name), found[codes[row]])
 
 
 def place(frame: DataFrame, chosen: Bools, column: str) -> str:

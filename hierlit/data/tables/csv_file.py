@@ -22,8 +22,6 @@ END = "\x1aend of file"
 """A line after the last, which is a record of its own unless a quote is still open."""
 LONGEST = 2**31 - 1
 """Characters of a value: the csv module takes 2¹⁷ unless it is told."""
-LEADING_ZERO = r"^\s*[-+]?0\d+\s*$"
-"""A whole number that is written as codes are."""
 BLOCK, MOST_BYTES = 2**19, 4
 """Bytes of the rows that are parsed at once, more where a row is longer; and those of a character."""
 
@@ -80,36 +78,28 @@ class CsvFile(TextFile):
                 line = reader.line_num + 1
 
     def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
-        """Yield numbers as long as the columns of the first rows have nothing else, and texts."""
+        """Yield numbers as long as the columns of the rows so far have nothing else, and texts."""
         from pyarrow import ArrowInvalid
 
-        done, block = 0, max(BLOCK, 2**15 * len(self.names))
-        numbers = None if numeric else set[str]()
+        done, block, numbers = 0, max(BLOCK, 2**15 * len(self.names)), set(numeric)
         while True:
             row = 0
             try:
-                for batch in self._batches(names, numbers or (), block):
-                    if numbers is None:
-                        numbers = {name for name in numeric if self._holds_numbers(batch[name])}
-                        self.words.clear()
-                        self._look_for_codes(batch, sorted(numbers))
-                        break
+                for batch in self._batches(names, block):
                     row += len(batch)
                     if row > done:
                         rest, done = batch[len(batch) - (row - done) :], row
-                        yield self.cleaned(dict(zip(names, rest.columns, strict=True)))
-                else:
-                    return
+                        frame = self.cleaned(dict(zip(names, rest.columns, strict=True)), numbers)
+                        numbers = {name for name in numbers if frame[name].dtype.kind == "f"}
+                        yield frame
+                return
             except ArrowInvalid as error:
                 if "Empty CSV file" in str(error):
                     return
-                if "straddling" in str(error):
-                    block *= 16
-                elif numbers and "conversion" in str(error):
-                    numbers = set()
-                else:
+                if "straddling" not in str(error):
                     self._look_closely()
                     raise TableError(f"cannot read {self.path}: {first_line(error)}") from error
+                block *= 16
             except ERRORS as error:
                 raise self.explain(error) from error
 
@@ -122,32 +112,11 @@ class CsvFile(TextFile):
         for _ in self.complete():
             pass
 
-    def _holds_numbers(self, column: Any) -> bool:
-        """Return whether a column of texts has numbers, and what is missing, alone."""
-        from pyarrow import ArrowInvalid, float64
-
-        try:
-            return bool(self.cleaned({"": column})[""].array.__arrow_array__().cast(float64()))
-        except ArrowInvalid:
-            return False
-
-    def _look_for_codes(self, batch: Any, numbers: Sequence[str]) -> None:
-        """Note columns of numbers of which the first rows have one that is written as a code."""
-        from pyarrow import compute
-
-        for name in numbers:
-            found = batch[name].filter(compute.match_substring_regex(batch[name], LEADING_ZERO))
-            if len(found):
-                taken = f"column {name!r} is taken for numbers, without the leading zero of {found[0].as_py()!r}"
-                remedy = "name it in categorical_columns, or class_columns, if it holds codes"
-                self.notices.append(f"{self.path}: {taken}; {remedy}")
-
-    def _batches(self, names: Sequence[str], numbers: Collection[str], block: int) -> Iterator[Any]:
-        """Yield Arrow's batches of rows, and look closely if a quote seems to be open at the end."""
+    def _batches(self, names: Sequence[str], block: int) -> Iterator[Any]:
+        """Yield Arrow's batches of rows as texts, and look closely if a quote seems to be open at the end."""
         from pyarrow import csv as arrow
-        from pyarrow import float64, string
+        from pyarrow import string
 
-        types = {name: float64() if name in numbers else string() for name in names}
         with open_text(self.path, self.encoding) as file:
             for _ in range(self._header_lines):
                 file.readline()
@@ -156,7 +125,7 @@ class CsvFile(TextFile):
                 text,
                 arrow.ReadOptions(use_threads=False, column_names=self.names, block_size=block),
                 arrow.ParseOptions(delimiter=self._separator, newlines_in_values=True),
-                arrow.ConvertOptions(include_columns=names, column_types=types, null_values=sorted(self.missing)),
+                arrow.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, string())),
             )
         if text.n_quotes % 2:
             self._look_closely()

@@ -79,8 +79,9 @@ class TableEncoder(nn.Module):
             TableError: If a column of numbers has something else, or an infinite one.
         """
         values = np.empty((len(frame), len(self.fill)))
+        flags = self.table.numbers if self.table.flags is None else self.table.flags
         for column, name in enumerate(self.table.numbers):
-            values[:, column], wrong = numbers(frame[name])
+            values[:, column], wrong = numbers(frame[name], has_words=name in flags)
             check_numbers(frame, name, values[:, column], wrong)
         codes = np.empty((len(frame), len(self.sizes)), np.int64)
         for column, (name, categories) in enumerate(self.table.categories.items()):

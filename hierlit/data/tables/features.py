@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, numbers, place, texts
+from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, note_codes, numbers, place, texts
 from hierlit.data.tables.roles import ColumnRoles
 from hierlit.data.tables.table_file import TableError, TableFile
+from hierlit.models.checks import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -22,36 +23,60 @@ REMEDY = (
 )
 LARGEST_COUNT = 255
 """Larger numbers, most of them 0, are amounts, of money for example."""
+STEPS = 1000
+"""Values that float32 must tell apart between the least and the largest of a column."""
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def take_numbers(frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile]) -> list[str]:
-    """Turn the columns of numbers among the inputs into such, in place, and return their names.
+def take_numbers(frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile]) -> tuple[list[str], list[str]]:
+    """Turn the columns of numbers among the inputs into such, in place.
 
     They are those that a header says are, or of which at least half of the values are; a column without a value is one
-    too.
+    too. True and false are 1 and 0 where all other values are that too, and else texts.
 
     Args:
         frame: The rows of the files to train on.
         roles: Its columns by what they are.
         files: The files.
 
+    Returns:
+        Their names, and those of the ones that are 0 and 1 alone, which true and false may stand for.
+
     Raises:
         TableError: If such a column has other texts.
     """
-    found = []
+    found, flags = [], []
     for name in roles.features:
         declared = {file.is_number[name] for file in files if name in file.is_number}
         if name in roles.categorical or False in declared:
             continue
         values, wrong = numbers(frame[name])
-        if wrong.any():  # true and false are texts as well then
+        is_flag = not wrong.any() and bool((np.isnan(values) | (values == 0) | (values == 1)).all())
+        if not is_flag:
             values, wrong = numbers(frame[name], has_words=False)
         if declared or np.count_nonzero(~np.isnan(values)) >= np.count_nonzero(wrong):
             check_numbers(frame, name, values, wrong, REMEDY)
+            if not declared:
+                note_codes(frame[name])
             frame[name] = values
             found.append(name)
-    return found
+            flags += [name] * is_flag
+    return found, flags
+
+
+def float32_notices(least: Floats, largest: Floats, names: Sequence[str], what: str, remedy: str) -> list[str]:
+    """Name the columns that vary by few steps of float32: seconds since 1970 of rows of a day are counted by 128.
+
+    Args:
+        least: Of each column.
+        largest: Of each column.
+        names: Of the columns.
+        what: What they are called.
+        remedy: How to have them told apart.
+    """
+    steps = (largest - least) / (np.maximum(np.abs(least), np.abs(largest)) + 1e-300) / np.finfo(np.float32).eps
+    own = [name for name, is_coarse in zip(names, (steps > 0) & (steps < STEPS), strict=True) if is_coarse]
+    return [f"{len(own)} of {len(steps)} {what} vary too little for float32: {remedy}: {listed(own)}"] if own else []
 
 
 def check_numbers(frame: DataFrame, name: str, values: Floats, wrong: Bools, remedy: str = "") -> None:
@@ -120,6 +145,7 @@ def fit_categories(column: Series) -> tuple[list[str], str | None]:
     codes, found = texts(column)
     if len(found) > MOST_CATEGORIES:
         remedy = "name it in ignore_columns if it identifies rows"
+        remedy += "" if numbers(column)[1].any() else ", or store numbers as numbers"
         raise ValueError(
             f"column {column.name!r} has {len(found):,} categories, more than {MOST_CATEGORIES:,}: {remedy}"
         )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hierlit.data.fitted import TOLERANCE, Fitted
-
-NAMES = ("label_names", "parents", "input_names")
+from hierlit.data.fitted import FEW, Fitted, other_names, other_values
+from hierlit.models.checks import listed
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,7 @@ class FittedTable(Fitted):
         fills: What x is where it is missing.
         shifts: Of each.
         scales: Of each.
+        flags: Those of the numbers that true and false stand for, as 1 and 0; all where that is not known, None.
         are_counts: Whether the square root is taken, of each; of no column if empty.
         categories: Those of each column of categories.
         frequent: The one of each column that stands for a missing one; None if it has none.
@@ -42,6 +42,7 @@ class FittedTable(Fitted):
     depths: list[int] | None = None
     class_labels: dict[str, list[int]] = field(default_factory=dict)
     are_counts: list[bool] = field(default_factory=list)
+    flags: list[str] | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -53,16 +54,30 @@ class FittedTable(Fitted):
         """Of the inputs: `column`, or `column=category`."""
         return self.numbers + [f"{name}={text}" for name, found in self.categories.items() for text in found]
 
-    def difference(self, other: FittedTable) -> str:
-        """Return the first thing in which two differ by more than rounding; or nothing."""
-        for name in NAMES:
-            if getattr(self, name) != getattr(other, name):
-                return name
-        for name in ("fills", "shifts", "scales"):
-            for column, here, there, scale in zip(
-                self.numbers, getattr(self, name), getattr(other, name), self.scales, strict=True
-            ):
-                if abs(here - there) > TOLERANCE * max(abs(here), abs(there), scale):
-                    return f"the {name[:-1]} of column {column!r}, {here:.9g} and {there:.9g}"
-        own, others = ((table.frequent, table.unit, table.are_counts) for table in (self, other))
-        return "" if own == others else "categories or scale"
+    def difference(self, other: FittedTable, values: bool = True) -> str:
+        """Say in what a checkpoint's are others, by more than rounding; nothing if they are not. See `Fitted`."""
+        names = other_names("label", self.label_names, other.label_names)
+        if names := names or other_names("input", self.input_names, other.input_names):
+            return names
+        if self.parents != other.parents:
+            return "the hierarchy has other edges"
+        if not values:
+            return ""
+        if (self.unit, self._is_scaled) != (other.unit, other._is_scaled):
+            return "scale is another"
+        if self.are_counts != other.are_counts:
+            return "other columns are taken for counts"
+        for what, own, theirs in (
+            ("mean", self.shifts, other.shifts),
+            ("standard deviation", self.scales, other.scales),
+            ("value in place of missing ones", self.fills, other.fills),
+        ):
+            if changed := [repr(self.numbers[column]) for column in other_values(own, theirs, self.scales)]:
+                have = "column {} has" if len(changed) == 1 else "columns {} have"
+                return f"{have.format(listed(changed, FEW))} another {what}"
+        changed = [repr(name) for name, text in self.frequent.items() if text != other.frequent[name]]
+        return f"the most frequent category is another in {listed(changed, FEW)}" if changed else ""
+
+    @property
+    def _is_scaled(self) -> bool:
+        return any(self.shifts) or any(scale != 1 for scale in self.scales)

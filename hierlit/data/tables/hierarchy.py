@@ -7,12 +7,12 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate
 from pathlib import Path
 
-from hierlit.data.tables.table_file import TableError, TableFile, composed, read_error
+from hierlit.data.tables.csv_file import CsvFile
+from hierlit.data.tables.table_file import Reading, TableError, TableFile, composed, read_error
 from hierlit.data.tables.text_file import ERRORS, open_text
+from hierlit.models.checks import listed
 
 SLASH = "/"
-SEPARATED = {".csv": ",", ".tsv": "\t"}
-MOST_NAMED = 10
 ROOTS = frozenset({"root", *(f"GO{mark}{term}" for mark in ("", ":") for term in ("0003674", "0005575", "0008150"))})
 """Classes that every row has, and no label stands for: CLUS's root, and those of the Gene Ontology's three parts."""
 
@@ -87,8 +87,8 @@ class LabelHierarchy:
             ValueError: If it has a label that is none of these.
         """
         if others := [name for name in self.names if name not in set(names)]:
-            known = ", ".join(names[:MOST_NAMED]) + (" and more" if len(names) > MOST_NAMED else "")
-            raise ValueError(f"hierarchy_file must have edges between labels, got {others[0]!r}; labels are {known}")
+            known = f"labels are {listed(names)}"
+            raise ValueError(f"hierarchy_file must have edges between labels, got {others[0]!r}; {known}")
         above = {
             name: [self.names[parent] for parent in own] for name, own in zip(self.names, self.parents, strict=True)
         }
@@ -157,7 +157,7 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
     """
     where = str(path)
     try:
-        if path.suffix.lower() in SEPARATED:
+        if path.suffix.lower() in (".csv", ".tsv"):
             return LabelHierarchy.of_edges(read_pairs(path, encoding))
         edges = []
         with open_text(path, encoding) as file:
@@ -170,6 +170,8 @@ def read_edges(path: Path, encoding: str) -> LabelHierarchy:
             return LabelHierarchy.of_edges(edges)
     except ERRORS as error:
         raise read_error(path, error) from error
+    except TableError:
+        raise
     except ValueError as error:
         raise TableError(f"{where}: {error}") from error
     raise TableError(f"{path} is empty")
@@ -181,15 +183,17 @@ def read_pairs(path: Path, encoding: str) -> list[list[str]]:
     Raises:
         ValueError: If it has no columns parent and child, or no edge, or one lacks a name.
     """
-    import pandas as pd
-
-    table = pd.read_csv(path, sep=SEPARATED[path.suffix.lower()], dtype=str, encoding=encoding, keep_default_na=False)
-    if not {"parent", "child"} <= set(table):
-        raise ValueError(f"it must have columns parent and child, got {', '.join(map(str, table))}")
-    edges = table[["parent", "child"]].to_numpy().tolist()
-    if not edges or not all(name.strip() for edge in edges for name in edge):
-        raise ValueError("each line must have a parent and a child" if edges else "it has no edge")
-    return [[composed(name.strip()) for name in edge] for edge in edges]
+    file, edges = CsvFile(path, Reading(encoding=encoding)), []
+    if not {"parent", "child"} <= set(file.names):
+        raise TableError(f"{path}: it must have columns parent and child, got {', '.join(file.names)}")
+    places = [file.names.index(name) for name in ("parent", "child")]
+    for line, values in file.complete():
+        edges.append([composed(values[place].strip()) for place in places])
+        if not all(edges[-1]):
+            raise TableError(f"{path}, line {line}: each line must have a parent and a child")
+    if not edges:
+        raise TableError(f"{path}: it has no edge")
+    return edges
 
 
 def find_hierarchy(

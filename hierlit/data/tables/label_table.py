@@ -19,14 +19,20 @@ from torch.utils.data import DataLoader
 from hierlit.data.base import Batch, BatchLoader, HierarchyDataModule
 from hierlit.data.checks import loader_problems
 from hierlit.data.fitted import FITTED, NO_TRAINING_FILES, refuse_other_rows, source_problems
-from hierlit.data.tables.cells import texts
+from hierlit.data.tables.cells import Floats, texts
 from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import IMPUTATIONS, SCALES, fit_categories, fit_numbers, take_numbers
 from hierlit.data.tables.files import open_each, open_table, text_problems
-from hierlit.data.tables.fitted import NAMES, FittedTable
+from hierlit.data.tables.fitted import FittedTable
 from hierlit.data.tables.hierarchy import find_hierarchy, read_edges
 from hierlit.data.tables.labels import EMPTY, ZEROS, ColumnLabels, Labels, PathLabels, Signs
-from hierlit.data.tables.notices import warn_of_empty_rows, warn_of_rows, warn_of_training, warn_of_violations
+from hierlit.data.tables.notices import (
+    warn_of_empty_rows,
+    warn_of_inputs,
+    warn_of_labels,
+    warn_of_rows,
+    warn_of_violations,
+)
 from hierlit.data.tables.roles import ColumnRoles, as_names, column_problems, column_warnings
 from hierlit.data.tables.splits import Splits
 from hierlit.data.tables.streaming import StreamedRows
@@ -91,7 +97,7 @@ class LabelTable(HierarchyDataModule):
         fold: The part to test on, from 0.
         separator: Between the values of a row of CSV; a comma when None, a tab in files called .tsv.
         missing: Texts that stand for a missing value in text files; nothing, ? and those of pandas, such as NA, #N/A,
-            NaN, null and None, when None.
+            NaN, null and None, when None. In Parquet nulls and blank texts are missing, in NumPy NaN.
         encoding: Of text files.
         ckpt_path: A checkpoint of a model of such rows, in place of `train_files`; for `predict`.
         batch_size: Rows in a batch.
@@ -171,7 +177,9 @@ class LabelTable(HierarchyDataModule):
         self._roles = roles
         if roles.path is None:
             declared = None if hierarchy_file is None else read_edges(Path(hierarchy_file), encoding)
-            self._labels = ColumnLabels(roles.labels, roles.classes, zero_labels, declared)
+            self._labels = ColumnLabels(
+                roles.labels, roles.classes, zero_labels, declared, bool(as_names(class_columns))
+            )
         else:
             declared = find_hierarchy(hierarchy_file, encoding, roles.path, self._files["train"])
             self._labels = PathLabels(roles.path, path_separator, empty_paths, declared)
@@ -188,9 +196,9 @@ class LabelTable(HierarchyDataModule):
         if labels is None:
             raise ValueError(NO_TRAINING_FILES)
         columns = self._roles.features + self._roles.label_columns
-        frame = read_rows(files, columns, labels.texts + self._roles.categorical)
+        frame = read_rows(files, columns, set(self._roles.features) - set(self._roles.categorical))
         warn_of_empty_rows(frame)
-        numbers = take_numbers(frame, self._roles, files)
+        numbers, flags = take_numbers(frame, self._roles, files)
         labels.find(frame)
         answers = labels.read(frame, [entry for file in files for entry in file.classes])
         rows_of = self._splits.rows(len(frame))
@@ -207,18 +215,15 @@ class LabelTable(HierarchyDataModule):
             parents=labels.hierarchy.parents if labels.hierarchy else None,
             depths=labels.hierarchy.depths if labels.hierarchy else None,
             class_labels=labels.class_labels,
+            flags=flags,
         )
         encoder = self._restored or TableEncoder(table)
-        digest = blake2b(np.ascontiguousarray(values).data, digest_size=16)
-        del values
-        for name in found:
-            codes, own = texts(frame[name].iloc[train])
-            digest.update(codes.tobytes() + repr(own).encode())
-        self._input_digest = digest.hexdigest()
+        self._input_digest = digest_of(values, [frame[name].iloc[train] for name in found])
         inputs = encoder.encode(frame)
         warn_of_rows("train_files, in rows set apart", encoder, files, labels)
-        undeclared = [name for name in found if name not in (*self._roles.categorical, *files[0].is_number)]
-        warn_of_training(table, inputs[train], answers[train], undeclared)
+        declared = {*self._roles.categorical, *files[0].is_number.keys() - files[0].texts}
+        warn_of_inputs(table, values, inputs[train], [name for name in found if name not in declared])
+        warn_of_labels(table, answers[train])
         if table.parents is not None:
             warn_of_violations(table.label_names, table.parents, answers)
         return labels, encoder, {name: (inputs[rows], answers[rows]) for name, rows in rows_of.items()}
@@ -350,11 +355,10 @@ class LabelTable(HierarchyDataModule):
             ValueError: If the training rows are not those of the checkpoint.
         """
         saved = FittedTable.of_json(state_dict[FITTED])
-        difference = self.fitted.difference(saved)
-        if not self.takes_other_rows or difference in NAMES:
-            refuse_other_rows(difference)
+        refuse_other_rows(self.fitted.difference(saved, values=not self.takes_other_rows))
+        are_others = bool(self.fitted.difference(saved))
         self._restored = TableEncoder(saved)
-        if difference:  # other rows are filled and scaled as the checkpoint's were
+        if are_others:  # other rows are filled and scaled as the checkpoint's were
             self.__dict__.pop("_training", None)
             if self.tables:
                 self.tables = {}
@@ -366,6 +370,15 @@ class LabelTable(HierarchyDataModule):
         return self._input_digest
 
 
+def digest_of(values: Floats, columns: Sequence[Series]) -> str:
+    """Return a digest of numbers [rows, columns], and of columns of categories."""
+    digest = blake2b(np.ascontiguousarray(values).data, digest_size=16)
+    for column in columns:
+        codes, own = texts(column)
+        digest.update(codes.tobytes() + repr(own).encode())
+    return digest.hexdigest()
+
+
 def row_hashes(inputs: NDArray[np.float32]) -> Series:
     """Return 64-bit hashes [rows] of inputs [rows, d], the same for 0 and −0."""
     from pandas import DataFrame
@@ -374,17 +387,16 @@ def row_hashes(inputs: NDArray[np.float32]) -> Series:
     return hash_pandas_object(DataFrame(inputs + np.float32(0)), index=False)
 
 
-def read_rows(files: Sequence[TableFile], columns: Sequence[str], texts: Collection[str]) -> DataFrame:
+def read_rows(files: Sequence[TableFile], columns: Sequence[str], numeric: Collection[str]) -> DataFrame:
     """Return all rows of some files; a column is numbers throughout, or as its files have it.
 
     Args:
         files: The files.
         columns: Names of columns.
-        texts: Those of which numbers, too, are wanted as they are written.
+        numeric: Those of which numbers are not wanted as they are written.
     """
     from pandas import concat
 
-    numeric = set(columns) - set(texts)
     frames = [frame for file in files for frame in file.chunks(columns, numeric)]
     kinds = [{name for name, kind in frame.dtypes.items() if kind == np.float64} for frame in frames]
     if set.union(*kinds) - set.intersection(*kinds):  # a column's first rows had numbers alone, and a later one has not

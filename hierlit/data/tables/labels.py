@@ -11,10 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierlit.data.tables.cell_labels import LIST, hidden_separator, split_paths
-from hierlit.data.tables.cells import MISSING, Bools, Floats, cell_error, codes_of, numbers, place, texts
+from hierlit.data.tables.cells import (
+    MISSING,
+    Bools,
+    Floats,
+    as_text,
+    cell_error,
+    codes_of,
+    note_codes,
+    numbers,
+    place,
+    texts,
+)
 from hierlit.data.tables.hierarchy import LabelHierarchy, beginnings
-from hierlit.data.tables.roles import listed
 from hierlit.data.tables.table_file import TableError
+from hierlit.models.checks import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -33,7 +44,7 @@ class Labels(ABC):
 
     Args:
         columns: Their names.
-        texts: Those of which numbers, too, are wanted as they are written.
+        texts: Those that hold classes or paths, whatever their values look like.
         hierarchy: Of the labels, where a header or a file lists it.
 
     Attributes:
@@ -84,6 +95,7 @@ class ColumnLabels(Labels):
         class_columns: Those that hold classes whatever their values look like.
         zero: What a 0 means, one of `ZEROS`.
         declared: The hierarchy that a file lists; it is kept for reports.
+        are_named: Whether a person, and not a header, says that those hold classes.
     """
 
     def __init__(
@@ -92,9 +104,10 @@ class ColumnLabels(Labels):
         class_columns: Sequence[str],
         zero: str,
         declared: LabelHierarchy | None = None,
+        are_named: bool = True,
     ) -> None:
         super().__init__(columns, class_columns, declared)
-        self._zero = zero
+        self._zero, self._settled = zero, class_columns if are_named else ()
 
     def find(self, frame: DataFrame) -> None:
         """Find the labels: one a column, or a class.
@@ -112,6 +125,13 @@ class ColumnLabels(Labels):
             if own is not None:
                 self.class_labels[name] = list(range(len(self.names), len(self.names) + len(own)))
             self.names += [name] if own is None else [f"{name}={text}" for text in own]
+        pairs = {
+            name: own for name, own in self._classes.items() if own and len(own) == 2 and name not in self._settled
+        }
+        if pairs:
+            what = listed([f"{name} ({' and '.join(own)})" for name, own in pairs.items()])
+            remedy = "write 1 and 0 to have one label a column, or name them in class_columns"
+            self.notices.append(f"label columns of two classes become two labels each: {what}; {remedy}")
         if twice := [name for name, number in Counter(self.names).items() if number > 1]:
             raise ValueError(f"labels must have different names, two are called {twice[0]!r}: rename a column")
         if self._declared is not None:
@@ -122,6 +142,7 @@ class ColumnLabels(Labels):
         if name not in self.texts:
             signs, others = as_signs(frame[name])
             if not others.any():
+                note_codes(frame[name])
                 held[name] = {sign for sign in (-1, 0, 1) if (signs == sign).any()}
                 return None
             is_mixed = not (others | np.isnan(signs)).all()
@@ -209,8 +230,8 @@ class PathLabels(Labels):
         """
         if self._declared is None:
             found: set[str] = set()
-            self._each(frame, lambda labels, _: found.update(*map(beginnings, labels)))
-            self._look_for_separators(texts(frame[self.columns[0]], is_code=False)[1])
+            cells = self._each(frame, lambda labels, _: found.update(*map(beginnings, labels)))[1]
+            self._look_for_separators([cell for cell in cells if isinstance(cell, str)])
             self.hierarchy = LabelHierarchy.of_paths(sorted(found))
         self.names = self.hierarchy.names
         if not self.names:
@@ -238,7 +259,7 @@ class PathLabels(Labels):
                     self.unknown[label] += n_rows
             patterns.append(pattern)
 
-        codes = self._each(frame, mark)
+        codes, _ = self._each(frame, mark)
         signs = np.array([*patterns, np.full(len(self.names), nothing)])[codes]
         if self._empty is None and (is_empty := (signs == 0).all(1)).any():
             self.empty[place(frame, is_empty, self.columns[0])] += np.count_nonzero(is_empty)
@@ -253,25 +274,32 @@ class PathLabels(Labels):
             remedy = f"set path_separator to {hidden[1]!r} if that separates labels"
             self.notices.append(f"{what}, and texts such as {hidden[0]!r} are one label each: {remedy}")
 
-    def _each(self, frame: DataFrame, act: Callable[[list[str], int], None]) -> NDArray[np.int64]:
-        """Act on the labels of each distinct value and its rows' number; return each row's place among those values.
+    def _each(
+        self, frame: DataFrame, act: Callable[[list[str], int], None]
+    ) -> tuple[NDArray[np.int64], list[str | tuple[object, ...]]]:
+        """Act on the labels of each distinct value and its rows' number; return rows' places among them, and those.
 
         Raises:
             TableError: If the action refuses one; it names the value's first row.
         """
+        from pandas import factorize
+
         column = self.columns[0]
-        codes, found = texts(frame[column], is_code=False)
-        for number, text in enumerate(found):
+        codes, values = factorize(frame[column])
+        cells = [value if isinstance(value, tuple) else as_text(value, is_code=False) for value in values]
+        counts = np.bincount(codes[codes != MISSING], minlength=len(cells)).tolist()
+        for number, cell in enumerate(cells):
             try:
-                act(split_paths(text, self._separator), int(np.count_nonzero(codes == number)))
+                act(split_paths(cell, self._separator), counts[number])
             except ValueError as error:
                 raise TableError(f"{place(frame, codes == number, column)}: {error}") from error
-        return codes
+        return codes, cells
 
 
 def as_signs(column: Series) -> tuple[Floats, Bools]:
     """Return −1, 0 and 1 [rows], true and false as 1 and 0, NaN where missing; and where [rows] there are others."""
     values, wrong = numbers(column)
+    wrong |= np.isnan(values) & column.notna().to_numpy(bool)  # the text nan
     return values, wrong | ~(np.isnan(values) | (values == 0) | (np.abs(values) == 1))
 
 

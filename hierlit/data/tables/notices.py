@@ -10,11 +10,13 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
+from hierlit.data.tables.cells import LEADING_ZERO, Floats
 from hierlit.data.tables.encoder import TableEncoder
+from hierlit.data.tables.features import float32_notices
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.data.tables.labels import Labels, Signs
-from hierlit.data.tables.roles import listed
 from hierlit.data.tables.table_file import TableFile, place_of
+from hierlit.models.checks import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,6 +25,13 @@ FEW_CATEGORIES = 20
 LIKE_NUMBERS = re.compile(r"[-+]?\s*[$€£¥]?\s*[-+]?[\d.,'_]*\d[\d.,'_]*(\s*[%$€£¥]|\s[a-zA-Z°µ]{1,3})?")
 """Texts that people write for numbers."""
 LIKE_TIMES = re.compile(r"(\d{4}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d\d).*", re.S)
+PLAIN_NUMBERS = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.I)
+LIKE = (
+    (PLAIN_NUMBERS, "store numbers as numbers"),
+    (LIKE_TIMES, "write times as numbers"),
+    (LIKE_NUMBERS, "write numbers with a point"),
+)
+"""Texts that seem to be no categories, and what is better."""
 
 
 def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile], labels: Labels | None = None) -> None:
@@ -34,16 +43,23 @@ def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile],
         files: Which they were read from.
         labels: How their labels were, if they were read.
     """
-    texts = [*encoder.table.categories, *(labels.texts if labels else ())]
+    texts = {**encoder.table.categories, **(dict.fromkeys(labels.texts) | labels.class_labels if labels else {})}
     for file in files:
         words = [f"{name}={word}" for name in texts for word in file.words.get(name, ())]
         n_cells = sum(file.words[name].total() for name in texts if name in file.words)
         if words and file.words_are_ours:
             what = f"{n_cells:,} cells with a word are taken for missing: {listed(words)}"
             rank_zero_warn(f"{file.path}: {what}; set missing to [''] to take words as they are")
+        if file.blanks:
+            what = f"{file.blanks.total():,} cells with a blank text are taken for missing: {counted(file.blanks)}"
+            rank_zero_warn(f"{file.path}: {what}; write a word where that is a category")
+        of_numbers = [*encoder.table.numbers, *(labels.columns if labels else ())]
+        for name in [name for name in of_numbers if name in file.codes]:
+            taken = f"column {name!r} is taken for numbers, without the leading zero of {file.codes[name]!r}"
+            rank_zero_warn(f"{file.path}: {taken}; name it in categorical_columns, or class_columns, if it holds codes")
         for notice in file.notices:
             rank_zero_warn(notice)
-        file.words.clear()
+        file.forget()
         file.notices.clear()
     if encoder.unseen:
         rank_zero_warn(f"{source}: categories that no training row has become zeros: {counted(encoder.unseen)}")
@@ -74,43 +90,73 @@ def counted(found: Mapping[str, int]) -> str:
     return listed([f"{name} ({count:,} cells)" if count > 1 else name for name, count in found.items()])
 
 
-def warn_of_training(
-    table: FittedTable, inputs: NDArray[np.float32], signs: Signs, undeclared: Sequence[str] = ()
-) -> None:
-    """Say what a person may not know of the rows for training: what has one value alone, and what has one a row.
+def warn_of_inputs(table: FittedTable, values: Floats, inputs: NDArray[np.float32], undeclared: Sequence[str]) -> None:
+    """Say what a person may not know of the inputs of the rows for training: which tell nothing, or too much.
 
     Args:
         table: As found in them.
-        inputs: Theirs.
-        signs: Their labels.
+        values: Their numbers.
+        inputs: Made of these and of categories.
         undeclared: Columns that neither a header nor an argument says to be categories.
     """
-    same, n_labels = inputs.min(axis=0) == inputs.max(axis=0), signs.shape[1]
+    least, largest = np.fmin.reduce(values), np.fmax.reduce(values)
+    empty = [name for name, value in zip(table.numbers, least, strict=True) if np.isnan(value)]
+    empty += [name for name, found in table.categories.items() if not found]
+    if empty:
+        what = f"{len(empty)} of {len(table.columns)} input columns have no value in any training row"
+        rank_zero_warn(f"{what}: {listed(empty)}; name them in ignore_columns")
+    same = inputs.min(axis=0) == inputs.max(axis=0)
+    same[: len(least)] &= (least == largest) | (table.unit & ~np.isnan(least))  # not those that are rounded
     constant = [name for name, is_same in zip(table.input_names, same, strict=True) if is_same]
     if constant:
         rank_zero_warn(f"{len(constant)} of {len(same)} inputs are the same in all training rows: {listed(constant)}")
-    few = max(FEW_CATEGORIES, len(inputs) / 2)
-    unique = [name for name, found in table.categories.items() if len(found) > few]
-    if unique:
+    least, largest = ((each - table.shifts) / table.scales for each in (least, largest))
+    for notice in float32_notices(least, largest, table.numbers, "columns of numbers", "set scale to standard"):
+        rank_zero_warn(notice)
+    if unique := [name for name, found in table.categories.items() if len(found) > most_texts(len(inputs))]:
         rank_zero_warn(
             f"most training rows have a text of their own in {listed(unique)}, each an input: name what is no input in "
             "ignore_columns, and write numbers with a point"
         )
-    of_their_own = [name for name, own in table.class_labels.items() if len(own) > few]
-    if of_their_own:
-        rank_zero_warn(f"most training rows have a class of their own in {listed(of_their_own)}, each a label")
     for name in undeclared:
         texts = table.categories.get(name, [])
-        for pattern, remedy in ((LIKE_TIMES, "write times as numbers"), (LIKE_NUMBERS, "write numbers with a point")):
+        for pattern, remedy in LIKE:
             like = list(filter(pattern.fullmatch, texts))
-            if 2 * len(like) > len(texts):
+            if 2 * len(like) > len(texts) and not any(re.match(LEADING_ZERO, text) for text in texts):
                 what = f"column {name!r} is taken for categories, but has texts such as {like[0]!r}"
                 rank_zero_warn(f"{what}: {remedy}, or name the column in categorical_columns")
                 break
-    for has_one, is_it in (("never", ~(signs == 1).any(0)), ("always", ~(signs == -1).any(0) & (signs == 1).any(0))):
+
+
+def warn_of_labels(table: FittedTable, signs: Signs) -> None:
+    """Say which labels of the rows for training have one value alone, or none.
+
+    Args:
+        table: As found in them.
+        signs: Theirs.
+
+    Raises:
+        ValueError: If no label has any.
+    """
+    is_seen, has_one, has_others = ((signs == sign).any(0) if sign else (signs != 0).any(0) for sign in (0, 1, -1))
+    if not is_seen.any():
+        raise ValueError(f"labels must have values in training rows, got none for {listed(table.label_names)}")
+    for what, is_it, remedy in (
+        ("have no value in any training row", ~is_seen, "; leave them out of label_columns"),
+        ("are never positive in the training rows", is_seen & ~has_one, ""),
+        ("are always positive in the training rows", has_one & ~has_others, ""),
+    ):
         if is_it.any():
             chosen = listed([name for name, is_one in zip(table.label_names, is_it, strict=True) if is_one])
-            rank_zero_warn(f"{is_it.sum()} of {n_labels} labels are {has_one} positive in the training rows: {chosen}")
+            rank_zero_warn(f"{is_it.sum()} of {len(is_it)} labels {what}: {chosen}{remedy}")
+    many = most_texts(len(signs))
+    if of_their_own := [name for name, own in table.class_labels.items() if len(own) > many]:
+        rank_zero_warn(f"most training rows have a class of their own in {listed(of_their_own)}, each a label")
+
+
+def most_texts(n_rows: int) -> float:
+    """Return how many different texts a column of so many rows may have before it is no column of categories."""
+    return max(FEW_CATEGORIES, n_rows / 2)
 
 
 def warn_of_violations(names: Sequence[str], parents: Sequence[Sequence[int]], signs: Signs) -> None:

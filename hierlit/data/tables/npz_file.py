@@ -63,13 +63,9 @@ class NpzFile(TableFile):
             if given.shape != (n,):
                 raise TableError(f"{path}: {ARRAYS[name]} must be {n} names, got shape {list(given.shape)}")
             self._names[name] = [str(each) for each in given.tolist()]
-        self.take_names([column for names in self._names.values() for column in names])
-        if self.repeated:
-            raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
+        self.take_typed_names([column for names in self._names.values() for column in names], reading, "NaN")
         self.is_number = dict.fromkeys(self.names, True)
         self.label_names = self._names.get("labels", [])
-        if reading.missing:
-            self.notices.append(f"{path}: missing is for text files, and not used: what is NaN is missing here")
 
     def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
         """Yield numbers of the arrays' own types."""

@@ -24,7 +24,8 @@ class ParquetFile(TableFile):
 
     Args:
         path: The file.
-        reading: Not used: Parquet has nulls and types of its own. Lists of texts are given as texts.
+        reading: Not used: Parquet has nulls and types of its own; a text of nothing but blanks is missing too. Lists of
+            texts are given as tuples.
     """
 
     def __init__(self, path: Path, reading: Reading) -> None:
@@ -38,23 +39,21 @@ class ParquetFile(TableFile):
                 schema = file.schema_arrow
         except (pyarrow.ArrowException, OSError) as error:
             raise TableError(f"{path} is not a Parquet file: {first_line(error)}") from error
-        self.take_names(schema.names)
-        if self.repeated:
-            raise TableError(f"{path} has more than one column {self.repeated[0]!r}")
+        self.take_typed_names(schema.names, reading, "null")
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self.nameless += [name for name in self.names if INDEX.fullmatch(name) or name in index]
         for field in schema:
             kind = without_dictionary(field.type)
             if is_text(kind):
                 self.is_number[field.name] = False
+                if kind == field.type:
+                    self.texts.append(field.name)
             elif types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind):
                 self.is_number[field.name] = True
             elif not types.is_null(kind):
                 self.refused[field.name] = str(field.type)
                 if (types.is_list(kind) or types.is_large_list(kind)) and is_text(without_dictionary(kind.value_type)):
                     self.lists.append(field.name)
-        if reading.missing:
-            self.notices.append(f"{path}: missing is for text files, and not used: what is null is missing here")
 
     def _open(self) -> Any:
         from pyarrow import parquet
@@ -64,14 +63,23 @@ class ParquetFile(TableFile):
     def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
         """Yield numbers and texts as they are stored."""
         import pyarrow
+        from pyarrow import compute
 
         n_rows = max(1, CELLS_AT_ONCE // len(names))
         try:
             with self._open() as file:
                 for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
                     frame = batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)[list(names)]
-                    for name in set(names).intersection(self.lists):
-                        frame[name] = [None if own is None else repr(list(own)) for own in frame[name]]
+                    for name in names:
+                        if name in self.lists:
+                            frame[name] = [None if own is None else tuple(own) for own in frame[name]]
+                        elif self.is_number.get(name) is False and len(texts := batch[name].unique().drop_null()):
+                            own = compute.utf8_trim_whitespace(texts.cast(pyarrow.string()))
+                            blank = texts.filter(compute.equal(own, ""))
+                            if len(blank):
+                                is_blank = frame[name].isin(blank.to_pylist())
+                                self.blanks[name] += int(is_blank.sum())
+                                frame[name] = frame[name].mask(is_blank, None)
                     yield frame
         except (pyarrow.ArrowException, OSError) as error:
             raise read_error(self.path, error) from error

@@ -8,14 +8,12 @@ from difflib import get_close_matches
 from os import PathLike
 
 from hierlit.data.tables.table_file import TableFile, composed
-from hierlit.models.checks import raise_problems
+from hierlit.models.checks import listed, raise_problems
 
 NOTHING = "~"
 """Not a name but nothing in YAML, unless it has quotes."""
 PREFIX = "*"
 """What follows the beginning of several names."""
-NAMED = 10
-"""Names that a message lists before it counts the rest."""
 Names = Sequence[str | PathLike[str]] | str | PathLike[str] | None
 
 
@@ -152,18 +150,28 @@ def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> 
     """Return the names of a file's columns that names or prefixes mean, in the file's order; adds to the problems."""
     found: set[str] = set()
     for name in map(composed, as_names(wanted)):
-        own = {name} & set(file.names)
-        if not own and name.endswith(PREFIX):
-            own = {each for each in file.names if each.startswith(name[:-1])}
+        own = meant(name, file.names)
         if not own:
             near = get_close_matches(name, file.names, n=3)
             valid = f"did you mean {' or '.join(map(repr, near))}" if near else f"its columns are {listed(file.names)}"
+            if parts := several(name, file.names):
+                valid = f"write a list, [{','.join(parts)}]"
             problems.append(f"{argument}: {file.path} has no column {name!r}: {valid}")
         found |= own
     return [name for name in file.names if name in found]
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the first of some names, and how many more there are."""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def meant(name: str, columns: Sequence[str]) -> set[str]:
+    """Return the columns that a name or a prefix means."""
+    if name in columns or not name.endswith(PREFIX):
+        return {name} & set(columns)
+    return {each for each in columns if each.startswith(name[:-1])}
+
+
+def several(name: str, columns: Sequence[str]) -> list[str]:
+    """Return the names or prefixes of columns that a text has between commas or blanks; none if it has others."""
+    for mark in (",", None):
+        parts = [part.strip() for part in name.strip("[]").split(mark)]
+        if len(parts) > 1 and all(meant(part, columns) for part in parts):
+            return parts
+    return []

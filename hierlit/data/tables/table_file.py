@@ -66,7 +66,11 @@ class TableFile(ABC):
         path_column: The column of paths or terms that the format has for labels.
         classes: What the header lists as that column's paths, or edges; empty if it lists none.
         classes_line: The line where it does.
+        texts: Columns that the header says hold texts, but not that these are categories.
         words: Of each column of texts read, the words that were taken for a missing value, with how often.
+        blanks: Of each column of texts read, the cells that are missing because there is nothing in the text, where a
+            format has nulls of its own.
+        codes: Of each column given as numbers, a value of it that is written as a code, with a leading zero.
 
     Raises:
         TableError: If the header cannot be read.
@@ -88,7 +92,10 @@ class TableFile(ABC):
         self.path_column: str | None = None
         self.classes: list[str] = []
         self.classes_line = 0
+        self.texts: list[str] = []
         self.words: dict[str, Counter[str]] = {}
+        self.blanks: Counter[str] = Counter()
+        self.codes: dict[str, str] = {}
 
     def take_names(self, names: Sequence[str]) -> None:
         """Take the header's names and make them distinct."""
@@ -103,6 +110,24 @@ class TableFile(ABC):
             while own in self.names:
                 own += "'"
             self.names.append(own)
+
+    def take_typed_names(self, names: Sequence[str], reading: Reading, missing: str) -> None:
+        """Take the names of a format that has types, and `missing` values, of its own.
+
+        Raises:
+            TableError: If a name occurs more than once.
+        """
+        self.take_names(names)
+        if self.repeated:
+            raise TableError(f"{self.path} has more than one column {self.repeated[0]!r}")
+        if reading.missing:
+            what = f"missing is for text files, and not used: what is {missing} is missing here"
+            self.notices.append(f"{self.path}: {what}")
+
+    def forget(self) -> None:
+        """Forget what was noticed in the rows read so far."""
+        for noticed in (self.words, self.blanks, self.codes):
+            noticed.clear()
 
     @abstractmethod
     def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
@@ -122,7 +147,7 @@ class TableFile(ABC):
         Raises:
             TableError: If a row cannot be read, or there are none.
         """
-        self.words.clear()
+        self.forget()
         n_rows = 0
         for frame in self.frames(names, numeric):
             first = self._number * MOST_ROWS + n_rows
@@ -138,7 +163,12 @@ class TableFile(ABC):
 
 def place_of(row: int) -> str:
     """Return where a person finds a row of an open file, by its index in a data frame."""
-    return OPEN[row // MOST_ROWS].where(row % MOST_ROWS)
+    return file_of(row).where(row % MOST_ROWS)
+
+
+def file_of(row: int) -> TableFile:
+    """Return the open file of a row, by its index in a data frame."""
+    return OPEN[row // MOST_ROWS]
 
 
 def composed(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from hierlit.data.tables.cells import require
+from hierlit.data.tables.cells import LEADING_ZERO, require
 from hierlit.data.tables.table_file import CELLS_AT_ONCE, MISSING_TEXTS, Reading, TableError, TableFile, read_error
 
 if TYPE_CHECKING:
@@ -109,21 +109,34 @@ class TextFile(TableFile):
         except ERRORS as error:
             raise self.explain(error) from error
 
-    def cleaned(self, columns: Mapping[str, Any]) -> DataFrame:
-        """Return a frame of Arrow's columns: texts without the space around them, none where missing; and numbers."""
+    def cleaned(self, columns: Mapping[str, Any], numeric: Collection[str] = ()) -> DataFrame:
+        """Return a frame of Arrow's columns of texts, without the space around them, none where missing.
+
+        Args:
+            columns: The texts.
+            numeric: Those that become numbers if they are numbers all; `codes` keeps what that loses.
+        """
         from pandas import ArrowDtype
-        from pyarrow import array, compute, string, table
+        from pyarrow import ArrowInvalid, array, compute, float64, string, table
 
         missing, found = array(sorted(self.missing), string()), {}
         for name, column in columns.items():
-            if column.type == string():
-                text = compute.utf8_trim_whitespace(column)
-                if compute.any(is_missing := compute.is_in(text, missing)).as_py():
-                    words = text.filter(is_missing).value_counts().to_pylist()
-                    own = Counter({each["values"]: each["counts"] for each in words if each["values"] not in ("", "?")})
-                    self.words[name] = self.words.get(name, Counter()) + own
-                column = compute.if_else(is_missing, None, text)
-            found[name] = column
+            text = compute.utf8_trim_whitespace(column)
+            if compute.any(is_missing := compute.is_in(text, missing)).as_py():
+                words = text.filter(is_missing).value_counts().to_pylist()
+                own = Counter({each["values"]: each["counts"] for each in words if each["values"] not in ("", "?")})
+                self.words[name] = self.words.get(name, Counter()) + own
+                text = compute.if_else(is_missing, None, text)
+            found[name] = text
+            if name in numeric:
+                try:
+                    found[name] = number = text.cast(float64())
+                except ArrowInvalid:
+                    continue
+                whole = text.filter(compute.equal(number, compute.floor(number)))
+                codes = whole.filter(compute.match_substring_regex(whole, LEADING_ZERO))
+                if len(codes):
+                    self.codes.setdefault(name, codes[0].as_py())
         return table(found).to_pandas(types_mapper={string(): ArrowDtype(string())}.get)
 
     def explain(self, error: Exception) -> TableError:

@@ -243,7 +243,7 @@ def test_checkpoints_know_their_training_rows() -> None:
     data = loaded(save_npz(images()))
     state = data.state_dict()
     loaded("train.npz").load_state_dict(state)
-    with pytest.raises(ValueError, match=r"they differ in the shifts of channels$"):
+    with pytest.raises(ValueError, match=r"got others: input channels have other means$"):
         loaded(save_npz(images(1), "other")).load_state_dict(state)
 
 

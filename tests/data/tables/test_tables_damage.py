@@ -291,7 +291,7 @@ KINDS = {
     ),
     "NaN everywhere": Damage(
         **csv("a,b,y\nNaN,1,0\n,2,1\nNA,3,0\n?,4,1\n"),
-        warning="1 of 2 inputs are the same in all training rows: a",
+        warning="1 of 2 input columns have no value in any training row: a; name them in ignore_columns",
         sizes=(2, 1),
     ),
     "constant column": Damage(
@@ -341,7 +341,7 @@ KINDS = {
     ),
     "label never observed": Damage(
         **csv(CSV.replace("0\n", "\n").replace("1\n", "\n")),
-        warning="1 of 1 labels are never positive in the training rows: y",
+        error="labels must have values in training rows, got none for y",
     ),
     "zeros of two meanings": Damage(
         **csv("a,y,z\n1,0,0\n2,1,1\n3,-1,0\n4,1,1\n", label_columns=["y", "z"]),

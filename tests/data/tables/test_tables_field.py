@@ -189,7 +189,7 @@ def test_composed_and_decomposed_letters_are_one_label_and_one_column() -> None:
     )
     assert data.label_names == ["k=x", "k=\u00e9"] and data.n_inputs == 3
     assert labels(data, "test") == [[-1, 1]]
-    assert said == []
+    assert not any("left out" in line or "zeros" in line for line in said)
 
 
 ATTRIBUTES = "@attribute a numeric\n@attribute 'b c' {{0,1}}\n@attribute y {{0,1}}\n@attribute z {{0,1}}\n"
