@@ -117,27 +117,35 @@ class TextFile(TableFile):
             numeric: Those that become numbers if they are numbers all; `codes` keeps what that loses.
         """
         from pandas import ArrowDtype
-        from pyarrow import ArrowInvalid, array, compute, float64, string, table
+        from pyarrow import compute, string, table
 
-        missing, found = array(sorted(self.missing), string()), {}
+        found: dict[str, Any] = {}
         for name, column in columns.items():
-            text = compute.utf8_trim_whitespace(column)
-            if compute.any(is_missing := compute.is_in(text, missing)).as_py():
-                words = text.filter(is_missing).value_counts().to_pylist()
-                own = Counter({each["values"]: each["counts"] for each in words if each["values"] not in ("", "?")})
-                self.words[name] = self.words.get(name, Counter()) + own
-                text = compute.if_else(is_missing, None, text)
-            found[name] = text
-            if name in numeric:
-                try:
-                    found[name] = number = text.cast(float64())
-                except ArrowInvalid:
-                    continue
-                whole = text.filter(compute.equal(number, compute.floor(number)))
+            number = as_floats(column) if name in numeric else None
+            if number is None or compute.any(compute.is_nan(number)).as_py():  # spaces, or words for what is missing
+                column = self._trimmed(name, column)
+                number = as_floats(column) if name in numeric else None
+            found[name] = column if number is None else number
+            if number is not None:
+                whole = column.filter(compute.equal(number, compute.floor(number)))
                 codes = whole.filter(compute.match_substring_regex(whole, LEADING_ZERO))
                 if len(codes):
                     self.codes.setdefault(name, codes[0].as_py())
         return table(found).to_pandas(types_mapper={string(): ArrowDtype(string())}.get)
+
+    def _trimmed(self, name: str, column: Any) -> Any:
+        """Return an Arrow's column of texts without the space around them, none where missing; count those words."""
+        from pyarrow import array, compute, string
+
+        encoded = column.dictionary_encode()  # a text that is repeated is looked at once
+        text = compute.utf8_trim_whitespace(encoded.dictionary)
+        if not compute.any(is_missing := compute.is_in(text, array(sorted(self.missing), string()))).as_py():
+            return text.take(encoded.indices)
+        kept = compute.if_else(is_missing, None, text).take(encoded.indices)
+        words = text.take(encoded.indices).filter(compute.is_null(kept)).value_counts().to_pylist()
+        own = Counter({each["values"]: each["counts"] for each in words if each["values"] not in ("", "?")})
+        self.words[name] = self.words.get(name, Counter()) + own
+        return kept
 
     def explain(self, error: Exception) -> TableError:
         """Return the line that cannot be decoded, or what else is wrong."""
@@ -151,6 +159,16 @@ class TextFile(TableFile):
                         where = f"{self.path}, line {number}"
                         return TableError(f"{where}: {byte}: set encoding, for example to latin-1")
         return read_error(self.path, error)
+
+
+def as_floats(column: Any) -> Any:
+    """Return an Arrow's column of texts as numbers; None if one is none."""
+    from pyarrow import ArrowInvalid, float64
+
+    try:
+        return column.cast(float64())
+    except ArrowInvalid:
+        return None
 
 
 def open_file(path: Path) -> Any:
