@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ def choose(
 
     Functions of fewer variables come first, and of these counts of labels, then an or or and that negates labels, then
     tables. Where all this is equal, as for the three labels of a parity, the label that is last in the table is
-    taken to be the function of the others: a convention, and no evidence.
+    taken to be the function of the others, and of those which hold as well of the ones that come first: a convention,
+    and no evidence.
 
     Args:
         explanations: The functions that explain each label.
@@ -50,11 +52,20 @@ def choose(
     def parents(own: Explanation) -> frozenset[int]:
         return frozenset(label_of[variable] for variable in own.function.variables)
 
-    def order(offer: tuple[int, Explanation]) -> tuple[int, int, int, float]:
+    def kind(offer: tuple[int, Explanation]) -> tuple[int, int, int]:
         label, own = offer
         function = own.function
         strange = 2 if function.at_least is None else int(any(function.negated) and function.kind in ("or", "and"))
-        return len(function.variables), strange, -label, -own.bits
+        return len(function.variables), strange, -label
+
+    best: dict[tuple[int, int, int], Explanation] = {}
+    for offer in sorted(offered, key=lambda offer: -offer[1].bits):
+        best.setdefault(kind(offer), offer[1])
+
+    def order(offer: tuple[int, Explanation]) -> tuple[tuple[int, int, int], list[float], float]:
+        own = offer[1]
+        is_best = holds_as_well(own, best[kind(offer)])
+        return kind(offer), sorted(parents(own), reverse=True) if is_best else [math.inf], -own.bits
 
     relations = {(label, parents(own)) for label, own in offered}
     kept: dict[int, Explanation] = {}
@@ -73,6 +84,15 @@ def choose(
         is_reversible = any((x, (above | {label}) - {x}) in relations for x in above)
         readings.append(Reading(label, own, above, not reason, is_reversible, reason))
     return readings
+
+
+def holds_as_well(own: Explanation, other: Explanation) -> bool:
+    """Return whether one function has exceptions as rarely as another, by two standard errors, and half its rows."""
+    n, m = own.rows + own.held_rows, other.rows + other.held_rows
+    exceptions, others = own.exceptions + own.held_exceptions, other.exceptions + other.held_exceptions
+    share = (exceptions + others) / (n + m)
+    error = math.sqrt(share * (1 - share) * (1 / n + 1 / m))
+    return 2 * n >= m and exceptions / n - others / m <= 2 * error
 
 
 def levels_of(readings: Sequence[Reading], n_labels: int) -> list[int]:
