@@ -55,9 +55,9 @@ def run(
                 ]
                 right, levels, n_labels = (sum(each) for each in zip(*found, strict=True))
                 record = {"set": name, "rows": factor, "corruption": what, "tables": len(found), "right": right}
-                write(out / "known.csv", [record | {"levels": levels, "labels": n_labels}], list(record)[:3])
+                write(out / "known.csv", [record | {"at_level": levels, "labels": n_labels}], list(record)[:3])
                 title = f"{name}, {factor} × the rows, {what}"
-                rows.append(Row("known", title, right, f"of {len(found)}", note=f"{levels} of {n_labels} levels"))
+                rows.append(Row("known", title, right, f"of {len(found)}", note=f"{levels} of {n_labels} labels"))
     return rows
 
 

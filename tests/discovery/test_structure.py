@@ -25,6 +25,7 @@ from hierlit import (
     Window1d,
 )
 from hierlit.cli import main
+from hierlit.data import Supervision
 from hierlit.discovery import DiscoverOptions, StructureOptions, discover_structure, label_structure, violations
 from hierlit.discovery.structure import EdgesFound, LabelColumns
 from hierlit.discovery.structure.counts import PairCounts, adjusted, cutoff, log_tail
@@ -156,6 +157,33 @@ SYNTHETIC = {
         rule=110, n_levels=3, n_cells=16, n_train=100, n_val=40, n_test=40, data_seed=seed
     ),
 }
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("flips", "observed"), [(0.0, 0.8), (0.05, 1.0), (0.05, 0.8)])
+def test_parities_that_hold_as_well_are_read_the_same_way_whatever_is_missing_or_wrong(
+    flips: float, observed: float, seed: int
+) -> None:
+    data = JuntaHierarchy(n_inputs=8, n_levels=2, labels_per_level=3, n_train=200, n_val=40, n_test=40, data_seed=seed)
+    options = DiscoverOptions(structure=StructureOptions(exceptions=flips, resamples=0, null=False))
+    found, _ = discover_structure(Supervision(data, observed=observed, flip_probability=flips), options)
+    assert found.levels == data.levels
+    kept = {own.label: sorted(own.parents) for own in found.readings if own.is_kept}
+    assert [kept.get(label, []) for label in range(data.n_labels)] == [sorted(own) for own in data.parent_labels or []]
+
+
+@pytest.mark.parametrize("observed", [1.0, 0.8])
+def test_classes_of_which_some_are_wrong_are_a_group_all_the_same(observed: float) -> None:
+    draws = np.random.default_rng(0)
+    kinds = {"xyz": draws.integers(3, size=2000), "abcde": draws.integers(5, size=2000)}
+    table = pd.DataFrame(
+        {name: (kind == number) * 1.0 for names, kind in kinds.items() for number, name in enumerate(names)}
+    )
+    table["coin"], table["other"] = draws.integers(2, size=(2, 2000))
+    table = (table - (draws.random(table.shape) < 0.05)).abs().mask(draws.random(table.shape) > observed)
+    found = label_structure(table, StructureOptions(exceptions=0.05, resamples=0, null=False))
+    assert found.groups == [[0, 1, 2], [3, 4, 5, 6, 7]]
+    assert label_structure(table, StructureOptions(exceptions=0.005, resamples=0, null=False)).groups == []
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
+
 from hierlit.models.checks import at_least, one_of, raise_problems, within
 
 MARGINS = ("columns", "both")
+MOST_EXCEPTIONS = 0.25
+"""Of the rows: what no relation may exceed."""
+CONFIDENCE = 0.99
+"""Of there being no more exceptions than are allowed."""
 
 
 @dataclass(frozen=True)
@@ -37,3 +45,18 @@ class StructureOptions:
         problems = within("exceptions", self.exceptions, "[0, 0.25)") + within("rate", self.rate, "(0, 1)")
         problems += one_of(MARGINS, margins=self.margins)
         raise_problems(problems + at_least(0, resamples=self.resamples, seed=self.seed))
+
+
+def allowed(exceptions: float, n_labels: ArrayLike, n_rows: float) -> NDArray[np.int64]:
+    """Rows in which a relation of labels may not hold: as many as chance makes of a share of wrong entries.
+
+    Args:
+        exceptions: The share.
+        n_labels: Entries of a row that the relation reads, of each relation.
+        n_rows: Independent rows.
+    """
+    rate = np.minimum(MOST_EXCEPTIONS, exceptions * np.asarray(n_labels))
+    if not exceptions:  # which needs no distribution, as slow as that is
+        return np.zeros(rate.shape, np.int64)
+    most: NDArray[np.int64] = binom.ppf(CONFIDENCE, int(n_rows), rate).astype(np.int64)
+    return most

@@ -6,19 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from hierlit.discovery.structure.functions import LabelFunction, Signs, named, saved_bits
+from hierlit.discovery.structure.options import allowed
 
 Counts = NDArray[np.float32]
 KEPT = 8
 """Sets of variables that a larger one is looked for around, and functions of a label that are kept."""
 SEARCHED = 1000
 """Rows that tables are looked for in, up to half of them of either sign."""
-MOST_EXCEPTIONS = 0.25
-"""Of the rows: what no function may exceed."""
-CONFIDENCE = 0.99
-"""Of there being no more exceptions than are allowed."""
 GROWTH = 1.25
 """Of the bits that fewer variables save: what more must save. Where entries are wrong, related labels help a little."""
 LEAST_SHARE = 0.5
@@ -85,7 +81,8 @@ class FunctionSearch:
         fitted = np.sort(np.concatenate([own[: SEARCHED // 2] for own in of_sign]))
         tables = TableSearch(self.signs[fitted][:, candidates], labels[fitted])
         for size in range(1, min(most, len(candidates)) + 1):
-            sets = tables.best(size, self.allowed(size, tables.n_rows) / max(tables.n_rows, 1))
+            most_wrong = int(allowed(self.exceptions, size + 1, tables.n_rows))
+            sets = tables.best(size, most_wrong / max(tables.n_rows, 1))
             functions = [self._table(labels, [candidates[v] for v in own]) for own in sets]
             judged = [self.judge(labels, function) for function in functions if function is not None]
             own = [explanation for explanation in judged if explanation is not None]
@@ -102,15 +99,10 @@ class FunctionSearch:
         bits, wrong, rows = saved_bits(labels[~self.held], values[~self.held], self.weight)
         bits -= function.cost(self.signs.shape[1])
         _, held_wrong, held_rows = saved_bits(labels[self.held], values[self.held], self.weight)
-        most = self.allowed(len(function.variables), int(self.weight * (rows + held_rows)))
+        most = allowed(self.exceptions, len(function.variables) + 1, self.weight * (rows + held_rows))
         if bits < self.least_bits or self.weight * (wrong + held_wrong) > most:
             return None
         return Explanation(function, bits, wrong, rows, held_wrong, held_rows)
-
-    def allowed(self, size: int, n_rows: int) -> int:
-        """Exceptions that a function of so many variables may have in independent rows."""
-        rate = min(MOST_EXCEPTIONS, self.exceptions * (size + 1))
-        return int(binom.ppf(CONFIDENCE, n_rows, rate)) if n_rows and rate else 0
 
     def _table(self, labels: Signs, variables: list[int]) -> LabelFunction | None:
         """Return the function that is most often right on the fitted rows; None if a variable does not matter to it."""

@@ -247,7 +247,7 @@ def search_once(columns: LabelColumns, options: StructureOptions, windows: Place
     """Return what a search of one table finds."""
     counts = PairCounts(columns, options.margins)
     found = find_implications(counts, options.exceptions, options.rate)
-    groups = one_of_groups(columns) if columns.n_labels <= MOST_LABELS else []
+    groups = one_of_groups(columns, options.exceptions, counts.weight) if columns.n_labels <= MOST_LABELS else []
     search = Variables(counts, found, groups, options, windows)
     explanations = {label: own for label in search.labels if (own := search.explain(label))}
     readings = choose(explanations, search.label_of, columns.names)
