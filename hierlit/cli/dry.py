@@ -90,9 +90,18 @@ class DryCLI(HierlitCLI):
 
 
 class CheckCLI(DryCLI):
-    """The arguments of a fit, of which nothing is made: one of a wrong type or name is an error."""
+    """The arguments of a fit, of which nothing is made: one of a wrong type or name is an error.
 
-    name, description = "fit", "Arguments of fit."
+    Args:
+        name: The command that will run the fit.
+        args: The arguments.
+    """
+
+    description = "Arguments of fit."
+
+    def __init__(self, name: str, args: Sequence[str]) -> None:
+        self.name = name
+        super().__init__(args)
 
     def before_instantiate_classes(self) -> None:
         """Leave the rest to the fit."""

@@ -88,11 +88,13 @@ def section_place(group: Any) -> int:
 def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
     """Return the line a person needs of jsonargparse's message; the message itself where there is nothing to add."""
     key = _first(r'Parser key "([\w.]+)"', message)
-    if re.search(NO_DATA, message):
+    if found := re.search(NO_DATA, message):
+        if found[1] in ("validate.", "test.", "predict."):
+            return "ckpt_path must be given, a checkpoint file or `last`: its config says what the data is"
         known = ", ".join(subclasses(HierarchyDataModule))
         return f"data must be given: --config tables for a table, another config, or --data with one of {known}"
-    if found := _no_class(key, message) or _no_argument(key, message, sections):
-        return found
+    if line := _no_class(key, message) or _no_argument(key, message, sections):
+        return line
     if expected := _mismatch(message):
         return f"{key} must be {expected}"
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
@@ -164,7 +166,8 @@ def subclasses(cls: type) -> list[str]:
     """Names of the concrete classes below a class, those aside that are `FROM_PYTHON`."""
     children: list[type] = cls.__subclasses__()
     below = [name for child in children for name in subclasses(child)]
-    return below if inspect.isabstract(cls) or cls in FROM_PYTHON else [cls.__name__, *below]
+    is_hidden = inspect.isabstract(cls) or cls in FROM_PYTHON or cls.__name__.startswith("_")
+    return below if is_hidden else [cls.__name__, *below]
 
 
 def _class(path: str) -> type:

@@ -20,6 +20,7 @@ from rich.table import Table
 
 import hierlit.layerwise
 import hierlit.models  # noqa: F401  short class names resolve among imported classes
+from hierlit.cli import INTERRUPTED
 from hierlit.cli.errors import HierlitParser, with_paths
 from hierlit.cli.misspelt import LINKED
 from hierlit.cli.words import packaged_names, program
@@ -164,13 +165,30 @@ class HierlitCLI(LightningCLI):
         return dict(trained)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run, and report an argument that fails before a batch has been trained on as the parser does."""
+        """Run, and report an argument that fails before a batch has been trained on as the parser does.
+
+        Raises:
+            SystemExit: With code 130 after Ctrl-C, of which Lightning makes 1.
+        """
         try:
             super()._run_subcommand(subcommand)
+        except SystemExit as error:
+            if not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            if self.trainer.is_global_zero:
+                print(f"interrupted{self._where_saved() if subcommand == 'fit' else ''}", flush=True)
+            raise SystemExit(INTERRUPTED) from None
         except (ValueError, MisconfigurationException) as error:
             if self.model.has_begun:
                 raise
             self._refuse(str(error))
+
+    def _where_saved(self) -> str:
+        """Return where a fit that was interrupted goes on; nothing where it saved nothing."""
+        folders = [each.folder for each in self.trainer.callbacks if isinstance(each, BlockCheckpoint)]  # type: ignore[attr-defined]
+        files = [path for folder in folders for path in folder.glob("*.ckpt")]
+        newest = max(files, key=lambda path: path.stat().st_mtime, default=None)
+        return "" if newest is None else f", saved as {newest}: `--ckpt_path last` resumes there"
 
     def after_test(self) -> None:
         """Print the metrics."""
@@ -180,6 +198,17 @@ class HierlitCLI(LightningCLI):
         """Print the metrics."""
         self._print_metrics("validation")
 
+    def after_predict(self) -> None:
+        """Say so if there was nothing to predict.
+
+        Raises:
+            SystemExit: With code 1, if there were no rows.
+        """
+        if not sum(self.trainer.num_predict_batches):
+            if not self.trainer.is_global_zero:
+                raise SystemExit(1)
+            raise SystemExit("error: the data has no rows to predict; files of them are data.predict_files")
+
     def _print_metrics(self, rows: str) -> None:
         """Print what was measured.
 
@@ -187,7 +216,10 @@ class HierlitCLI(LightningCLI):
             SystemExit: With code 1, if there were no such rows.
         """
         if not self.trainer.callback_metrics:
-            raise SystemExit(f"error: the data has no {rows} rows with an observed label: nothing was measured")
+            if not self.trainer.is_global_zero:
+                raise SystemExit(1)
+            files = f"data.{'val' if rows == 'validation' else rows}_files"
+            raise SystemExit(f"error: the data has no {rows} rows with an observed label; files of them are {files}")
         if not self.trainer.is_global_zero:
             return
         table = Table("metric", "value")
@@ -216,13 +248,15 @@ class HierlitCLI(LightningCLI):
         """
         logger, folder = config["logger"], checkpoint.parent.parent
         before, after = self._resumed.get("config"), run_config(self.config[self.subcommand].as_dict())
-        if config["fast_dev_run"] or (before and deciding(config_changes(before, after))):
+        if config["fast_dev_run"]:
             return False
+        is_other = bool(before and deciding(config_changes(before, after)))
         if logger not in (None, True):
             loggers = [logger] if isinstance(logger, Logger) else logger or []
             is_requeued = checkpoint.name.startswith(REQUEUED)
-            return continue_logs(loggers, self._resumed.get("log_versions", []), None if is_requeued else folder)
-        if folder.parent.name != LOGS:
+            versions = [] if is_other else self._resumed.get("log_versions", [])  # those that a person gives stay
+            return continue_logs(loggers, versions, None if is_requeued else folder)
+        if folder.parent.name != LOGS or is_other:
             return False
         config["logger"] = TensorBoardLogger(folder.parent.parent, LOGS, folder.name)
         return True
@@ -287,10 +321,8 @@ def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def where_to_look() -> str:
     """Return what a person should know who sees the options of a command."""
-    return (
-        f"Configs that come with hierlit, for --config: {packaged_names()}. Arguments of data, of LabelTable for "
-        "example: --data.help LabelTable."
-    )
+    known = ", ".join(packaged_names())
+    return f"Configs of hierlit's own, for --config: {known}. Arguments of data, for example: --data.help LabelTable."
 
 
 def asked_for(args: Sequence[str] | None) -> list[str]:

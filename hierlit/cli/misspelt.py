@@ -45,7 +45,7 @@ def misspelt(command: str, args: Sequence[str]) -> str:
         return ""
     for word in args:
         section, dot, name = word.removeprefix("--").partition("=")[0].removesuffix("+").partition(".")
-        if not word.startswith("--") or section in (command, *WITHOUT_SECTION):
+        if not word.startswith("--") or section in ("", command, *WITHOUT_SECTION):
             continue
         known, first = dict(section_arguments()), name.removeprefix("init_args.").partition(".")[0]
         if section not in (*known, *OTHER_KEYS):

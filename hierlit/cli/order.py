@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 from hierlit.cli.misspelt import COMMANDS
+from hierlit.cli.words import FILE_OPTIONS
 
 HELP = ("-h", "--help", "--version")
 """What may stand in place of a command."""
@@ -22,6 +24,10 @@ def misordered(words: Sequence[str], names: Sequence[str]) -> str:
     if name in HELP:
         return ""
     if name.startswith("-"):
+        has_sections = name.partition("=")[0] in FILE_OPTIONS and not set(names).isdisjoint(words)
+        file = name.partition("=")[2] or words[1]
+        if has_sections and Path(file).is_file():  # of commands, as LightningCLI takes it
+            return ""
         return f"the command comes before its options, got {name} first; commands are {', '.join(names)}"
     if name not in names:
         near = get_close_matches(name.lower(), names, n=1)
@@ -39,8 +45,18 @@ def stray(words: Sequence[str]) -> str:
         elif option and not value:
             value = word
         elif word.startswith("-") and len(word) > len("-h"):
-            return f"options have two dashes, got {word}; write -{word}"
+            meant = f"-c {word[2:]}" if word.startswith("-c") and word != "-config" else f"-{word}"
+            return f"options have two dashes, got {word}; write {meant}"
         elif not word.startswith("-"):
-            remedy = f"write a list as one word, {option} '[{value},{word}]'" if option else "put its option before it"
-            return f"{word} is no option, nor the value of one; {remedy}"
+            return f"unexpected argument {word}; {remedy(option, value, word)}"
     return ""
+
+
+def remedy(option: str, value: str, word: str) -> str:
+    """Return what may have been meant by a word after an option and its value, or before any option."""
+    if option.startswith("--data."):
+        items = [item.strip(",") for item in (value.lstrip("["), word.rstrip("]"))]
+        return f"write a list as one word, {option} '[{','.join(items)}]'"
+    if "." in word and not option.endswith(word):
+        return "name files by an option, such as --data.train_files or --data.predict_files"
+    return "put its option before it"

@@ -53,7 +53,7 @@ def sweep(args: Sequence[str]) -> None:
         parser.error("an argument must have a list of values, such as --model.features.beta '[.1,.5]'; got none")
     fixed = {name: value for name, value in others.items() if name not in axes}
     chosen = SweepExperiment({"config": given.config}, given.seeds, fixed, axes)
-    check(chosen)
+    check("sweep", chosen)
     folder, console = folder_of("sweep", chosen, given), Console(highlight=False)
     with working_in(folder):
         tell(chosen, run_all(chosen, folder, given.workers, console, main, **engine_of(given)), folder, console)
@@ -68,9 +68,11 @@ def compare(args: Sequence[str]) -> None:
     Raises:
         SystemExit: With code 2 after a wrong argument, 1 if a run failed, 130 if interrupted.
     """
-    given, fixed, _ = parse("compare", COMPARE, args)
+    given, fixed, parser = parse("compare", COMPARE, args)
     whole = CompareExperiment({"config": given.config}, given.seeds, fixed)
-    check(whole)
+    if problem := whole.problem():
+        parser.error(problem)
+    check("compare", whole)
     folder, console = folder_of("compare", whole, given), Console(highlight=False)
     options = {"workers": given.workers or 1, "console": console, "command": main, **engine_of(given)}
     with working_in(folder):
@@ -115,7 +117,7 @@ def parse(name: str, description: str, args: Sequence[str]) -> tuple[Any, dict[s
     return given, values, parser
 
 
-def check(chosen: Experiment) -> None:
+def check(name: str, chosen: Experiment) -> None:
     """Parse the arguments of fits, each value in one at least.
 
     Raises:
@@ -125,7 +127,7 @@ def check(chosen: Experiment) -> None:
     for settings in chosen.settings():
         values = {f"{name}={value}" for name, value in settings.items()}
         if not values <= seen:
-            CheckCLI(chosen.fit_arguments(settings, 0)[1:])
+            CheckCLI(name, chosen.fit_arguments(settings, 0)[1:])
         seen |= values
 
 

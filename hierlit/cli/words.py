@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
+from difflib import get_close_matches
+from itertools import islice, pairwise
 from pathlib import Path
 
 import yaml
@@ -20,9 +21,10 @@ def program() -> str:
 
 
 def files_first(words: Sequence[str]) -> list[str]:
-    """Return a command with its config files before its other options, which so hold wherever they stand.
+    """Return a command with its config files, and then its data's class, before its other options.
 
-    The name of a packaged config stands for its file, unless there is a file of that name.
+    These so hold wherever they stand, and arguments of the data are those of its class. The name of a packaged config
+    stands for its file, unless there is a file of that name.
 
     Args:
         words: The subcommand, the name of what it does if it has one, and options.
@@ -31,18 +33,21 @@ def files_first(words: Sequence[str]) -> list[str]:
     if start == 0:  # before the subcommand they are of no section
         return list(words)
     files: list[str] = []
+    data: list[str] = []
     others: list[str] = []
     rest = iter(words[start:])
     for word in rest:
         option, is_whole, value = word.partition("=")
-        if option not in FILE_OPTIONS:
+        if option == "--data":
+            data += [word] if is_whole else [word, *islice(rest, 1)]
+        elif option not in FILE_OPTIONS:
             others.append(word)
         elif is_whole:
             files += ["--config", packaged(value)]
         else:
             found = next(rest, None)
             files += ["--config"] if found is None else ["--config", packaged(found)]
-    return [*words[:start], *files, *others]
+    return [*words[:start], *files, *data, *others]
 
 
 def packaged(name: str) -> str:
@@ -51,9 +56,9 @@ def packaged(name: str) -> str:
     return str(found) if found.is_file() and not Path(name).exists() else name
 
 
-def packaged_names() -> str:
+def packaged_names() -> list[str]:
     """Names of the configs that come with the package."""
-    return ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+    return sorted(file.stem for file in CONFIGS.glob("*.yaml"))
 
 
 def broken_config(words: Sequence[str]) -> str:
@@ -70,7 +75,9 @@ def config_problem(name: str) -> str:
     """Return why a file is no config; nothing where it may be one."""
     path = Path(name).expanduser()
     if not path.is_file():
-        return f"config: there is no file {name}; those that come with hierlit are {packaged_names()}"
+        near = get_close_matches(path.stem, packaged_names(), n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        return f"config: there is no file {name}; {meant}those that come with hierlit are {', '.join(packaged_names())}"
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -25,7 +25,8 @@ def observed_scorer(
     Give model selection its folds as an object, `cv=KFold(5)`: scikit-learn refuses NaN in `y` where `cv` is a number.
 
     Args:
-        metric: Of the true values and the response [m] of one label, such as `roc_auc_score`.
+        metric: Of the true values and the response [m] of one label, such as `roc_auc_score`; of one of predicted
+            labels, such as `f1_score`, with the response `predict`.
         response: What the estimator is asked for: `predict_proba`, `decision_function` or `predict`.
         average: `macro`, the mean over the labels with both values among their observed entries, or `micro`, the metric
             of all observed pairs together.
@@ -35,8 +36,11 @@ def observed_scorer(
         nor are zeros in labels that also have −1. It is NaN where nothing can be judged.
 
     Raises:
+        TypeError: If the metric is no function.
         ValueError: If `response` or `average` is none of those.
     """
+    if not callable(metric):
+        raise TypeError(f"metric must be a function such as sklearn.metrics.roc_auc_score, got {metric!r}")
     if response not in RESPONSES:
         raise ValueError(f"response must be one of {', '.join(RESPONSES)}, got {response!r}")
     if average not in AVERAGES:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -15,8 +16,11 @@ from hierlit.experiments.base import Experiment, Run, Settings, Verdict, product
 from hierlit.experiments.drawing import draw_points, panels
 from hierlit.experiments.statistics import means
 from hierlit.experiments.sweep import averaged, outcome_of
+from hierlit.models import RadialFeatures
 
 LAYERWISE, LAST, EVERY = "layerwise", "end to end, last block's scores", "end to end, every block's scores"
+UNITS = RadialFeatures.__name__
+"""Features that are placed while blocks are trained."""
 PROBE_EPOCHS = 5
 """Joint epochs whose time is taken, to know how many fit into that of a layerwise run."""
 
@@ -38,6 +42,14 @@ class CompareExperiment(Experiment):
 
     question: ClassVar[str] = "Does the same network learn more layer by layer or end to end, in the same time?"
     prediction: ClassVar[str] = "None."
+
+    def problem(self) -> str:
+        """Return why the network cannot be trained end to end; nothing where it may be."""
+        features = yaml.safe_load(Path(self.config({}).absolute).read_text()).get("model", {}).get("features")
+        given = self.overrides.get("model.features", features)
+        name = str(given.get("class_path") if isinstance(given, dict) else given).rpartition(".")[2]
+        remedy = "--model.features GaussianFeatures --model.solver ExactSolver compares a network of random features"
+        return f"units of {name} are rows, which end-to-end training has not; {remedy}" if name == UNITS else ""
 
     def settings(self) -> Iterator[Settings]:
         """Give the ways."""

@@ -24,6 +24,7 @@ from hierlit.experiments.base import Command, Experiment, Run, Settings, key_of
 from hierlit.experiments.engines import LEAST_WORKERS, Cell, run_on_joblib, run_on_submitit
 from hierlit.experiments.results import Results, Row, failure_of
 from hierlit.training.signals import watch_parent
+from hierlit.watching.progress import time_left
 
 OUTPUT = "output.txt"
 __all__ = ["Results", "cells_of", "run_all", "run_cell"]
@@ -143,7 +144,9 @@ def run_cell(command: Command, experiment: Experiment, folder: Path, settings: S
         except (Exception, SystemExit) as error:
             output.flush()
             lines = (own / OUTPUT).read_text().strip().splitlines()
-            row["error"] = f"{type(error).__name__}: {error if str(error) not in ('', '2') else lines[-1]}"
+            text = str(error) if str(error) not in ("", "2") else lines[-1]
+            is_line = isinstance(error, SystemExit)
+            row["error"] = text.removeprefix("error: ") if is_line else f"{type(error).__name__}: {text}"
     return {**row, "seconds": round(time.perf_counter() - start, 3)}
 
 
@@ -162,8 +165,8 @@ def shown(console: Console, n_runs: int) -> Iterator[Callable[[Row], None]]:
         if failure:
             console.print(f"{row['run']} failed: {failure}", soft_wrap=True, highlight=False)
         if not console.is_terminal:
-            left = (time.monotonic() - start) / done * (n_runs - done)
-            line = f"run {done}/{n_runs}: {row['run']}, {row.get('seconds', 0):.1f} s; about {left / 60:.1f} min left"
+            left = time_left((time.monotonic() - start) / done * (n_runs - done))
+            line = f"run {done}/{n_runs}: {row['run']}, {row.get('seconds', 0):.1f} s{left}"
             console.print(line, soft_wrap=True, highlight=False)
 
     if console.is_terminal:

@@ -112,14 +112,10 @@ class BlockCheckpoint(Checkpoint):
         """Save a block that was finished and reported just before; the other processes may be gone."""
         if trainer.state.fn == "fit" and trainer.is_global_zero:
             remove(self.folder / BALLAST)
-            report, saved = pl_module.report, self._saved[-1:]
+            report = pl_module.report
             if report is not None and report.is_logged and pl_module.block > self._saved_blocks:
                 path = self._path(trainer, pl_module)
                 trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), path)
-                saved = [path.name]
-            if isinstance(exception, KeyboardInterrupt):
-                where = f", saved as {self.folder / saved[0]}: `--ckpt_path last` resumes there" if saved else ""
-                print(f"interrupted{where}", flush=True)
 
     def save(self, trainer: L.Trainer, task: LayerwiseTask) -> Path:
         """Save the run, on all processes, and remove the oldest of its checkpoints.

@@ -286,7 +286,9 @@ class LayerwiseTraining(L.Callback):
             rank_left_out(pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Forget the streams, and say so if the run ended early."""
+        """Rank the rows left out if the run ended early, which is said, and forget the streams."""
+        if not self._is_over and pl_module.levels is None:
+            rank_left_out(pl_module)
         self._forget(trainer, pl_module)
         if not self._is_over and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
@@ -313,7 +315,7 @@ def rank_left_out(task: LayerwiseTask) -> None:
         for chunk in chunks:
             scores, labels = net.judged(net.answers(chunk.stream), chunk.labels)
             metric.update(net.calibration.log_odds(scores), labels)
-        if split in task.results and parts:
+        if any(task.rows.n_chunks(part) for part in parts):
             task.precision[split] = float(metric.to(task.device).compute())
 
 

@@ -50,7 +50,8 @@ def fit_in_memory(
         if not verbose:
             logger.setLevel(logging.ERROR)
             warnings.simplefilter("ignore", PossibleUserWarning)
-        warnings.filterwarnings("ignore", "Total length of .* across ranks is zero")
+        for notice in ("Total length of .* across ranks is zero", ".isinstance.treespec, LeafSpec"):
+            warnings.filterwarnings("ignore", notice)
         try:
             L.Trainer(
                 accelerator=accelerator,

@@ -28,7 +28,7 @@ def outcome(report: BlockReport) -> str:
     return ended + (f", changed {report.accepted} of {n_labels} labels" if report.accepted < n_labels else "")
 
 
-def minutes_left(seconds: float) -> str:
+def time_left(seconds: float) -> str:
     """Return what there is to say of a time left: minutes and seconds, and hours before them if there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
@@ -51,11 +51,11 @@ class TimeLeft:
             self.start, self.first_block = time.monotonic(), 1
             return ""
         a_block = (time.monotonic() - self.start) / (task.block - self.first_block)
-        return minutes_left(a_block * (len(task.net.blocks) - task.block))
+        return time_left(a_block * (len(task.net.blocks) - task.block))
 
     def of_joint(self, epoch: int, epochs: int) -> str:
         """Return what there is to say of it after a joint epoch."""
-        return minutes_left((time.monotonic() - self.start) / epoch * (epochs - epoch))
+        return time_left((time.monotonic() - self.start) / epoch * (epochs - epoch))
 
 
 class BlockProgress(ProgressBar):

@@ -195,7 +195,8 @@ class Staircase(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Print where the picture of the run is, below all else."""
-        if self.accuracy and trainer.is_global_zero and trainer.loggers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        is_shown = self.accuracy and trainer.is_global_zero and trainer.loggers and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if is_shown and (self._folder / PICTURE).exists():
             print(f"accuracy by block and level: {shortest(self._folder / PICTURE)}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
@@ -331,5 +332,5 @@ def title_of(split: str, task: LayerwiseTask) -> str:
     """Return what a table is of: rows, and the blocks that are used, of which one without gain is none."""
     n_blocks = task.block - bool(task.memory.get("has_no_gain"))
     left_out = "train" in task.precision and split == "train"
-    rows = "training rows, left out of the fits that score them," if left_out else f"{split} rows"
+    rows = "training rows, each scored by fits that left it out," if left_out else f"{split} rows"
     return f"{rows} after {n_blocks} of {len(task.net.blocks)} blocks"

@@ -181,6 +181,29 @@ def test_with_values_that_decide_weights_a_resumed_run_is_another_with_a_config_
     assert "acceptance: strict" in (second / "config.yaml").read_text()
 
 
+@pytest.mark.usefixtures("automaton_run")
+def test_a_logger_of_a_given_version_goes_on_in_its_folder_with_other_values_as_well(own_folder: Path) -> None:
+    logger = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs", "--trainer.logger.version", "5"]
+    main(["fit", "--config", SMALL, *logger])
+    metrics = next(own_folder.rglob("version_5/metrics.csv"))
+    before = metrics.read_text().splitlines()
+    checkpoint = str(max(metrics.parent.rglob("*.ckpt"), key=lambda path: path.name))
+    more = ["--model.n_blocks", "4", "--layerwise.acceptance", "strict"]
+    main(["fit", "--ckpt_path", checkpoint, *logger, *more])
+    assert len(metrics.read_text().splitlines()) > len(before)
+    assert not list(metrics.parent.parent.glob("version_6"))
+
+
+def test_the_class_of_the_data_may_follow_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data.n_levels", "2", "--data", "CellularAutomaton", "--data.n_cells", "8", "--model.n_blocks", "2"]
+    assert main(["plan", *words]).planned.n_blocks == 2
+
+
+def test_a_config_of_commands_comes_before_the_command(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own_folder / "top.yaml").write_text("fit: {data: {class_path: Foo}}")
+    assert fail(capsys, "--config", "top.yaml", "fit").endswith("got Foo")
+
+
 def test_last_skips_a_truncated_checkpoint(automaton_run: Path) -> None:
     good = next(automaton_run.rglob("*.ckpt"))
     bad = good.with_name("newer.ckpt")
@@ -259,18 +282,25 @@ def test_bad_input_is_one_line_with_argument_value_and_choices(
         ("Fit --config tables", "there is no command Fit; did you mean fit?"),
         ("train", "there is no command train; valid are fit, validate, test, predict, plan"),
         ("--config tables fit", "the command comes before its options, got --config first; commands are fit, "),
-        ("fit own.csv", "own.csv is no option, nor the value of one; put its option before it"),
+        ("fit own.csv", "unexpected argument own.csv; name files by an option, such as --data.train_files or --d"),
+        ("fit --config tables own.csv", "unexpected argument own.csv; name files by an option, such as --data.tr"),
+        ("fit --config tables --trainer.max_epochs 3 4", "unexpected argument 4; put its option before it"),
+        (
+            "fit --config tables --data.label_columns [a, b]",
+            "unexpected argument b]; write a list as one word, --data.label_columns '[a,b]'",
+        ),
         (
             "fit --config tables --data.label_columns a b",
-            "b is no option, nor the value of one; write a list as one word, --data.label_columns '[a,b]'",
+            "unexpected argument b; write a list as one word, --data.label_columns '[a,b]'",
         ),
         ("fit -config tables", "options have two dashes, got -config; write --config"),
+        ("fit -ctables", "options have two dashes, got -ctables; write -c tables"),
         ("fit --train_files a.csv", "there is no section train_files; did you mean data.train_files?"),
         ("fit --config exact --n_blocks 3", "there is no section n_blocks; did you mean model.n_blocks?"),
         ("fit --config exact --seed 3", "there is no section seed; did you mean seed_everything?"),
         ("fit --confg exact", "there is no section confg; did you mean config?"),
         ("fit", "data must be given: --config tables for a table, another config, or --data with one of "),
-        ("predict", "data must be given: --config tables for a table, another config, or --data with one of "),
+        ("predict", "ckpt_path must be given, a checkpoint file or `last`: its config says what the data is"),
         ("discover", "data must be given: --config tables for a table, another config, or --data with one of "),
         ("fit --data GraphHierarchy", "data must be one of "),
         ("fit --data ArrayHierarchy", "data must be one of "),

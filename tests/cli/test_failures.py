@@ -160,7 +160,7 @@ def test_values_that_contradict_the_checkpoint_are_reported(tmp_path: Path) -> N
 
 
 def test_ctrl_c_says_in_a_line_what_is_saved_and_how_to_go_on(tmp_path: Path) -> None:
-    printed = run(tmp_path, *RUN, *EXACT, *fault("SignalAtPass", at=2, signum=2), expect=1)
+    printed = run(tmp_path, *RUN, *EXACT, *fault("SignalAtPass", at=2, signum=2), expect=130)
     assert "Traceback" not in printed
     (newest,) = (path.name for path in checkpoints(tmp_path)[-1:])
     assert f"{newest}: `--ckpt_path last` resumes there" in printed.splitlines()[-1]

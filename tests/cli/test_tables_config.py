@@ -156,3 +156,24 @@ def test_names_that_yaml_takes_for_something_else_need_quotes(
         assert shares(f"[{name}, se]") == (0.5, 0.75)
     except SystemExit:
         assert "put quotes around a name that YAML takes for something else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("others", [["--model.n_blocks", "1"], ["--trainer.max_epochs", "1", "--model.n_blocks", "2"]])
+def test_one_block_is_ranked_as_well(
+    others: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("train.csv"), 60, 0)
+    write(Path("new.csv"), 30, 1)
+    files = ["--data.train_files", "train.csv", "--data.val_files", "new.csv", "--data.label_columns", "y_*"]
+    cli = main(["fit", *TABLES, *SMALL, *files, *others])
+    assert 0.8 < cli.model.precision["val"] <= 1
+    assert f"{cli.model.precision['val']:.4f}" in capsys.readouterr().out
+
+
+def test_predict_without_rows_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("train.csv"), 60, 0)
+    main(["fit", *TABLES, *SMALL[:-2], "--data.train_files", "train.csv", "--data.label_columns", "y_*"])
+    with pytest.raises(SystemExit, match=r"the data has no rows to predict; files of them are data\.predict_files"):
+        main(["predict", "--ckpt_path", "last"])

@@ -51,7 +51,7 @@ def test_a_run_on_a_table_ends_with_rows_left_out_and_average_precision(tmp_path
     small = ["--model.n_features", "50", "--model.n_blocks", "2", "--layerwise.folds", "3"]
     printed = run(tmp_path, "fit", *table, *small, "--trainer.accelerator", "cpu", apart=True)
     block = r"block [12]/2: epoch 1, gradient \S+ / \S+(, about \d+:\d\d left)?, \d+\.\d s(, left out: no gain)?"
-    title = r" *training rows, left out of the fits that score them, after [12] of 2 blocks *"
+    title = r" *training rows, each scored by fits that left it out, after [12] of 2 blocks *"
     assert_lines(printed, block, title)
     assert "precision" in printed and "learned" not in printed
     ((_, accuracy, precision, *_),) = re.findall(r"│ +(2) │ +(\S+) │ +(\S+) │", printed)
@@ -157,7 +157,9 @@ def test_nothing_to_measure_is_an_error(
 ) -> None:
     monkeypatch.chdir(automaton_run)
     split = "val" if command == "validate" else command
-    with pytest.raises(SystemExit, match=f"error: the data has no {rows} rows with an observed label: nothing was"):
+    with pytest.raises(
+        SystemExit, match=f"error: the data has no {rows} rows with an observed label; files of them are"
+    ):
         main([command, *SMALL, "--ckpt_path", "last", f"--trainer.limit_{split}_batches", "0"])
 
 

@@ -186,6 +186,16 @@ def test_classes_of_which_some_are_wrong_are_a_group_all_the_same(observed: floa
     assert label_structure(table, StructureOptions(exceptions=0.005, resamples=0, null=False)).groups == []
 
 
+@pytest.mark.parametrize("flips", [0.0, 0.01])
+def test_classes_and_classes_of_classes_are_two_groups(flips: float) -> None:
+    draws = np.random.default_rng(0)
+    kind = draws.integers(6, size=1000)
+    leaves = kind[:, None] == np.arange(6)
+    table = np.concatenate([leaves, leaves[:, 0::2] | leaves[:, 1::2]], 1) ^ (draws.random((1000, 9)) < flips)
+    found = label_structure(table.astype(int), StructureOptions(exceptions=flips, resamples=0, null=False))
+    assert found.groups == [[0, 1, 2, 3, 4, 5], [6, 7, 8]]
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", list(SYNTHETIC))
 def test_levels_and_parents_of_hierarchies_by_their_labels_alone(name: str, seed: int) -> None:
@@ -225,7 +235,7 @@ def test_rows_of_one_example_are_no_independent_evidence() -> None:
 
 def test_violations_of_a_hierarchy_that_people_wrote() -> None:
     table = pd.DataFrame({"01": [1, 0, 1, 0], "01/01": [1, 1, 0, np.nan], "01/01/03": [1, 1, 1, 1]})
-    listed = violations(LabelColumns.of(table), [("01", "01/01"), ("01/01", "01/01/03"), ("02", "02/01")])
+    listed = violations(table, [("01", "01/01"), ("01/01", "01/01/03"), ("02", "02/01")])
     assert listed.to_numpy().tolist() == [[1, "01/01", "01"], [2, "01/01/03", "01/01"]]
 
 
@@ -242,9 +252,11 @@ def test_agreement_with_a_known_hierarchy_counts_apart_what_a_table_cannot_show(
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (np.zeros(3), "got shape"),
+        (np.zeros(3), "and not empty, got ndarray of shape (3,)"),
+        ("labels.csv", "and not empty, got str of shape ()"),
+        (pd.DataFrame(np.ones((2, 2)), columns=["a", "a"]), "labels must have different names, two are called 'a'"),
         (np.full((4, 2), 2.0), "in {-1, 1} or {0, 1}, NaN = not observed, got 2"),
-        (pd.DataFrame({"a": [1, 0], "b": ["x", "y"]}), "in {-1, 1} or {0, 1}"),
+        (pd.DataFrame({"a": [1, 0], "b": ["x", "y"]}), "got values of 'b' that are no numbers"),
     ],
 )
 def test_what_is_no_table_of_labels_is_refused_in_one_line(labels: object, said: str) -> None:

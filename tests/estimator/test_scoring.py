@@ -77,3 +77,8 @@ def test_zeros_beside_minus_ones_are_not_observed_and_one_value_alone_is_not_jud
 def test_wrong_arguments_are_one_line(wrong: dict[str, str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         observed_scorer(**wrong)
+
+
+def test_a_metric_that_is_a_name_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match=r"^metric must be a function .*, got 'roc_auc'$"):
+        observed_scorer("roc_auc")  # type: ignore[arg-type]

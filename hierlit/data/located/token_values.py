@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierlit.data.located.sentences import Sentence, Token
-from hierlit.models.checks import raise_problems
+from hierlit.models.checks import listed, raise_problems
 
 CHARACTER, WORD = "character", "word"
 UNITS = (CHARACTER, "token")
@@ -142,7 +142,7 @@ class FoundTokens:
             ValueError: If there is a name without a label.
         """
         found: dict[str, TokenLabel] = {}
-        problems = []
+        lacking: dict[str, list[str]] = {}
         for wanted in self._wanted:
             if not wanted.column:
                 found.setdefault(wanted.name, TokenLabel(wanted.name, wanted.kind))
@@ -152,11 +152,12 @@ class FoundTokens:
             values = enough if wanted.value is None else [wanted.value] if counts[wanted.value] else []
             if not values:
                 rule = f"{min_count} tokens of a value" if wanted.value is None else "a token"
-                problems.append(f"label_columns must have {rule} in the training rows, got none of {wanted.name!r}")
+                lacking.setdefault(rule, []).append(repr(wanted.name))
             for value in values:
                 name = f"{wanted.column}:{value}" if wanted.column in KEYED else f"{wanted.source}={value}"
                 found.setdefault(name, TokenLabel(name, wanted.kind, wanted.source, value))
-        raise_problems(problems)
+        what = "label_columns must have {} in the training rows, got none of {}"
+        raise_problems([what.format(rule, listed(names)) for rule, names in lacking.items()])
         return list(found.values())
 
     def class_sources(self, labels: Sequence[TokenLabel]) -> dict[str, list[int]]:

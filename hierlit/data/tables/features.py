@@ -32,7 +32,8 @@ def take_numbers(frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile
     """Turn the columns of numbers among the inputs into such, in place.
 
     They are those that a header says are, or of which at least half of the values are; a column without a value is one
-    too. True and false are 1 and 0 where all other values are that too, and else texts.
+    too. True and false are 1 and 0 where all other values are that too; beside other numbers they are texts, which
+    such a column must not have.
 
     Args:
         frame: The rows of the files to train on.

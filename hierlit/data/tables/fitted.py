@@ -57,7 +57,8 @@ class FittedTable(Fitted):
     def difference(self, other: FittedTable, values: bool = True) -> str:
         """Say in what a checkpoint's are others, by more than rounding; nothing if they are not. See `Fitted`."""
         names = other_names("label", self.label_names, other.label_names)
-        if names := names or other_names("input", self.input_names, other.input_names):
+        names = names or other_names("input", self.input_names, other.input_names)
+        if names := names or other_names("input column", self.columns, other.columns):
             return names
         if self.parents != other.parents:
             return "the hierarchy has other edges"

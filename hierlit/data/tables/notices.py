@@ -52,7 +52,8 @@ def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile],
             rank_zero_warn(f"{file.path}: {what}; set missing to [''] to take words as they are")
         if file.blanks:
             what = f"{file.blanks.total():,} cells with a blank text are taken for missing: {counted(file.blanks)}"
-            rank_zero_warn(f"{file.path}: {what}; write a word where that is a category")
+            is_input = not file.blanks.keys().isdisjoint(encoder.table.categories)
+            rank_zero_warn(f"{file.path}: {what}" + "; write a word where that is a category" * is_input)
         of_numbers = [*encoder.table.numbers, *(labels.columns if labels else ())]
         for name in [name for name in of_numbers if name in file.codes]:
             taken = f"column {name!r} is taken for numbers, without the leading zero of {file.codes[name]!r}"
@@ -62,7 +63,7 @@ def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile],
         file.forget()
         file.notices.clear()
     if encoder.unseen:
-        rank_zero_warn(f"{source}: categories that no training row has become zeros: {counted(encoder.unseen)}")
+        rank_zero_warn(f"{source}: categories not seen in training are coded as zeros: {counted(encoder.unseen)}")
         encoder.unseen.clear()
     if labels is not None:
         if labels.unknown:

@@ -56,15 +56,18 @@ class ColumnRoles:
         problems: list[str] = []
         found = {argument: find(argument, names, file, problems) for argument, names in wanted.items()}
         classes, path = found["class_columns"], found["path_column"]
-        labels = [name for name in file.names if name in (*found["label_columns"], *classes)]
+        left_out = set(found["ignore_columns"])
+        named = {*found["label_columns"], *classes}
+        labels = [name for name in file.names if name in named - left_out]
         if not labels and not path and not problems:
-            labels, path = file.label_names, [file.path_column] if file.path_column else []
+            labels = [name for name in file.label_names if name not in left_out] if not named else []
+            path = [file.path_column] if file.path_column else []
             classes = [name for name in labels if name in file.class_names]
             if not labels and not path:
                 quotes = f"; put quotes around {NOTHING}" if NOTHING in file.names else ""
-                named = f"must name columns of {file.path}: {listed(file.names)}{quotes}"
-                problems.append(f"label_columns or path_column {named}")
-        left_out, features = set(found["ignore_columns"]), found["feature_columns"]
+                valid = f"must name columns of {file.path} that are not ignored: {listed(file.names)}{quotes}"
+                problems.append(f"label_columns or path_column {valid}")
+        features = found["feature_columns"]
         if wanted["feature_columns"] is None:
             left_out |= {*labels, *path, *file.nameless, file.path_column or ""}
             features = file.names
@@ -153,7 +156,7 @@ def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> 
         own = meant(name, file.names)
         if not own:
             near = get_close_matches(name, file.names, n=3)
-            valid = f"did you mean {' or '.join(map(repr, near))}" if near else f"its columns are {listed(file.names)}"
+            valid = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its columns are {listed(file.names)}"
             if parts := several(name, file.names):
                 valid = f"write a list, [{','.join(parts)}]"
             problems.append(f"{argument}: {file.path} has no column {name!r}: {valid}")

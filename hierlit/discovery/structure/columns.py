@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,12 +57,15 @@ class LabelColumns:
             return cls.of_sparse(labels.tocsr(), names)
         values = np.asarray(labels.numpy(force=True) if isinstance(labels, Tensor) else labels)
         if values.ndim not in (2, 3) or not values.size:
-            raise ValueError(f"labels must be [rows, labels] or [rows, locations, labels], got shape {values.shape}")
-        named = names or numbered_names(values.shape[-1])
-        try:
-            values = np.where(missing(values), np.nan, values).astype(float)
-        except ValueError:
-            raise ValueError(f"{RULE}, got {values.dtype} values that are no numbers") from None
+            got = f"{type(labels).__name__} of shape {values.shape}"
+            raise ValueError(f"labels must be [rows, labels] or [rows, locations, labels], and not empty, got {got}")
+        named = list(names or numbered_names(values.shape[-1]))
+        if twice := [name for name, number in Counter(named).items() if number > 1]:
+            raise ValueError(f"labels must have different names, two are called {twice[0]!r}")
+        for place, name in enumerate(named):
+            if not are_numbers(values[..., place]):
+                raise ValueError(f"{RULE}, got values of {name!r} that are no numbers")
+        values = np.where(missing(values), np.nan, values).astype(float)
         others = values[~np.isnan(values) & ~np.isin(values, (-1, 0, 1))]
         if len(others):
             raise ValueError(f"{RULE}, got {others[0]:g}")
@@ -150,3 +154,12 @@ class LabelColumns:
 def as_counts(where: Any) -> csr_matrix:
     """Return a sparse matrix of 0 and 1 that can be multiplied without overflow."""
     return csr_matrix(where).astype(np.int64)
+
+
+def are_numbers(values: NDArray[Any]) -> bool:
+    """Return whether values can be read as numbers, those that are missing aside."""
+    try:
+        values[~missing(values)].astype(float)
+    except (ValueError, TypeError):
+        return False
+    return True

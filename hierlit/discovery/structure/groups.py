@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +13,8 @@ from hierlit.discovery.structure.options import MOST_EXCEPTIONS, allowed
 
 FEWEST_ROWS, MOST_ROWS = 30, 2000
 """Rows that groups are looked for in; they must then hold in all."""
+MOST_STEPS = 20_000
+"""Labels that are put into groups in all, after which no further one is begun."""
 
 
 def one_of_groups(columns: LabelColumns, exceptions: float = 0.0, weight: float = 1.0) -> list[list[int]]:
@@ -17,7 +22,7 @@ def one_of_groups(columns: LabelColumns, exceptions: float = 0.0, weight: float 
 
     A column of classes makes one. Two such labels are each other's negation, and no group. Only rows are looked at
     whose labels are all observed, if there are `FEWEST_ROWS`. Where groups share a label, the one with fewer exceptions
-    counts, and of these the one that is found first.
+    counts, and of these the larger one: classes, and not classes of classes.
 
     Args:
         columns: The labels.
@@ -28,38 +33,81 @@ def one_of_groups(columns: LabelColumns, exceptions: float = 0.0, weight: float 
     if complete.n_rows < FEWEST_ROWS:
         return []
     signs = complete.take(np.arange(min(complete.n_rows, MOST_ROWS))).positive.toarray() > 0
-    share, counted = signs.mean(0), signs.astype(np.float32)
-    most = allowed(exceptions, share[:, None] + share, weight * len(signs))
-    excludes = weight * (counted.T @ counted) <= most
-    found = {tuple(group_of(label, signs, excludes)) for label in np.flatnonzero(signs.any(0)).tolist()}
-    wrong = {own: np.count_nonzero(complete.positive[:, list(own)].sum(1) != 1) for own in found if len(own) > 2}
+    pairs, found, tried = Pairs.of(signs, exceptions, weight), dict[tuple[int, ...], int](), set[int]()
+    n_steps = 0
+    for label in np.flatnonzero(signs.any(0)).tolist():
+        for own in () if label in tried or n_steps > MOST_STEPS else pairs.groups_of(label, signs):
+            n_steps += len(own)
+            if len(own) < 3 or weight * wrong_rows(signs, own) > allowed(exceptions, len(own), weight * len(signs)):
+                continue
+            tried.update(own)
+            found[own] = wrong_rows(complete.positive, own)
+            if weight * found[own] > allowed(exceptions, len(own), weight * complete.n_rows):
+                del found[own]
     groups: list[list[int]] = []
-    for own in sorted(wrong, key=lambda own: (wrong[own], own)):
-        is_new = not any(set(own) & set(group) for group in groups)
-        if is_new and weight * wrong[own] <= allowed(exceptions, len(own), weight * complete.n_rows):
+    for own in sorted(found, key=lambda own: (found[own], -len(own), own)):
+        if not any(set(own) & set(group) for group in groups):
             groups.append(list(own))
     return sorted(groups)
 
 
-def group_of(label: int, signs: NDArray[np.bool_], excludes: NDArray[np.bool_]) -> list[int]:
-    """Return a label and others that exclude it and one another, sorted: as many as leave more rows with exactly one.
+class Pairs(NamedTuple):
+    """What two labels are to one another.
 
-    Args:
-        label: The label.
-        signs: Which labels are 1 in which rows, [R, n].
-        excludes: Whether labels are never 1 together, [n, n].
+    Attributes:
+        excludes: Whether they are never 1 together, [n, n].
+        within: Whether the first is 1 only where the second is, and rarer, [n, n].
     """
-    group, number, gains = [], np.zeros(len(signs), int), signs.sum(0)  # rows with exactly one that a label would add
-    best, may_be = label, np.ones(signs.shape[1], bool)
-    while True:
-        group.append(best)
-        new, again = (signs[:, best] & (number == own) for own in (0, 1))
-        gains = gains - 2 * signs[new].sum(0) + signs[again].sum(0)
-        number += signs[:, best]
-        may_be &= excludes[best]
-        may_be[best] = False
-        offered = np.where(may_be & (gains > 0), gains, 0)
-        best = int(offered.argmax())
-        is_hopeless = np.count_nonzero(number == 1) + offered.sum() < (1 - MOST_EXCEPTIONS) * len(signs)
-        if is_hopeless or not offered[best]:
-            return sorted(group)
+
+    excludes: NDArray[np.bool_]
+    within: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, signs: NDArray[np.bool_], exceptions: float, weight: float) -> Pairs:
+        """Compare all labels.
+
+        Args:
+            signs: Which labels are 1 in which rows, [R, n].
+            exceptions: Share of entries that may be wrong.
+            weight: Independent rows a row.
+        """
+        counted, support, rows = signs.astype(np.float32), signs.sum(0), weight * len(signs)
+        together, share = counted.T @ counted, support / len(signs)
+        excludes = weight * together <= allowed(exceptions, share[:, None] + share, rows)
+        alone = weight * (support[:, None] - together)
+        within = ~excludes & (support[:, None] < support) & (alone <= allowed(exceptions, 1, rows))
+        return cls(excludes, within)
+
+    def groups_of(self, label: int, signs: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:
+        """Yield a label with others that exclude it and one another: of the finest labels, and of any.
+
+        Each other one leaves more rows with exactly one of them than any other would.
+        """
+        is_any_coarse = True
+        for is_fine in (True, False):
+            if not is_any_coarse:
+                return
+            is_any_coarse = False
+            group, number, gains = [], np.zeros(len(signs), int), signs.sum(0)
+            best, may_be = label, np.ones(signs.shape[1], bool)
+            while best >= 0:
+                group.append(best)
+                new, again = (signs[:, best] & (number == own) for own in (0, 1))
+                gains = gains - 2 * signs[new].sum(0) + signs[again].sum(0)  # rows with exactly one that it would add
+                number += signs[:, best]
+                may_be &= self.excludes[best]
+                may_be[best] = False
+                offered = may_be & (gains > 0)
+                coarse = offered & self.within[offered].any(0)
+                is_any_coarse |= bool(coarse.any())
+                if is_fine:
+                    offered &= ~coarse
+                most = np.count_nonzero(number == 1) + gains[may_be & (gains > 0)].sum()
+                is_hopeless = most < (1 - MOST_EXCEPTIONS) * len(signs)
+                best = -1 if is_hopeless or not offered.any() else int(np.where(offered, gains, 0).argmax())
+            yield tuple(sorted(group))
+
+
+def wrong_rows(signs: Any, group: tuple[int, ...]) -> int:
+    """Count the rows of an array, or a sparse matrix, without exactly one of a group."""
+    return int(np.count_nonzero(signs[:, list(group)].sum(1) != 1))

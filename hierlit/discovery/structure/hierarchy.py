@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -17,16 +18,17 @@ FEWEST_POSITIVES = 10
 """Rows in which labels of an edge must be 1 for it to be judged whether it was found."""
 
 
-def violations(columns: LabelColumns, edges: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def violations(labels: Any, edges: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """List the rows that have a label without its parent, e.g. 01/01/03 without 01/01.
 
     Args:
-        columns: The labels.
+        labels: As `label_structure` takes them, or `LabelColumns`.
         edges: Names of parent and child. Edges of labels that the table does not have are left out.
 
     Returns:
         A row each: `row`, the number of the example, from 0 in a table; `label`; `lacks`, the parent that is −1 there.
     """
+    columns = labels if isinstance(labels, LabelColumns) else LabelColumns.of(labels)
     place = {name: number for number, name in enumerate(columns.names)}
     positive, observed = columns.positive.tocsc(), (columns.positive + columns.hidden).tocsc()
     found = []

@@ -53,6 +53,10 @@ class LabelStructure:
     null: dict[str, int] | None = None
     seconds: float = field(default=0.0, compare=False)
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{count:,} {what}" for what, count in self.found.items())
+        return f"LabelStructure({self.columns.n_labels:,} labels: {found})"
+
     @property
     def names(self) -> list[str]:
         """Of the labels."""

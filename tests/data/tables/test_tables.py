@@ -149,14 +149,14 @@ def test_a_constant_or_empty_column_is_zeros_in_other_rows_alike() -> None:
 
 def test_unseen_categories_are_zeros_and_missing_ones_the_most_frequent() -> None:
     write("u.csv", "c,y\nw,1\n,0\nu,1\n")
-    with pytest.warns(UserWarning, match="^test_files: categories that no training row has become zeros: c=w$"):
+    with pytest.warns(UserWarning, match="^test_files: categories not seen in training are coded as zeros: c=w$"):
         data = table(text="c,y\nu,0\nv,1\nv,1\n", label_columns="y", test_files="u.csv")
     assert inputs(data, "test").tolist() == [[0, 0], [0, 1], [1, 0]]
 
 
 def test_categories_of_rows_set_apart_are_unseen() -> None:
     text = "c,y\n" + "".join(f"{letter},{i % 2}\n" for i, letter in enumerate("abcdefghij"))
-    with pytest.warns(UserWarning, match="^train_files, in rows set apart: categories that no training row has"):
+    with pytest.warns(UserWarning, match="^train_files, in rows set apart: categories not seen in training are"):
         data = table(text=text, label_columns="y", val_fraction=0.2)
     assert data.n_inputs == 8 and inputs(data, "val").tolist() == [[0] * 8] * 2
 
@@ -165,6 +165,12 @@ def test_a_column_of_texts_that_are_no_categories_is_told() -> None:
     rows = "".join(f"{row},5;{row % 2}\n" for row in range(40))
     with pytest.warns(UserWarning, match="a text of their own in a, each an input"):
         table(text="a;y\n" + rows, separator=";", label_columns="y").setup()
+
+
+def test_a_label_column_that_is_ignored_is_no_label() -> None:
+    text = "a,y_1,y_2,y_3\n1,0,1,0\n2,1,0,1\n3,0,0,1\n"
+    data = table(text=text, label_columns="y_*", ignore_columns="y_2")
+    assert data.label_names == ["y_1", "y_3"] and data.input_names == ["a"]
 
 
 def test_numbers_may_be_named_categories() -> None:
@@ -465,7 +471,7 @@ def test_unseen_categories_of_predicted_rows_are_told_once() -> None:
     pd.concat([frame(5), frame(2).assign(c="q")] * 2).to_csv("u.csv", index=False)
     data = LabelTable("t.csv", label_columns=["y", "z"], predict_files="u.csv", batch_size=3)
     with pytest.warns(
-        UserWarning, match=r"^predict_files: categories that no training row has become zeros: c=q \(4 cells\)$"
+        UserWarning, match=r"^predict_files: categories not seen in training are coded as zeros: c=q \(4 cells\)$"
     ) as said:
         predicted(data)
     assert len([each for each in said if "categories" in str(each.message)]) == 1

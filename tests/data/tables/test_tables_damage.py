@@ -219,14 +219,15 @@ KINDS = {
     ),
     "unknown label column": Damage(
         **csv(CSV.replace("y\n", "target\n", 1), label_columns=["tarjet"]),
-        error="label_columns: t.csv has no column 'tarjet': did you mean 'target'",
+        error="label_columns: t.csv has no column 'tarjet': did you mean 'target'?",
     ),
     "unknown prefix": Damage(
         **csv(CSV, label_columns=["q*"]), error="label_columns: t.csv has no column 'q*': its columns are a, b, y"
     ),
     "path column missing": Damage(**paths(CSV), error="path_column: t.csv has no column 'p': its columns are a, b, y"),
     "no labels named": Damage(
-        **csv(CSV, label_columns=None), error="label_columns or path_column must name columns of t.csv: a, b, y"
+        **csv(CSV, label_columns=None),
+        error="label_columns or path_column must name columns of t.csv that are not ignored: a, b, y",
     ),
     "no inputs left": Damage(**csv("y\n1\n0\n"), error="t.csv has no column left for inputs: y"),
     "an input that is a label": Damage(
@@ -300,7 +301,8 @@ KINDS = {
         sizes=(2, 1),
     ),
     "unseen categories": Damage(
-        **two("a,b,y\n5,z,0\n6,w,1\n"), warning="test_files: categories that no training row has become zeros: b=z, b=w"
+        **two("a,b,y\n5,z,0\n6,w,1\n"),
+        warning="test_files: categories not seen in training are coded as zeros: b=z, b=w",
     ),
     "a category for each row": Damage(
         **csv("a,b,y\n" + "".join(f"1,name {i},{i % 2}\n" for i in range(1500))),
