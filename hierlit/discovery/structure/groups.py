@@ -33,17 +33,20 @@ def one_of_groups(columns: LabelColumns, exceptions: float = 0.0, weight: float 
     if complete.n_rows < FEWEST_ROWS:
         return []
     signs = complete.take(np.arange(min(complete.n_rows, MOST_ROWS))).positive.toarray() > 0
-    pairs, found, tried = Pairs.of(signs, exceptions, weight), dict[tuple[int, ...], int](), set[int]()
-    n_steps = 0
+    pairs, n_steps = Pairs.of(signs, exceptions, weight), 0
+    tried, found = set[int](), dict[tuple[int, ...], int]()
+
+    def holds(rows: Any, n_rows: int, own: tuple[int, ...]) -> bool:
+        n_wrong = weight * wrong_rows(rows, own)
+        return len(own) > 2 and n_wrong <= int(allowed(exceptions, len(own), weight * n_rows))
+
     for label in np.flatnonzero(signs.any(0)).tolist():
         for own in () if label in tried or n_steps > MOST_STEPS else pairs.groups_of(label, signs):
             n_steps += len(own)
-            if len(own) < 3 or weight * wrong_rows(signs, own) > allowed(exceptions, len(own), weight * len(signs)):
-                continue
-            tried.update(own)
-            found[own] = wrong_rows(complete.positive, own)
-            if weight * found[own] > allowed(exceptions, len(own), weight * complete.n_rows):
-                del found[own]
+            if holds(signs, len(signs), own):
+                tried.update(own)
+                if holds(complete.positive, complete.n_rows, own):
+                    found[own] = wrong_rows(complete.positive, own)
     groups: list[list[int]] = []
     for own in sorted(found, key=lambda own: (found[own], -len(own), own)):
         if not any(set(own) & set(group) for group in groups):
