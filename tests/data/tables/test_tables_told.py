@@ -84,7 +84,7 @@ def test_texts_of_nothing_are_missing_in_parquet_as_in_csv(blank: str, kind: pa.
     assert said == [what.format(2, "c, k")]
     data, said = read(rows, "t.parquet", path_column="k", ignore_columns="c", empty_paths="negative")
     assert data.label_names == ["u", "v"] and labels(data)[1] == [-1, -1]
-    assert said == [what.format(1, "k")]
+    assert said == [what.format(1, "k").partition(";")[0]], "an empty path is no category"
     kept = rows.to_pandas().astype({"c": str, "k": str})
     assert (
         read(kept, class_columns="k", scale="none")[0]
