@@ -24,9 +24,9 @@ def misordered(words: Sequence[str], names: Sequence[str]) -> str:
     if name in HELP:
         return ""
     if name.startswith("-"):
-        has_sections = name.partition("=")[0] in FILE_OPTIONS and not set(names).isdisjoint(words)
-        file = name.partition("=")[2] or words[1]
-        if has_sections and Path(file).is_file():  # of commands, as LightningCLI takes it
+        option, is_whole, file = name.partition("=")
+        file = file if is_whole else "".join(rest[:1])
+        if option in FILE_OPTIONS and Path(file).is_file():  # of commands, as LightningCLI takes it
             return ""
         return f"the command comes before its options, got {name} first; commands are {', '.join(names)}"
     if name not in names:

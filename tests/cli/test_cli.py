@@ -282,6 +282,8 @@ def test_bad_input_is_one_line_with_argument_value_and_choices(
         ("Fit --config tables", "there is no command Fit; did you mean fit?"),
         ("train", "there is no command train; valid are fit, validate, test, predict, plan"),
         ("--config tables fit", "the command comes before its options, got --config first; commands are fit, "),
+        ("--config", "the command comes before its options, got --config first; commands are fit, "),
+        ("--seed_everything 3 fit", "the command comes before its options, got --seed_everything first; commands are"),
         ("fit own.csv", "unexpected argument own.csv; name files by an option, such as --data.train_files or --d"),
         ("fit --config tables own.csv", "unexpected argument own.csv; name files by an option, such as --data.tr"),
         ("fit --config tables --trainer.max_epochs 3 4", "unexpected argument 4; put its option before it"),
