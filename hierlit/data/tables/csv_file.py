@@ -22,7 +22,7 @@ END = "\x1aend of file"
 """A line after the last, which is a record of its own unless a quote is still open."""
 LONGEST = 2**31 - 1
 """Characters of a value: the csv module takes 2¹⁷ unless it is told."""
-BLOCK, MOST_BYTES = 2**23, 4
+BLOCK, MOST_BYTES = 2**19, 4
 """Bytes of the rows that are parsed at once, more where a row is longer; and those of a character."""
 
 
