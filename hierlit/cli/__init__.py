@@ -9,14 +9,13 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from hierlit.cli.misspelt import misspelt
+from hierlit.cli.misspelt import TRAINED, misspelt
 from hierlit.cli.order import misordered
 from hierlit.cli.words import broken_config, files_first, program
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
 
-TRAINED = ("fit", "validate", "test", "predict")
 COMMANDS = {
     "plan": "dry.PlanCLI",
     "describe": "dry.DescribeCLI",
@@ -39,8 +38,8 @@ def main(args: Sequence[str] | None = None) -> "LightningCLI | None":
         args: Command-line arguments; those of the process when None.
 
     Raises:
-        SystemExit: With code 2 after a wrong argument, 1 after a failure that one line explains, 130 or 1 after Ctrl-C,
-            143 after SIGTERM.
+        SystemExit: With code 2 after a wrong argument, 1 after a failure that one line explains, 130 after Ctrl-C, 143
+            after SIGTERM.
     """
     given = files_first(sys.argv[1:] if args is None else list(args))
     if given in ([], ["help"]):

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from hierlit.cli.misspelt import ALWAYS, OTHER_KEYS, unknown
+from hierlit.cli.misspelt import ALWAYS, OTHER_KEYS, TRAINED, unknown
 from hierlit.data import ArrayHierarchy, HierarchyDataModule, Supervision
 from hierlit.training import BlockCheckpoint, LayerwiseTraining
 from hierlit.training.task import LayerwiseTask
@@ -30,7 +30,8 @@ QUOTES = "put quotes around a name that YAML takes for something else, such as '
 NO_DATA = r"^the following arguments are required: (\w+\.)?data$|HierarchyDataModule is abstract"
 NO_CLASS = (
     r"Expected a dot import path string: (\S+)|Expected a path but (\S+) either|"
-    r"class_path 'hierlit\.(ArrayHierarchy|Supervision)':\n +(?:the following arguments are req|data must be given)"
+    rf"class_path 'hierlit\.({'|'.join(cls.__name__ for cls in FROM_PYTHON)})':\n +"
+    r"(?:the following arguments are required|data must be given)"
 )
 """What jsonargparse says of a name that is no class's, of an abstract class, and of one of `FROM_PYTHON`."""
 NOISE = (
@@ -89,7 +90,7 @@ def parse_error_line(message: str, sections: dict[str, type] = SECTIONS) -> str:
     """Return the line a person needs of jsonargparse's message; the message itself where there is nothing to add."""
     key = _first(r'Parser key "([\w.]+)"', message)
     if found := re.search(NO_DATA, message):
-        if found[1] in ("validate.", "test.", "predict."):
+        if (found[1] or "").rstrip(".") in TRAINED[1:]:
             return "ckpt_path must be given, a checkpoint file or `last`: its config says what the data is"
         known = ", ".join(subclasses(HierarchyDataModule))
         return f"data must be given: --config tables for a table, another config, or --data with one of {known}"

@@ -205,9 +205,7 @@ class HierlitCLI(LightningCLI):
             SystemExit: With code 1, if there were no rows.
         """
         if not sum(self.trainer.num_predict_batches):
-            if not self.trainer.is_global_zero:
-                raise SystemExit(1)
-            raise SystemExit("error: the data has no rows to predict; files of them are data.predict_files")
+            self._lack("rows to predict", "predict")
 
     def _print_metrics(self, rows: str) -> None:
         """Print what was measured.
@@ -216,16 +214,18 @@ class HierlitCLI(LightningCLI):
             SystemExit: With code 1, if there were no such rows.
         """
         if not self.trainer.callback_metrics:
-            if not self.trainer.is_global_zero:
-                raise SystemExit(1)
-            files = f"data.{'val' if rows == 'validation' else rows}_files"
-            raise SystemExit(f"error: the data has no {rows} rows with an observed label; files of them are {files}")
+            self._lack(f"{rows} rows with an observed label", "val" if rows == "validation" else rows)
         if not self.trainer.is_global_zero:
             return
         table = Table("metric", "value")
         for name, value in self.trainer.callback_metrics.items():
             table.add_row(name, f"{float(value):.4f}")
         Console().print(table)
+
+    def _lack(self, rows: str, split: str) -> NoReturn:
+        """End, with a line from the first process, since the data has no such rows."""
+        line = f"error: the data has no {rows}; files of them are data.{split}_files"
+        raise SystemExit(line if self.trainer.is_global_zero else 1)
 
     def _refuse(self, problem: str) -> NoReturn:
         parser = self._parser(self.config.get("subcommand")) if hasattr(self, "_subcommand_parsers") else self.parser

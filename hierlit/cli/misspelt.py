@@ -28,7 +28,9 @@ WITHOUT_SECTION = ("config", "print_config", "help", "weights_only", "verbose", 
 TABLE = ("--data", "LabelTable")
 """What most people mean who name no data."""
 OTHER_KEYS = ("data", "seed_everything", "ckpt_path")
-COMMANDS = ("fit", "validate", "test", "predict", "plan", "describe", "discover")
+TRAINED = ("fit", "validate", "test", "predict")
+"""LightningCLI's own commands."""
+COMMANDS = (*TRAINED, "plan", "describe", "discover")
 """Commands with these sections; the last three have one of their own, of their name."""
 MOST_LISTED = 12
 """Valid names that a line about a misspelt one lists, if none is near it."""

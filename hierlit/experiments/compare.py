@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -45,8 +44,7 @@ class CompareExperiment(Experiment):
 
     def problem(self) -> str:
         """Return why the network cannot be trained end to end; nothing where it may be."""
-        features = yaml.safe_load(Path(self.config({}).absolute).read_text()).get("model", {}).get("features")
-        given = self.overrides.get("model.features", features)
+        given = self.section({}, "model").get("features")
         name = str(given.get("class_path") if isinstance(given, dict) else given).rpartition(".")[2]
         remedy = "--model.features GaussianFeatures --model.solver ExactSolver compares a network of random features"
         return f"units of {name} are rows, which end-to-end training has not; {remedy}" if name == UNITS else ""

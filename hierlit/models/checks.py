@@ -10,7 +10,7 @@ NAMED = 10
 
 def is_count(value: object) -> bool:
     """Return whether a value is a positive integer."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    return not at_least(1, value=value)
 
 
 def at_least(minimum: int, **arguments: Any) -> list[str]:

@@ -117,13 +117,13 @@ class TextFile(TableFile):
             numeric: Those that become numbers if they are numbers all; `codes` keeps what that loses.
         """
         from pandas import ArrowDtype
-        from pyarrow import compute, string, table
+        from pyarrow import array, compute, string, table
 
-        found: dict[str, Any] = {}
+        missing, found = array(sorted(self.missing), string()), dict[str, Any]()
         for name, column in columns.items():
             number = as_floats(column) if name in numeric else None
             if number is None or compute.any(compute.is_nan(number)).as_py():  # spaces, or words for what is missing
-                column = self._trimmed(name, column)
+                column = self._trimmed(name, column, missing)
                 number = as_floats(column) if name in numeric else None
             found[name] = column if number is None else number
             if number is not None:
@@ -133,13 +133,13 @@ class TextFile(TableFile):
                     self.codes.setdefault(name, codes[0].as_py())
         return table(found).to_pandas(types_mapper={string(): ArrowDtype(string())}.get)
 
-    def _trimmed(self, name: str, column: Any) -> Any:
+    def _trimmed(self, name: str, column: Any, missing: Any) -> Any:
         """Return an Arrow's column of texts without the space around them, none where missing; count those words."""
-        from pyarrow import array, compute, string
+        from pyarrow import compute
 
         encoded = column.dictionary_encode()  # a text that is repeated is looked at once
         text = compute.utf8_trim_whitespace(encoded.dictionary)
-        if not compute.any(is_missing := compute.is_in(text, array(sorted(self.missing), string()))).as_py():
+        if not compute.any(is_missing := compute.is_in(text, missing)).as_py():
             return text.take(encoded.indices)
         kept = compute.if_else(is_missing, None, text).take(encoded.indices)
         words = text.take(encoded.indices).filter(compute.is_null(kept)).value_counts().to_pylist()

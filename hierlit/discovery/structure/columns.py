@@ -62,10 +62,11 @@ class LabelColumns:
         named = list(names or numbered_names(values.shape[-1]))
         if twice := [name for name, number in Counter(named).items() if number > 1]:
             raise ValueError(f"labels must have different names, two are called {twice[0]!r}")
-        for place, name in enumerate(named):
-            if not are_numbers(values[..., place]):
-                raise ValueError(f"{RULE}, got values of {name!r} that are no numbers")
-        values = np.where(missing(values), np.nan, values).astype(float)
+        try:
+            values = as_floats(values)
+        except (ValueError, TypeError):
+            own = next(name for place, name in enumerate(named) if not are_numbers(values[..., place]))
+            raise ValueError(f"{RULE}, got values of {own!r} that are no numbers") from None
         others = values[~np.isnan(values) & ~np.isin(values, (-1, 0, 1))]
         if len(others):
             raise ValueError(f"{RULE}, got {others[0]:g}")
@@ -156,10 +157,15 @@ def as_counts(where: Any) -> csr_matrix:
     return csr_matrix(where).astype(np.int64)
 
 
+def as_floats(values: NDArray[Any]) -> Floats:
+    """Return values as numbers, NaN where missing; ValueError or TypeError if one is none."""
+    return np.where(missing(values), np.nan, values).astype(float)
+
+
 def are_numbers(values: NDArray[Any]) -> bool:
     """Return whether values can be read as numbers, those that are missing aside."""
     try:
-        values[~missing(values)].astype(float)
+        as_floats(values)
     except (ValueError, TypeError):
         return False
     return True

@@ -36,17 +36,16 @@ def one_of_groups(columns: LabelColumns, exceptions: float = 0.0, weight: float 
     pairs, n_steps = Pairs.of(signs, exceptions, weight), 0
     tried, found = set[int](), dict[tuple[int, ...], int]()
 
-    def holds(rows: Any, n_rows: int, own: tuple[int, ...]) -> bool:
-        n_wrong = weight * wrong_rows(rows, own)
-        return len(own) > 2 and n_wrong <= int(allowed(exceptions, len(own), weight * n_rows))
+    def holds(n_wrong: int, n_rows: int, own: tuple[int, ...]) -> bool:
+        return weight * n_wrong <= int(allowed(exceptions, len(own), weight * n_rows))
 
     for label in np.flatnonzero(signs.any(0)).tolist():
         for own in () if label in tried or n_steps > MOST_STEPS else pairs.groups_of(label, signs):
             n_steps += len(own)
-            if holds(signs, len(signs), own):
+            if len(own) > 2 and holds(wrong_rows(signs, own), len(signs), own):
                 tried.update(own)
-                if holds(complete.positive, complete.n_rows, own):
-                    found[own] = wrong_rows(complete.positive, own)
+                if holds(n_wrong := wrong_rows(complete.positive, own), complete.n_rows, own):
+                    found[own] = n_wrong
     groups: list[list[int]] = []
     for own in sorted(found, key=lambda own: (found[own], -len(own), own)):
         if not any(set(own) & set(group) for group in groups):
