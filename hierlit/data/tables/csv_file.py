@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from hierlit.data.tables.recoded import Recoded
 from hierlit.data.tables.table_file import Reading, TableError, first_line
-from hierlit.data.tables.text_file import ERRORS, TextFile, open_text
+from hierlit.data.tables.text_file import ERRORS, UNCOUNTED, TextFile, open_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,8 +25,12 @@ END = "\x1aend of file"
 """A line after the last, which is a record of its own unless a quote is still open."""
 LONGEST = 2**31 - 1
 """Characters of a value: the csv module takes 2¹⁷ unless it is told."""
-BLOCK, MOST_BYTES = 2**19, 4
-"""Bytes of the rows that are parsed at once, more where a row is longer; and those of a character."""
+BLOCK, BLOCKS = 2**19, 4
+"""Bytes of the rows that are parsed at once, more where a row is longer; and how many such are given at once."""
+
+
+class NotPlainError(Exception):
+    """How a number is written may matter."""
 
 
 class CsvFile(TextFile):
@@ -78,28 +85,34 @@ class CsvFile(TextFile):
                 line = reader.line_num + 1
 
     def frames(self, names: Sequence[str], numeric: Collection[str]) -> Iterator[DataFrame]:
-        """Yield numbers as long as the columns of the rows so far have nothing else, and texts."""
+        """Yield numbers as long as the columns of the rows so far have nothing else, whole numbers, and texts."""
         from pyarrow import ArrowInvalid
 
         done, block, numbers = 0, max(BLOCK, 2**15 * len(self.names)), set(numeric)
+        is_plain = not any(map(is_number, self.missing))
         while True:
             row = 0
             try:
-                for batch in self._batches(names, block):
-                    row += len(batch)
+                types = self._plain_types(names, numbers, block) if is_plain else {}
+                for rows in self._rows(names, types, block):
+                    row += len(rows)
                     if row > done:
-                        rest, done = batch[len(batch) - (row - done) :], row
-                        frame = self.cleaned(dict(zip(names, rest.columns, strict=True)), numbers)
+                        frame, done = self.cleaned(rows[len(rows) - (row - done) :], numbers), row
                         numbers = {name for name in numbers if frame[name].dtype.kind == "f"}
                         yield frame
                 return
+            except NotPlainError:
+                is_plain = False
             except ArrowInvalid as error:
                 if "Empty CSV file" in str(error):
                     return
-                if "straddling" not in str(error):
+                if "conversion error to" in str(error):
+                    is_plain = False
+                elif "straddling" in str(error):
+                    block *= 16
+                else:
                     self._look_closely()
                     raise TableError(f"cannot read {self.path}: {first_line(error)}") from error
-                block *= 16
             except ERRORS as error:
                 raise self.explain(error) from error
 
@@ -112,43 +125,61 @@ class CsvFile(TextFile):
         for _ in self.complete():
             pass
 
-    def _batches(self, names: Sequence[str], block: int) -> Iterator[Any]:
-        """Yield Arrow's batches of rows as texts, and look closely if a quote seems to be open at the end."""
-        from pyarrow import csv as arrow
-        from pyarrow import string
+    def _plain_types(self, names: Sequence[str], numeric: Collection[str], block: int) -> dict[str, Any]:
+        """Return Arrow's types of columns with numbers alone in the first block, whole ones or some of `numeric`."""
+        from pyarrow import float64, int64
 
-        with open_text(self.path, self.encoding) as file:
-            for _ in range(self._header_lines):
-                file.readline()
-            text = Recoded(file)
-            yield from arrow.open_csv(
-                text,
-                arrow.ReadOptions(use_threads=False, column_names=self.names, block_size=block),
-                arrow.ParseOptions(delimiter=self._separator, newlines_in_values=True),
-                arrow.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, string())),
-            )
+        with self._text() as text:
+            schema = self._reader(text, names, {}, block).schema
+        whole = {name: int64() for name in names if schema.field(name).type == int64()}
+        return whole | {name: float64() for name in numeric if schema.field(name).type in (int64(), float64())}
+
+    def _rows(self, names: Sequence[str], types: Mapping[str, Any], block: int) -> Iterator[Any]:
+        """Yield Arrow's tables of rows, and look closely if a quote seems to be open at the end.
+
+        Args:
+            names: The columns.
+            types: Of those that are no texts.
+            block: Bytes that are parsed at once.
+
+        Raises:
+            NotPlainError: If a number seems to be a code, and there are types.
+        """
+        from pyarrow import Table, string
+
+        with self._text() as text:
+            reader = self._reader(text, names, dict.fromkeys(names, string()) | dict(types), block)
+            while batches := list(islice(reader, BLOCKS)):
+                if types and text.has_codes:
+                    raise NotPlainError
+                yield Table.from_batches(batches)
         if text.n_quotes % 2:
             self._look_closely()
 
+    @contextmanager
+    def _text(self) -> Iterator[Recoded]:
+        """Open the rows."""
+        with open_text(self.path, self.encoding) as file:
+            for _ in range(self._header_lines):
+                file.readline()
+            yield Recoded(file, self._separator)
 
-class Recoded:
-    """What pyarrow reads: a text as bytes in UTF-8.
+    def _reader(self, text: Recoded, names: Sequence[str], types: Mapping[str, Any], block: int) -> Any:
+        """Return Arrow's reader of columns, whose types are found in the first block if they are not given."""
+        from pyarrow import csv as arrow
 
-    Args:
-        file: The text.
+        nothing = sorted(self.missing if not self.words_are_ours else self.missing & UNCOUNTED)
+        return arrow.open_csv(
+            text,
+            arrow.ReadOptions(use_threads=False, column_names=self.names, block_size=block),
+            arrow.ParseOptions(delimiter=self._separator, newlines_in_values=True),
+            arrow.ConvertOptions(include_columns=names, column_types=types, null_values=nothing),
+        )
 
-    Attributes:
-        closed: Never.
-        n_quotes: Those in what has been read.
-    """
 
-    closed = False
-
-    def __init__(self, file: TextIO) -> None:
-        self._file, self.n_quotes = file, 0
-
-    def read(self, n_bytes: int) -> bytes:
-        """Return the next bytes, so many at most."""
-        text = self._file.read(n_bytes // MOST_BYTES)
-        self.n_quotes += text.count('"')
-        return text.encode()
+def is_number(word: str) -> bool:
+    """Return whether a text is one that Arrow takes for a number, nan apart."""
+    try:
+        return not isnan(float(word))
+    except ValueError:
+        return False

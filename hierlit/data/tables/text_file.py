@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ERRORS = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file can raise, compressed or not."""
 MIN_ROWS = 2**10
+UNCOUNTED = frozenset({"", "?"})
+"""What stands for a missing value and is no word."""
 KINDS = {
     b"PK\x03\x04": "a zip archive (a workbook?)",
     b"PAR1": "a Parquet file",
@@ -109,18 +111,22 @@ class TextFile(TableFile):
         except ERRORS as error:
             raise self.explain(error) from error
 
-    def cleaned(self, columns: Mapping[str, Any], numeric: Collection[str] = ()) -> DataFrame:
-        """Return a frame of Arrow's columns of texts, without the space around them, none where missing.
+    def cleaned(self, columns: Any, numeric: Collection[str] = ()) -> DataFrame:
+        """Return a frame of Arrow's columns; texts are without the space around them, none where missing.
 
         Args:
-            columns: The texts.
-            numeric: Those that become numbers if they are numbers all; `codes` keeps what that loses.
+            columns: A table, or a dictionary of arrays: texts, or numbers, which stay as they are.
+            numeric: Texts that become numbers if they are numbers all; `codes` keeps what that loses.
         """
         from pandas import ArrowDtype
-        from pyarrow import array, compute, string, table
+        from pyarrow import array, compute, int64, string, table
 
-        missing, found = array(sorted(self.missing), string()), dict[str, Any]()
-        for name, column in columns.items():
+        missing, given, found = array(sorted(self.missing), string()), table(columns), dict[str, Any]()
+        for name, column in zip(given.column_names, given.columns, strict=True):
+            if column.type != string():
+                found[name] = column
+                continue
+            column = column.combine_chunks()
             number = as_floats(column) if name in numeric else None
             if number is None or compute.any(compute.is_nan(number)).as_py():  # spaces, or words for what is missing
                 column = self._trimmed(name, column, missing)
@@ -131,7 +137,7 @@ class TextFile(TableFile):
                 codes = whole.filter(compute.match_substring_regex(whole, LEADING_ZERO))
                 if len(codes):
                     self.codes.setdefault(name, codes[0].as_py())
-        return table(found).to_pandas(types_mapper={string(): ArrowDtype(string())}.get)
+        return table(found).to_pandas(types_mapper={kind: ArrowDtype(kind) for kind in (string(), int64())}.get)
 
     def _trimmed(self, name: str, column: Any, missing: Any) -> Any:
         """Return an Arrow's column of texts without the space around them, none where missing; count those words."""
@@ -143,7 +149,7 @@ class TextFile(TableFile):
             return text.take(encoded.indices)
         kept = compute.if_else(is_missing, None, text).take(encoded.indices)
         words = text.take(encoded.indices).filter(compute.is_null(kept)).value_counts().to_pylist()
-        own = Counter({each["values"]: each["counts"] for each in words if each["values"] not in ("", "?")})
+        own = Counter({each["values"]: each["counts"] for each in words if each["values"] not in UNCOUNTED})
         self.words[name] = self.words.get(name, Counter()) + own
         return kept
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -152,3 +153,45 @@ def test_names_of_arff_may_have_escapes() -> None:
     header = "@relation r\n@attribute a numeric\n@attribute 'Shepherd\\'s dog' {0,1}\n@attribute y {0,1}\n@data\n"
     Path("t.arff").write_text(header + "1,0,1\n2,1,0\n")
     assert table("t.arff", label_columns="y").input_names == ["a", "Shepherd's dog=0", "Shepherd's dog=1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "label", "arguments"),
+    [
+        ("007", "1", {}),
+        ("-0012", "1", {"categorical_columns": "x"}),
+        ("NA", "1", {}),
+        ("nan", "1", {}),
+        (" 3 ", " -0 ", {}),
+        ("+4", "+1", {}),
+        ("999", "1", {"missing": ["999"]}),
+        (" 999", "1", {"missing": ["999"]}),
+        ("1e3", "true", {}),
+        ("5", "007", {"class_columns": "y"}),
+        ("5", "0x1F", {"class_columns": "y"}),
+        ("5", "1.0", {"class_columns": "y"}),
+        ("5", "a", {"class_columns": "y"}),
+        ("5", str(BIG + 1), {"class_columns": "y"}),
+        ("5", "", {"class_columns": "y"}),
+        ("5", "NA", {"class_columns": "y"}),
+    ],
+)
+def test_a_value_is_the_same_at_the_end_of_a_long_file_as_at_its_start(
+    value: str, label: str, arguments: dict[str, object]
+) -> None:
+    rest, n_rows = "z" * 600, 1500
+    plain = [f"{row % 7}.5,{row % 2},{rest}" for row in range(n_rows)]
+    found = []
+    for name, rows in (("start", [f"{value},{label},{rest}", *plain]), ("end", [*plain, f"{value},{label},{rest}"])):
+        Path(f"{name}.csv").write_text("\n".join(["x,y,rest", *rows]))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            data = table(f"{name}.csv", label_columns="y", ignore_columns="rest", **arguments)
+        order = slice(None) if name == "end" else [*range(1, n_rows + 1), 0]
+        train = data.tables["train"]
+        notices = sorted({str(each.message).replace(name, "") for each in caught if "rows" not in str(each.message)})
+        found.append((data.label_names, data.input_names, train.inputs[order], train.labels[order], notices))
+    (*first, inputs, labels, told), (*last, own_inputs, own_labels, own_told) = found
+    assert (first, told) == (last, own_told)
+    assert torch.equal(inputs, own_inputs)
+    assert torch.equal(labels, own_labels)
