@@ -25,7 +25,7 @@ END = "\x1aend of file"
 """A line after the last, which is a record of its own unless a quote is still open."""
 LONGEST = 2**31 - 1
 """Characters of a value: the csv module takes 2¹⁷ unless it is told."""
-BLOCK, BLOCKS = 2**19, 4
+BLOCK, BLOCKS = 2**19, 8
 """Bytes of the rows that are parsed at once, more where a row is longer; and how many such are given at once."""
 
 
