@@ -153,7 +153,7 @@ def assumptions(run: Run, options: PlanOptions, sizes: Sizes, rates: Rates) -> l
     if run.task.rows.budget is None:
         lines.append(f"cache: without model.cache_budget_gib, {FREE_SHARE:.0%} of what is free on this machine now")
     speeds = [f"products {gflop(rates.products)}", f"factorisations {gflop(rates.cholesky)}"]
-    speeds += [] if sizes.n_candidates else [f"eigenvalues {gflop(rates.eigen)}"]
+    speeds += [] if sizes.n_candidates and not sizes.gcv else [f"eigenvalues {gflop(rates.eigen)}"]
     speed = f"{', '.join(speeds)} GFLOP/s, memory {rates.bandwidth / 2**30:,.3g} GiB/s"
     return [*lines, f"seconds: {run.device.type}, {speed}; Lightning's own are not in them"]
 

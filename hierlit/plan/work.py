@@ -268,11 +268,14 @@ class BlockWork:
         return self._factored(2.0 * self.sizes.side**2 * n_sides, 1)
 
     def _path(self, n_candidates: int, gcv: bool = False, steps: int = POWER_STEPS) -> Work:
-        """Power steps to the largest eigenvalue; for each candidate a factorisation and a solution, and its score."""
+        """Power steps to the largest eigenvalue; for each candidate a factorisation and a solution, and its score.
+
+        Scores need all eigenvalues, once.
+        """
         s, n = self.sizes, self.sizes.n_labels
-        factor = total(self._factored(s.side**3 / 3, 2), self._solve(n))
-        score = total(self._factored(2 * s.side**3 / 3, 2), self._solve(n)) if gcv else Work()
-        return total(self._solve(1).times(steps), total(factor, score).times(n_candidates))
+        candidate = total(self._factored(s.side**3 / 3, 2), self._solve(n).times(1 + gcv))
+        eigenvalues = Work(eigen=4 * s.side**3 / 3, moved=2.0 * s.square).times(gcv)
+        return total(self._solve(1).times(steps), eigenvalues, candidate.times(n_candidates))
 
     def _errors(self, pairs: int, recomputed: int, n_candidates: int) -> Work:
         """Return what candidate weights leave on set-aside pairs."""

@@ -66,11 +66,10 @@ class RidgePath:
             power: Mean squares [n] of what is regressed.
             n_pairs: Number of rows.
         """
-        scores = []
-        for penalty, left, factor in zip(self.penalties, self.residual(power), self.factors, strict=True):
-            freedom = len(factor) - penalty * torch.cholesky_inverse(factor).trace()
-            scores.append(left / (1 - freedom / n_pairs).clamp(min=1e-9).square())
-        return torch.stack(scores)
+        eigenvalues = torch.linalg.eigvalsh(self.gram)
+        freedom = (eigenvalues / (eigenvalues + self.penalties[:, None])).sum(1, keepdim=True)
+        scores: Tensor = self.residual(power) / (1 - freedom / n_pairs).clamp(min=1e-9).square()
+        return scores
 
     def residual(self, power: Tensor) -> Tensor:
         """Mean squares [A, n] that are left on the rows fitted, of mean squares [n] of what is regressed."""
