@@ -197,8 +197,13 @@ def rows(points: list[Point]) -> list[Row]:
     for kind in KINDS:
         last = {point.method: point for point in points if point.kind == kind}
         ours = last.pop("hierlit")
+        found.append(Row("text", f"{kind}: hierlit", ours.precision, "average precision", note=after(ours)))
         for method, point in last.items():
-            note = f"after {point.seconds:.0f} s; hierlit's after {ours.seconds:.0f} s"
             value = (point.precision, "average precision", ours.precision, ours.precision / point.precision)
-            found.append(Row("text", f"{kind}: {method}", *value, note=note))
+            found.append(Row("text", f"{kind}: {method}", *value, note=after(point)))
     return found
+
+
+def after(point: Point) -> str:
+    """Say when a point was reached."""
+    return f"after {point.seconds:.0f} s of training"

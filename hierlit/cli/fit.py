@@ -135,7 +135,7 @@ class HierlitCLI(LightningCLI):
                 take_fitted(config.data.get("init_args") or {}, config.ckpt_path)
             super().instantiate_classes()
             self.datamodule = self._get(self.config_init, "supervision")
-            self.model.config = self._compared(checkpoint.get("config"))
+            self.model.config = self._config_of_run(checkpoint.get("config"))
             if checkpoint:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Lightning loads it again
@@ -149,8 +149,8 @@ class HierlitCLI(LightningCLI):
         except (ValueError, TypeError, MisconfigurationException) as error:
             self._refuse(str(error))
 
-    def _compared(self, trained: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the config that is compared with that of the checkpoint: of a trained model the rows alone can differ.
+    def _config_of_run(self, trained: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return this run's config, given that of a checkpoint: of a trained model the rows alone can differ.
 
         Those to predict are read as the checkpoint says; an argument of the data that says otherwise is named.
         """
@@ -160,7 +160,7 @@ class HierlitCLI(LightningCLI):
         if (own["data"].get("init_args") or {}).get("ckpt_path") is None:
             return {**trained, **{name: own[name] for name in ("data", "supervision")}}
         changes = config_changes({"data": trained["data"]}, {"data": own["data"]})
-        if ignored := [change for change in changes if not change.endswith(" → None")]:
+        if ignored := [str(change) for change in changes if change.after is not None]:
             rank_zero_warn(f"values of the checkpoint are used, not those given: {', '.join(ignored)}")
         return dict(trained)
 

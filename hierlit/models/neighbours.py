@@ -38,7 +38,7 @@ class Neighbours(nn.Module):
     def mean(self, scores: Tensor, exists: Tensor) -> Tensor:
         """Scores [B, |G|, n] of labels: the mean of what they and their neighbours say, of scores [B, |G|, n·w]."""
         size = self.windows.size
-        said = scores.view(*scores.shape[:2], size, -1)
+        said = scores.view(*scores.shape[:2], size, scores.shape[2] // size)
         centre, total, number = size // 2, said[:, :, 0], torch.ones_like(exists)
         there, parts = self.places(exists), [place for place in range(size) if place != centre]
         for slot, place in enumerate(parts, 1):  # what this place's location says of the place opposite

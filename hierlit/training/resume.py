@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -19,13 +19,24 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, type] = {"state": State, "certificate": Certificate, "fold_state": State}
 """What a pass has that is neither a tensor nor a plain value."""
-HARMLESS_KEYS = ("seed_everything ", "checkpoint.", "trainer.limit_val_batches ", "model.n_blocks ")
-"""Beginnings of changes of a config that leave the block under way as it is: it is drawn from seeds of its own."""
-
+HARMLESS_KEYS = ("seed_everything", "trainer.limit_val_batches", "model.n_blocks")
+"""Values of a config that leave the block under way as it is, as those of `checkpoint` do: it has seeds of its own."""
 FILES_APART = (".test_files", ".predict_files", ".ckpt_path")
 """Ends of names of values that decide nothing of a fit."""
 FITTED_FILES = (".train_files", ".val_files")
 """And where they are None, for what was fitted to these files is a checkpoint's."""
+
+
+class Change(NamedTuple):
+    """A value of a config that differs, by its dotted name."""
+
+    name: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        """Return what a person reads of it."""
+        return f"{self.name} {self.before} → {self.after}"
 
 
 def settle(loops: dict[str, Any], blocks: int, passes: int) -> None:
@@ -96,7 +107,7 @@ def restore_place(task: LayerwiseTask, checkpoint: dict[str, Any]) -> None:
         before, after = {"solver": ours if task.last is None else checkpoint.get("solver")}, {"solver": ours}
     changes = config_changes(before, after)
     if changes:
-        rank_zero_warn(f"values that differ from the checkpoint's, then → now: {', '.join(changes)}")
+        rank_zero_warn(f"values that differ from the checkpoint's, then → now: {', '.join(map(str, changes))}")
     if task.last is not None and deciding(changes):
         rank_zero_warn(f"block {task.block + 1}, which was under way, starts anew with them")
         task.last = None
@@ -115,17 +126,17 @@ def check_sizes(net: HierarchicalResNet, saved: Mapping[str, Any], may_be_deeper
         raise ValueError(f"the checkpoint holds another network ({theirs}) than this one ({ours})")
 
 
-def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two configs, a line for each value but those of rows that a fit does not see."""
+def config_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Return what differs between two configs, but the files of rows that a fit does not see."""
     old, new = dict(flattened(before)), dict(flattened(after))
     unread = (*FILES_APART, *(each for each in FITTED_FILES if new.get(f"data.init_args{each}") is None))
     names = [name for name in {**old, **new} if not name.endswith(unread)]
-    return [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
+    return [Change(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
 
 
-def deciding(changes: Sequence[str]) -> list[str]:
-    """Return those of `config_changes` that may decide weights."""
-    return [change for change in changes if not change.startswith(HARMLESS_KEYS)]
+def deciding(changes: Sequence[Change]) -> list[Change]:
+    """Return those that may decide weights."""
+    return [each for each in changes if each.name not in HARMLESS_KEYS and not each.name.startswith("checkpoint.")]
 
 
 def flattened(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:

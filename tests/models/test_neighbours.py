@@ -49,6 +49,11 @@ def test_truth_is_answered_with_the_truth() -> None:
     assert torch.equal(net.answers(stream), labels)
 
 
+def test_no_rows_have_no_answers() -> None:
+    net = network(Window1d(5, periodic=False), 7)
+    assert net.answers(torch.empty(0, 7, 2 + net.n_scores)).shape == (0, 7, 3)
+
+
 def test_without_neighbours_answers_are_the_scores() -> None:
     net = network(None, 3)
     stream = torch.randn(2, 3, 5)
