@@ -47,6 +47,7 @@ class PlanOptions:
         bandwidth: Bytes a second read from memory or written to it.
         link: Bytes a second between processes; the time of messages is left out when None.
         margin_growth: γ, by which a block grows the margins of labels that are right, for the paper's depth bound.
+        details: Whether memory, work and messages are printed part by part.
 
     Raises:
         ValueError: One line naming each argument out of range.
@@ -60,9 +61,10 @@ class PlanOptions:
     bandwidth: float | None = None
     link: float | None = None
     margin_growth: float | None = None
+    details: bool = False
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in vars(self).items() if value is not None}
+        given = {name: value for name, value in vars(self).items() if value is not None and name != "details"}
         problems = [f"plan.{name} must be positive, got {value}" for name, value in given.items() if not value > 0]
         raise_problems(problems)
 

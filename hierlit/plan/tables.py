@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 def print_plan(run: Run, options: PlanOptions) -> None:
-    """Print sizes and memory, work and messages, what was taken for granted, and the depth bound.
+    """Print memory and seconds, or all that they are made of, what was taken for granted, and the depth bound.
 
     What `AutoSolver` will choose is not known: each of both is planned.
     """
@@ -28,12 +28,35 @@ def print_plan(run: Run, options: PlanOptions) -> None:
     for title, cosines in chosen.items():
         sizes = [sizes_of(run, options, n_processes, cosines) for n_processes in (1, options.devices)]
         works = [[BlockWork(each) for each in (s, s.later)] for s in sizes]
+        if not options.details:
+            console.print(short_table(run, works, rates, title))
+            continue
         console.print(size_table(run, sizes, title))
         console.print(*work_tables(works, rates, title), sep="")
         if messages := works[1][0].messages:
             console.print(message_table(messages, options, title))
     for line in (*assumptions(run, options, sizes[0], rates), depth_line(run, sizes[0], options.margin_growth)):
         console.print(f"- {line}", soft_wrap=True)
+    if not options.details:
+        console.print("- parts of memory, work and messages: --plan.details true")
+
+
+def short_table(run: Run, works: list[list[BlockWork]], rates: Rates, title: str) -> Table:
+    """Memory, and seconds of the first block, of a later one and of all, of works [processes][first, later]."""
+    sizes = [first.sizes for first, _ in works]
+    first, later = ([rates.seconds(total(*of[n].parts.values())) for of in works] for n in (0, 1))
+    n_blocks = sizes[0].n_blocks
+    table = Table("", title=f"{title}a run of {n_blocks} blocks".capitalize(), title_justify="left")
+    for name in ("1 process", f"each of {sizes[1].n_processes}"):
+        table.add_column(name, justify="right")
+    table.add_row("rows fitted", *(f"{s.pairs('fit') // s.n_locations:,}" for s in sizes))
+    table.add_row("MiB of memory at the peak", *(mib(sum(memory_of(run, s).values())) for s in sizes))
+    table.add_row("seconds of the first block", *(f"{own:,.3g}" for own in first))
+    table.add_row("seconds of each block after it", *(f"{own:,.3g}" for own in later))
+    table.add_row(
+        "seconds of all blocks", *(f"{a + (n_blocks - 1) * b:,.3g}" for a, b in zip(first, later, strict=True))
+    )
+    return table
 
 
 def memory_of(run: Run, sizes: Sizes) -> dict[str, float]:

@@ -162,11 +162,19 @@ def test_more_processes_share_rows_and_add_up_what_they_found() -> None:
 
 
 def test_plan_prints_what_it_found_and_writes_nothing(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    planned(*EXACT, "--plan.devices", "3", "--plan.margin_growth", "2", "--plan.link", "1e9")
+    arguments = ["--plan.devices", "3", "--plan.margin_growth", "2", "--plan.link", "1e9"]
+    planned(*EXACT, *arguments)
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) < 20
+    planned(*EXACT, *arguments, "--plan.details", "true")
     printed = capsys.readouterr().out
     assert max(map(len, printed.split("- epochs")[0].splitlines())) <= 80
     for part in ("each of 3", "memory at the peak", "Gram matrix", "factorisations", "3 blocks", "All-reduced"):
         assert part in printed
+    of_all = next(line for line in printed.splitlines() if "│ 3 blocks" in line).replace("│", " ").split()
+    assert next(line for line in short.splitlines() if "all blocks" in line).replace("│", " ").split()[-2:] == [
+        *(of_all[place] for place in (4, 7))
+    ]
     # r = 3, m|G| = 400·16, ξ = 1: 3·(⌈log(8·6400)/2⌉ + 1)
     assert "3·(⌈10.84/γ⌉ + 1) = 21 at γ = 2" in printed
     assert not list(own_folder.iterdir())
