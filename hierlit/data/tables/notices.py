@@ -33,6 +33,12 @@ LIKE = (
 )
 """Texts that seem to be no categories, and what is better."""
 
+CODES = (
+    "class_columns if it holds codes",
+    "categorical_columns if it holds codes, ignore_columns if it identifies rows",
+)
+"""Where a label, and where an input, is to be named that looks like a number and is none."""
+
 
 def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile], labels: Labels | None = None) -> None:
     """Say what of rows just read is not taken as the files have it, and forget it.
@@ -57,7 +63,8 @@ def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile],
         of_numbers = [*encoder.table.numbers, *(labels.columns if labels else ())]
         for name in [name for name in of_numbers if name in file.codes]:
             taken = f"column {name!r} is taken for numbers, without the leading zero of {file.codes[name]!r}"
-            rank_zero_warn(f"{file.path}: {taken}; name it in categorical_columns, or class_columns, if it holds codes")
+            remedy = CODES[name in encoder.table.numbers]
+            rank_zero_warn(f"{file.path}: {taken}; name it in {remedy}")
         for notice in file.notices:
             rank_zero_warn(notice)
         file.forget()

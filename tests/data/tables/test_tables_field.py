@@ -138,7 +138,7 @@ def test_leading_zeros_of_numbers_are_told(cell: str) -> None:
     rows = "zip,b,y\n" + "".join(f"{cell if row == 3 else row},0.{row},{row % 2}\n" for row in range(6))
     _, said = read("t.csv", rows, label_columns="y")
     what = f"t.csv: column 'zip' is taken for numbers, without the leading zero of '{cell}'"
-    assert said == [f"{what}; name it in categorical_columns, or class_columns, if it holds codes"]
+    assert said == [f"{what}; name it in categorical_columns if it holds codes, ignore_columns if it identifies rows"]
     assert read("t.csv", label_columns="y", categorical_columns="zip")[1] == []
 
 

@@ -156,7 +156,7 @@ def test_a_leading_zero_is_told_wherever_it_stands(row: int, beside: str) -> Non
     data, said = read(rows, **arguments)
     assert data.input_names == ["zip"] and inputs(data)[row] == [7]
     what = "t.csv: column 'zip' is taken for numbers, without the leading zero of '007'"
-    said_of = f"{what}; name it in categorical_columns, or class_columns, if it holds codes"
+    said_of = f"{what}; name it in categorical_columns if it holds codes, ignore_columns if it identifies rows"
     assert said == [said_of]
     data, said = read(rows, categorical_columns="zip", **arguments)
     assert "zip=007" in data.input_names and said == []
@@ -180,7 +180,7 @@ def test_a_leading_zero_of_a_label_is_told() -> None:
     said = read("a,y\n1,00\n2,01\n3,1\n", label_columns="y")[1]
     assert said == [
         "t.csv: column 'y' is taken for numbers, without the leading zero of '00'; "
-        "name it in categorical_columns, or class_columns, if it holds codes"
+        "name it in class_columns if it holds codes"
     ]
     assert read("a,y\n1,00\n2,01\n3,1\n", class_columns="y")[0].label_names == ["y=00", "y=01", "y=1"]
 
