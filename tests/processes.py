@@ -114,6 +114,7 @@ def become(script: Path, args: tuple[str, ...], environment: dict[str, str], pri
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # of tests in the background a shell has it ignored
     try:
         exec(compile(script.read_text(), script, "exec"), {"__name__": "__main__"})
     except Exception:
