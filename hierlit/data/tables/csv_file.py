@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +88,7 @@ class CsvFile(TextFile):
         from pyarrow import ArrowInvalid
 
         done, block, numbers = 0, max(BLOCK, 2**15 * len(self.names)), set(numeric)
-        is_plain = not any(map(is_number, self.missing))
+        is_plain = not self.has_number_words
         while True:
             row = 0
             try:
@@ -106,7 +105,7 @@ class CsvFile(TextFile):
             except ArrowInvalid as error:
                 if "Empty CSV file" in str(error):
                     return
-                if "conversion error to" in str(error):
+                if is_plain and "conversion error to" in str(error):
                     is_plain = False
                 elif "straddling" in str(error):
                     block *= 16
@@ -131,7 +130,7 @@ class CsvFile(TextFile):
 
         with self._text() as text:
             schema = self._reader(text, names, {}, block).schema
-        whole = {name: int64() for name in names if schema.field(name).type == int64()}
+        whole = {name: int64() for name in names if schema.field(name).type == int64() and name not in self.as_written}
         return whole | {name: float64() for name in numeric if schema.field(name).type in (int64(), float64())}
 
     def _rows(self, names: Sequence[str], types: Mapping[str, Any], block: int) -> Iterator[Any]:
@@ -175,11 +174,3 @@ class CsvFile(TextFile):
             arrow.ParseOptions(delimiter=self._separator, newlines_in_values=True),
             arrow.ConvertOptions(include_columns=names, column_types=types, null_values=nothing),
         )
-
-
-def is_number(word: str) -> bool:
-    """Return whether a text is one that Arrow takes for a number, nan apart."""
-    try:
-        return not isnan(float(word))
-    except ValueError:
-        return False

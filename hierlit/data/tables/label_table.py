@@ -181,6 +181,8 @@ class LabelTable(HierarchyDataModule):
                 roles.labels, roles.classes, zero_labels, declared, bool(as_names(class_columns))
             )
         else:
+            for file in chain(*self._files.values()):
+                file.as_written.append(roles.path)
             declared = find_hierarchy(hierarchy_file, encoding, roles.path, self._files["train"])
             self._labels = PathLabels(roles.path, path_separator, empty_paths, declared)
         for problem in column_warnings(roles, feature_columns is None, self._files):

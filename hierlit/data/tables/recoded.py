@@ -40,11 +40,10 @@ class Recoded:
         return read
 
     def _find_codes(self, text: bytes) -> bool:
-        if b"x" in text or b"X" in text:
-            text = text.upper().replace(b"0X", b"00")
+        text = text.replace(b"0x", b"00").replace(b"0X", b"00")
         values = np.frombuffer(text, np.uint8)
         is_digit = values - np.uint8(ord("0")) < 10
         zeros = np.flatnonzero((values[2:-1] == ord("0")) & (is_digit[3:] > is_digit[1:-2]))
         before = values[zeros + 1]
-        before = np.where(np.isin(before, SIGNS), values[zeros], before)
-        return bool(self._before[before].any())
+        is_start = self._before[before] | (np.isin(before, SIGNS) & self._before[values[zeros]])
+        return bool(is_start.any())

@@ -67,6 +67,7 @@ class TableFile(ABC):
         classes: What the header lists as that column's paths, or edges; empty if it lists none.
         classes_line: The line where it does.
         texts: Columns that the header says hold texts, but not that these are categories.
+        as_written: Columns whose whole numbers a reader wants as texts, as paths are.
         words: Of each column of texts read, the words that were taken for a missing value, with how often.
         blanks: Of each column of texts read, the cells that are missing because there is nothing in the text, where a
             format has nulls of its own.
@@ -93,6 +94,7 @@ class TableFile(ABC):
         self.classes: list[str] = []
         self.classes_line = 0
         self.texts: list[str] = []
+        self.as_written: list[str] = []
         self.words: dict[str, Counter[str]] = {}
         self.blanks: Counter[str] = Counter()
         self.codes: dict[str, str] = {}

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from io import TextIOWrapper
 from itertools import islice
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class TextFile(TableFile):
         require("pandas", "pyarrow")
         self.encoding, self.words_are_ours = reading.encoding, reading.missing is None
         self.missing = frozenset(MISSING_TEXTS) if reading.missing is None else reading.missing
+        self.has_number_words = any(map(is_number, self.missing))
         try:
             with open_file(path) as file:
                 start = file.read(4)
@@ -124,10 +126,10 @@ class TextFile(TableFile):
         missing, given, found = array(sorted(self.missing), string()), table(columns), dict[str, Any]()
         for name, column in zip(given.column_names, given.columns, strict=True):
             if column.type != string():
-                found[name] = column
+                found[name] = compute.if_else(compute.is_nan(column), None, column) if name in numeric else column
                 continue
             column = column.combine_chunks()
-            number = as_floats(column) if name in numeric else None
+            number = as_floats(column) if name in numeric and not self.has_number_words else None
             if number is None or compute.any(compute.is_nan(number)).as_py():  # spaces, or words for what is missing
                 column = self._trimmed(name, column, missing)
                 number = as_floats(column) if name in numeric else None
@@ -165,6 +167,14 @@ class TextFile(TableFile):
                         where = f"{self.path}, line {number}"
                         return TableError(f"{where}: {byte}: set encoding, for example to latin-1")
         return read_error(self.path, error)
+
+
+def is_number(word: str) -> bool:
+    """Return whether a text is one that Arrow takes for a number, nan apart."""
+    try:
+        return not isnan(float(word))
+    except ValueError:
+        return False
 
 
 def as_floats(column: Any) -> Any:

@@ -195,3 +195,19 @@ def test_a_value_is_the_same_at_the_end_of_a_long_file_as_at_its_start(
     assert (first, told) == (last, own_told)
     assert torch.equal(inputs, own_inputs)
     assert torch.equal(labels, own_labels)
+
+
+def test_a_row_that_quotes_an_error_of_the_parser_is_named_by_its_line() -> None:
+    Path("t.csv").write_text("x,y,z\n1,0,a\n2,1,b\n3,conversion error to\n")
+    with pytest.raises(ValueError, match="line 4: 3 values expected, got 2"):
+        table("t.csv", label_columns="y")
+
+
+def test_codes_and_words_are_kept_whatever_separates_and_names_them() -> None:
+    Path("t.csv").write_text("x-y\n5-01\n6-02\n7-03\n8-01\n")
+    assert table("t.csv", label_columns="y", class_columns="y", separator="-").label_names == ["y=01", "y=02", "y=03"]
+    Path("t.csv").write_text("x,y\n1,-0\n2,1\n3,2\n4,0\n")
+    assert table("t.csv", path_column="y").label_names == ["-0", "0", "1", "2"]
+    Path("t.csv").write_text("x,y\n1,0\n2,1\n999,1\n3,0\n")
+    inputs = table("t.csv", label_columns="y", missing=["999"], scale="none").tables["train"].inputs
+    assert inputs.flatten().tolist() == [1, 2, 2, 3]
