@@ -126,7 +126,8 @@ class TextFile(TableFile):
         missing, given, found = array(sorted(self.missing), string()), table(columns), dict[str, Any]()
         for name, column in zip(given.column_names, given.columns, strict=True):
             if column.type != string():
-                found[name] = compute.if_else(compute.is_nan(column), None, column) if name in numeric else column
+                has_nan = name in numeric and isnan(compute.sum(column).as_py() or 0)
+                found[name] = compute.if_else(compute.is_nan(column), None, column) if has_nan else column
                 continue
             column = column.combine_chunks()
             number = as_floats(column) if name in numeric and not self.has_number_words else None
