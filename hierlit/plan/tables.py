@@ -44,18 +44,27 @@ def print_plan(run: Run, options: PlanOptions) -> None:
 def short_table(run: Run, works: list[list[BlockWork]], rates: Rates, title: str) -> Table:
     """Memory, and seconds of the first block, of a later one and of all, of works [processes][first, later]."""
     sizes = [first.sizes for first, _ in works]
-    first, later = ([rates.seconds(total(*of[n].parts.values())) for of in works] for n in (0, 1))
     n_blocks = sizes[0].n_blocks
-    table = Table("", title=f"{title}a run of {n_blocks} blocks".capitalize(), title_justify="left")
-    for name in ("1 process", f"each of {sizes[1].n_processes}"):
-        table.add_column(name, justify="right")
+    table = table_of_processes(sizes, f"{title}a run of {n_blocks} blocks")
     table.add_row("rows fitted", *(f"{s.pairs('fit') // s.n_locations:,}" for s in sizes))
     table.add_row("MiB of memory at the peak", *(mib(sum(memory_of(run, s).values())) for s in sizes))
-    table.add_row("seconds of the first block", *(f"{own:,.3g}" for own in first))
-    table.add_row("seconds of each block after it", *(f"{own:,.3g}" for own in later))
-    table.add_row(
-        "seconds of all blocks", *(f"{a + (n_blocks - 1) * b:,.3g}" for a, b in zip(first, later, strict=True))
-    )
+    names = ("the first block", "each block after it", "all blocks")
+    for name, of_processes in zip(names, zip(*map(block_works, works), strict=True), strict=True):
+        table.add_row(f"seconds of {name}", *(f"{rates.seconds(work):,.3g}" for work in of_processes))
+    return table
+
+
+def block_works(works: list[BlockWork]) -> tuple[Work, Work, Work]:
+    """Return the work of the first block, of a later one, and of all."""
+    first, later = (total(*work.parts.values()) for work in works)
+    return first, later, total(first, later.times(works[0].sizes.n_blocks - 1))
+
+
+def table_of_processes(sizes: list[Sizes], title: str) -> Table:
+    """Return a table with a column for one process and one for each of several."""
+    table = Table("", title=title.capitalize(), title_justify="left")
+    for name in ("1 process", f"each of {sizes[1].n_processes}"):
+        table.add_column(name, justify="right")
     return table
 
 
@@ -68,9 +77,7 @@ def memory_of(run: Run, sizes: Sizes) -> dict[str, float]:
 
 def size_table(run: Run, sizes: list[Sizes], title: str) -> Table:
     """Parameters and rows, what the cache keeps and what not, and memory."""
-    table = Table("", title=f"{title}sizes".capitalize(), title_justify="left")
-    for name in ("1 process", f"each of {sizes[1].n_processes}"):
-        table.add_column(name, justify="right")
+    table = table_of_processes(sizes, f"{title}sizes")
     table.add_row("parameters trained at a time", *(f"{s.n_trained:,}" for s in sizes))
     table.add_row("parameters frozen in the end", *(f"{s.n_frozen:,}" for s in sizes), end_section=True)
     for split, name in {"fit": "rows fitted", "held": "rows set aside", "val": "rows to validate on"}.items():
@@ -98,8 +105,7 @@ def recomputed(sizes: Sizes) -> float:
 def work_tables(works: list[list[BlockWork]], rates: Rates, title: str) -> list[Table]:
     """Return the table of all blocks, or of the first and of a later one, of works [processes][first, later]."""
     (first, later), n_blocks = works[0], works[0][0].sizes.n_blocks
-    blocks = [[total(*work.parts.values()) for work in of] for of in works]
-    ends = {f"{n_blocks} blocks": [total(block, after.times(n_blocks - 1)) for block, after in blocks]}
+    ends = {f"{n_blocks} blocks": [block_works(of)[2] for of in works]}
     if first.parts == later.parts or n_blocks == 1:
         return [work_table([of[0] for of in works], rates, f"{title}work", ends)]
     names = (f"{title}work of the first block", f"{title}work of each block after it")

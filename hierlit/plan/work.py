@@ -100,9 +100,10 @@ class BlockWork:
             if held and not s.gcv:
                 parts["their errors"] = self._errors(held, again["held"], s.n_candidates)
         else:
-            parts["eigenvalues"] = self._eigenvalues
+            parts["eigenvalues"] = self._eigenvalues.times(s.n_eigenvalues)
         if s.n_folds:
-            without = total(self._path(s.n_fold_candidates, steps=0), self._eigenvalues, Work(moved=3.0 * s.square))
+            eigenvalues = self._eigenvalues.times(s.n_eigenvalues)
+            without = total(self._path(s.n_fold_candidates, steps=0), eigenvalues, Work(moved=3.0 * s.square))
             parts[f"{s.n_folds} fits without a fold"] = total(without, self.epoch.times(s.epochs)).times(s.n_folds)
         parts["1 epoch" if s.epochs == 1 else f"{s.epochs} epochs"] = self.epoch.times(s.epochs)
         judged = total(self._features(again["held"]), self._readout(held, s.n_labels), self._rotate(held))
@@ -218,8 +219,7 @@ class BlockWork:
 
     @property
     def _eigenvalues(self) -> Work:
-        s = self.sizes
-        return Work(eigen=4 * s.side**3 / 3, moved=2 * s.square).times(s.n_eigenvalues)
+        return Work(eigen=4 * self.sizes.side**3 / 3, moved=2.0 * self.sizes.square)
 
     def _kernel(self, pairs: int) -> Work:
         """Gram matrix of some pairs; there are as many kernels as need one, which is little, and one is counted."""
@@ -274,8 +274,7 @@ class BlockWork:
         """
         s, n = self.sizes, self.sizes.n_labels
         candidate = total(self._factored(s.side**3 / 3, 2), self._solve(n).times(1 + gcv))
-        eigenvalues = Work(eigen=4 * s.side**3 / 3, moved=2.0 * s.square).times(gcv)
-        return total(self._solve(1).times(steps), eigenvalues, candidate.times(n_candidates))
+        return total(self._solve(1).times(steps), self._eigenvalues.times(gcv), candidate.times(n_candidates))
 
     def _errors(self, pairs: int, recomputed: int, n_candidates: int) -> Work:
         """Return what candidate weights leave on set-aside pairs."""

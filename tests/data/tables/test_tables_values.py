@@ -197,8 +197,9 @@ def test_a_value_is_the_same_at_the_end_of_a_long_file_as_at_its_start(
     assert torch.equal(labels, own_labels)
 
 
-def test_a_row_that_quotes_an_error_of_the_parser_is_named_by_its_line() -> None:
-    Path("t.csv").write_text("x,y,z\n1,0,a\n2,1,b\n3,conversion error to\n")
+@pytest.mark.parametrize("text", ["conversion error to", "Empty CSV file", "straddling"])
+def test_a_row_that_quotes_an_error_of_the_parser_is_named_by_its_line(text: str) -> None:
+    Path("t.csv").write_text(f"x,y,z\n1,0,a\n2,1,b\n3,{text}\n")
     with pytest.raises(ValueError, match="line 4: 3 values expected, got 2"):
         table("t.csv", label_columns="y")
 
