@@ -157,12 +157,22 @@ class ProductSums:
         count = torch.tensor(float(self.n_pairs), dtype=torch.float64, device=self.gram.device)
         gram, cross, count = (self.problem.processes.sum(total) for total in (self.gram, self.cross, count))
         gram, cross = (total.div_(count.clamp(min=1)) for total in (gram, cross))
-        if not gram.isfinite().all():
-            block = self.problem.block.index + 1
-            raise FloatingPointError(f"the features are not finite in block {block}: check the size of the inputs")
+        check_finite(self.problem, gram)
         gram[-1:, -1:] = 1.0
-        gram.triu_().add_(gram.triu(1).T)
+        mirror(gram)
         return Moments(int(count), gram, cross)
+
+
+def check_finite(problem: BlockProblem, products: Tensor) -> None:
+    """Raise a FloatingPointError unless products of features are finite: where one is not, its square is not."""
+    if not products.diagonal().isfinite().all():
+        block = problem.block.index + 1
+        raise FloatingPointError(f"the features are not finite in block {block}: check the size of the inputs")
+
+
+def mirror(products: Tensor) -> None:
+    """Copy what is above the diagonal of a square matrix below it, in place."""
+    products.triu_().add_(products.triu(1).T)
 
 
 def add_product(total: Tensor, rows: Tensor) -> None:

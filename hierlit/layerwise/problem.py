@@ -22,6 +22,7 @@ from hierlit.layerwise.moments import (
     rough_errors,
     take_moments,
 )
+from hierlit.layerwise.pairs import Pairs, take_pairs
 from hierlit.layerwise.processes import ALONE, Processes
 from hierlit.layerwise.stream import StreamCache
 from hierlit.layerwise.unobserved import LabelLoss
@@ -90,7 +91,7 @@ class BlockProblem:
         return {}
 
     @cached_property
-    def _moments(self) -> dict[torch.dtype | None, tuple[Moments, list[Moments]]]:
+    def _taken(self) -> dict[Any, Any]:
         return {}
 
     def keep(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -195,10 +196,18 @@ class BlockProblem:
 
     def summed(self, dtype: torch.dtype | None) -> tuple[Moments, list[Moments]]:
         """Return the moments of all rows, and of each fold's."""
-        if dtype not in self._moments:
+        if dtype not in self._taken:
             folds = take_moments(self, dtype, 1 if self.rows.folds is None else self.rows.folds.number)
-            self._moments[dtype] = folds[0] if len(folds) == 1 else Moments.together(folds), folds
-        return self._moments[dtype]
+            self._taken[dtype] = folds[0] if len(folds) == 1 else Moments.together(folds), folds
+        return self._taken[dtype]  # type: ignore[no-any-return]
+
+    def pairs(self) -> Pairs:
+        """Return the pairs of all processes on each of them, and their products: one pass, kept; unasked, unpaid."""
+        if self.whole is not None:
+            return self.whole.pairs().without(self.left_out or 0)
+        if Pairs not in self._taken:
+            self._taken[Pairs] = take_pairs(self)
+        return self._taken[Pairs]  # type: ignore[no-any-return]
 
     def held_errors(self, weights: Tensor) -> SetAsideErrors:
         """Return what candidate weights [A, n, q+1] leave of the residuals on the set-aside rows."""
@@ -223,9 +232,9 @@ class BlockProblem:
         return replace(self, n_chunks=leading_chunks(self, n_pairs))
 
     def with_penalty(self, penalty: Tensor) -> BlockProblem:
-        """Return the same under another λ [n]; its moments are the same too."""
+        """Return the same under another λ [n]; what was taken from the rows is the same too."""
         changed = replace(self, penalty=penalty)
-        changed._moments.update(self._moments)
+        changed._taken.update(self._taken)
         return changed
 
     def squared(self) -> BlockProblem:

@@ -150,6 +150,12 @@ class Sizes:
         """q+1, the features with the constant one: the side of the square matrices."""
         return self.n_features + 1
 
+    @cached_property
+    def by_rows(self) -> int:
+        """Pairs of all processes where a kernel is fitted by their products, for it has as many units; else 0."""
+        pairs = sum(self.batches["fit"]) * self.n_locations
+        return pairs if self.is_radial and self.choice_pairs and pairs <= self.n_features else 0
+
     @property
     def square(self) -> int:
         """Bytes of a [q+1, q+1] matrix that is factorised."""
@@ -235,11 +241,15 @@ class Sizes:
         """Most bytes of matrices of a block at a time, and of their candidate weights.
 
         [q+1, q+1] are sums and a copy to mirror, or factors and what is factorised. With folds, the sums of each and of
-        all stay, and the factors of the fit to all; so does the factor of units.
+        all stay, and the factors of the fit to all; so does the factor of units. By rows, all pairs stay and their
+        products, and those that a fold leaves.
         """
         n, own = self.n_candidates, self.sum_itemsize
-        sums = max(16 + own, own * (n + 2) * (n > 0))
-        if self.n_folds:
+        sums: float = max(16 + own, own * (n + 2) * (n > 0))
+        if self.by_rows:
+            rest = 1 - 1 / self.n_folds
+            sums = own * (2 + n + rest + rest**2 * (2 + self.n_fold_candidates))
+        elif self.n_folds:
             sums = own * (self.n_folds + 1 + n + 2 + self.n_fold_candidates)
         drawn = 8 * max(3, self.draw_candidates + 2) * (self.redraws > 0)
         entries = max(sums + self.itemsize * self.is_radial, drawn)

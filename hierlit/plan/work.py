@@ -1,6 +1,6 @@
 """What a block takes, from the sizes of its run alone: operations, memory traffic and messages (ours)."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -91,7 +91,7 @@ class BlockWork:
         parts |= {f"{s.redraws} draws of W¹": self.draw.times(s.redraws)} if s.redraws else {}
         mean = self._placed if s.is_radial else self._features(s.leading(MEAN_PAIRS))
         parts["features"] = total(scale, mean, self._features(fit + held - again["held"]))
-        parts["Gram matrix"] = self._gram(fit)
+        parts["Gram matrix"] = self._gram(s.by_rows or fit)
         parts["cross products"] = total(self._readout(fit, s.n_labels), self._rotate(2 * fit))
         if s.n_candidates:
             left_out = self._path(s.n_candidates, steps=0).times(s.by_folds * (s.n_folds + 1))
@@ -103,7 +103,8 @@ class BlockWork:
             parts["eigenvalues"] = self._eigenvalues.times(s.n_eigenvalues)
         if s.n_folds:
             eigenvalues = self._eigenvalues.times(s.n_eigenvalues)
-            without = total(self._path(s.n_fold_candidates, steps=0), eigenvalues, Work(moved=3.0 * s.square))
+            rest = BlockWork(replace(s, n_features=int(s.by_rows * (1 - 1 / s.n_folds)))) if s.by_rows else self
+            without = total(rest._path(s.n_fold_candidates, steps=0), eigenvalues, Work(moved=3.0 * s.square))
             parts[f"{s.n_folds} fits without a fold"] = total(without, self.epoch.times(s.epochs)).times(s.n_folds)
         parts["1 epoch" if s.epochs == 1 else f"{s.epochs} epochs"] = self.epoch.times(s.epochs)
         judged = total(self._features(again["held"]), self._readout(held, s.n_labels), self._rotate(held))
@@ -188,6 +189,8 @@ class BlockWork:
         gathered = s.is_radial * s.n_features * s.fan_in + rows * (s.channels + n)
         judged, counted = min(sum(unseen), n_rows_read(s.n_locations * n)), 2 * (2 * n**2 + n) * 4 * (n > 1)
         own = judged * (2 * s.n_locations * n * s.itemsize + 8)
+        if s.by_rows:
+            sums, gathered = 0, gathered + s.by_rows * (s.side + n + 1)
         return {
             "Gram matrix": draws * 8 * s.side**2 + sums * s.square,
             "cross products, means": ((draws + sums) * (n * s.side + 2) + (draws + 1) * means + counts) * 8,

@@ -82,6 +82,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "folds": {"solver": ExactSolver(), "folds": 3, "loss": LogisticLoss()},
     "radial units": {"solver": ExactSolver(), "features": RadialFeatures()},
     "kernel solver": {"solver": KernelSolver(), "folds": 3, "features": RadialFeatures()},
+    "a unit for each pair": {"solver": KernelSolver(), "folds": 3, "features": RadialFeatures(), "n_features": 300},
     "cosines": {"solver": AutoSolver(), "folds": 2, "features": RadialFeatures()},
     "joint": {"joint": JointTraining(3, lambda weights: torch.optim.SGD(weights, 0.1))},
 }
@@ -90,7 +91,7 @@ RUNS: dict[str, dict[str, Any]] = {
 def trained(table: Table, processes: Processes, name: str) -> tuple[dict[str, Tensor], list[float]]:
     options = {"processes": processes, "acceptance": ALL, "stopping": Stopping(max_epochs=6), **RUNS[name]}
     own = {name: options.pop(name) for name in ("features", "is_sized") if name in options}
-    net = network(table, 2, 40, **own).double()
+    net = network(table, 2, options.pop("n_features", 40), **own).double()
     rows = rows_of(net, table, processes, options.pop("folds", None))
     loss, joint = label_loss(options.pop("loss", None)), options.pop("joint", None)
     if joint is not None:
@@ -113,7 +114,8 @@ def test_two_processes_train_the_network_of_one(name: str, on_two) -> None:
     assert all(torch.equal(value, second[key]) for key, value in first.items()), "to the bit on both"
     for key, value in alone.items():
         # units of a kernel tell one another's weights from their sum only as far as rounding lets them
-        within = 1e-4 if name in ("radial units", "kernel solver") and key.endswith(".weight") else 1e-9
+        is_of_units = name in ("radial units", "kernel solver", "a unit for each pair") and key.endswith(".weight")
+        within = 1e-4 if is_of_units else 1e-9
         torch.testing.assert_close(first[key], value, rtol=within, atol=within)
     assert ours == theirs == pytest.approx(numbers, rel=1e-9)
 

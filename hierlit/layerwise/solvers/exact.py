@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ class ExactSolver(Solver):
             weight = path.weights[chosen, torch.arange(len(chosen), device=chosen.device)]
             penalty = (problem.loss.curvature * path.penalties[chosen]).to(problem.penalty)
         else:
-            weight, penalty = path.solve(path.cross, chosen), problem.penalty.clone()
+            weight, penalty = path.minimisers(chosen), problem.penalty.clone()
         return State(weight.to(problem.penalty), penalty, extra={"chosen": chosen})
 
     def step(self, problem: BlockProblem, state: State, at: Evaluation) -> None:
@@ -73,17 +72,17 @@ class ExactSolver(Solver):
         """Return what sums over rows and factors are computed in; the weights' own when None."""
         return torch.float64
 
-    def _path(self, problem: BlockProblem) -> RidgePath:
-        def make() -> RidgePath:
-            dtype = self.sum_dtype(problem)
-            moments = problem.moments(dtype)
-            gram = moments.gram.to(dtype or problem.penalty.dtype)
-            if self.alphas:
-                return RidgePath.of_alphas(gram, moments.cross, self.alphas, RESOLUTION[problem.penalty.dtype])
-            penalties: Sequence[float] = (problem.penalty.double() / problem.loss.curvature).unique().tolist()  # type: ignore[no-untyped-call]
-            return RidgePath(gram, moments.cross, penalties)
+    def path(self, problem: BlockProblem) -> RidgePath:
+        """Return the candidates' factors; without candidates, those of the problem's own λ."""
+        dtype = self.sum_dtype(problem)
+        moments = problem.moments(dtype)
+        gram = moments.gram.to(dtype or problem.penalty.dtype)
+        if self.alphas:
+            return RidgePath.of_alphas(gram, moments.cross, self.alphas, RESOLUTION[problem.penalty.dtype])
+        return RidgePath(gram, moments.cross, own_penalties(problem))
 
-        path: RidgePath = problem.keep((type(self), tuple(self.alphas)), make)
+    def _path(self, problem: BlockProblem) -> RidgePath:
+        path: RidgePath = problem.keep((type(self), tuple(self.alphas)), lambda: self.path(problem))
         return path
 
     def _choose(self, problem: BlockProblem, path: RidgePath) -> Tensor:
@@ -97,3 +96,8 @@ class ExactSolver(Solver):
                 return errors.after.argmin(0)
         by_gcv = path.gcv(problem.power, problem.n_pairs).argmin(0)
         return by_gcv if self.choice == "gcv" else errors.after.argmin(0).where(errors.observed > 0, by_gcv)
+
+
+def own_penalties(problem: BlockProblem) -> list[float]:
+    """Return the λ that a problem's labels have, for the squared loss."""
+    return (problem.penalty.double() / problem.loss.curvature).unique().tolist()  # type: ignore[no-any-return, no-untyped-call]

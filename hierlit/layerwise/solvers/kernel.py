@@ -14,8 +14,9 @@ from torch import Tensor
 
 from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather_rows
 from hierlit.layerwise.solvers.choice import HELD, Candidates, Choice, JudgedRows, Trials, choose, penalty_of
-from hierlit.layerwise.solvers.exact import ExactSolver
+from hierlit.layerwise.solvers.exact import ExactSolver, own_penalties
 from hierlit.layerwise.solvers.left_out import LeftOut
+from hierlit.layerwise.solvers.ridge import RidgePath, RowsPath
 from hierlit.layerwise.solvers.stretch import stretches
 from hierlit.models.checks import is_count, raise_problems
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, points_of, profile, squared_distances
@@ -127,6 +128,14 @@ class KernelSolver(ExactSolver):
     def sum_dtype(self, problem: BlockProblem) -> torch.dtype | None:
         """Return None: λ of a kernel machine is far above what float32 sums resolve."""
         return None
+
+    def path(self, problem: BlockProblem) -> RidgePath:
+        """Return the factors of the labels' λ: of products of rows where all rows are no more than the units."""
+        everything, features = problem.whole or problem, problem.block.features
+        if not isinstance(features, WhiteUnits) or everything.n_pairs > features.n_features:
+            return super().path(problem)
+        pairs = problem.pairs()
+        return RowsPath(pairs.features, pairs.products, pairs.residual, own_penalties(problem))
 
     def close(self, problem: BlockProblem, by_fold: Tensor | None, memory: dict[str, Any]) -> None:
         """Move the rows that judge past the block, where labels are accepted."""
