@@ -14,6 +14,7 @@ from hierlit.data.tables.fitted import FittedTable
 from hierlit.files.checkpoints import find_checkpoint, read_checkpoint
 from hierlit.files.export import export_model
 from hierlit.files.weights import write_weights
+from hierlit.layerwise.algorithm import n_used
 from hierlit.models import GaussianFeatures, HierarchicalResNet, IndexTable, RadialFeatures
 from hierlit.models.random_features import ACTIVATIONS
 
@@ -57,7 +58,8 @@ def export(args: Sequence[str]) -> None:
             export_model(network_of(contents), given.model, table_encoder(contents))
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
-    print(f"wrote {int(weights['n_trained'])} trained blocks of {checkpoint} to {given.weights or given.model}")
+    n_blocks = n_used(int(weights["n_trained"]), contents["memory"])
+    print(f"wrote {n_blocks} trained blocks of {checkpoint} to {given.weights or given.model}")
 
 
 def table_encoder(contents: dict[str, Any]) -> TableEncoder | None:

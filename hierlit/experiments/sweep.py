@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from hierlit.experiments.base import Experiment, Run, Settings, Verdict, argument, product
 from hierlit.experiments.drawing import draw_points, panels
 from hierlit.experiments.statistics import means
+from hierlit.layerwise.algorithm import n_used
 
 MEASURES = ("accuracy", "average_precision", "levels_learned", "training_seconds")
 """Columns of a run's outcome that are averaged over seeds."""
@@ -36,7 +37,7 @@ def outcome_of(run: Run) -> dict[str, Any]:
         "average_precision": task.precision.get(split, float("nan")),
         "levels_learned": int((reached if split == "train" else last["learned"] == last["n_labels"]).sum()),
         "n_levels": len(last),
-        "blocks": int(run.blocks["block"].max()),
+        "blocks": n_used(task.block, task.memory),
         "epochs": int(run.blocks["epochs"].sum()),
         "training_seconds": run.seconds,
     }

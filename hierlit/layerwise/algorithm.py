@@ -93,7 +93,7 @@ def train(
         last = yield from solve(problem, solver, stopping, resume_after, start)
         if rows.folds is not None and last.reason != NO_GAIN:
             last = yield from cross_fit(problem, solver, last, stopping)
-        resume_after, accepted = None, acceptance(problem, last.state.weight)
+        resume_after, accepted = None, acceptance(problem, last.state.weight) & last.state.weight.any(1)
         initial = float(problem.initial_objective.sum())
         by_fold = None
         if rows.folds is not None:
@@ -121,6 +121,14 @@ def is_over(net: HierarchicalResNet, memory: Mapping[str, Any], stop_when_learne
     """Return whether no block follows those trained so far."""
     learned = stop_when_learned and bool(memory.get("all_have_margin"))
     return int(net.n_trained) == len(net.blocks) or learned or bool(memory.get("has_no_gain"))
+
+
+def n_used(n_trained: int, memory: Mapping[str, Any]) -> int:
+    """Return how many of the blocks trained are used: not the last, if it was left out for no gain.
+
+    The first is used in any case, for it gives each label its mean.
+    """
+    return n_trained - bool(n_trained > 1 and memory.get("has_no_gain"))
 
 
 def open_block(

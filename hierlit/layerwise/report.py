@@ -21,7 +21,7 @@ class BlockReport:
         objective: F_k, the sum over labels.
         gradient_norm: Norm of its full gradient.
         suboptimality: ‖∇F_k‖²/(2λ).
-        accepted: Labels that the block changes.
+        accepted: Labels that the block changes; none where it is left out for no gain.
         stop_reason: `gradient norm`, `max epochs`, `no gain` or `joint training`.
         initial_objective: F_k at W² = 0.
         gradient_tolerance: ε.

@@ -53,14 +53,14 @@ class AveragePrecision(Metric):
         return torch.tensor(found, dtype=torch.float64)
 
     def of_labels(self) -> Tensor:
-        """Return that of each label by itself, [n] float64; NaN without a positive."""
+        """Return that of each label by itself, [n] float64; NaN unless both signs are observed."""
         with self.sync_context():
             scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
         found = [average_precision(scores[:, label], labels[:, label]) for label in range(labels.shape[1])]
-        return torch.tensor(found, dtype=torch.float64)
+        return torch.tensor(found, dtype=torch.float64).where((labels < 0).any(0).cpu(), torch.nan)
 
     def of_kinds(self, kinds: Sequence[str]) -> dict[str, float]:
-        """Return the mean of each kind over its labels that have a positive; `kinds` has that of each label."""
+        """Return the mean of each kind over its labels with both signs; `kinds` has that of each label."""
         found = self.of_labels()
         owned = {kind: torch.tensor([each == kind for each in kinds]) for kind in dict.fromkeys(kinds)}
         return {kind: float(found[own].nanmean()) for kind, own in owned.items()}

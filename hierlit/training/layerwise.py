@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hierlit.data.base import HierarchyDataModule
 from hierlit.layerwise.acceptance import STRICT_SHARE, Acceptance
-from hierlit.layerwise.algorithm import Event, is_over, train
+from hierlit.layerwise.algorithm import Event, is_over, n_used, train
 from hierlit.layerwise.folds import MOST_ROWS, Folds
 from hierlit.layerwise.processes import Processes
 from hierlit.layerwise.stopping import Stopping
@@ -207,7 +207,7 @@ class LayerwiseTraining(L.Callback):
         self._fill(trainer, task)
         self._is_over = is_over(task.net, task.memory, self.stop_when_learned)
         if self._is_over:
-            trained = f"{task.block} of {len(task.net.blocks)} blocks"
+            trained = f"{n_used(task.block, task.memory)} of {len(task.net.blocks)} blocks"
             rank_zero_warn(f"{trained} are trained already and no more are needed: nothing to do")
         trainer.should_stop = self._is_over
         self.pass_numbers.is_over = task.last is not None and task.last.ends_block(self.folds or 0)
@@ -282,13 +282,11 @@ class LayerwiseTraining(L.Callback):
                 f"its gradient norm {norm:.3g} is above {tolerance:.3g}"
             )
         self._is_over = trainer.should_stop = report.is_last
-        if report.is_last and pl_module.levels is None:
+        if pl_module.levels is None:
             rank_left_out(pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Rank the rows left out if the run ended early, which is said, and forget the streams."""
-        if not self._is_over and pl_module.levels is None:
-            rank_left_out(pl_module)
+        """Say so if the run ended early, and forget the streams."""
         self._forget(trainer, pl_module)
         if not self._is_over and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
@@ -308,7 +306,7 @@ class LayerwiseTraining(L.Callback):
 
 @torch.no_grad()
 def rank_left_out(task: LayerwiseTask) -> None:
-    """Keep the average precision of validation rows, and of the training rows if fits left them out, in the task."""
+    """Keep average precisions of validation rows, and of the training rows if fits left them out, in the task."""
     net = task.net
     for split, parts in {"val": ("val",), "train": ("fit", "held") if task.rows.folds is not None else ()}.items():
         metric, chunks = AveragePrecision(), [chunk for part in parts for chunk in task.rows.chunks(part)]
@@ -317,6 +315,7 @@ def rank_left_out(task: LayerwiseTask) -> None:
             metric.update(net.calibration.log_odds(scores), labels)
         if any(task.rows.n_chunks(part) for part in parts):
             task.precision[split] = float(metric.to(task.device).compute())
+            task.label_precision[split] = metric.of_labels()
 
 
 def has_positives_alone(data: HierarchyDataModule) -> bool:

@@ -73,8 +73,9 @@ class LayerwiseTask(L.LightningModule):
         progress: `objective`, `gradient_norm` and `gradient_tolerance` of the last pass, if it has a certificate.
         report: That of a block just frozen, until the next begins.
         results: Metrics [n] by split, as they stand.
-        precision: Average precision by split of rows that no fit has seen, at the end of a run whose labels have no
-            known levels, and of a test.
+        precision: Average precision by split of rows that no fit has seen, after each block of a run whose labels have
+            no known levels, and of a test.
+        label_precision: That of each label [n], after each block.
 
     Raises:
         ValueError: One line naming each argument out of range, its value and the valid choices.
@@ -150,6 +151,7 @@ class LayerwiseTask(L.LightningModule):
         self.progress: dict[str, float] = {}
         self.results: dict[str, dict[str, Tensor]] = {}
         self.precision: dict[str, float] = {}
+        self.label_precision: dict[str, Tensor] = {}
         self.config: dict[str, Any] = {}
         self.origin, self.has_begun = "", False
 

@@ -23,7 +23,7 @@ BAR_NAMES = 0.6
 """Inches for what is written beside a bar."""
 
 
-def draw_staircase(accuracy: NDArray[np.float64], levels: list[int], rows: str = "held-out") -> Figure:
+def draw_staircase(accuracy: NDArray[np.float64], levels: list[int], rows: str = "held-out rows") -> Figure:
     """Return a heat map of accuracy [blocks, levels] on some rows: a step up for each block that learned a level."""
     values = accuracy.T
     n_levels, n_blocks = values.shape
@@ -32,12 +32,24 @@ def draw_staircase(accuracy: NDArray[np.float64], levels: list[int], rows: str =
     image = axes.imshow(values, origin="lower", aspect="auto", vmin=0.5, vmax=1.0, cmap="viridis")
     name_ticks(axes.xaxis, range(1, n_blocks + 1))
     name_ticks(axes.yaxis, levels)
-    axes.set(xlabel="blocks trained", ylabel="level", title=f"{rows.capitalize()} accuracy")
+    axes.set(xlabel="blocks trained", ylabel="level", title=f"Accuracy of {rows}")
     if values.size <= MOST_NUMBERS:
         for (level, block), value in np.ndenumerate(values):
             colour = "black" if value > 0.8 else "white"
             axes.text(block, level, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, cax=bar, label="accuracy")
+    return figure
+
+
+def draw_precision(values: NDArray[np.float64], rows: str) -> Figure:
+    """Return the average precision [blocks] of some rows after each block."""
+    figure, axes, _ = framed(6.5, 3.5)
+    axes.plot(range(1, len(values) + 1), values, "o-")
+    for block, value in enumerate(values[:MOST_NUMBERS], 1):
+        axes.annotate(f"{value:.4f}", (block, value), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(0.1, 0.2)
+    axes.set(xlabel="blocks trained", ylabel="average precision", title=f"Average precision of {rows}")
     return figure
 
 

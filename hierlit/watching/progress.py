@@ -22,7 +22,7 @@ JOINT_LINES = 10
 def outcome(report: BlockReport) -> str:
     """Return how a block ended, unless it was solved and may change all labels."""
     if report.stop_reason == NO_GAIN:
-        return ", left out: no gain"
+        return ", no gain: each label is at its mean" if report.accepted else ", left out: no gain"
     ended = "" if report.stop_reason in (SOLVED, JOINT) else f", {report.stop_reason}"
     n_labels = len(report.accepted_labels)
     return ended + (f", changed {report.accepted} of {n_labels} labels" if report.accepted < n_labels else "")

@@ -17,13 +17,14 @@ from rich.table import Table
 from torch import Tensor
 
 from hierlit.data.base import names_of
+from hierlit.layerwise.algorithm import n_used
 from hierlit.layerwise.report import BlockReport
 from hierlit.models.checks import raise_problems
 from hierlit.training.logs import cut_logs, log_sizes, log_versions
 from hierlit.training.pace import SHARE, Pace, share_problems
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching.dashboard import close_dashboard, draw_block, final_metrics, open_dashboard
-from hierlit.watching.figures import DPI, draw_staircase
+from hierlit.watching.figures import DPI, draw_precision, draw_staircase
 from hierlit.watching.levels import columns, level_rows, margin_line, rows_to_print
 
 BLOCK_COLUMNS = (
@@ -77,6 +78,7 @@ class Staircase(L.Callback):
         self.accuracy: list[Tensor] = []
         self.train: list[dict[str, Tensor]] = []
         self.labels: list[Tensor] = []
+        self.precision: list[Tensor] = []
         self._entry: dict[str, Any] = {}
         self._is_pending = False
         self._sizes: list[dict[str, int]] = []
@@ -90,12 +92,13 @@ class Staircase(L.Callback):
         """Return what is known of each block; the last block, and whether some files have not got it yet."""
         names = list(self.train[0]) if self.train else []
         train = {name: stacked([of[name] for of in self.train]) for name in names}
-        by_block = {"accuracy": stacked(self.accuracy), "labels": stacked(self.labels), "train": train}
-        return {**by_block, "entry": self._entry, "is_pending": self._is_pending, "drawn": self._drawn}
+        by_block = {name: stacked(getattr(self, name)) for name in ("accuracy", "labels", "precision")}
+        return {**by_block, "train": train, "entry": self._entry, "is_pending": self._is_pending, "drawn": self._drawn}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore `state_dict`."""
         self.accuracy, self.labels = list(state_dict["accuracy"]), list(state_dict["labels"])
+        self.precision = list(state_dict["precision"])
         train = state_dict["train"]
         self.train = [{name: values[block] for name, values in train.items()} for block in range(len(self.accuracy))]
         self._entry, self._is_pending = state_dict["entry"], state_dict["is_pending"]
@@ -136,11 +139,16 @@ class Staircase(L.Callback):
         self.accuracy.append(val["accuracy"])
         self.train.append(train)
         self.labels.append(held_out["accuracy"].double().cpu())
+        split = "val" if "val" in task.results else "train"
+        self.precision.append(torch.tensor(task.precision.get(split, torch.nan), dtype=torch.float64))
+        by_label = {**held_out, "average_precision": task.label_precision.get(split, unknown["accuracy"])}
         names = names_of(trainer.datamodule, task.net.n_labels)  # type: ignore[attr-defined]
         level_of = task.levels or [1] * len(report.accepted_labels)
         self._entry = {
             "block": report.block,
-            "tables": tables_of(report, train, val, task.levels, held_out, names),
+            "used": n_used(task.block, task.memory),
+            "rows": rows_of(split, task.rows.folds is not None),
+            "tables": tables_of(report, train, val, task.levels, by_label, names),
             "scalars": scalars_of(report, val, self._entry.get("levels")),
             "levels": val,
             "level_of": level_of,
@@ -162,28 +170,37 @@ class Staircase(L.Callback):
 
     def _draw(self, trainer: L.Trainer) -> None:
         with self.pace.work():
-            draw_block(trainer, self._entry, self._save_picture(), stacked(self.labels).numpy())
+            draw_block(trainer, self._entry, self._save_picture(), self._of_used(self.labels).numpy())
         self._drawn = self._entry["block"]
 
+    def _of_used(self, values: list[Tensor]) -> Tensor:
+        """Return values of the blocks that are used, [blocks, ...]: one left out may change probabilities alone."""
+        return stacked([*values[: self._entry["used"] - 1], values[-1]])
+
     def _save_picture(self) -> NDArray[np.float32]:
-        """Draw the staircase, of held-out rows where there are some, to its file, and return its pixels."""
-        held_out, levels = stacked(self.accuracy), self._entry["levels"]["level"].int().tolist()
-        values, rows = held_out, "validation"
-        if held_out.isnan().all():
-            values, rows = stacked([of["accuracy"] for of in self.train]), "training"
-        figure, path = draw_staircase(values.numpy(), levels, rows), self._folder / PICTURE
+        """Draw the staircase, or average precision where it is known, to its file, and return its pixels."""
+        accuracy, rows, path = self._of_used(self.accuracy), self._entry["rows"], self._folder / PICTURE
+        if accuracy.isnan().all():
+            accuracy = self._of_used([of["accuracy"] for of in self.train])
+        if self._is_ranked():
+            figure = draw_precision(self._of_used(self.precision).numpy(), rows)
+        else:
+            figure = draw_staircase(accuracy.numpy(), self._entry["levels"]["level"].int().tolist(), rows)
         path.parent.mkdir(parents=True, exist_ok=True)
         # to pack it tighter takes as long as to draw it
         figure.savefig(path, dpi=DPI, pil_kwargs={"compress_level": 1})
         plt.close(figure)
         return plt.imread(path)
 
+    def _is_ranked(self) -> bool:
+        return not bool(stacked(self.precision).isnan().all())
+
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Close the dashboard; print the closing table, and whether every training pair has its margin."""
         if self._entry and trainer.is_global_zero and trainer.loggers:
             if self._drawn < self._entry["block"] or not (self._folder / PICTURE).exists():
                 self._draw(trainer)
-            close_dashboard(trainer, pl_module, final_metrics(self._entry["levels"], self._entry["block"]))
+            close_dashboard(trainer, pl_module, final_metrics(self._entry["levels"], self._entry["used"]))
         if "val" in pl_module.results:
             print_table("val", pl_module)
         elif "train" in pl_module.results:
@@ -197,7 +214,8 @@ class Staircase(L.Callback):
         """Print where the picture of the run is, below all else."""
         is_shown = self.accuracy and trainer.is_global_zero and trainer.loggers and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if is_shown and (self._folder / PICTURE).exists():
-            print(f"accuracy by block and level: {shortest(self._folder / PICTURE)}")
+            shown = "average precision by block" if self._is_ranked() else "accuracy by block and level"
+            print(f"{shown}: {shortest(self._folder / PICTURE)}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """After a block and its validation, what `on_train_epoch_end` does; of a `validate` run, prints the table."""
@@ -221,7 +239,7 @@ def tables_of(
     train: Mapping[str, Tensor],
     val: Mapping[str, Tensor],
     levels: list[int] | None,
-    held_out: Mapping[str, Tensor],
+    by_label: Mapping[str, Tensor],
     names: list[str],
 ) -> dict[str, dict[str, list[Any]]]:
     """Return what a block adds to each table of a run: columns by the table's name.
@@ -231,7 +249,7 @@ def tables_of(
         train: Columns by level of the training rows.
         val: Columns by level of the held-out rows.
         levels: Each label's level, None where unknown.
-        held_out: Metrics [n] of the held-out rows.
+        by_label: Metrics [n] of the held-out rows, and average precisions.
         names: Of the labels.
     """
     n_levels, n_labels = len(val["level"]), len(names)
@@ -245,16 +263,17 @@ def tables_of(
         "val_accuracy": val["accuracy"].tolist(),
         "learned": val["learned"].int().tolist(),
     }
-    by_label: dict[str, list[Any]] = {
+    of_labels: dict[str, list[Any]] = {
         "block": [report.block] * n_labels,
         "label": names,
         "level": [""] * n_labels if levels is None else levels,
         "accepted": [int(accepted) for accepted in report.accepted_labels],
-        "val_accuracy": held_out["accuracy"].tolist(),
-        "min_margin": held_out["min_margin"].tolist(),
+        "val_accuracy": by_label["accuracy"].tolist(),
+        "min_margin": by_label["min_margin"].tolist(),
+        "average_precision": by_label["average_precision"].tolist(),
     }
     blocks = {name: [getattr(report, name)] for name in BLOCK_COLUMNS}
-    return {"blocks.csv": blocks, "levels.csv": by_level, "labels.csv": by_label}
+    return {"blocks.csv": blocks, "levels.csv": by_level, "labels.csv": of_labels}
 
 
 def scalars_of(report: BlockReport, val: Mapping[str, Tensor], before: Mapping[str, Tensor] | None) -> dict[str, float]:
@@ -328,9 +347,14 @@ def shortest(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+def rows_of(split: str, has_folds: bool) -> str:
+    """Return what rows figures are of."""
+    return "validation rows" if split == "val" else f"training rows{' left out' * has_folds}"
+
+
 def title_of(split: str, task: LayerwiseTask) -> str:
-    """Return what a table is of: rows, and the blocks that are used, of which one without gain is none."""
-    n_blocks = task.block - bool(task.memory.get("has_no_gain"))
+    """Return what a table is of: rows, and the blocks that are used."""
+    n_blocks = n_used(task.block, task.memory)
     left_out = "train" in task.precision and split == "train"
     rows = "training rows, each scored by fits that left it out," if left_out else f"{split} rows"
     return f"{rows} after {n_blocks} of {len(task.net.blocks)} blocks"

@@ -123,7 +123,7 @@ def test_fit_writes_the_contracted_columns_and_a_staircase(automaton_run: Path) 
     contract = {
         "blocks": "block epochs steps seconds objective gradient_norm suboptimality accepted stop_reason",
         "levels": "block level n_labels train_accuracy train_min_margin margin_error val_accuracy learned",
-        "labels": "block label level accepted val_accuracy min_margin",
+        "labels": "block label level accepted val_accuracy min_margin average_precision",
     }
     for name, columns in contract.items():
         assert set(columns.split()) <= set(rows(folder / f"{name}.csv")[0])

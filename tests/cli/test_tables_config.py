@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,8 @@ import torch
 import yaml
 
 from hierlit.cli import main
+from hierlit.watching import Staircase
+from hierlit.watching.figures import DPI, draw_precision
 
 ROOT = Path(__file__).parents[2]
 TABLES = ["--config", str(ROOT / "configs" / "tables.yaml"), "--trainer.accelerator", "cpu"]
@@ -169,6 +172,34 @@ def test_one_block_is_ranked_as_well(
     cli = main(["fit", *TABLES, *SMALL, *files, *others])
     assert 0.8 < cli.model.precision["val"] <= 1
     assert f"{cli.model.precision['val']:.4f}" in capsys.readouterr().out
+
+
+def test_a_block_without_gain_is_none_in_all_that_a_run_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    noise = {"a": draw.normal(size=90), "y_one": draw.integers(2, size=90), "y_two": draw.integers(2, size=90)}
+    pd.DataFrame({**noise, "y_all": 1}).to_csv("noise.csv", index=False)
+    files = ["--data.train_files", "noise.csv", "--data.label_columns", "y_*"]
+    cli = main(["fit", *TABLES, *files, "--model.n_features", "30", "--layerwise.folds", "3"])
+    printed, folder = capsys.readouterr().out, Path("lightning_logs/version_0")
+    blocks, labels = pd.read_csv(folder / "blocks.csv"), pd.read_csv(folder / "labels.csv").groupby("block")
+    n_used = len(blocks) - 1
+    assert n_used and blocks["stop_reason"].iloc[-1] == "no gain"
+    assert blocks["accepted"].tolist() == labels["accepted"].sum().tolist() == [3] * n_used + [0]
+    assert "left out: no gain" in printed and f"after {n_used} of 5 blocks" in printed
+    one, two, constant = labels.get_group(n_used)["average_precision"]
+    assert 0.3 < one < 0.9 and 0.3 < two < 0.9 and np.isnan(constant)
+    (staircase,) = (each for each in cli.trainer.callbacks if isinstance(each, Staircase))
+    used = [*staircase.precision[: n_used - 1], staircase.precision[-1]]
+    assert float(used[-1]) == cli.model.precision["train"]
+    draw_precision(np.array(used), "training rows left out").savefig("expected.png", dpi=DPI)
+    assert np.array_equal(plt.imread("expected.png"), plt.imread(folder / "staircase.png"))
+    main(["export", "--weights", "net.safetensors"])
+    assert capsys.readouterr().out.startswith(f"wrote {n_used} trained blocks of ")
+    with pytest.warns(UserWarning, match=f"{n_used} of 5 blocks are trained already"):
+        main(["fit", "--ckpt_path", "last"])
 
 
 def test_predict_without_rows_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -295,6 +295,8 @@ def test_a_solver_that_sees_no_gain_ends_the_run() -> None:
     trained = train_all(net, table, Descent(gain=False), relative=0.1, memory=memory)
     assert trained.reasons == ["gradient norm", NO_GAIN]
     assert [report.is_last for report in trained.reports] == [False, True]
+    assert [report.accepted for report in trained.reports] == [net.n_labels, 0], "of all that it may, it changes none"
+    assert not any(trained.reports[-1].accepted_labels)
     assert int(net.n_trained) == 2
     assert not net.block(1).weight.any()
     assert train_all(net, table, Descent(), memory=memory).reports == []
@@ -317,6 +319,7 @@ def test_a_first_block_without_gain_gives_each_label_its_mean(folds: int | None)
     trained: Trained = train_all(net, stream(net, table, folds=made), Useless(), memory=memory)
     _, _, labels = pairs(net, table, 0)
     assert trained.reasons == [NO_GAIN]
+    assert trained.reports[0].accepted == net.n_labels
     assert net.block(0).weight[:, -1].tolist() == pytest.approx(labels.mean(0))
     assert not net.block(0).weight[:, :-1].any()
     again = stream(net, table, folds=made, by_fold=memory.get("by_fold", ()))

@@ -7,7 +7,7 @@ import pytest
 
 from hierlit.layerwise import JointTraining
 from hierlit.watching import progress
-from hierlit.watching.progress import TimeLeft
+from hierlit.watching.progress import TimeLeft, outcome
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,11 @@ def test_joint_epochs_are_not_expected_of_every_block(
         task.block += 1
         left.append(time_left.after(task))
     assert left == said
+
+
+@pytest.mark.parametrize(
+    ("accepted", "said"), [(0, ", left out: no gain"), (2, ", no gain: each label is at its mean")]
+)
+def test_a_first_block_without_gain_is_not_left_out(accepted: int, said: str) -> None:
+    report: Any = SimpleNamespace(stop_reason="no gain", accepted=accepted, accepted_labels=[accepted > 0] * 2)
+    assert outcome(report) == said
