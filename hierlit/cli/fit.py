@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.data import sized_len
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -41,6 +42,12 @@ COMMANDS = {
     "test": "Print the same table for the test rows, and average precision.",
     "predict": "Write scores and probabilities of rows to a file (--predictions.path).",
 }
+ROWS = {
+    "validate": ("validation rows with an observed label", "val"),
+    "test": ("test rows with an observed label", "test"),
+    "predict": ("rows to predict", "predict"),
+}
+"""What commands run on, and its short name."""
 EPILOG = (
     "More commands, each with a --help of its own. With the arguments of fit: plan (what a fit would cost), describe "
     "(what the paper says of a hierarchy), discover (levels and parents of labels), sweep (a table over values and "
@@ -171,6 +178,8 @@ class HierlitCLI(LightningCLI):
             SystemExit: With code 130 after Ctrl-C, of which Lightning makes 1.
         """
         try:
+            if subcommand in ROWS:
+                self._look_ahead(subcommand)
             super()._run_subcommand(subcommand)
         except SystemExit as error:
             if not isinstance(error.__context__, KeyboardInterrupt):
@@ -183,6 +192,21 @@ class HierlitCLI(LightningCLI):
                 raise
             self._refuse(str(error))
 
+    def _look_ahead(self, subcommand: str) -> None:
+        """Check, before a folder of the run is made, that there are rows and that predictions can be written.
+
+        Raises:
+            SystemExit: With code 1, and a line from the first process, if there are no rows.
+        """
+        rows, split = ROWS[subcommand]
+        self.datamodule.setup(subcommand)
+        loader = getattr(self.datamodule, f"{split}_dataloader")()
+        if not getattr(self.trainer, f"limit_{split}_batches") or sized_len(loader) == 0:
+            line = f"error: the data has no {rows}; files of them are data.{split}_files"
+            raise SystemExit(line if self.trainer.is_global_zero else 1)
+        if subcommand == "predict":
+            self._get(self.config_init, "predictions").check()
+
     def _where_saved(self) -> str:
         """Return where a fit that was interrupted goes on; nothing where it saved nothing."""
         folders = [each.folder for each in self.trainer.callbacks if isinstance(each, BlockCheckpoint)]  # type: ignore[attr-defined]
@@ -192,40 +216,20 @@ class HierlitCLI(LightningCLI):
 
     def after_test(self) -> None:
         """Print the metrics."""
-        self._print_metrics("test")
+        self._print_metrics()
 
     def after_validate(self) -> None:
         """Print the metrics."""
-        self._print_metrics("validation")
+        self._print_metrics()
 
-    def after_predict(self) -> None:
-        """Say so if there was nothing to predict.
-
-        Raises:
-            SystemExit: With code 1, if there were no rows.
-        """
-        if not sum(self.trainer.num_predict_batches):
-            self._lack("rows to predict", "predict")
-
-    def _print_metrics(self, rows: str) -> None:
-        """Print what was measured.
-
-        Raises:
-            SystemExit: With code 1, if there were no such rows.
-        """
-        if not self.trainer.callback_metrics:
-            self._lack(f"{rows} rows with an observed label", "val" if rows == "validation" else rows)
+    def _print_metrics(self) -> None:
+        """Print what was measured."""
         if not self.trainer.is_global_zero:
             return
         table = Table("metric", "value")
         for name, value in self.trainer.callback_metrics.items():
             table.add_row(name, f"{float(value):.4f}")
         Console().print(table)
-
-    def _lack(self, rows: str, split: str) -> NoReturn:
-        """End, with a line from the first process, since the data has no such rows."""
-        line = f"error: the data has no {rows}; files of them are data.{split}_files"
-        raise SystemExit(line if self.trainer.is_global_zero else 1)
 
     def _refuse(self, problem: str) -> NoReturn:
         parser = self._parser(self.config.get("subcommand")) if hasattr(self, "_subcommand_parsers") else self.parser

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import lightning as L
 import numpy as np
@@ -15,6 +16,8 @@ from hierlit.data.base import Batch, names_of
 from hierlit.models.checks import one_of, raise_problems
 from hierlit.training.task import LayerwiseTask
 from hierlit.watching.prediction_files import FILES, LAYOUTS, Columns, Labels, Lines, TableFile, import_pyarrow
+
+DEFAULT = "predictions.csv"
 
 
 class PredictionWriter(L.Callback):
@@ -40,8 +43,8 @@ class PredictionWriter(L.Callback):
     hierlit's batches, having their row numbers with them, do not use.
 
     Args:
-        path: File ending in `.csv`, or `.parquet` (needs `hierlit[tables]`). A relative path is taken from the run's
-            log folder.
+        path: File ending in `.csv`, or `.parquet` (needs `hierlit[tables]`); `predictions.csv` in the run's log folder
+            when None.
         format: `long` or `wide`.
 
     Raises:
@@ -50,22 +53,37 @@ class PredictionWriter(L.Callback):
         ImportError: When predict starts, if a Parquet file is asked for and pyarrow is missing.
     """
 
-    def __init__(self, path: str = "predictions.csv", format: str = "long") -> None:
-        problems = [] if Path(path).suffix in FILES else [f"path must end in {' or '.join(FILES)}, got {path!r}"]
+    def __init__(self, path: str | None = None, format: str = "long") -> None:
+        is_known = path is None or Path(path).suffix in FILES
+        problems = [] if is_known else [f"path must end in {' or '.join(FILES)}, got {path!r}"]
         raise_problems(problems + one_of(tuple(LAYOUTS), format=format))
         self.path, self.format = path, format
-        self._target = self._part = Path(path)
+        self._target = self._part = Path(path or DEFAULT)
         self._file: TableFile | None = None
         self._n_rows = self._n_found = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check, before any work, that the file can be written."""
-        if stage == "predict" and Path(self.path).suffix == ".parquet":
+        if stage == "predict":
+            self.check()
+
+    def check(self) -> None:
+        """Check that the file can be written.
+
+        Raises:
+            ImportError: If it is one of Parquet and pyarrow is missing.
+            OSError: If its folder can be neither found nor made, or cannot be written to.
+        """
+        if self._target.suffix == ".parquet":
             import_pyarrow()
+        if self.path is not None:
+            folder = Path(self.path).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Find what labels are called, and open the file, on rank 0."""
-        folder, net = trainer.log_dir or trainer.default_root_dir, pl_module.net
+        folder, net = Path(trainer.log_dir or trainer.default_root_dir), pl_module.net
         self._n_rows = self._n_found = 0
         data = getattr(trainer, "datamodule", None)
         self._labels = Labels.of(names_of(data, net.n_labels), getattr(data, "class_labels", {}))
@@ -74,7 +92,7 @@ class PredictionWriter(L.Callback):
         none = np.zeros(0, np.int64)
         columns = LAYOUTS[self.format](self._labels, self._lines(none, none, torch.zeros(0, 2, net.n_labels).numpy()))
         if trainer.is_global_zero:
-            self._target = Path(folder) / self.path
+            self._target = folder / DEFAULT if self.path is None else Path(self.path)
             self._part = self._target.with_name(f"{self._target.name}.part")
             self._part.parent.mkdir(parents=True, exist_ok=True)
             self._file = FILES[self._target.suffix](self._part, columns)

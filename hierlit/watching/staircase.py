@@ -98,7 +98,7 @@ class Staircase(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore `state_dict`."""
         self.accuracy, self.labels = list(state_dict["accuracy"]), list(state_dict["labels"])
-        self.precision = list(state_dict["precision"])
+        self.precision = list(state_dict.get("precision", ()))
         train = state_dict["train"]
         self.train = [{name: values[block] for name, values in train.items()} for block in range(len(self.accuracy))]
         self._entry, self._is_pending = state_dict["entry"], state_dict["is_pending"]

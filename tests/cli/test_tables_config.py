@@ -208,3 +208,7 @@ def test_predict_without_rows_is_an_error(tmp_path: Path, monkeypatch: pytest.Mo
     main(["fit", *TABLES, *SMALL[:-2], "--data.train_files", "train.csv", "--data.label_columns", "y_*"])
     with pytest.raises(SystemExit, match=r"the data has no rows to predict; files of them are data\.predict_files"):
         main(["predict", "--ckpt_path", "last"])
+    with pytest.raises(SystemExit, match=r"error: train\.csv"):
+        files = ["--data.predict_files", "train.csv", "--predictions.path", "train.csv/found.csv"]
+        main(["predict", "--ckpt_path", "last", *files])
+    assert [each.name for each in Path("lightning_logs").iterdir()] == ["version_0"], "that of the fit"

@@ -161,6 +161,7 @@ def test_nothing_to_measure_is_an_error(
         SystemExit, match=f"error: the data has no {rows} rows with an observed label; files of them are"
     ):
         main([command, *SMALL, "--ckpt_path", "last", f"--trainer.limit_{split}_batches", "0"])
+    assert [each.name for each in Path("lightning_logs").iterdir()] == ["version_0"], "that of the fit"
 
 
 def test_a_run_shows_its_blocks_and_a_table_and_no_notice(tmp_path: Path) -> None:

@@ -69,10 +69,12 @@ def check(table: pd.DataFrame, tolerance: float = 0.0) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
-def test_the_file_holds_the_scores_of_the_model(suffix, read, tmp_path: Path, capsys) -> None:
-    writer = PredictionWriter(f"out/predictions.{suffix}")
-    predicting = trainer(tmp_path, writer)
-    path = tmp_path / "out" / f"predictions.{suffix}"
+def test_the_file_holds_the_scores_of_the_model(suffix, read, tmp_path: Path, capsys, monkeypatch) -> None:
+    """A relative path is one from the current folder, not from the trainer's."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("out") / f"predictions.{suffix}"
+    writer = PredictionWriter(str(path))
+    predicting = trainer(tmp_path / "elsewhere", writer)
     for _ in range(2):
         assert predicting.predict(task(), datamodule=data(), return_predictions=False) is None
         assert capsys.readouterr().out == f"wrote 132 predictions of 22 rows to {path}\n"
@@ -115,7 +117,7 @@ class Broken(LayerwiseTask):
 def test_closes_the_file_when_predicting_fails(suffix, tmp_path: Path) -> None:
     path = tmp_path / f"predictions.{suffix}"
     path.write_text("earlier")
-    writer = PredictionWriter(path.name)
+    writer = PredictionWriter(str(path))
     with pytest.raises(RuntimeError, match="out of memory"):
         broken = Broken(4, LABELS, LOCATIONS, n_blocks=1, n_features=20)
         trainer(tmp_path, writer).predict(broken, datamodule=data(), return_predictions=False)
@@ -172,7 +174,7 @@ def test_labels_are_called_by_their_names_and_classes_come_back(n_locations: int
     (data, task), names = named(n_locations), list(Named.label_names)
     found = {}
     for kind in ("long", "wide"):
-        writer = PredictionWriter(f"{kind}.{suffix}", kind)
+        writer = PredictionWriter(str(tmp_path / f"{kind}.{suffix}"), kind)
         trainer(tmp_path, writer).predict(task, datamodule=data, return_predictions=False)
         found[kind] = read(tmp_path / f"{kind}.{suffix}")
     places = ["row", "location"][:n_locations]
@@ -205,7 +207,7 @@ def test_a_wide_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
 def test_two_processes_write_one_file_in_order(suffix, read, tmp_path: Path) -> None:
-    writer = PredictionWriter(f"predictions.{suffix}")
+    writer = PredictionWriter(str(tmp_path / f"predictions.{suffix}"))
     run = trainer(tmp_path, writer, strategy="ddp_spawn", devices=2)
     run.predict(task(), datamodule=data(), return_predictions=False)
     check(read(tmp_path / f"predictions.{suffix}"), tolerance=1e-5)
@@ -238,7 +240,7 @@ def test_locations_that_exist_have_lines_with_their_text(
     kind: str, suffix: str, n_processes: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = sentences(tmp_path)
-    model, writer = of_sentences(data), PredictionWriter(f"tokens.{suffix}", kind)
+    model, writer = of_sentences(data), PredictionWriter(str(tmp_path / f"tokens.{suffix}"), kind)
     ranks = {"strategy": "ddp_spawn", "devices": n_processes} if n_processes > 1 else {}
     trainer(tmp_path, writer, **ranks).predict(model, datamodule=data, return_predictions=False)
     read = pd.read_csv if suffix == "csv" else pd.read_parquet
