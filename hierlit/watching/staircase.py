@@ -53,6 +53,10 @@ LEVEL_COLUMNS = {"level": ("level", "{}"), **LABELS, **ACCURACY, **MARGINS, "lea
 LABEL_COLUMNS = {**LABELS, **ACCURACY, "average precision": ("average_precision", "{:.4f}"), **MARGINS}
 """Where levels are unknown."""
 PICTURE = "staircase.png"
+UNCALIBRATED = (
+    "probabilities are not calibrated, since all rows were fitted: for rows left out set data.val_fraction or "
+    "data.val_files, or layerwise.folds"
+)
 DRAWING_SECONDS = 1.0
 """What a block's figures are taken to need before any have been drawn."""
 
@@ -148,6 +152,7 @@ class Staircase(L.Callback):
             "block": report.block,
             "used": n_used(task.block, task.memory),
             "rows": rows_of(split, task.rows.folds is not None),
+            "is_calibrated": task.rows.folds is not None or any(map(task.rows.n_chunks, ("held", "val"))),
             "tables": tables_of(report, train, val, task.levels, by_label, names),
             "scalars": scalars_of(report, val, self._entry.get("levels")),
             "levels": val,
@@ -196,7 +201,7 @@ class Staircase(L.Callback):
         return not bool(stacked(self.precision).isnan().all())
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Close the dashboard; print the closing table, and whether every training pair has its margin."""
+        """Close the dashboard; print the closing table and what is to be said of margins and probabilities."""
         if self._entry and trainer.is_global_zero and trainer.loggers:
             if self._drawn < self._entry["block"] or not (self._folder / PICTURE).exists():
                 self._draw(trainer)
@@ -209,6 +214,8 @@ class Staircase(L.Callback):
             data, robustness = trainer.datamodule, pl_module.robustness  # type: ignore[attr-defined]
             line = margin_line(self.train, data, robustness, pl_module.learned_accuracy)
             print(line, end="\n" if line else "")
+            if not self._entry["is_calibrated"]:
+                print(UNCALIBRATED)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Print where the picture of the run is, below all else."""

@@ -44,6 +44,16 @@ def test_a_run_on_a_hierarchy_ends_with_its_picture(tmp_path: Path) -> None:
     assert (tmp_path / "lightning_logs/version_0/staircase.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_fit_to_all_rows_says_that_probabilities_are_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--model.n_blocks", "1", "--trainer.logger", "false", "--trainer.enable_checkpointing", "false"]
+    line = "probabilities are not calibrated, since all rows were fitted: for rows left out set data.val_fraction or "
+    main(["fit", *SMALL, *quick])
+    assert line not in capsys.readouterr().out
+    all_rows = ["--layerwise.acceptance", "none", "--data.acceptance_fraction", "0", "--trainer.limit_val_batches", "0"]
+    main(["fit", *SMALL, *quick, *all_rows])
+    assert line in capsys.readouterr().out
+
+
 def test_a_run_on_a_table_ends_with_rows_left_out_and_average_precision(tmp_path: Path) -> None:
     lines = [f"{i % 7},{i % 5},{int(i % 7 > 3)},{int(i % 7 > 3 and i % 5 > 2)}" for i in range(70)]
     (tmp_path / "rows.csv").write_text("\n".join(["a,b,y_one,y_two", *lines]))
