@@ -91,7 +91,7 @@ def _array_problems(
     if not positives_only:
         problems = problems or [problem for split in tables for problem in _coding_problems(split, tables[split][1])]
     if levels is not None and (
-        len(levels) != n_labels or at_least(1, **{f"level {j}": v for j, v in enumerate(levels)})
+        np.shape(levels) != (n_labels,) or at_least(1, **{f"level {j}": v for j, v in enumerate(levels)})
     ):
         problems.append(f"levels must be {n_labels} integers >= 1, one for each label, got {levels!r}")
     return problems

@@ -28,7 +28,7 @@ from hierlit.estimator.fitting import (
     val_fraction_of,
     warn_of_rounding,
 )
-from hierlit.estimator.probabilities import Floats, consistent, descendants
+from hierlit.estimator.probabilities import Floats, consistent, descendants, numbered
 from hierlit.estimator.targets import ClassTargets, LabelTargets, as_array, as_dense
 from hierlit.layerwise.adaptive_draw import AdaptiveDraw
 from hierlit.layerwise.calibration import find_implications, fit_calibration
@@ -276,11 +276,8 @@ class HierarchicalClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             return None
         if isinstance(self._targets, ClassTargets):
             raise ValueError("hierarchy must be None for one class a row: it is one of labels")
-        numbers = {name: number for number, name in enumerate(self.classes_.tolist())}
-        unknown = [name for edge in self.hierarchy for name in edge if name not in numbers]
-        if unknown:
-            raise ValueError(f"hierarchy must have edges between labels, of classes_, got {unknown[0]!r}")
-        return descendants([(numbers[parent], numbers[child]) for parent, child in self.hierarchy], len(numbers))
+        names = self.classes_.tolist()
+        return descendants(numbered(self.hierarchy, names), len(names))
 
     def _calibration_of_means(self, data: ArrayHierarchy) -> Calibration:
         """Return a calibration of the networks' mean scores, of rows that no block was fitted on.

@@ -64,8 +64,12 @@ def option_problems(options: BaseEstimator) -> list[str]:
     problems = at_least(1, n_blocks=options.n_blocks, batch_size=options.batch_size)
     problems += [] if options.n_features is None else at_least(1, n_features=options.n_features)
     problems += at_least(1, max_epochs_per_block=options.max_epochs_per_block, n_draws=options.n_draws)
-    if isinstance(options.random_state, Real):
-        problems += at_least(0, random_state=options.random_state)
+    seed = options.random_state
+    if not (seed is None or seed is np.random or isinstance(seed, np.random.RandomState)) and at_least(0, seed=seed):
+        problems.append(f"random_state must be an integer >= 0, a RandomState or None, got {seed!r}")
+    problems += [] if options.val_fraction is None else within("val_fraction", options.val_fraction, "[0, 1)")
+    if not isinstance(options.regularization, Real):
+        problems.append(f"regularization must be positive, got {options.regularization!r}")
     problems += within("acceptance_fraction", options.acceptance_fraction, "[0, 1)")
     valid_of = {"unobserved": tuple(TREATMENTS), "zero_labels": ZERO_LABELS, "acceptance": RULES}
     for name, valid in valid_of.items():

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 
+from hierlit.models.checks import listed
+
 Floats = NDArray[np.float64]
+
+
+def numbered(hierarchy: Iterable[Any], names: Sequence[Any]) -> list[tuple[int, int]]:
+    """Return edges of a hierarchy, parent and child, by the numbers of the labels, of their names.
+
+    Raises:
+        ValueError: One is no pair of names.
+    """
+    numbers, edges = {name: number for number, name in enumerate(names)}, []
+    for edge in hierarchy if isinstance(hierarchy, Iterable) else [hierarchy]:
+        try:
+            parent, child = edge
+            edges.append((numbers[parent], numbers[child]))
+        except (TypeError, ValueError, KeyError):
+            valid = f"pairs (parent, child) of labels, among {listed([repr(name) for name in names])}"
+            raise ValueError(f"hierarchy must have {valid}, got {edge!r}") from None
+    return edges
 
 
 def descendants(edges: Sequence[tuple[int, int]], n_labels: int) -> NDArray[np.bool_]:

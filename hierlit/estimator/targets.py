@@ -165,8 +165,9 @@ def as_array(y: ArrayLike | Tensor) -> NDArray[Any]:
         raise not_labels(sets[0])
     if table.ndim == 1:
         return table
-    if table.dtype == object and not isinstance(table.flat[0] if table.size else 0, str):
-        table = np.where(missing(table), np.nan, table).astype(float)
+    if table.dtype == object:
+        table = np.where(missing(table), np.nan, table)
+        table = table.astype(float) if is_label(table).all() else table
     if table.ndim == 2 and table.shape[1] == 1 and not is_label(table).all():
         hint = "A column-vector y was passed when a 1d array was expected: its values are classes, none of -1, 0 and 1"
         warnings.warn(hint, DataConversionWarning, stacklevel=3)
@@ -178,8 +179,9 @@ def as_array(y: ArrayLike | Tensor) -> NDArray[Any]:
 
 def not_labels(value: Any) -> ValueError:
     """Make the error for a y that holds this value, or has it as a row."""
-    hint = "lists of names become such labels by sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
-    return ValueError(f"{LABELS_RULE}, got {value!r}; {hint}")
+    hint = "; lists of names become such labels by sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
+    hint += f", columns of texts by y == {value!r}" if isinstance(value, str) else ""
+    return ValueError(f"{LABELS_RULE}, got {value!r}{hint if isinstance(value, (str, *LABEL_SETS)) else ''}")
 
 
 def as_dense(table: Any, name: str) -> NDArray[Any]:

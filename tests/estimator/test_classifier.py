@@ -217,7 +217,10 @@ def test_must_be_fitted_first(method) -> None:
     ("arguments", "message"),
     [
         ({"n_blocks": 0}, "n_blocks must be an integer >= 1, got 0"),
-        ({"n_features": 2.5, "random_state": -1}, r"n_features must .* got 2.5; random_state must be .* >= 0, got -1"),
+        (
+            {"n_features": 2.5, "random_state": -1},
+            r"n_features must .* got 2.5; random_state must be .* >= 0, .*, got -1",
+        ),
         ({"features": "radial"}, "features must be a Features or None, got 'radial'"),
         ({"solver": "adam"}, "solver must be one of auto, exact, gradient or a Solver, got 'adam'"),
         ({"solver": ["exact"]}, r"solver must be one of auto, exact, gradient or a Solver, got \['exact'\]"),
@@ -237,7 +240,11 @@ def test_must_be_fitted_first(method) -> None:
         ({"acceptance_fraction": 1}, r"acceptance_fraction must be a number in \[0, 1\), got 1"),
         ({"val_fraction": 1}, r"val_fraction must be a number in \[0, 1\), got 1"),
         ({"levels": [1, 2]}, r"levels must be 7 integers >= 1, one for each label, got \[1, 2\]"),
+        ({"levels": 5}, "levels must be 7 integers >= 1, one for each label, got 5"),
         ({"regularization": 0}, "regularization must be positive, got 0"),
+        ({"regularization": "a"}, "regularization must be positive, got 'a'"),
+        ({"val_fraction": "a"}, r"val_fraction must be a number in \[0, 1\), got 'a'"),
+        ({"random_state": "a"}, "^random_state must be an integer >= 0, a RandomState or None, got 'a'$"),
     ],
 )
 def test_arguments_are_checked_by_fit(arguments, message, monkeypatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -30,8 +32,10 @@ def test_the_estimator_is_consistent_where_a_hierarchy_is_given() -> None:
     assert (after[:, :1] >= after[:, 1:]).all()
     np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
     np.testing.assert_array_equal(bound.predict(x), after > 0.5)
-    with pytest.raises(ValueError, match="hierarchy must have edges between labels, of classes_, got 'top'"):
-        HierarchicalClassifier(hierarchy=[("top", 1)]).fit(x, y)
+    for wrong in (("top", 1), (0, 9), (0, 1, 2), 1, ([0], 1)):
+        said = f"hierarchy must have pairs (parent, child) of labels, among 0, 1, 2, got {wrong!r}"
+        with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+            HierarchicalClassifier(hierarchy=[wrong]).fit(x, y)
     with pytest.raises(ValueError, match="hierarchy must be None for one class a row"):
         HierarchicalClassifier(hierarchy=edges).fit(x, y[:, 0])
 

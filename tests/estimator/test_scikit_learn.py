@@ -198,6 +198,24 @@ def test_label_sets_are_told_how_to_become_labels(sets, got: str) -> None:
         small().fit(np.eye(2), sets)
 
 
+def test_values_that_are_no_labels_are_named() -> None:
+    rule, yes = (
+        "Unknown label type: y must be in {-1, 1} or {0, 1}, NaN = not observed, got ",
+        "columns of texts by y == 'yes'",
+    )
+    texts = np.array([["yes", "yes"], ["yes", "no"]])
+    day = pd.DataFrame({"a": pd.date_range("2026", periods=2), "b": 1})
+    cases = (
+        (texts, f"'yes'; .*{yes}"),
+        (np.array([[1, "yes"], [0, 1]], object), f"'yes'; .*{yes}"),
+        (day, "Timestamp.*"),
+    )
+    for y, got in (*cases, (np.full((2, 2), 0.5), "0.5")):
+        with pytest.raises(ValueError, match=f"^{re.escape(rule)}{got}") as said:
+            small().fit(np.eye(2), y)
+        assert "\n" not in str(said.value) and ("MultiLabelBinarizer" in str(said.value)) == ("yes" in got)
+
+
 def test_a_column_of_classes_is_one_target() -> None:
     x, y = make_blobs(90, n_features=3, centers=3, random_state=0)
     with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
@@ -225,7 +243,7 @@ def test_random_state_as_in_scikit_learn(labels) -> None:
 
     np.testing.assert_array_equal(scores(np.random.RandomState(3)), scores(np.random.RandomState(3)))
     assert not (scores(None) == scores(None)).all()
-    with pytest.raises(ValueError, match="random_state must be an integer >= 0, got -1"):
+    with pytest.raises(ValueError, match="random_state must be an integer >= 0, a RandomState or None, got -1"):
         scores(-1)
 
 
