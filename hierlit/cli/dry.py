@@ -3,6 +3,7 @@
 from argparse import SUPPRESS
 from collections.abc import Sequence
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import psutil
 import torch
@@ -80,7 +81,7 @@ class DryCLI(HierlitCLI):
             made = self.parser.instantiate_classes(config)
             made.layerwise.check(made.model, made.supervision)
             run = Run(made.model, made.supervision, made.layerwise, n_blocks, dtype, features, device, base)
-            self.look(run, made[self.name])
+            self.look(run, made.get(self.name))
         except (ValueError, ImportError) as error:
             self._refuse(str(error))
 
@@ -90,7 +91,7 @@ class DryCLI(HierlitCLI):
 
 
 class CheckCLI(DryCLI):
-    """The arguments of a fit, of which nothing is made: one of a wrong type or name is an error.
+    """The arguments of a fit: one of a wrong type, name or value is an error, before any run.
 
     Args:
         name: The command that will run the fit.
@@ -103,11 +104,15 @@ class CheckCLI(DryCLI):
         self.name = name
         super().__init__(args)
 
-    def before_instantiate_classes(self) -> None:
-        """Leave the rest to the fit."""
-
     def instantiate_classes(self) -> None:
-        """Make nothing."""
+        """Make all of it in silence: the fit says again what there is to say of the data."""
+        self.config.trainer.precision = "32-true"  # that of the runs is for the machines that they are made on
+        with catch_warnings():
+            simplefilter("ignore")
+            super().instantiate_classes()
+
+    def look(self, run: Run, options: Any) -> None:
+        """Look at nothing further."""
 
 
 class PlanCLI(DryCLI):

@@ -118,7 +118,7 @@ def parse(name: str, description: str, args: Sequence[str]) -> tuple[Any, dict[s
 
 
 def check(name: str, chosen: Experiment) -> None:
-    """Parse the arguments of fits, each value in one at least.
+    """Make what the arguments of fits say, each value in one at least.
 
     Raises:
         SystemExit: With code 2, if `fit` would not take them.

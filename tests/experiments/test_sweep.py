@@ -86,6 +86,8 @@ def test_joint_epochs_take_the_time_of_the_layerwise_run() -> None:
         (["sweep", *SMALL, "--model.n_blocks", "[]"], "model.n_blocks must have a value at least, got []"),
         (["sweep", *SMALL, "--model.n_blocks", "[1,two]"], "model.n_blocks must be int, got two"),
         (["compare", *SMALL, "--model.n_blocks", "two"], "model.n_blocks must be int, got two"),
+        (["sweep", *SMALL, "--model.n_blocks", "[1,-1]"], "model.n_blocks must be a positive integer, got -1"),
+        (["sweep", *SMALL, "--layerwise.folds", "[2,1]"], "layerwise.folds must be 2 or more, or null, got 1"),
         (["compare", *SMALL, "--model.features", "RadialFeatures"], "units of RadialFeatures are rows, which end-to-"),
         (["compare", *SMALL, "--seeds", "0"], "seeds"),
         (["compare", *SMALL, "--sed", "1"], "sed"),
