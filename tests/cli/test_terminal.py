@@ -44,7 +44,10 @@ def test_a_run_on_a_hierarchy_ends_with_its_picture(tmp_path: Path) -> None:
     assert (tmp_path / "lightning_logs/version_0/staircase.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_fit_to_all_rows_says_that_probabilities_are_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fit_to_all_rows_says_that_probabilities_are_not_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     quick = ["--model.n_blocks", "1", "--trainer.logger", "false", "--trainer.enable_checkpointing", "false"]
     line = "probabilities are not calibrated, since all rows were fitted: for rows left out set data.val_fraction or "
     main(["fit", *SMALL, *quick])
