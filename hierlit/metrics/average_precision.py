@@ -59,6 +59,12 @@ class AveragePrecision(Metric):
         found = [average_precision(scores[:, label], labels[:, label]) for label in range(labels.shape[1])]
         return torch.tensor(found, dtype=torch.float64).where((labels < 0).any(0).cpu(), torch.nan)
 
+    def shares(self) -> Tensor:
+        """Return each label's share of positives among the pairs where it is observed, [n] float64."""
+        with self.sync_context():
+            labels = dim_zero_cat(self.labels).cpu()
+        return (labels > 0).sum(0).double() / (labels != 0).sum(0)
+
     def of_kinds(self, kinds: Sequence[str]) -> dict[str, float]:
         """Return the mean of each kind over its labels with both signs; `kinds` has that of each label."""
         found = self.of_labels()

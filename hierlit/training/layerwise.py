@@ -282,11 +282,13 @@ class LayerwiseTraining(L.Callback):
                 f"its gradient norm {norm:.3g} is above {tolerance:.3g}"
             )
         self._is_over = trainer.should_stop = report.is_last
-        if pl_module.levels is None:
+        if report.is_last and pl_module.levels is None:
             rank_left_out(pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
-        """Say so if the run ended early, and forget the streams."""
+        """Rank the rows left out if the run ended early, which is said, and forget the streams."""
+        if not self._is_over and pl_module.levels is None:
+            rank_left_out(pl_module)
         self._forget(trainer, pl_module)
         if not self._is_over and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             done = f"{pl_module.block} of {len(pl_module.net.blocks)} blocks"
@@ -315,7 +317,7 @@ def rank_left_out(task: LayerwiseTask) -> None:
             metric.update(net.calibration.log_odds(scores), labels)
         if any(task.rows.n_chunks(part) for part in parts):
             task.precision[split] = float(metric.to(task.device).compute())
-            task.label_precision[split] = metric.of_labels()
+            task.label_precision[split] = torch.stack([metric.of_labels(), metric.shares()])
 
 
 def has_positives_alone(data: HierarchyDataModule) -> bool:

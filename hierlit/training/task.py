@@ -73,9 +73,9 @@ class LayerwiseTask(L.LightningModule):
         progress: `objective`, `gradient_norm` and `gradient_tolerance` of the last pass, if it has a certificate.
         report: That of a block just frozen, until the next begins.
         results: Metrics [n] by split, as they stand.
-        precision: Average precision by split of rows that no fit has seen, after each block of a run whose labels have
-            no known levels, and of a test.
-        label_precision: That of each label [n], after each block.
+        precision: Average precision by split of rows that no fit has seen, at the end of a run whose labels have no
+            known levels, and of a test.
+        label_precision: That of each label, and its share of positives, [2, n], at the end of such a run.
 
     Raises:
         ValueError: One line naming each argument out of range, its value and the valid choices.

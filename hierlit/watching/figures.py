@@ -19,6 +19,8 @@ MOST_LINES = 60
 """Labels up to which each has a line of its own; more are drawn as a map."""
 LEFT, BOTTOM, TOP, RIGHT, BAR = 0.75, 0.5, 0.35, 0.15, 0.15
 """Inches around the axes for names and titles, and the width of a bar of colours."""
+MOST_NAMES = 24
+"""Labels whose names are written beside their points."""
 BAR_NAMES = 0.6
 """Inches for what is written beside a bar."""
 
@@ -41,15 +43,20 @@ def draw_staircase(accuracy: NDArray[np.float64], levels: list[int], rows: str =
     return figure
 
 
-def draw_precision(values: NDArray[np.float64], rows: str) -> Figure:
-    """Return the average precision [blocks] of some rows after each block."""
-    figure, axes, _ = framed(6.5, 3.5)
-    axes.plot(range(1, len(values) + 1), values, "o-")
-    for block, value in enumerate(values[:MOST_NUMBERS], 1):
-        axes.annotate(f"{value:.4f}", (block, value), (0, 6), textcoords="offset points", ha="center", fontsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(0.1, 0.2)
-    axes.set(xlabel="blocks trained", ylabel="average precision", title=f"Average precision of {rows}")
+def draw_precision(values: NDArray[np.float64], names: Sequence[str], rows: str) -> Figure:
+    """Return the average precision of each label on some rows beside its share of positives: `values` [2, n]."""
+    precision, shares = values
+    figure, axes, _ = framed(6.5, 4.5)
+    axes.plot(shares, precision, "o", markersize=4, alpha=0.6)
+    chance = np.geomspace(shares[shares > 0].min(initial=0.5), 1.0)
+    axes.plot(chance, chance, "--", color="grey", label="by chance")
+    if len(names) <= MOST_NAMES:
+        for name, share, value in zip(names, shares, precision, strict=True):
+            axes.annotate(name, (share, value), (4, 3), textcoords="offset points", fontsize=7)
+    axes.set(xscale="log", xlabel="share of positives", ylabel="average precision", ylim=(-0.02, 1.02))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_title(f"Each label's average precision, {rows}")
+    axes.legend(loc="upper left")
     return figure
 
 

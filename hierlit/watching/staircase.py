@@ -82,7 +82,6 @@ class Staircase(L.Callback):
         self.accuracy: list[Tensor] = []
         self.train: list[dict[str, Tensor]] = []
         self.labels: list[Tensor] = []
-        self.precision: list[Tensor] = []
         self._entry: dict[str, Any] = {}
         self._is_pending = False
         self._sizes: list[dict[str, int]] = []
@@ -96,13 +95,12 @@ class Staircase(L.Callback):
         """Return what is known of each block; the last block, and whether some files have not got it yet."""
         names = list(self.train[0]) if self.train else []
         train = {name: stacked([of[name] for of in self.train]) for name in names}
-        by_block = {name: stacked(getattr(self, name)) for name in ("accuracy", "labels", "precision")}
+        by_block = {name: stacked(getattr(self, name)) for name in ("accuracy", "labels")}
         return {**by_block, "train": train, "entry": self._entry, "is_pending": self._is_pending, "drawn": self._drawn}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore `state_dict`."""
         self.accuracy, self.labels = list(state_dict["accuracy"]), list(state_dict["labels"])
-        self.precision = list(state_dict.get("precision", ()))
         train = state_dict["train"]
         self.train = [{name: values[block] for name, values in train.items()} for block in range(len(self.accuracy))]
         self._entry, self._is_pending = state_dict["entry"], state_dict["is_pending"]
@@ -144,8 +142,8 @@ class Staircase(L.Callback):
         self.train.append(train)
         self.labels.append(held_out["accuracy"].double().cpu())
         split = "val" if "val" in task.results else "train"
-        self.precision.append(torch.tensor(task.precision.get(split, torch.nan), dtype=torch.float64))
-        by_label = {**held_out, "average_precision": task.label_precision.get(split, unknown["accuracy"])}
+        ranked = task.label_precision.get(split)
+        by_label = {**held_out, "average_precision": unknown["accuracy"] if ranked is None else ranked[0]}
         names = names_of(trainer.datamodule, task.net.n_labels)  # type: ignore[attr-defined]
         level_of = task.levels or [1] * len(report.accepted_labels)
         self._entry = {
@@ -157,6 +155,7 @@ class Staircase(L.Callback):
             "scalars": scalars_of(report, val, self._entry.get("levels")),
             "levels": val,
             "level_of": level_of,
+            "ranked": ranked,
             "margins": counts_by_level(task.margin_counts, level_of),
         }
         if trainer.is_global_zero and trainer.loggers:
@@ -183,12 +182,13 @@ class Staircase(L.Callback):
         return stacked([*values[: self._entry["used"] - 1], values[-1]])
 
     def _save_picture(self) -> NDArray[np.float32]:
-        """Draw the staircase, or average precision where it is known, to its file, and return its pixels."""
+        """Draw the staircase, or labels' average precision once it is known, to its file, and return its pixels."""
         accuracy, rows, path = self._of_used(self.accuracy), self._entry["rows"], self._folder / PICTURE
         if accuracy.isnan().all():
             accuracy = self._of_used([of["accuracy"] for of in self.train])
-        if self._is_ranked():
-            figure = draw_precision(self._of_used(self.precision).numpy(), rows)
+        if self._entry["ranked"] is not None:
+            names = self._entry["tables"]["labels.csv"]["label"]
+            figure = draw_precision(self._entry["ranked"].numpy(), names, rows)
         else:
             figure = draw_staircase(accuracy.numpy(), self._entry["levels"]["level"].int().tolist(), rows)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,13 +197,12 @@ class Staircase(L.Callback):
         plt.close(figure)
         return plt.imread(path)
 
-    def _is_ranked(self) -> bool:
-        return not bool(stacked(self.precision).isnan().all())
-
     def on_train_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]
         """Close the dashboard; print the closing table and what is to be said of margins and probabilities."""
         if self._entry and trainer.is_global_zero and trainer.loggers:
-            if self._drawn < self._entry["block"] or not (self._folder / PICTURE).exists():
+            ranked = pl_module.label_precision.get("val" if "val" in pl_module.results else "train")
+            is_new, self._entry["ranked"] = self._entry["ranked"] is None and ranked is not None, ranked
+            if is_new or self._drawn < self._entry["block"] or not (self._folder / PICTURE).exists():
                 self._draw(trainer)
             close_dashboard(trainer, pl_module, final_metrics(self._entry["levels"], self._entry["used"]))
         if "val" in pl_module.results:
@@ -221,7 +220,7 @@ class Staircase(L.Callback):
         """Print where the picture of the run is, below all else."""
         is_shown = self.accuracy and trainer.is_global_zero and trainer.loggers and not trainer.fast_dev_run  # type: ignore[attr-defined]
         if is_shown and (self._folder / PICTURE).exists():
-            shown = "average precision by block" if self._is_ranked() else "accuracy by block and level"
+            shown = "accuracy by block and level" if self._entry["ranked"] is None else "average precision by label"
             print(f"{shown}: {shortest(self._folder / PICTURE)}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: LayerwiseTask) -> None:  # type: ignore[override]

@@ -11,7 +11,6 @@ import torch
 import yaml
 
 from hierlit.cli import main
-from hierlit.watching import Staircase
 from hierlit.watching.figures import DPI, draw_precision
 
 ROOT = Path(__file__).parents[2]
@@ -189,12 +188,12 @@ def test_a_block_without_gain_is_none_in_all_that_a_run_says(
     assert n_used and blocks["stop_reason"].iloc[-1] == "no gain"
     assert blocks["accepted"].tolist() == labels["accepted"].sum().tolist() == [3] * n_used + [0]
     assert "left out: no gain" in printed and f"after {n_used} of 5 blocks" in printed
-    one, two, constant = labels.get_group(n_used)["average_precision"]
+    one, two, constant = labels.get_group(n_used + 1)["average_precision"]
     assert 0.3 < one < 0.9 and 0.3 < two < 0.9 and np.isnan(constant)
-    (staircase,) = (each for each in cli.trainer.callbacks if isinstance(each, Staircase))
-    used = [*staircase.precision[: n_used - 1], staircase.precision[-1]]
-    assert float(used[-1]) == cli.model.precision["train"]
-    draw_precision(np.array(used), "training rows left out").savefig("expected.png", dpi=DPI)
+    assert labels["average_precision"].count().tolist() == [0] * n_used + [2]
+    found = cli.model.label_precision["train"].numpy()
+    np.testing.assert_allclose(found[0], [one, two, np.nan])
+    draw_precision(found, list(labels.get_group(1)["label"]), "training rows left out").savefig("expected.png", dpi=DPI)
     assert np.array_equal(plt.imread("expected.png"), plt.imread(folder / "staircase.png"))
     main(["export", "--weights", "net.safetensors"])
     assert capsys.readouterr().out.startswith(f"wrote {n_used} trained blocks of ")

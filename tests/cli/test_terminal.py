@@ -18,7 +18,7 @@ from hierlit.watching import BlockProgress
 SMALL = ["--config", str(Path(__file__).parents[1] / "conf" / "automaton.yaml")]
 RULES = r"[┏┳┓┡╇┩└┴┘━─ ]*"
 CELLS = r"[┃│].*[┃│]"
-LAST = r"(accuracy by block and level|average precision by block): lightning_logs/version_0/staircase\.png"
+LAST = r"(accuracy by block and level|average precision by label): lightning_logs/version_0/staircase\.png"
 
 
 def assert_lines(printed: str, *forms: str) -> None:
