@@ -86,5 +86,9 @@ class ResidualBlock(nn.Module):
 
 
 def readout(features: Tensor, weight: Tensor) -> Tensor:
-    """Scores [..., n] of features [..., q] under a weight [n, q+1] whose last column is the intercept; in its dtype."""
-    return F.linear(features.to(weight.dtype), weight[:, :-1], weight[:, -1])
+    """Scores [..., n] of features [..., q] under a weight [n, q+1] whose last column is the intercept; in its dtype.
+
+    They are summed in the wider of both dtypes.
+    """
+    wide = weight.to(torch.promote_types(features.dtype, weight.dtype))
+    return F.linear(features.to(wide), wide[:, :-1], wide[:, -1]).to(weight.dtype)

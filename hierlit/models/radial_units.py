@@ -90,14 +90,15 @@ class RadialUnits(FirstLayer):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the weights, whatever the rounding: solutions hang on small differences of these features."""
-        return self.weight.dtype
+        """Float64 whatever the rounding: a kernel's weights are large and cancel. Cosines have that of the weights."""
+        return self.weight.dtype if self.are_cosines else torch.float64
 
     def uncentred(self, windows: Tensor) -> Tensor:
         """exp(−r^p / p), or cos(s·w·z + b), [..., q] of windows z [..., fan_in]."""
         if self.are_cosines:
             return F.linear(windows, self.weight * self.scale, self.bias).cos()
-        points = points_of(windows.index_select(-1, self.read).flatten(0, -2) * self.stretch, self.on_sphere)
+        read = windows.index_select(-1, self.read).flatten(0, -2).double()
+        points = points_of(read * self.stretch, self.on_sphere)
         squared = squared_distances(points, self.weight).mul_(self.scale.square())
         return profile(squared, self.power).view(*windows.shape[:-1], self.n_features)
 
@@ -128,7 +129,7 @@ class RadialUnits(FirstLayer):
         self.mean.data, self.bias.data = self.mean.new_zeros(len(windows)), self.bias.new_zeros(len(windows))
         self.are_cosines = False
         total = sum((tile.sum(0) for tile in self.tiles(windows)), self.mean)
-        self.mean.data = total / max(1, len(windows))
+        self.mean.data = (total / max(1, len(windows))).to(self.mean)
 
     @torch.no_grad()
     def take(self, features: RandomFeatures) -> None:
@@ -177,8 +178,8 @@ class WhiteUnits(FirstLayer):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the units."""
-        return self.units.dtype
+        """That of the weights."""
+        return self.weight.dtype
 
     @cached_property
     def factor(self) -> Tensor:
@@ -195,7 +196,7 @@ class WhiteUnits(FirstLayer):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map windows [..., fan_in] to white features [..., q]."""
-        centred = self.units(windows).flatten(0, -2).T
+        centred = self.units(windows).flatten(0, -2).to(self.weight).T
         white: Tensor = torch.linalg.solve_triangular(self.factor, centred, upper=False).mul_(self.units.amplitude)
         return white.T.reshape(*windows.shape[:-1], self.n_features)
 

@@ -36,7 +36,7 @@ def test_values(power: float, on_sphere: bool, shape: tuple[int, ...]) -> None:
         return torch.exp(-(distances**power) / power)
 
     expected = kernel(read(windows)) - kernel(units).mean(0)
-    torch.testing.assert_close(placed(power, on_sphere)(windows), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(placed(power, on_sphere)(windows), expected.double(), rtol=1e-4, atol=1e-6)
 
 
 def test_on_the_sphere_the_size_of_a_window_does_not_count_and_zeros_are_the_centre() -> None:
@@ -75,7 +75,7 @@ def test_coordinates_that_do_not_vary_are_not_read_unless_it_is_said() -> None:
 
 def test_a_unit_at_its_own_place_is_1() -> None:
     features = placed()
-    torch.testing.assert_close((features(normal(7, 5)) + features.mean).diagonal(), torch.ones(7))
+    torch.testing.assert_close((features(normal(7, 5)) + features.mean).diagonal(), torch.ones(7).double())
 
 
 def test_there_are_no_units_until_some_are_placed_or_loaded() -> None:
@@ -88,7 +88,7 @@ def test_there_are_no_units_until_some_are_placed_or_loaded() -> None:
 def test_they_are_never_rounded() -> None:
     features = placed()
     features.rounding = "bfloat16"
-    assert features(torch.ones(2, 5)).dtype == torch.float32
+    assert features(torch.ones(2, 5)).dtype == torch.float64
 
 
 def test_products_of_white_features_are_the_kernels_own() -> None:
