@@ -15,7 +15,7 @@ from hierlit.data.tables.encoder import TableEncoder
 from hierlit.data.tables.features import float32_notices
 from hierlit.data.tables.fitted import FittedTable
 from hierlit.data.tables.labels import Labels, Signs
-from hierlit.data.tables.table_file import TableFile, place_of
+from hierlit.data.tables.table_file import TableFile, likewise, place_of
 from hierlit.models.checks import listed
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ LIKE_TIMES = re.compile(r"(\d{4}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{
 PLAIN_NUMBERS = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.I)
 LIKE = (
     (PLAIN_NUMBERS, "store numbers as numbers"),
-    (LIKE_TIMES, "write times as numbers"),
+    (LIKE_TIMES, "write times as numbers, or name dates that are no input in ignore_columns"),
     (LIKE_NUMBERS, "write numbers with a point"),
 )
 """Texts that seem to be no categories, and what is better."""
@@ -61,11 +61,13 @@ def warn_of_rows(source: str, encoder: TableEncoder, files: Sequence[TableFile],
             is_input = not file.blanks.keys().isdisjoint(encoder.table.categories)
             rank_zero_warn(f"{file.path}: {what}" + "; write a word where that is a category" * is_input)
         of_numbers = [*encoder.table.numbers, *(labels.columns if labels else ())]
-        for name in [name for name in of_numbers if name in file.codes]:
-            taken = f"column {name!r} is taken for numbers, without the leading zero of {file.codes[name]!r}"
-            remedy = CODES[name in encoder.table.numbers]
-            rank_zero_warn(f"{file.path}: {taken}; name it in {remedy}")
-        for notice in file.notices:
+        taken = "is taken for numbers, without the leading zero of"
+        remedies = {name: CODES[name in encoder.table.numbers] for name in of_numbers if name in file.codes}
+        coded = (
+            (name, remedy, f"{file.path}: column {name!r} {taken} {file.codes[name]!r}; name it in {remedy}")
+            for name, remedy in remedies.items()
+        )
+        for notice in (*likewise(coded), *file.notices):
             rank_zero_warn(notice)
         file.forget()
         file.notices.clear()
@@ -126,14 +128,24 @@ def warn_of_inputs(table: FittedTable, values: Floats, inputs: NDArray[np.float3
             f"most training rows have a text of their own in {listed(unique)}, each an input: name what is no input in "
             "ignore_columns, and write numbers with a point"
         )
-    for name in undeclared:
-        texts = table.categories.get(name, [])
+    better = {name: like_numbers(table.categories.get(name, [])) for name in undeclared}
+    what = "is taken for categories, but has texts such as"
+    for notice in likewise(
+        (name, remedy, f"column {name!r} {what} {text!r}: {remedy}, or name the column in categorical_columns")
+        for name, (text, remedy) in better.items()
+        if remedy
+    ):
+        rank_zero_warn(notice)
+
+
+def like_numbers(texts: Sequence[str]) -> tuple[str, str]:
+    """Return the first of texts that are no categories, as most seem to be, and what is better; or nothing."""
+    if not any(re.match(LEADING_ZERO, text) for text in texts):
         for pattern, remedy in LIKE:
             like = list(filter(pattern.fullmatch, texts))
-            if 2 * len(like) > len(texts) and not any(re.match(LEADING_ZERO, text) for text in texts):
-                what = f"column {name!r} is taken for categories, but has texts such as {like[0]!r}"
-                rank_zero_warn(f"{what}: {remedy}, or name the column in categorical_columns")
-                break
+            if 2 * len(like) > len(texts):
+                return like[0], remedy
+    return "", ""
 
 
 def warn_of_labels(table: FittedTable, signs: Signs) -> None:

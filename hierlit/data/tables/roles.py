@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from os import PathLike
 
-from hierlit.data.tables.table_file import TableFile, composed
+from hierlit.data.tables.table_file import TableFile, composed, likewise
 from hierlit.models.checks import listed, raise_problems
 
 NOTHING = "~"
@@ -91,13 +91,15 @@ class ColumnRoles:
             problems.append(f"columns must be inputs or labels, not both, got {listed(both)}")
         if not self.features and not self.without_inputs:
             problems.append(f"{file.path} has no column left for inputs: {listed(file.names)}")
-        for name in self.features:
-            if kind := file.refused.get(name):
-                problems.append(f"{file.path}: column {name!r} holds {kind}, no input: name it in ignore_columns")
-        for name in self.label_columns:
-            is_path = name == file.path_column or (name == self.path and name in file.lists)
-            if (kind := file.refused.get(name)) and not is_path:
-                problems.append(f"{file.path}: column {name!r} holds {kind}, no label")
+        paths = {file.path_column} | ({self.path} & {*file.lists})
+        for names, what in (
+            (self.features, "no input: name it in ignore_columns"),
+            ([name for name in self.label_columns if name not in paths], "no label"),
+        ):
+            kinds = {name: file.refused[name] for name in names if name in file.refused}
+            problems += likewise(
+                (name, kind, f"{file.path}: column {name!r} holds {kind}, {what}") for name, kind in kinds.items()
+            )
         if twice := [name for name in self.label_columns if name in file.repeated]:
             problems.append(
                 f"{file.path}: label columns must have names of their own, got more than one {listed(twice)}"
@@ -151,17 +153,25 @@ def others(file: TableFile, first: TableFile) -> list[str]:
 
 def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> list[str]:
     """Return the names of a file's columns that names or prefixes mean, in the file's order; adds to the problems."""
-    found: set[str] = set()
-    for name in map(composed, as_names(wanted)):
-        own = meant(name, file.names)
-        if not own:
-            near = get_close_matches(name, file.names, n=3)
-            valid = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its columns are {listed(file.names)}"
-            if parts := several(name, file.names):
-                valid = f"write a list, [{','.join(parts)}]"
-            problems.append(f"{argument}: {file.path} has no column {name!r}: {valid}")
-        found |= own
-    return [name for name in file.names if name in found]
+    found = {name: meant(name, file.names) for name in map(composed, as_names(wanted))}
+    unknown = {name: instead(name, file.names) for name, own in found.items() if not own}
+    problems += likewise(
+        (name, valid, f"{argument}: {file.path} has no column {name!r}: {valid}") for name, valid in unknown.items()
+    )
+    return [name for name in file.names if any(name in own for own in found.values())]
+
+
+def instead(name: str, columns: Sequence[str]) -> str:
+    """Return what a person may have meant by a name, or a prefix, of no column."""
+    if parts := several(name, columns):
+        return f"write a list, [{','.join(parts)}]"
+    is_prefix, beginning = name.endswith(PREFIX), name.removesuffix(PREFIX)
+    size = len(beginning) if is_prefix else None
+    own = {column[:size].casefold(): column for column in reversed(columns)}
+    near = [repr(own[each]) for each in get_close_matches(beginning.casefold(), own, n=3)]
+    if not near:
+        return f"its columns are {listed(columns)}"
+    return f"none begins so, the nearest are {', '.join(near)}" if is_prefix else f"did you mean {' or '.join(near)}?"
 
 
 def meant(name: str, columns: Sequence[str]) -> set[str]:

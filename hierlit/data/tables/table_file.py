@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unicodedata import normalize
 from weakref import WeakValueDictionary
+
+from hierlit.models.checks import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,6 +21,8 @@ NOT_A_NUMBER = ("NaN", "nan", "-NaN", "-nan")
 MISSING_TEXTS = ("", "?", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "<NA>", "null", "NULL", "None", *NOT_A_NUMBER)
 """Nothing, ARFF's ?, and what pandas reads as missing."""
 CELLS_AT_ONCE = 2**17
+FEW = 3
+"""Columns that are named beside the first of which something is true."""
 MOST_ROWS = 2**40
 NUMBERS = count()
 OPEN: WeakValueDictionary[int, TableFile] = WeakValueDictionary()
@@ -176,6 +180,20 @@ def file_of(row: int) -> TableFile:
 def composed(text: str) -> str:
     """Return a text with accents as parts of letters (NFC), which is how the same word is always the same text."""
     return text if text.isascii() else normalize("NFC", text)
+
+
+def likewise(said: Iterable[tuple[str, object, str]]) -> list[str]:
+    """Return a line for each fault: that of the first column with it, and which others have it.
+
+    Args:
+        said: Columns, the fault of each, and a line that says so.
+    """
+    lines: dict[object, str] = {}
+    others = defaultdict[object, list[str]](list)
+    for column, fault, line in said:
+        if lines.setdefault(fault, line) != line:
+            others[fault].append(repr(column))
+    return [line + f"; likewise {listed(others[fault], FEW)}" * bool(others[fault]) for fault, line in lines.items()]
 
 
 def read_error(path: Path, error: Exception) -> TableError:

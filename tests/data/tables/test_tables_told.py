@@ -289,3 +289,35 @@ def test_what_differs_from_the_rows_of_a_checkpoint_is_said_in_words(kind: str) 
     with pytest.raises(ValueError) as caught:
         read(rows, **arguments)[0].load_state_dict(saved)
     assert str(caught.value) == f"train_files and the splits must be those of the checkpoint, got others: {what}"
+
+
+def test_one_fault_of_many_columns_is_one_line() -> None:
+    names = [f"y{number}" for number in range(20)]
+    labels = pd.DataFrame({name: ["00", "01", "1"] for name in names})
+    what = "t.csv: column 'y0' is taken for numbers, without the leading zero of '00'; name it in class_columns"
+    said = read(labels.assign(a=[1, 2, 3]), label_columns="y*")[1]
+    assert said == [f"{what} if it holds codes; likewise 'y1', 'y2', 'y3' and 16 more"]
+    said = read(labels.assign(a=["2 kg", "3 kg", "4 kg"], b=["1 %", "2 %", "3 %"]), class_columns="y*")[1]
+    assert [line.partition("; ")[2] for line in said if "taken for categories" in line] == ["likewise 'b'"]
+    times = pd.DataFrame({name: pd.to_datetime(["2020-01-01", "2020-01-02"]) for name in names})
+    with pytest.raises(ValueError, match=r"^t\.parquet: column 'y0' holds timestamp\S+, no label; likewise 'y1', 'y2'"):
+        read(times.assign(a=[1, 2]), "t.parquet", label_columns="y*")
+    with pytest.raises(
+        ValueError, match=r"^label_columns: t\.csv has no column 'b': its columns are .*; likewise 'c'$"
+    ):
+        read("first,second\n", label_columns=["b", "c"])
+
+
+@pytest.mark.parametrize("given", ["topics_*", "Topic-*"])
+def test_the_columns_nearest_to_a_pattern_of_none_are_named(given: str) -> None:
+    columns = ",".join(["identifier_of_the_row", *(f"topic_{number}_of_the_collection" for number in range(9))])
+    with pytest.raises(ValueError) as caught:
+        read(f"{columns}\n", label_columns=given)
+    what = f"label_columns: t.csv has no column {given!r}: none begins so, the nearest are 'topic_"
+    assert str(caught.value).startswith(what)
+
+
+def test_dates_may_be_no_input() -> None:
+    rows = pd.DataFrame({"when": ["2001-01-01", "2001-01-02"], "a": [1, 2], "y": [0, 1]})
+    (said,) = read(rows, label_columns="y")[1]
+    assert "such as '2001-01-01': write times as numbers, or name dates that are no input in ignore_columns" in said
