@@ -46,16 +46,17 @@ def take_pairs(problem: BlockProblem) -> Pairs:
         FloatingPointError: If a feature is not finite.
     """
     width, n_labels = problem.block.features.n_features, problem.n_labels
-    sizes = problem.processes.all_gather(torch.tensor(sum(problem.rows.n_pairs()), device=problem.penalty.device))
+    own = torch.tensor(sum(problem.rows.n_pairs(problem.n_chunks)), device=problem.penalty.device)
+    sizes = problem.processes.all_gather(own)
     first = int(sizes[: problem.processes.rank].sum())
-    values = problem.penalty.new_zeros(int(sizes.sum()), width + 1 + n_labels + 1)
+    values = problem.penalty.new_zeros(problem.n_pairs, width + 1 + n_labels + 1)
     for tile in problem.tiles():
         targets, weights = problem.loss.targets(tile.labels)
-        own = values[first : first + len(targets)]
-        own[:, :width], own[:, width] = tile.features, 1.0
-        own[:, width + 1 : -1] = (targets - tile.scores) * weights
+        part = values[first : first + len(targets)]
+        part[:, :width], part[:, width] = tile.features, 1.0
+        part[:, width + 1 : -1] = (targets - tile.scores) * weights
         if tile.folds is not None:
-            own[:, -1] = tile.folds
+            part[:, -1] = tile.folds
         first += len(targets)
     features, residual, folds = torch.split(problem.processes.sum(values), [width + 1, n_labels, 1], dim=1)
     products = values.new_zeros(len(values), len(values))

@@ -201,7 +201,8 @@ class Staircase(L.Callback):
         """Close the dashboard; print the closing table and what is to be said of margins and probabilities."""
         if self._entry and trainer.is_global_zero and trainer.loggers:
             ranked = pl_module.label_precision.get("val" if "val" in pl_module.results else "train")
-            is_new, self._entry["ranked"] = self._entry["ranked"] is None and ranked is not None, ranked
+            if is_new := self._entry["ranked"] is None and ranked is not None:
+                self._entry["ranked"] = ranked
             if is_new or self._drawn < self._entry["block"] or not (self._folder / PICTURE).exists():
                 self._draw(trainer)
             close_dashboard(trainer, pl_module, final_metrics(self._entry["levels"], self._entry["used"]))

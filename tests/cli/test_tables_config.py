@@ -195,6 +195,8 @@ def test_a_block_without_gain_is_none_in_all_that_a_run_says(
     np.testing.assert_allclose(found[0], [one, two, np.nan])
     draw_precision(found, list(labels.get_group(1)["label"]), "training rows left out").savefig("expected.png", dpi=DPI)
     assert np.array_equal(plt.imread("expected.png"), plt.imread(folder / "staircase.png"))
+    main(["fit", *TABLES, *files, "--model.n_features", "30", "--layerwise.folds", "3", "--ckpt_path", "last"])
+    assert f"average precision by label: {folder / 'staircase.png'}" in capsys.readouterr().out
     main(["export", "--weights", "net.safetensors"])
     assert capsys.readouterr().out.startswith(f"wrote {n_used} trained blocks of ")
     with pytest.warns(UserWarning, match=f"{n_used} of 5 blocks are trained already"):

@@ -158,7 +158,8 @@ def find(argument: str, wanted: Names, file: TableFile, problems: list[str]) -> 
     problems += likewise(
         (name, valid, f"{argument}: {file.path} has no column {name!r}: {valid}") for name, valid in unknown.items()
     )
-    return [name for name in file.names if any(name in own for own in found.values())]
+    columns = set[str]().union(*found.values())
+    return [name for name in file.names if name in columns]
 
 
 def instead(name: str, columns: Sequence[str]) -> str:
