@@ -88,6 +88,8 @@ def train(
             problem, opened = opened or problem, None
             memory.pop("labels", None)
             memory |= {} if problem.block.labels is None else {"labels": problem.block.labels}
+        else:
+            problem = solver.resume(problem)
         block = problem.block
         rows.keep_features(problem.block)
         last = yield from solve(problem, solver, stopping, resume_after, start)
@@ -99,7 +101,7 @@ def train(
         if rows.folds is not None:
             by_fold = torch.stack(last.by_fold or (last.state.weight,) * rows.folds.number).mul_(accepted[:, None])
         solver.close(problem, by_fold, memory)
-        by_fold = freeze(problem, last.state.weight * accepted[:, None], by_fold)
+        by_fold = freeze(problem, last.state.weight.to(penalty) * accepted[:, None], by_fold)
         accepted = block.of_all(accepted, net.n_scores)[: net.n_labels]
         train_rows = known = train_metrics(rows, robustness, block.labels, known)
         if adaptation is not None:

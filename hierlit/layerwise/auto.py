@@ -26,7 +26,7 @@ from hierlit.layerwise.solvers.ridge import RESOLUTION, RidgePath, penalties_of
 from hierlit.layerwise.stream import StreamCache
 from hierlit.metrics.average_precision import average_precision
 from hierlit.models import CosineFeatures, HierarchicalResNet
-from hierlit.models.radial_units import RadialUnits, WhiteUnits
+from hierlit.models.radial_units import OpenUnits, RadialUnits
 
 N_COSINES = 1000
 """Cosines of a block, unless there are to be fewer units."""
@@ -77,7 +77,7 @@ class AutoSolver(KernelSolver):
 
     def sum_dtype(self, problem: BlockProblem) -> torch.dtype | None:
         """Return float64 for cosines, None for radial units."""
-        return None if isinstance(problem.block.features, WhiteUnits) else torch.float64
+        return None if isinstance(problem.block.features, OpenUnits) else torch.float64
 
     def _open_cosines(self, problem: BlockProblem, memory: dict[str, Any]) -> BlockProblem | None:
         units = problem.rows.net.block(problem.block.index).features

@@ -62,12 +62,25 @@ def drawn(seed: int, what: str, part: int, number: int, of: int) -> Tensor:
 @torch.no_grad()
 def drawn_windows(problem: BlockProblem, number: int) -> Tensor:
     """Windows [q, fan_in] of [x, scores] of fitted pairs drawn at random, at most so many."""
-    net = problem.rows.net
-    pairs = drawn(problem.seed, "units", problem.block.index, number, first_rows(problem)[1] * net.n_locations)
-    locations = (pairs % net.n_locations).to(problem.penalty.device)
+    return drawn_pairs(
+        problem, number, lambda chunk, rows: problem.block.windows(problem.rows.net.split(chunk.stream[rows]))
+    )
 
-    def view(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
-        windows: Tensor = problem.block.windows(net.split(chunk.stream[rows]))
-        return windows[torch.arange(len(rows), device=windows.device), locations[places]]
 
-    return gather_rows(problem, pairs // net.n_locations, view)
+def drawn_pairs(problem: BlockProblem, number: int, view: Callable[[Chunk, Tensor], Tensor]) -> Tensor:
+    """Return what is seen of fitted pairs drawn at random for the units, at most so many, [q, ...].
+
+    Args:
+        problem: The problem.
+        number: Most of them.
+        view: Maps a chunk and rows of it [B] to what is seen at each location, [B, |G|, ...].
+    """
+    n_locations = problem.rows.net.n_locations
+    pairs = drawn(problem.seed, "units", problem.block.index, number, first_rows(problem)[1] * n_locations)
+    locations = (pairs % n_locations).to(problem.penalty.device)
+
+    def at_locations(chunk: Chunk, rows: Tensor, places: Tensor) -> Tensor:
+        seen = view(chunk, rows)
+        return seen[torch.arange(len(rows), device=seen.device), locations[places]]
+
+    return gather_rows(problem, pairs // n_locations, at_locations)

@@ -146,6 +146,14 @@ class BlockProblem:
             sums.add(batch(weight))
         return sums.evaluation()
 
+    @torch.no_grad()
+    def evaluate_duals(self, weight: Tensor, penalty: Tensor, number: int = 0) -> Evaluation:
+        """Evaluate all of F_k at a weight of `DualUnits`, on the first process; of its gradient see `DualSolver`."""
+        sums = self.sums(number)
+        if self.processes.rank == 0:
+            sums.add(Evaluation(*self.pairs().evaluate(self.loss, weight, penalty)))
+        return sums.evaluation()
+
     def sums(self, number: int) -> PassSums:
         """Return what a solver adds the batches of pass `number` up in."""
         return PassSums(self, number)
@@ -202,9 +210,10 @@ class BlockProblem:
         return self._taken[dtype]  # type: ignore[no-any-return]
 
     def pairs(self) -> Pairs:
-        """Return the pairs of all processes on each of them, and their products: one pass, kept; unasked, unpaid."""
+        """Return the pairs of all processes on each of them, of a block of `DualUnits`: one pass, kept."""
         if self.whole is not None:
-            return self.whole.pairs().without(self.left_out or 0)
+            everything = self.whole.pairs()
+            return self.keep(Pairs, lambda: everything.without(self.left_out or 0))  # type: ignore[no-any-return]
         if Pairs not in self._taken:
             self._taken[Pairs] = take_pairs(self)
         return self._taken[Pairs]  # type: ignore[no-any-return]

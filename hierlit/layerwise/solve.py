@@ -115,7 +115,7 @@ def cross_fit(problem: BlockProblem, solver: Solver, last: Pass, stopping: Stopp
                 text = f"block {last.block + 1} stopped at max epochs in its fit without fold {fold + 1}"
                 warnings.warn(text, stacklevel=2)
             is_done = fit.reason is not None
-            by_fold = (*last.by_fold, fit.state.weight) if is_done else last.by_fold
+            by_fold = (*last.by_fold, fit.state.weight.to(problem.penalty)) if is_done else last.by_fold
             fold_state = None if is_done else fit.state
             last = last._replace(by_fold=by_fold, fold_state=fold_state, seconds=time.perf_counter() - start)
             yield last

@@ -231,6 +231,8 @@ class StreamCache:
         Memory is taken before any are computed: temporary tensors in between would split it.
         """
         self._kept_of = block.features
+        if not block.features.is_kept:
+            return
         features, kept = block.features, [*self._chunks.get("fit", []), *self._chunks.get("held", [])]
         for chunk in kept:
             self._reserve(chunk, features.n_features, features.dtype)

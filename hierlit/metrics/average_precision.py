@@ -1,13 +1,18 @@
 """Average precision of all label–location pairs together: the area under one precision–recall curve."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+SORTED = 2**16
+"""Values that are worth a thread."""
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> float:
@@ -18,12 +23,23 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
         labels: Labels in {−1, 0, 1} of the same shape; 0, not observed, is left out.
     """
     observed = labels != 0
-    found, positive = scores[observed], labels[observed] > 0
-    ranked, hits = (np.sort(part.detach().cpu().numpy()) for part in (found, found[positive]))
+    if not observed.all():
+        scores, labels = scores[observed], labels[observed]
+    ranked, hits = (part.detach().flatten().cpu().numpy() for part in (scores, scores[labels > 0]))
     if not len(hits):
         return float("nan")
+    hits = np.sort(hits)
     # at each positive, how many positives and how many pairs have at least its score: few are positive
-    return float(np.mean((len(hits) - np.searchsorted(hits, hits)) / (len(ranked) - np.searchsorted(ranked, hits))))
+    return float(np.mean((len(hits) - np.searchsorted(hits, hits)) / at_least(hits, ranked)))
+
+
+def at_least(limits: NDArray[Any], values: NDArray[Any]) -> NDArray[np.int64]:
+    """Count the values [N] that are no less than each of some ascending limits, by a thread for each part of them."""
+    parts = np.array_split(values, max(1, min(torch.get_num_threads(), len(values) // SORTED)))
+    with ThreadPoolExecutor(len(parts)) as threads:
+        counts = threads.map(lambda part: len(part) - np.searchsorted(np.sort(part), limits), parts)
+        total: NDArray[np.int64] = np.sum(list(counts), 0)
+    return total
 
 
 class AveragePrecision(Metric):

@@ -38,12 +38,14 @@ class FirstLayer(nn.Module):
             those of another.
         compiled: Whether torch.compile is to compile them; `RandomFeatures` alone can be.
         n_centres: Windows of training rows that `place` asks for, at most; 0 for features that need none.
+        is_kept: Whether a solver goes over the features, so that they are worth keeping.
         channels: Channels of the stream whose windows are read, [c], fan_in being w·c; all when None.
         noise: Largest noise that is added to each coordinate of a window, [fan_in], while W² is fitted; none when
             None. See `SizedDraw`.
     """
 
     n_centres: int = 0
+    is_kept: bool = True
 
     def __init__(self, weight: Tensor, input_scale: str = "live") -> None:
         super().__init__()

@@ -45,7 +45,9 @@ def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
 
 def profile(squared: Tensor, power: Tensor | float) -> Tensor:
     """exp(−r^p / p) of squared distances r², p 1 or 2."""
-    return torch.where(torch.as_tensor(power) == 2, squared / 2, squared.sqrt()).neg_().exp_()
+    if isinstance(power, Tensor):  # an exported graph has no branches
+        return torch.where(power == 2, squared / 2, squared.sqrt()).neg_().exp_()
+    return (squared / 2 if power == 2 else squared.sqrt()).neg_().exp_()
 
 
 def points_of(read: Tensor, on_sphere: Tensor | bool) -> Tensor:
@@ -159,12 +161,8 @@ class RadialUnits(FirstLayer):
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-class WhiteUnits(FirstLayer):
-    """White features ψ(z) = a·L⁻¹(φ(z) − μ) of radial units, with LLᵀ the units' own kernel, for a block in training.
-
-    The Euclidean norm of a weight is that of its function in the space of the kernel, divided by a (Nyström's method:
-    Williams and Seeger, "Using the Nyström method to speed up kernel machines", NeurIPS 2000). So the penalty of F_k is
-    the kernel machine's. With a below 1, less of that penalty falls on the constant feature.
+class OpenUnits(FirstLayer):
+    """Radial units of a block in training, in coordinates in which its weight is found.
 
     Args:
         units: The units.
@@ -180,6 +178,19 @@ class WhiteUnits(FirstLayer):
     def dtype(self) -> torch.dtype:
         """That of the weights."""
         return self.weight.dtype
+
+    def place(self, windows: Tensor, *arguments: Any, **options: Any) -> None:
+        """Place the units."""
+        self.units.place(windows, *arguments, **options)
+
+
+class WhiteUnits(OpenUnits):
+    """White features ψ(z) = a·L⁻¹(φ(z) − μ), with LLᵀ the units' own kernel.
+
+    The Euclidean norm of a weight is that of its function in the space of the kernel, divided by a (Nyström's method:
+    Williams and Seeger, "Using the Nyström method to speed up kernel machines", NeurIPS 2000). So the penalty of F_k is
+    the kernel machine's. With a below 1, less of that penalty falls on the constant feature.
+    """
 
     @cached_property
     def factor(self) -> Tensor:
@@ -206,7 +217,7 @@ class WhiteUnits(FirstLayer):
 
     def place(self, windows: Tensor, *arguments: Any, **options: Any) -> None:
         """Place the units."""
-        self.units.place(windows, *arguments, **options)
+        super().place(windows, *arguments, **options)
         self.__dict__.pop("factor", None)
 
     def settled(self, weight: Tensor) -> Tensor:
@@ -215,4 +226,35 @@ class WhiteUnits(FirstLayer):
         for part in weight.view(-1, *weight.shape[-2:]):  # a fold at a time: its float64 is large where labels are many
             slopes = part[:, :-1].double() * self.units.amplitude
             part[:, :-1] = torch.linalg.solve_triangular(factor, slopes, upper=False, left=False)
+        return weight
+
+
+class DualUnits(OpenUnits):
+    """Features ψ_i(z) = a²·k̄(z, w_i), k̄ the centred kernel, where each pair that is fitted has a unit.
+
+    A weight [D, Σ_i D_i] of them is the combination with coefficients D of the pairs' own white features, the constant
+    one among these: its squared norm is D(K + 1)Dᵀ, with K what `products` returns. So nothing is whitened.
+    """
+
+    is_kept = False
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Map windows [..., fan_in] to features [..., q]."""
+        centred: Tensor = self.units(windows)
+        centred = centred.sub_(centred.mean(-1, keepdim=True)).mul_(self.units.amplitude.square())
+        return centred.to(self.weight)
+
+    def products(self) -> Tensor:
+        """Return a²·k̄ of the units with each other, [q, q]."""
+        rows, factor, power = self.rows_at_once(), self.scale.double().square(), float(self.units.power)
+        own = self.weight.new_empty(len(self.weight), len(self.weight))
+        for place, points in zip(torch.split(own, rows), torch.split(self.weight, rows), strict=True):
+            centred = profile(squared_distances(points, self.weight) * factor, power).sub_(self.mean)
+            place.copy_(centred.sub_(centred.mean(1, keepdim=True)).mul_(self.units.amplitude.square()))
+        return own
+
+    def settled(self, weight: Tensor) -> Tensor:
+        """Return, in the place of a weight [..., q+1], the one for the units that does the same."""
+        slopes = weight[..., :-1]
+        slopes.sub_(slopes.mean(-1, keepdim=True)).mul_(self.units.amplitude.square())
         return weight

@@ -215,7 +215,7 @@ class Sizes:
         for split in SPLITS:
             for pairs in self.chunks(split):
                 size = pairs * self.n_features * self.feature_itemsize
-                kept = size <= left and split != "val"
+                kept = size <= left and split != "val" and not self.by_rows
                 left, features = left - kept * size, features + kept * size
                 recomputed[split] += (not kept) * pairs
         return Cache(streams, mapped, features, recomputed)
@@ -241,18 +241,17 @@ class Sizes:
         """Most bytes of matrices of a block at a time, and of their candidate weights.
 
         [q+1, q+1] are sums and a copy to mirror, or factors and what is factorised. With folds, the sums of each and of
-        all stay, and the factors of the fit to all; so does the factor of units. By rows, all pairs stay and their
-        products, and those that a fold leaves.
+        all stay, and the factors of the fit to all; so does the factor of units. By rows, products of all pairs stay
+        and their factors, beside those of the pairs that a fold leaves.
         """
         n, own = self.n_candidates, self.sum_itemsize
         sums: float = max(16 + own, own * (n + 2) * (n > 0))
         if self.by_rows:
-            rest = 1 - 1 / self.n_folds
-            sums = own * (2 + n + rest + rest**2 * (2 + self.n_fold_candidates))
+            sums = own * (1 + n + (1 - 1 / self.n_folds) ** 2 * (2 + self.n_fold_candidates))
         elif self.n_folds:
             sums = own * (self.n_folds + 1 + n + 2 + self.n_fold_candidates)
         drawn = 8 * max(3, self.draw_candidates + 2) * (self.redraws > 0)
-        entries = max(sums + self.itemsize * self.is_radial, drawn)
+        entries = max(sums + self.itemsize * (self.is_radial and not self.by_rows), drawn)
         return entries * self.side**2 + 3 * max(n, self.draw_candidates) * self.n_trained * 8
 
     def _batch(self, candidates: int) -> int:

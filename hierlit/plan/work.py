@@ -89,10 +89,13 @@ class BlockWork:
         scale = self._rotate(fit) if s.calibrated else Work()
         parts = {"choices": self.choices} if s.choice_pairs and (s.is_radial or s.is_first) else {}
         parts |= {f"{s.redraws} draws of W¹": self.draw.times(s.redraws)} if s.redraws else {}
-        mean = self._placed if s.is_radial else self._features(s.leading(MEAN_PAIRS))
-        parts["features"] = total(scale, mean, self._features(fit + held - again["held"]))
-        parts["Gram matrix"] = self._gram(s.by_rows or fit)
-        parts["cross products"] = total(self._readout(fit, s.n_labels), self._rotate(2 * fit))
+        if s.by_rows:
+            parts |= {"features": self._distances, "Gram matrix": self._distances}
+        else:
+            mean = self._placed if s.is_radial else self._features(s.leading(MEAN_PAIRS))
+            parts["features"] = total(scale, mean, self._features(fit + held - again["held"]))
+            parts["Gram matrix"] = self._gram(fit)
+            parts["cross products"] = total(self._readout(fit, s.n_labels), self._rotate(2 * fit))
         if s.n_candidates:
             left_out = self._path(s.n_candidates, steps=0).times(s.by_folds * (s.n_folds + 1))
             steps = 0 if s.is_radial and s.choice_pairs else POWER_STEPS
@@ -108,16 +111,18 @@ class BlockWork:
             parts[f"{s.n_folds} fits without a fold"] = total(without, self.epoch.times(s.epochs)).times(s.n_folds)
         parts["1 epoch" if s.epochs == 1 else f"{s.epochs} epochs"] = self.epoch.times(s.epochs)
         judged = total(self._features(again["held"]), self._readout(held, s.n_labels), self._rotate(held))
-        moved_on = total(self._features(sum(again.values())), self._readout(fit + held + val, s.n_labels))
+        moved_on = total(self._advanced, self._readout(fit + held + val, s.n_labels))
         written = self._product(fit + held + val, s.n_labels, s.channels) if s.rotated else Work()
         parts["accept, advance"] = total(judged, moved_on, written, self._rotate(fit + held + val))
         return parts
 
     @cached_property
     def epoch(self) -> Work:
-        """One pass over the fitted rows, scores and gradient; and the exact solver's step where another one follows."""
+        """One pass over the fitted rows or their products, and the exact solver's step where another one follows."""
         s, fit = self.sizes, self.sizes.pairs("fit")
         step = self._solve(s.n_labels).times(1 - 1 / s.epochs) if s.n_candidates else Work()
+        if s.by_rows:  # scores, and the norm of the gradient
+            return total(self._product(s.n_labels, s.n_features, s.n_features).times(3 - 1 / s.epochs), step)
         return total(
             self._features(s.cache.recomputed["fit"]),
             self._rotate(fit),
@@ -190,7 +195,7 @@ class BlockWork:
         judged, counted = min(sum(unseen), n_rows_read(s.n_locations * n)), 2 * (2 * n**2 + n) * 4 * (n > 1)
         own = judged * (2 * s.n_locations * n * s.itemsize + 8)
         if s.by_rows:
-            sums, gathered = 0, gathered + s.by_rows * (s.side + n + 1)
+            sums, gathered = 0, gathered + s.by_rows * (2 * n + 1)
         return {
             "Gram matrix": draws * 8 * s.side**2 + sums * s.square,
             "cross products, means": ((draws + sums) * (n * s.side + 2) + (draws + 1) * means + counts) * 8,
@@ -208,17 +213,33 @@ class BlockWork:
 
     def _features(self, pairs: int) -> Work:
         """Features of windows, written once; those of units made white, of a factor that each entry of them reads."""
-        s, windows = self.sizes, self._product(pairs, self.sizes.n_read, self.sizes.n_features)
-        white = Work(products=pairs * s.n_features**2, moved=float(pairs * s.n_features * RADIAL_BYTES))
-        written = Work(moved=float(pairs * s.n_features * s.feature_itemsize))
-        return total(windows, written, white) if s.is_radial else total(windows, written)
+        s = self.sizes
+        white = Work(products=pairs * s.n_features**2 * (s.is_radial and not s.by_rows))
+        return total(self._seen(pairs), Work(moved=float(pairs * s.n_features * s.feature_itemsize)), white)
+
+    def _seen(self, pairs: int) -> Work:
+        """Features of windows as the network has them."""
+        s = self.sizes
+        profile = Work(moved=float(pairs * s.n_features * RADIAL_BYTES * s.is_radial))
+        return total(self._product(pairs, s.n_read, s.n_features), profile)
+
+    @property
+    def _advanced(self) -> Work:
+        """Features of rows that move past the block: those not kept, and all of units, kept in other coordinates."""
+        again = self.sizes.cache.recomputed
+        if self.sizes.is_radial:
+            return self._seen(sum(map(self.sizes.pairs, SPLITS)))
+        return self._features(sum(again.values()))
+
+    @property
+    def _distances(self) -> Work:
+        """Profiles of the distances of units from each other."""
+        return self._seen(self.sizes.n_features)
 
     @property
     def _placed(self) -> Work:
         """Distances of units from each other, for their mean and for their factor, and that factor."""
-        s, q = self.sizes, self.sizes.n_features
-        factor = Work(cholesky=q**3 / 3, moved=2.0 * q**2 * RADIAL_BYTES)
-        return total(self._product(q, s.n_read, q).times(2), factor)
+        return total(self._distances.times(2), Work(cholesky=self.sizes.n_features**3 / 3))
 
     @property
     def _eigenvalues(self) -> Work:

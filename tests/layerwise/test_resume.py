@@ -94,12 +94,15 @@ RUNS: dict[str, tuple[Start, int | None]] = {
     "radial units": layerwise(ExactSolver(), LogisticLoss()),
     "radial units, folds": layerwise(ExactSolver(), LogisticLoss(), folds=2, stopping=SHORT),
     "kernel solver": layerwise(KernelSolver(), stopping=SHORT, folds=2),
+    "a unit for each pair": layerwise(KernelSolver(), stopping=SHORT, folds=2),
     "cosines": layerwise(AutoSolver(), stopping=SHORT, folds=2),
     "folds, mini-batches": layerwise(GradientSolver(minibatch_epochs=2), LogisticLoss(), folds=2, stopping=SHORT),
 }
-RADIAL = ("radial units", "radial units, folds", "kernel solver", "cosines")
+KERNELS = ("kernel solver", "a unit for each pair", "cosines")
+RADIAL = ("radial units", "radial units, folds", *KERNELS)
 ADAPTED = ("adaptation", "blocks that size themselves")
-DEEPER = ("folds", "kernel solver", "cosines")
+DEEPER = ("folds", *KERNELS)
+WIDTHS = {**dict.fromkeys(ADAPTED, 32), "a unit for each pair": 60}
 ROTATED = ("gradient", "adaptation", "joint", "folds")
 
 
@@ -134,7 +137,7 @@ def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str, every: 
     """After one of so many passes; which of them are tried differs from run to run."""
     start, folds = RUNS[name]
     table = xors(80, missing=0.1, n_held=20, batch_size=25)
-    n_blocks, n_features = 3 if name in DEEPER and output == "split" else 2, 32 if name in ADAPTED else 10
+    n_blocks, n_features = 3 if name in DEEPER and output == "split" else 2, WIDTHS.get(name, 10)
     features = RadialFeatures() if name in RADIAL else GaussianFeatures()
     is_sized = name == "blocks that size themselves"
     made = partial(network, table, n_blocks, n_features, features=features, output=output, is_sized=is_sized)
@@ -142,7 +145,7 @@ def test_a_run_resumes_after_any_pass_to_the_bit(name: str, output: str, every: 
     rows = rows_of(net, table, folds, memory)
     whole = gather(saving(start(net, rows, memory=memory), net, memory, kept), rows)
     n_trained = int(net.n_trained)
-    assert n_trained == n_blocks or name in ("kernel solver", "cosines")
+    assert n_trained == n_blocks or name in KERNELS
     assert name != "cosines" or net.block(0).features.are_cosines
     assert net.block(0).weight.any()
     assert len(kept) >= 5, "there should be passes to stop after"

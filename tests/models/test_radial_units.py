@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from hierlit.models import CosineFeatures
-from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits
+from hierlit.models.radial_units import DualUnits, Kernel, RadialUnits, WhiteUnits
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -108,3 +108,22 @@ def test_a_settled_weight_does_for_the_units_what_one_does_for_their_white_featu
     expected = white(windows) @ weight[:, :-1].T + weight[:, -1]
     settled = white.settled(weight)
     torch.testing.assert_close(units(windows) @ settled[:, :-1].T + settled[:, -1], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_products_of_the_units_are_the_kernel_centred_on_both_sides() -> None:
+    units, windows = RadialUnits(5, 40).double(), normal(40, 5).double()
+    units.place(windows, Kernel(1.0), amplitude=0.3)
+    table = units(windows)
+    expected = 0.09 * (table - table.mean(1, keepdim=True))
+    torch.testing.assert_close(DualUnits(units).products(), expected, rtol=0, atol=1e-8)
+    torch.testing.assert_close(DualUnits(units)(windows), expected, rtol=0, atol=1e-8)
+
+
+def test_a_settled_weight_does_for_the_units_what_coefficients_of_pairs_do() -> None:
+    units = RadialUnits(5, 40).double()
+    units.place(normal(40, 5).double(), amplitude=0.3)
+    dual, windows, coefficients = DualUnits(units), normal(20, 5, seed=1).double(), normal(2, 40, seed=2).double()
+    weight = torch.cat([coefficients, coefficients.sum(1, keepdim=True)], 1)
+    expected = dual(windows) @ weight[:, :-1].T + weight[:, -1]
+    settled = dual.settled(weight.clone())
+    torch.testing.assert_close(units(windows) @ settled[:, :-1].T + settled[:, -1], expected, rtol=1e-8, atol=1e-8)

@@ -86,6 +86,10 @@ class Solver(ABC):
         problem.calibrate()
         return problem
 
+    def resume(self, problem: BlockProblem) -> BlockProblem:
+        """Return a block that is open already as `open` returned it; the problem's own by default."""
+        return problem
+
     def close(self, problem: BlockProblem, by_fold: Tensor | None, memory: dict[str, Any]) -> None:  # noqa: B027
         """Finish a block that is solved and judged, just before it is frozen and the rows advance.
 

@@ -60,7 +60,11 @@ class ExactSolver(Solver):
         gradient = full_gradient(state, at.gradient)
         white = gradient / problem.loss.curvature
         direction = self._path(problem).solve(white, state.extra["chosen"].to(white.device)).to(gradient)
-        accelerate(state, gradient, 1.0, direction=direction)
+        accelerate(state, self.steepness(problem, gradient), 1.0, direction=direction)
+
+    def steepness(self, problem: BlockProblem, gradient: Tensor) -> Tensor:
+        """Return the gradient [n, q+1] as what a change of the weight is multiplied by."""
+        return gradient
 
     def at_fixed_penalty(self) -> ExactSolver:
         """Return this solver without candidates."""

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from hierlit.layerwise.gather import View, drawn, drawn_windows, first_rows, gather_rows
 from hierlit.layerwise.solvers.choice import HELD, Candidates, Choice, JudgedRows, Trials, choose, penalty_of
-from hierlit.layerwise.solvers.exact import ExactSolver, own_penalties
+from hierlit.layerwise.solvers.duals import DualSolver, in_duals
 from hierlit.layerwise.solvers.left_out import LeftOut
-from hierlit.layerwise.solvers.ridge import RidgePath, RowsPath
 from hierlit.layerwise.solvers.stretch import stretches
 from hierlit.models.checks import is_count, raise_problems
 from hierlit.models.radial_units import Kernel, RadialUnits, WhiteUnits, points_of, profile, squared_distances
@@ -36,7 +35,7 @@ SHRINKAGE = 1e-4
 """Of the intercept, at most: it is penalised like any weight, which a kernel machine's is not."""
 
 
-class KernelSolver(ExactSolver):
+class KernelSolver(DualSolver):
     """Solve F_k of radial units exactly, and choose what else would have to be set by hand (ours).
 
     A block's kernel has a power and a bandwidth, and may be one of directions alone. Block 1 reads the inputs, each
@@ -123,19 +122,11 @@ class KernelSolver(ExactSolver):
         n_units = sample.features.n_centres
         units = drawn_windows(problem, n_units if problem.block.index == 0 else min(n_units, LATER_UNITS))
         sample.features.place(units, chosen.kernel, sample.stretch, amplitude)
-        return problem.with_penalty(problem.loss.curvature * amplitude**2 * shrinkage)
+        return in_duals(problem.with_penalty(problem.loss.curvature * amplitude**2 * shrinkage))
 
     def sum_dtype(self, problem: BlockProblem) -> torch.dtype | None:
         """Return None: λ of a kernel machine is far above what float32 sums resolve."""
         return None
-
-    def path(self, problem: BlockProblem) -> RidgePath:
-        """Return the factors of the labels' λ: of products of rows where all rows are no more than the units."""
-        everything, features = problem.whole or problem, problem.block.features
-        if not isinstance(features, WhiteUnits) or everything.n_pairs > features.n_features:
-            return super().path(problem)
-        pairs = problem.pairs()
-        return RowsPath(pairs.features, pairs.products, pairs.residual, own_penalties(problem))
 
     def close(self, problem: BlockProblem, by_fold: Tensor | None, memory: dict[str, Any]) -> None:
         """Move the rows that judge past the block, where labels are accepted."""

@@ -1,5 +1,7 @@
 """Ridge regression by the Gram matrix of the rows, and what it predicts of rows that it was not fitted to."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -15,10 +17,16 @@ class LeftOut:
 
     def __init__(self, gram: Tensor, penalty: float, residual: Tensor) -> None:
         self.factor, self.residual = factorise(gram, penalty), residual
-        self.duals = torch.cholesky_solve(residual, self.factor)
+
+    @cached_property
+    def duals(self) -> Tensor:
+        """(K + λ)⁻¹R [m, n]."""
+        return torch.cholesky_solve(self.residual, self.factor)
 
     def others(self, gram: Tensor) -> Tensor:
         """Predict other rows [h, n] by their products [h, m] with those fitted."""
+        if len(gram) < self.residual.shape[1]:  # fewer rows than labels
+            return torch.cholesky_solve(gram.T, self.factor).T @ self.residual
         return gram @ self.duals
 
     def by_fold(self, sizes: list[int]) -> Tensor:

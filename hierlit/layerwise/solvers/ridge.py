@@ -1,4 +1,4 @@
-"""Ridge regression on sums over rows, or on rows: a path of regularisations, each one Cholesky factorisation."""
+"""Ridge regression on sums over rows: a path of regularisations, each one Cholesky factorisation."""
 
 import math
 from collections.abc import Sequence
@@ -90,31 +90,6 @@ class RidgePath:
             rows = index == number
             solved[rows] = torch.cholesky_solve(gradient[rows].to(self.gram).T, self.factors[number]).T
         return solved
-
-
-class RowsPath(RidgePath):
-    """The same where rows X [m, p] are no more than features: (G + λ)⁻¹Xᵀ = Xᵀ(XXᵀ/m + λ)⁻¹.
-
-    Args:
-        features: X, the last feature being the constant.
-        products: XXᵀ [m, m].
-        residual: What is regressed, [m, n].
-        penalties: Candidates for λ.
-    """
-
-    def __init__(self, features: Tensor, products: Tensor, residual: Tensor, penalties: Sequence[float]) -> None:
-        super().__init__(products, residual.T, [len(features) * penalty for penalty in penalties])
-        self.penalties, self.features = self.penalties / len(features), features
-
-    def minimisers(self, index: Tensor) -> Tensor:
-        """Return the minimisers [n, p], row j with the penalty number `index[j]`."""
-        return super().solve(self.cross, index) @ self.features
-
-    def solve(self, gradient: Tensor, index: Tensor) -> Tensor:
-        """g(G + λ)⁻¹ [n, p] of gradients g [n, p], row j with the penalty number `index[j]`."""
-        given = gradient.to(self.features)
-        explained = super().solve(given @ self.features.T, index) @ self.features
-        return (given - explained) / self.penalties[index, None]
 
 
 def penalties_of(gram: Tensor, alphas: Sequence[float], resolution: float) -> list[float]:

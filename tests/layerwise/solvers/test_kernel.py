@@ -45,6 +45,19 @@ def test_a_block_is_the_kernel_ridge_of_scikit_learn(power: float) -> None:
     assert trained.reasons == ["gradient norm"]
 
 
+def test_rows_that_are_alike_but_not_in_their_labels_take_few_passes() -> None:
+    rows = table(1200)
+    x = rows.inputs.sign().float()
+    noise = torch.from_numpy(np.random.default_rng(1).random((1200, 1, 2)) < 0.3)
+    rows = replace(
+        rows, inputs=x, labels=torch.where(noise, -1, 1) * torch.stack([x[..., 0] * x[..., 1], x[..., 2]], -1)
+    )
+    net = network(rows, 1, 1200, features=RadialFeatures())
+    trained = train_all(net, stream(net, rows, folds=Folds(4, 1200)), KernelSolver([1.0], [2.0], [1e-3]))
+    assert trained.reasons == ["gradient norm"]
+    assert trained.reports[0].epochs <= 3
+
+
 def test_a_block_that_rows_left_out_do_not_want_is_refused_and_the_last() -> None:
     with pytest.warns(UserWarning, match="no kernel ranks rows left out better than at random"):
         alike = replace(table(), inputs=torch.ones(120, 1, 3, dtype=torch.float64))

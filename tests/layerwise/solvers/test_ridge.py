@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import hadamard
 from sklearn.linear_model import RidgeCV
 
-from hierlit.layerwise.solvers.ridge import ALPHAS, RidgePath, RowsPath, largest_eigenvalue
+from hierlit.layerwise.solvers.ridge import ALPHAS, RidgePath, largest_eigenvalue
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
 seeds = st.integers(0, 10_000)
@@ -97,22 +97,6 @@ def test_each_label_is_solved_under_its_own_penalty(seed: int, index: list[int],
     for row, number in enumerate(index):
         matrix = design.T @ design / 30 + penalties[number] * np.eye(7)
         np.testing.assert_allclose(found[row], np.linalg.solve(matrix, gradient[row].double()), rtol=1e-9, atol=1e-11)
-
-
-@settings(deadline=None, max_examples=30)
-@given(seeds, st.integers(2, 12), st.integers(0, 20), st.integers(1, 3))
-def test_rows_that_are_no_more_than_features_give_the_same_path(seed: int, n_rows: int, more: int, n: int) -> None:
-    design, targets = rows(seed, n_rows, n_rows + more, n)
-    gram, cross = (torch.from_numpy(part.T @ design / n_rows) for part in (design, targets))
-    penalties, index = [0.5, 0.03], torch.arange(n) % 2
-    by_features = RidgePath(gram, cross, penalties)
-    by_rows = RowsPath(*(torch.from_numpy(part) for part in (design, design @ design.T, targets)), penalties)
-    torch.testing.assert_close(by_rows.penalties, by_features.penalties)
-    torch.testing.assert_close(by_rows.minimisers(index), by_features.minimisers(index), rtol=1e-9, atol=1e-10)
-    gradient = torch.randn(n, design.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(
-        by_rows.solve(gradient, index), by_features.solve(gradient, index), rtol=1e-9, atol=1e-10
-    )
 
 
 def test_a_penalty_too_small_for_a_factorisation_is_raised_tenfold_and_said() -> None:

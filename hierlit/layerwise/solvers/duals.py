@@ -1,0 +1,93 @@
+"""Kernel machines with a unit around each pair, solved for the pairs' own coefficients: nothing is whitened (ours)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from hierlit.layerwise.gather import first_rows
+from hierlit.layerwise.solvers.accelerated import full_gradient
+from hierlit.layerwise.solvers.base import Certificate, State
+from hierlit.layerwise.solvers.exact import ExactSolver, own_penalties
+from hierlit.layerwise.solvers.ridge import RidgePath
+from hierlit.models.radial_units import DualUnits, RadialUnits
+
+if TYPE_CHECKING:
+    from hierlit.layerwise.pairs import Pairs
+    from hierlit.layerwise.problem import BlockProblem, Evaluation
+
+
+class DualSolver(ExactSolver):
+    """Solve blocks of `DualUnits` by the products of all pairs, and others from sums over them as `ExactSolver` does.
+
+    A weight combines the pairs' white features by coefficients D, and so does a gradient: of F_k at D it is
+    ℓ'/m + λD, and ‖g‖² = g(K + 1)gᵀ. Gradients are kept as such combinations, with the sum of their coefficients last.
+    """
+
+    def resume(self, problem: BlockProblem) -> BlockProblem:
+        """Return a block that is open already in the coordinates that it is solved in."""
+        return in_duals(problem)
+
+    def path(self, problem: BlockProblem) -> RidgePath:
+        """Return the factors of the labels' λ."""
+        return DualPath(problem) if is_dual(problem) else super().path(problem)
+
+    def start(self, problem: BlockProblem) -> State:
+        """Return the ridge solution; coefficients of pairs are float64."""
+        state = super().start(problem)
+        return replace(state, weight=state.weight.double()) if is_dual(problem) else state
+
+    def visit(self, problem: BlockProblem, state: State) -> Evaluation:
+        """Evaluate F_k at the weight."""
+        if is_dual(problem):
+            return problem.evaluate_duals(state.weight, state.penalty, state.passes)
+        return super().visit(problem, state)
+
+    def certify(self, problem: BlockProblem, state: State, at: Evaluation) -> Certificate | None:
+        """Return the certificate of the weight."""
+        if not is_dual(problem):
+            return super().certify(problem, state, at)
+        gradient = full_gradient(state, at.gradient)
+        squared = (gradient * problem.pairs().metric(gradient)).sum(1)
+        return Certificate(at.terms, squared.clamp(min=0).sqrt(), state.penalty.double())
+
+    def steepness(self, problem: BlockProblem, gradient: Tensor) -> Tensor:
+        """Return the gradient [n, q+1] as what a change of the weight is multiplied by."""
+        return problem.pairs().metric(gradient) if is_dual(problem) else gradient
+
+
+class DualPath(RidgePath):
+    """Ridge solutions and steps as weights of `DualUnits`.
+
+    Args:
+        problem: The problem, whose labels have their λ.
+    """
+
+    def __init__(self, problem: BlockProblem) -> None:
+        self.pairs: Pairs = problem.pairs()
+        residual = self.pairs.residual(problem.loss)
+        super().__init__(self.pairs.gram, residual.T / len(residual), own_penalties(problem))
+
+    def minimisers(self, index: Tensor) -> Tensor:
+        """Return the minimisers [n, q+1], row j with the penalty number `index[j]`."""
+        return self.pairs.weight(super().solve(self.cross, index))
+
+    def solve(self, gradient: Tensor, index: Tensor) -> Tensor:
+        """Return the step [n, q+1] of a gradient [n, q+1], row j with the penalty number `index[j]`."""
+        return self.pairs.weight(super().solve(gradient[:, self.pairs.units], index))
+
+
+def is_dual(problem: BlockProblem) -> bool:
+    """Return whether a block is solved for the coefficients of pairs."""
+    return isinstance(problem.block.features, DualUnits)
+
+
+def in_duals(problem: BlockProblem) -> BlockProblem:
+    """Return a block in the coordinates of `DualUnits` where each row has units at all its locations, else as it is."""
+    units = problem.rows.net.block(problem.block.index).features
+    n_places = first_rows(problem)[1] * problem.rows.net.n_locations
+    if not isinstance(units, RadialUnits) or units.are_cosines or not units.n_features == n_places == problem.n_pairs:
+        return problem
+    return replace(problem, block=problem.block._replace(features=DualUnits(units)))
