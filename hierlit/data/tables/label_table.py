@@ -304,7 +304,7 @@ class LabelTable(HierarchyDataModule):
                 inputs, signs = map(np.concatenate, zip(*parts, strict=True))
                 tables[split] = inputs, signs
                 warn_of_rows(f"{split}_files", encoder, files, labels)
-            if self.n_inputs and (n_rows := int(row_hashes(tables[split][0]).isin(known).sum())):
+            if n_rows := int(row_hashes(tables[split][0]).isin(known).sum()):
                 total = len(tables[split][0])
                 rank_zero_warn(f"{n_rows} of {total:,} {split} rows have the inputs of a training row")
         if not len(tables["test"][0]):
@@ -382,10 +382,12 @@ def digest_of(values: Floats, columns: Sequence[Series]) -> str:
 
 
 def row_hashes(inputs: NDArray[np.float32]) -> Series:
-    """Return 64-bit hashes [rows] of inputs [rows, d], the same for 0 and −0."""
-    from pandas import DataFrame
+    """Return 64-bit hashes of inputs [rows, d], the same for 0 and −0; none where there are no inputs."""
+    from pandas import DataFrame, Series
     from pandas.util import hash_pandas_object
 
+    if not inputs.shape[1]:
+        return Series(dtype="uint64")
     return hash_pandas_object(DataFrame(inputs + np.float32(0)), index=False)
 
 
