@@ -41,7 +41,7 @@ test-gpu: $(VENV)/installed-dev
 test-minimum:
 	uv venv --quiet --clear --python $(PYTHON) .venv-minimum
 	VIRTUAL_ENV=.venv-minimum uv pip install --quiet --resolution lowest-direct --editable '.[test]'
-	.venv-minimum/bin/python -m pytest tests/cli tests/training tests/data
+	.venv-minimum/bin/python -m pytest tests/cli tests/training tests/data tests/discovery tests/estimator tests/files tests/metrics
 
 test-browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser

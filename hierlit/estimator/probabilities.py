@@ -42,7 +42,7 @@ def descendants(edges: Sequence[tuple[int, int]], n_labels: int) -> NDArray[np.b
     Raises:
         ValueError: The edges have a cycle.
     """
-    pairs = np.array(edges, int).reshape(-1, 2).T
+    pairs = np.array(edges, np.int32).reshape(-1, 2).T  # older SciPy takes no larger ones
     graph = csr_array((np.ones(len(edges)), tuple(pairs)), (n_labels, n_labels))
     below: NDArray[np.bool_] = np.isfinite(shortest_path(graph, "D", unweighted=True))
     cyclic = np.flatnonzero((below & below.T).sum(1) > 1)
