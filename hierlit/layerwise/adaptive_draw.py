@@ -175,19 +175,23 @@ def agop_diagonals(problem: BlockProblem, weights: Tensor) -> tuple[Tensor, Tens
         weights: [T, q+1], a weight of the block for each label.
 
     Returns:
-        The diagonals [T, fan_in] of the average gradient outer products, and the coordinates' mean squares [fan_in].
+        The diagonals [T, fan_in] of the average gradient outer products, 0 at coordinates that are always 0, and the
+        coordinates' mean squares [fan_in].
     """
     net, features = problem.rows.net, random_features(problem)
     first_layer = net.split_coordinates(features.weight * features.scale)
     totals = torch.zeros(len(weights) + 2, first_layer.shape[1], dtype=torch.float64, device=weights.device)
     for chunk in problem.chunks():
         coordinates = chunk.pairs(problem.block.seen(net.split(chunk.stream)))
+        totals[-2] += coordinates.square().sum(0)
+        totals[-1] += len(coordinates)
+    varied = problem.processes.sum(totals[-2].clone()).nonzero()[:, 0]
+    first_layer = first_layer[:, varied]
+    for chunk in problem.chunks():
         for windows in torch.split(problem.rows.windows(chunk, problem.block), features.rows_at_once()):
             slopes = features.slopes(windows)
             for number, weight in enumerate(weights[:, :-1]):
-                totals[number] += ((slopes * weight) @ first_layer).square_().sum(0)
-        totals[-2] += coordinates.square().sum(0)
-        totals[-1] += len(coordinates)
+                totals[number, varied] += ((slopes * weight) @ first_layer).square_().sum(0)
     totals = problem.processes.sum(totals)
     return (totals[:-2] / totals[-1]).to(weights), (totals[-2] / totals[-1]).to(weights)
 

@@ -188,7 +188,7 @@ class BlockWork:
         means = s.side + 1 + 3 * s.channels * s.calibrated
         errors = draws * (s.draw_candidates + 3) * n
         errors += (s.n_candidates + 3) * n if s.n_candidates and s.batches["held"] and not s.gcv else 0
-        errors += draws * (s.n_targets + 2) * s.fan_in + (draws > 0)
+        errors += draws * (s.n_targets + 3) * s.fan_in + (draws > 0)
         unseen = [*s.batches["held"], *s.batches["val"], *(s.batches["fit"] if s.n_folds else ())]
         rows = s.by_folds * sum(map(sum, s.drawn.batches.values())) * s.n_locations + s.choice_pairs
         gathered = s.is_radial * s.n_features * s.fan_in + rows * (s.channels + n)
