@@ -52,10 +52,10 @@ class Pairs:
             self, gram=gram, scores=self.scores[left], labels=self.labels[left], units=self.units[left], folds=folds
         )
 
-    def residual(self, loss: LabelLoss) -> Tensor:
-        """Return the residuals y − ŷ before the block, weighted by `LabelLoss.targets`, [P, n]."""
+    def residual(self, loss: LabelLoss) -> tuple[Tensor, Tensor]:
+        """Return the residuals y − ŷ before the block, [P, n], and their weights, of `LabelLoss.targets`, [P, n]."""
         targets, weights = loss.targets(self.labels)
-        return (targets - self.scores) * weights
+        return targets - self.scores, weights
 
     def weight(self, duals: Tensor) -> Tensor:
         """Return the weight [n, q+1] that combines the pairs' white features by coefficients [n, P]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from hierlit.layerwise.gather import first_rows
@@ -17,6 +18,9 @@ from hierlit.models.radial_units import DualUnits, RadialUnits
 if TYPE_CHECKING:
     from hierlit.layerwise.pairs import Pairs
     from hierlit.layerwise.problem import BlockProblem, Evaluation
+
+STEPS_COST = 200.0
+"""Operations of the steps of a label, over P²: what takes more is not done for labels on their own (measured: 270)."""
 
 
 class DualSolver(ExactSolver):
@@ -67,12 +71,37 @@ class DualPath(RidgePath):
 
     def __init__(self, problem: BlockProblem) -> None:
         self.pairs: Pairs = problem.pairs()
-        residual = self.pairs.residual(problem.loss)
-        super().__init__(self.pairs.gram, residual.T / len(residual), own_penalties(problem))
+        self.wanted, self.counts = self.pairs.residual(problem.loss)
+        cross = (self.wanted * self.counts).T / len(self.wanted)
+        super().__init__(self.pairs.gram, cross, own_penalties(problem))
 
     def minimisers(self, index: Tensor) -> Tensor:
-        """Return the minimisers [n, q+1], row j with the penalty number `index[j]`."""
-        return self.pairs.weight(super().solve(self.cross, index))
+        """Return the minimisers [n, q+1], row j with the penalty number `index[j]`.
+
+        Labels that are not observed everywhere have them by factors of their own, which those share that are observed
+        at the same pairs. Where such factors would cost more than steps, they have those for residuals of 0 where they
+        are not observed: there steps start.
+        """
+        duals = super().solve(self.cross, index)
+        partly = (self.counts != 1).any(0).nonzero()[:, 0]
+        alike = torch.cat([self.counts[:, partly], index[None, partly].to(self.counts)])
+        kinds, kind = torch.unique(alike, dim=1, return_inverse=True)
+        cost = float((kinds[:-1] > 0).sum(0).double().pow(3).sum()) / 3
+        if cost < STEPS_COST * len(self.counts) ** 2 * len(partly):
+            for number in range(kinds.shape[1]):
+                self._solve_alike(duals, partly[kind == number], index)
+        return self.pairs.weight(duals)
+
+    def _solve_alike(self, duals: Tensor, labels: Tensor, index: Tensor) -> None:
+        """Write the coefficients of labels [n'] of one λ that are observed at the same pairs to all of them [n, P]."""
+        counts = self.counts[:, labels[0]]
+        seen = counts.nonzero()[:, 0]
+        root = counts[seen].sqrt()
+        gram = self.gram[seen[:, None], seen].mul_(root).mul_(root[:, None])
+        cross = self.wanted[seen[:, None], labels].mul_(root[:, None]).T / len(self.wanted)
+        path = RidgePath(gram, cross, [float(self.penalties[index[labels[0]]])])
+        duals[labels] = 0
+        duals[labels[:, None], seen] = path.minimisers(index.new_zeros(len(labels))).mul_(root)
 
     def solve(self, gradient: Tensor, index: Tensor) -> Tensor:
         """Return the step [n, q+1] of a gradient [n, q+1], row j with the penalty number `index[j]`."""

@@ -1,5 +1,7 @@
 """Kernel machines with a unit around each pair: in the pairs' coefficients as in white features."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -57,6 +59,15 @@ def test_it_finds_what_white_features_find(n_locations: int, seed: int, loss: Ma
     for weight, other in zip(own, weights, strict=True):
         torch.testing.assert_close(block.change(windows, weight), block.change(windows, other), rtol=0, atol=1e-4)
     torch.testing.assert_close(found.certificate.objective, expected.certificate.objective, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("treatment", [LabelLoss(SquaredLoss()), LabelLoss(SquaredLoss(), -1.0, 0.5)])
+@pytest.mark.parametrize("missing", [0.0, 0.6, 1.0])
+def test_labels_that_are_missing_need_no_steps(missing: float, treatment: LabelLoss) -> None:
+    dual = replace(in_duals(opened(0, SquaredLoss(), missing)), label_loss=treatment)
+    for problem in (dual, dual.without(1)):
+        (only,) = solve(problem, DualSolver([]), Stopping(relative_suboptimality=1e-9))
+        assert only.certificate is not None and only.certificate.gradient_norm.max() < 1e-6
 
 
 @pytest.mark.parametrize("fold", [None, 1])
