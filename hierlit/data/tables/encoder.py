@@ -79,7 +79,7 @@ class TableEncoder(nn.Module):
             TableError: If a column of numbers has something else, or an infinite one.
         """
         values = np.empty((len(frame), len(self.fill)))
-        flags = self.table.numbers if self.table.flags is None else self.table.flags
+        flags = set(self.table.numbers if self.table.flags is None else self.table.flags)
         for column, name in enumerate(self.table.numbers):
             values[:, column], wrong = numbers(frame[name], has_words=name in flags)
             check_numbers(frame, name, values[:, column], wrong)

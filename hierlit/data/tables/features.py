@@ -28,8 +28,10 @@ STEPS = 1000
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def take_numbers(frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile]) -> tuple[list[str], list[str]]:
-    """Turn the columns of numbers among the inputs into such, in place.
+def take_numbers(
+    frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile]
+) -> tuple[DataFrame, list[str], list[str]]:
+    """Turn the columns of numbers among the inputs into such.
 
     They are those that a header says are, or of which at least half of the values are; a column without a value is one
     too. True and false are 1 and 0 where all other values are that too; beside other numbers they are texts, which
@@ -41,12 +43,14 @@ def take_numbers(frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile
         files: The files.
 
     Returns:
-        Their names, and those of the ones that are 0 and 1 alone, which true and false may stand for.
+        The rows, the names of these columns, and of those that are 0 and 1 alone, which true and false may stand for.
 
     Raises:
         TableError: If such a column has other texts.
     """
-    found, flags = [], []
+    from pandas import DataFrame, Series
+
+    columns, found, flags = dict(frame.items()), [], []
     for name in roles.features:
         declared = {file.is_number[name] for file in files if name in file.is_number}
         if name in roles.categorical or False in declared:
@@ -59,10 +63,10 @@ def take_numbers(frame: DataFrame, roles: ColumnRoles, files: Sequence[TableFile
             check_numbers(frame, name, values, wrong, REMEDY)
             if not declared:
                 note_codes(frame[name])
-            frame[name] = values
+            columns[name] = Series(values, frame.index)
             found.append(name)
             flags += [name] * is_flag
-    return found, flags
+    return DataFrame(columns, copy=False), found, flags
 
 
 def float32_notices(least: Floats, largest: Floats, names: Sequence[str], what: str, remedy: str) -> list[str]:

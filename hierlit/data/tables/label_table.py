@@ -200,12 +200,14 @@ class LabelTable(HierarchyDataModule):
         columns = self._roles.features + self._roles.label_columns
         frame = read_rows(files, columns, set(self._roles.features) - set(self._roles.categorical))
         warn_of_empty_rows(frame)
-        numbers, flags = take_numbers(frame, self._roles, files)
+        frame, numbers, flags = take_numbers(frame, self._roles, files)
         labels.find(frame)
         answers = labels.read(frame, [entry for file in files for entry in file.classes])
         rows_of = self._splits.rows(len(frame))
         train = rows_of["train"]
-        found = {name: fit_categories(frame[name].iloc[train]) for name in self._roles.features if name not in numbers}
+        are_numbers = set(numbers)
+        others = [name for name in self._roles.features if name not in are_numbers]
+        found = {name: fit_categories(frame[name].iloc[train]) for name in others}
         values = frame[numbers].to_numpy(np.float64)[train]
         table = FittedTable(
             numbers,

@@ -13,7 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hierlit.data.tables.cells import require
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, read_error
+from hierlit.data.tables.table_file import Reading, TableError, TableFile, first_line, read_error, rows_at_once
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,7 +72,7 @@ class NpzFile(TableFile):
         from pandas import DataFrame, concat
 
         needed = {array: own for array, own in self._names.items() if not set(names).isdisjoint(own)}
-        n_rows = max(1, CELLS_AT_ONCE // sum(map(len, needed.values())))
+        n_rows = rows_at_once(sum(map(len, needed.values())))
         try:
             with ExitStack() as stack:
                 archive = stack.enter_context(zipfile.ZipFile(self.path))

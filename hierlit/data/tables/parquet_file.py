@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierlit.data.tables.cells import require
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, Reading, TableError, TableFile, first_line, read_error
+from hierlit.data.tables.table_file import Reading, TableError, TableFile, first_line, read_error, rows_at_once
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,10 +65,9 @@ class ParquetFile(TableFile):
         import pyarrow
         from pyarrow import compute
 
-        n_rows = max(1, CELLS_AT_ONCE // len(names))
         try:
             with self._open() as file:
-                for batch in file.iter_batches(n_rows, columns=list(names), use_threads=False):
+                for batch in file.iter_batches(rows_at_once(len(names)), columns=list(names), use_threads=False):
                     frame = batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)[list(names)]
                     for name in names:
                         if name in self.lists:

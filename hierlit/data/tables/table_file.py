@@ -21,6 +21,8 @@ NOT_A_NUMBER = ("NaN", "nan", "-NaN", "-nan")
 MISSING_TEXTS = ("", "?", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "<NA>", "null", "NULL", "None", *NOT_A_NUMBER)
 """Nothing, ARFF's ?, and what pandas reads as missing."""
 CELLS_AT_ONCE = 2**17
+MIN_ROWS = 2**9
+"""Rows of a file of columns that are read at once at least: each column costs something every time."""
 FEW = 3
 """Columns that are named beside the first of which something is true."""
 MOST_ROWS = 2**40
@@ -105,16 +107,18 @@ class TableFile(ABC):
 
     def take_names(self, names: Sequence[str]) -> None:
         """Take the header's names and make them distinct."""
-        seen: dict[str, int] = {}
+        seen, taken = Counter[str](), set[str]()
         for number, name in enumerate(map(composed, names), start=1):
-            count = seen[name] = seen.get(name, 0) + 1
+            seen[name] += 1
+            count = seen[name]
             if not name:
                 self.nameless.append(f"column {number}")
             elif count == 2:
                 self.repeated.append(name)
             own = self.nameless[-1] if not name else name if count == 1 else f"{name} ({count})"
-            while own in self.names:
+            while own in taken:
                 own += "'"
+            taken.add(own)
             self.names.append(own)
 
     def take_typed_names(self, names: Sequence[str], reading: Reading, missing: str) -> None:
@@ -165,6 +169,11 @@ class TableFile(ABC):
     def where(self, row: int) -> str:
         """Return where a person finds a row."""
         return f"{self.path}, row {row + 1}"
+
+
+def rows_at_once(n_columns: int) -> int:
+    """Return how many rows of so many columns are read at once."""
+    return max(MIN_ROWS, CELLS_AT_ONCE // n_columns)
 
 
 def place_of(row: int) -> str:

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 from fsspec.implementations.local import LocalFileSystem
 
 from hierlit.data.tables.cells import LEADING_ZERO, require
-from hierlit.data.tables.table_file import CELLS_AT_ONCE, MISSING_TEXTS, Reading, TableError, TableFile, read_error
+from hierlit.data.tables.table_file import MISSING_TEXTS, Reading, TableError, TableFile, read_error, rows_at_once
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 ERRORS = (OSError, EOFError, UnicodeError, csv.Error, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What reading a file can raise, compressed or not."""
-MIN_ROWS = 2**10
 UNCOUNTED = frozenset({"", "?"})
 """What stands for a missing value and is no word."""
 KINDS = {
@@ -105,7 +104,7 @@ class TextFile(TableFile):
         from pyarrow import array
 
         places = [self.names.index(name) for name in names]
-        records, n_rows = self.complete(), max(MIN_ROWS, CELLS_AT_ONCE // len(self.names))
+        records, n_rows = self.complete(), rows_at_once(len(self.names))
         try:
             while rows := [values for _, values in islice(records, n_rows)]:
                 cells = list(zip(*rows, strict=True))
