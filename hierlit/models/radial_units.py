@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierlit.models.first_layer import FirstLayer, frozen, take_shape
+from hierlit.models.first_layer import ALIGNED_ROWS, FirstLayer, frozen, take_shape
 from hierlit.models.random_features import RandomFeatures
 
 JITTER = {torch.float32: 1e-7, torch.float64: 1e-10}
@@ -104,6 +104,10 @@ class RadialUnits(FirstLayer):
         squared = squared_distances(points, self.weight).mul_(self.scale.square())
         return profile(squared, self.power).view(*windows.shape[:-1], self.n_features)
 
+    def rows_at_once(self) -> int:
+        """Windows whose features are computed at a time: as many as coordinates at least, for units are converted."""
+        return max(super().rows_at_once(), min(SOLVED_ROWS, len(self.read) // ALIGNED_ROWS * ALIGNED_ROWS))
+
     @torch.no_grad()
     def place(
         self, windows: Tensor, kernel: Kernel | None = None, stretch: Tensor | None = None, amplitude: float = 1.0
@@ -178,6 +182,10 @@ class OpenUnits(FirstLayer):
     def dtype(self) -> torch.dtype:
         """That of the weights."""
         return self.weight.dtype
+
+    def rows_at_once(self) -> int:
+        """Windows whose features are computed at a time."""
+        return self.units.rows_at_once()
 
     def place(self, windows: Tensor, *arguments: Any, **options: Any) -> None:
         """Place the units."""
