@@ -149,9 +149,10 @@ class BlockProblem:
     @torch.no_grad()
     def evaluate_duals(self, weight: Tensor, penalty: Tensor, number: int = 0) -> Evaluation:
         """Evaluate all of F_k at a weight of `DualUnits`, on the first process; of its gradient see `DualSolver`."""
-        sums = self.sums(number)
-        if self.processes.rank == 0:
-            sums.add(Evaluation(*self.pairs().evaluate(self.loss, weight, penalty)))
+        sums, nothing = self.sums(number), torch.zeros_like(weight)
+        is_first = self.processes.rank == 0
+        own = self.pairs().evaluate(self.loss, weight, penalty) if is_first else (nothing[:, -1], nothing)
+        sums.add(Evaluation(*own))
         return sums.evaluation()
 
     def sums(self, number: int) -> PassSums:

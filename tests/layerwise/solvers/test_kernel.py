@@ -58,6 +58,16 @@ def test_rows_that_are_alike_but_not_in_their_labels_take_few_passes() -> None:
     assert trained.reports[0].epochs <= 3
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_are_all_alike_take_few_passes(seed: int) -> None:
+    rows, draw = table(200), np.random.default_rng(seed)
+    labels = torch.from_numpy(draw.choice([-1.0, 1.0], (200, 1, 4))).float()
+    rows = replace(rows, inputs=rows.inputs[:1].float().expand(200, 1, 3), labels=labels)
+    net = network(rows, 3, 200, features=RadialFeatures())
+    trained = train_all(net, stream(net, rows, folds=Folds(5, 200)), KernelSolver())
+    assert max(report.epochs for report in trained.reports) <= 10
+
+
 def test_a_block_that_rows_left_out_do_not_want_is_refused_and_the_last() -> None:
     with pytest.warns(UserWarning, match="no kernel ranks rows left out better than at random"):
         alike = replace(table(), inputs=torch.ones(120, 1, 3, dtype=torch.float64))
