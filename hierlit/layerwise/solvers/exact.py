@@ -59,11 +59,11 @@ class ExactSolver(Solver):
         """Take an accelerated step with the full gradient, in the metric ℓ''·G + λ."""
         gradient = full_gradient(state, at.gradient)
         white = gradient / problem.loss.curvature
-        direction = self.metric(problem).solve(white, state.extra["chosen"].to(white.device)).to(gradient)
+        direction = self.metric(problem, state).solve(white, state.extra["chosen"].to(white.device)).to(gradient)
         accelerate(state, self.steepness(problem, gradient), 1.0, direction=direction)
 
-    def metric(self, problem: BlockProblem) -> RidgePath:
-        """Return the factors of the metric of the steps."""
+    def metric(self, problem: BlockProblem, state: State) -> RidgePath:
+        """Return the factors of the metric of a step."""
         return self._path(problem)
 
     def steepness(self, problem: BlockProblem, gradient: Tensor) -> Tensor:

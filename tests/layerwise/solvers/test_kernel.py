@@ -65,7 +65,7 @@ def test_rows_that_are_all_alike_take_few_passes(seed: int) -> None:
     rows = replace(rows, inputs=rows.inputs[:1].float().expand(200, 1, 3), labels=labels)
     net = network(rows, 3, 200, features=RadialFeatures())
     trained = train_all(net, stream(net, rows, folds=Folds(5, 200)), KernelSolver())
-    assert max(report.epochs for report in trained.reports) <= 10
+    assert max(report.epochs for report in trained.reports) <= 20
 
 
 def test_a_block_that_rows_left_out_do_not_want_is_refused_and_the_last() -> None:
