@@ -103,7 +103,8 @@ class TextFile(TableFile):
         """Yield texts."""
         from pyarrow import array
 
-        places = [self.names.index(name) for name in names]
+        numbered = {name: place for place, name in enumerate(self.names)}
+        places = [numbered[name] for name in names]
         records, n_rows = self.complete(), rows_at_once(len(self.names))
         try:
             while rows := [values for _, values in islice(records, n_rows)]:
